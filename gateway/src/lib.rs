@@ -1,0 +1,19 @@
+//! Sekisho, a zero-trust gateway for medical services. `gateway/ARCHITECTURE.md` follows one request through it.
+
+pub mod admin;
+pub mod answer;
+pub mod audit;
+pub mod body;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod exchange;
+pub mod listen;
+pub mod metrics;
+pub mod quickstart;
+pub mod registry;
+pub mod run;
+pub mod snapshot;
+pub mod store;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,3 @@
+//! The `sekisho` binary: dispatches to `gateway::cli`.
+
+fn main() {}

@@ -1,0 +1,148 @@
+//! The closed list of refusals. The answer to the client, the metric's label, the log's field and the runbook all
+//! use [`Refusal::label`]: a search for a label finds all four.
+
+use std::fmt;
+
+/// Whose doing a refusal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The peer sent something wrong, or may not do what it asked.
+    Peer,
+    /// The operator's policy or registry says no.
+    Operator,
+    /// The gateway or a backend cannot serve at the moment.
+    Service,
+}
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, $blame:ident;)*) => {
+        /// Why the gateway said no. Every refusal anywhere is one of these.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Refusal {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Refusal {
+            /// Every refusal.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable name: the last part of the problem's `type`, the metric's label, the record's `reason`.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// Whose doing it is.
+            #[must_use]
+            pub const fn blame(self) -> Blame {
+                match self { $(Self::$variant => Blame::$blame,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// Too many connections from one source address.
+    TooManyConnections = "too-many-connections", Peer;
+    /// Too many handshakes under way.
+    TooManyHandshakes = "too-many-handshakes", Service;
+    /// The handshake did not end in time.
+    HandshakeTimeout = "handshake-timeout", Peer;
+    /// The peer does not speak TLS as the listener's profile wants it.
+    HandshakeFailed = "handshake-failed", Peer;
+    /// The peer presented no certificate (R1).
+    CertificateMissing = "certificate-missing", Peer;
+    /// The certificate's bytes cannot be read, or its chain breaks the rules.
+    CertificateMalformed = "certificate-malformed", Peer;
+    /// No trust anchor of the listener issued the certificate.
+    CertificateUntrusted = "certificate-untrusted", Peer;
+    /// The certificate is not valid at this time.
+    CertificateExpired = "certificate-expired", Peer;
+    /// The certificate was revoked by its issuer.
+    CertificateRevoked = "certificate-revoked", Peer;
+    /// The certificate may not be used by a client.
+    CertificatePurpose = "certificate-purpose", Peer;
+    /// The certificate names no device: not exactly one URI SAN that is a SPIFFE ID of this trust domain.
+    CertificateIdentity = "certificate-identity", Peer;
+    /// The site is not in the registry.
+    SiteUnregistered = "site-unregistered", Operator;
+    /// The site is suspended.
+    SiteSuspended = "site-suspended", Operator;
+    /// The device is not in the registry (R3).
+    DeviceUnregistered = "device-unregistered", Operator;
+    /// The device is suspended (R3).
+    DeviceSuspended = "device-suspended", Operator;
+    /// The user assigned to the device is suspended or gone (R27).
+    UserSuspended = "user-suspended", Operator;
+    /// The request's head is not well-formed HTTP.
+    RequestMalformed = "request-malformed", Peer;
+    /// The request can be read in two ways: its framing, its host or its target is ambiguous.
+    RequestAmbiguous = "request-ambiguous", Peer;
+    /// The target cannot be brought into its one normal form.
+    TargetNotNormal = "target-not-normal", Peer;
+    /// The target is longer than the listener takes.
+    TargetTooLong = "target-too-long", Peer;
+    /// The header section has more fields or bytes than the listener takes.
+    HeaderTooLarge = "header-too-large", Peer;
+    /// The body is longer than the route takes.
+    BodyTooLarge = "body-too-large", Peer;
+    /// The request did not arrive in time.
+    RequestTimeout = "request-timeout", Peer;
+    /// The request's authority is not one that this connection was opened for.
+    Misdirected = "misdirected", Peer;
+    /// CONNECT, TRACE or a method that no route knows.
+    MethodNotAllowed = "method-not-allowed", Peer;
+    /// The request asks to change the protocol and the route does not allow it.
+    UpgradeRefused = "upgrade-refused", Peer;
+    /// The request expects something other than `100-continue`.
+    ExpectationFailed = "expectation-failed", Peer;
+    /// The peer's frames break the bounds on HTTP/2.
+    ProtocolAbuse = "protocol-abuse", Peer;
+    /// No route takes the target.
+    RouteUnknown = "route-unknown", Peer;
+    /// No policy permits the action.
+    PolicyNoPermit = "policy-no-permit", Operator;
+    /// A policy forbids the action.
+    PolicyForbid = "policy-forbid", Operator;
+    /// A policy could not be evaluated, which denies.
+    PolicyError = "policy-error", Operator;
+    /// The audit log cannot be written.
+    AuditUnavailable = "audit-unavailable", Service;
+    /// The audit log's queue is full.
+    AuditBusy = "audit-busy", Service;
+    /// The clock's error is beyond its bound, or nobody knows it (R7).
+    ClockUnsynchronised = "clock-unsynchronised", Service;
+    /// The gateway is shutting down.
+    Draining = "draining", Service;
+    /// No backend of the service can be reached.
+    BackendUnavailable = "backend-unavailable", Service;
+    /// The backend did not answer in time.
+    BackendTimeout = "backend-timeout", Service;
+    /// The backend's answer is not well-formed HTTP, or ended early.
+    BackendMalformed = "backend-malformed", Service;
+    /// The gateway failed in a way nobody planned for.
+    InternalError = "internal-error", Service;
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn labels_are_unique_and_fit_a_metric_label() {
+        let labels: HashSet<_> = Refusal::ALL.iter().map(|r| r.label()).collect();
+        assert_eq!(labels.len(), Refusal::ALL.len());
+        for label in labels {
+            assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{label}");
+        }
+    }
+}
