@@ -1,0 +1,67 @@
+//! Listeners: the doors, and how much of anything they let in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A mutual-TLS listener on TCP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// A metric label and a field of every record.
+    pub name: String,
+    /// Where to listen. A systemd socket of the listener's name takes precedence.
+    pub address: SocketAddr,
+    /// Host names, and IP addresses in text, that a request's authority may name. At least one. Lower case.
+    pub server_names: Vec<String>,
+    /// Certificate, anchors and profile.
+    pub tls: ListenerTls,
+    /// Bounds on everything a peer can send.
+    pub limits: Limits,
+}
+
+/// How a listener proves itself and whom it trusts (R12, R15, R22).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// The server's certificate chain, PEM, leaf first.
+    pub certificate_file: PathBuf,
+    /// The server's private key, PEM; readable by its owner only.
+    pub key_file: PathBuf,
+    /// The anchors of device certificates, PEM.
+    pub client_ca_file: PathBuf,
+    /// Name of a CRYPTREC profile that `certs` knows: `cryptrec-high` or `cryptrec-high-tls12`.
+    pub profile: String,
+}
+
+/// Bounds of a listener. Every one has a default in `deploy/sekisho.toml`, with the row it serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once on one worker.
+    pub connections: usize,
+    /// Connections open at once from one source address (IPv6: one /64), per worker.
+    pub connections_per_address: usize,
+    /// Handshakes under way at once, per worker.
+    pub handshakes: usize,
+    /// From accept to the end of the handshake.
+    pub handshake_timeout: Duration,
+    /// From the first byte of a head to its last.
+    pub header_timeout: Duration,
+    /// Longest silence inside a request body.
+    pub body_idle_timeout: Duration,
+    /// Longest silence between requests.
+    pub keepalive_timeout: Duration,
+    /// From a request's head to its answer's last byte; none for streams that live long.
+    pub request_timeout: Option<Duration>,
+    /// Bytes of the request line's target.
+    pub target_bytes: usize,
+    /// Bytes of the head: request line and header section.
+    pub header_bytes: usize,
+    /// Fields of the header section.
+    pub header_count: usize,
+    /// Bytes of a request body.
+    pub body_bytes: u64,
+    /// HTTP/2: streams open at once on one connection.
+    pub h2_concurrent_streams: u32,
+    /// HTTP/2: streams that the peer may reset, as a burst refilled at this number per ten seconds, before the
+    /// connection ends.
+    pub h2_resets: u32,
+}
