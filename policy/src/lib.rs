@@ -9,8 +9,11 @@
 
 pub mod action;
 pub mod names;
+pub mod patients;
 pub mod refusal;
+pub mod route;
 pub mod subject;
+pub mod target;
 
 pub use action::{Action, Effect};
 pub use names::{DeviceName, InformationClass, InvalidName, RoleName, RouteName, ServiceName, SiteName, UserName};
