@@ -12,18 +12,22 @@ use policy::judge::DecisionCache;
 use policy::{Refusal, ServiceName, Subject};
 use tokio::sync::watch;
 
-use crate::audit::{Lane, Strangers, Ticket};
-use crate::clock::{self, Clock, KernelClock};
-use crate::listen::{Arrival, Connection};
+use crate::audit::{Lane, Ticket};
+use crate::clock::{self, Clock as _, KernelClock};
+use crate::config::OnClockAlarm;
+use crate::listen::{Arrival, Connection, Strangers};
 use crate::metrics::Metrics;
 use crate::registry::Live;
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
-use crate::upstream::headers::{Ours, forwarded};
-use crate::upstream::identity::{Identities, SigningKey};
+use crate::upstream::headers::Ours;
+use crate::upstream::identity::{Identities, SigningKey, Statement};
 use crate::upstream::{BackendCounters, Upstreams};
 
 /// Decisions remembered per worker.
 const DECISIONS: usize = 16 * 1024;
+
+/// Identity tokens remembered per worker.
+const TOKENS: usize = 8 * 1024;
 
 /// What all workers share, made once at start.
 #[derive(Clone)]
@@ -62,12 +66,21 @@ pub struct Worker {
     lane: Lane,
     upstreams: Upstreams,
     upstreams_of: RefCell<Arc<Loaded>>,
-    identities: RefCell<Identities>,
-    forwarded: RefCell<Option<(String, HeaderValue)>>,
+    identities: Identities,
+    opening: Cell<usize>,
     ids: Ids,
 }
 
-/// Where a request was let in, said once and for all. Ends the accept loops.
+/// A connection that is being opened.
+pub struct Opening(Rc<Worker>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.opening.set(self.0.opening.get() - 1);
+    }
+}
+
+/// Ends the accept loops.
 pub struct DrainSignal(watch::Receiver<bool>);
 
 impl DrainSignal {
@@ -96,8 +109,8 @@ impl Worker {
             lane,
             upstreams,
             upstreams_of: RefCell::new(Arc::clone(&snapshot.loaded)),
-            identities: RefCell::new(Identities::new(Arc::clone(&shared.signing_key))),
-            forwarded: RefCell::default(),
+            identities: Identities::new(Arc::clone(&shared.signing_key), &snapshot.config.trust_domain, TOKENS),
+            opening: Cell::new(0),
             ids: Ids::new(index),
             shared,
         });
@@ -150,7 +163,11 @@ impl Worker {
     /// [`Refusal::ClockUnsynchronised`].
     pub fn clock_allows(&self, snapshot: &Snapshot) -> Result<(), Refusal> {
         let settings = &snapshot.config.clock;
-        match clock::refusal(&self.clock.now(), settings.on_alarm, settings.max_error) {
+        let on_alarm = match settings.on_alarm {
+            OnClockAlarm::Refuse => clock::OnAlarm::Refuse,
+            OnClockAlarm::Mark => clock::OnAlarm::Mark,
+        };
+        match clock::refusal(&self.clock.now(), on_alarm, settings.max_error) {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         }
@@ -160,21 +177,24 @@ impl Worker {
     /// they cannot fill the log.
     pub fn refuse_arrival(&self, arrival: &Arrival, refusal: Refusal, detail: &str, stage: Stage) {
         self.metrics.handshake(&arrival.listener.name, refusal.label());
-        let now = self.clock.now();
-        if !self.shared.strangers.admits(refusal, arrival.source.ip(), now.monotonic_ns) {
-            return;
+        let (summaries, admitted) = self.shared.strangers.take(&self.clock.now(), refusal, arrival.source.ip());
+        for summary in summaries {
+            self.metrics.refusal_summaries.inc();
+            summary.with_record(|record| self.append_unwaited(record));
         }
-        self.append_unwaited(&Refused {
-            listener: &arrival.listener.name,
-            source: &arrival.source.to_string(),
-            stage,
-            reason: refusal.label(),
-            detail: (!detail.is_empty()).then_some(detail.as_bytes()),
-            sni: None,
-            certificate: None,
-            site: None,
-            device: None,
-        });
+        if admitted {
+            self.append_unwaited(&Refused {
+                listener: &arrival.listener.name,
+                source: &arrival.source.to_string(),
+                stage,
+                reason: refusal.label(),
+                detail: (!detail.is_empty()).then_some(detail.as_bytes()),
+                sni: None,
+                certificate: None,
+                site: None,
+                device: None,
+            });
+        }
     }
 
     /// What the gateway tells a backend about a request (R13).
@@ -192,13 +212,15 @@ impl Worker {
     ) -> Result<Ours, Refusal> {
         let configured = snapshot.config.services.iter().find(|known| known.name == *service);
         let audience = configured.map_or(service.as_str(), |service| service.identity_audience.as_str());
-        let identity = self.identities.borrow_mut().token(
+        let statement = Statement {
             subject,
-            connection.peer.fingerprint(),
+            spiffe_id: &connection.spiffe_id,
+            certificate_sha256: connection.peer.fingerprint(),
             service,
             audience,
-            self.clock.now().unix_ns / 1_000_000_000,
-        );
+        };
+        let now = u64::try_from(self.clock.now().unix_ns / 1_000_000_000).unwrap_or(0);
+        let identity = self.identities.token(&statement, now);
         Ok(Ours {
             client_cert: Some(connection.client_cert.clone()),
             request_id: HeaderValue::from_str(request_id).map_err(|_| Refusal::InternalError)?,
@@ -231,6 +253,12 @@ impl Worker {
         if let Some(mine) = all.get_mut(self.index) {
             *mine = self.upstreams.counters();
         }
+    }
+
+    /// Counts a connection that is not yet known; uncounted when dropped.
+    pub fn opens(self: &Rc<Self>) -> Opening {
+        self.opening.set(self.opening.get() + 1);
+        Opening(Rc::clone(self))
     }
 
     /// No connection lives, and none is being opened.

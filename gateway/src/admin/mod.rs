@@ -15,7 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
+use certs::profile::UnknownProfile;
+use certs::{Anchors, Profile, ServerIdentity};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
 use tokio_rustls::TlsAcceptor;
+
+use crate::config::ListenerTls;
 
 pub use health::{Health, Verdict};
 
@@ -124,6 +130,31 @@ fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// The TLS that operators come through: their certificates are verified against their own anchors, which are not the
+/// devices'. None where the listener is on loopback and has none.
+///
+/// # Errors
+/// What is wrong with which file.
+pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<Option<TlsAcceptor>, String> {
+    let Some(tls) = tls else { return Ok(None) };
+    let profile: Profile = tls.profile.parse().map_err(|error: UnknownProfile| error.to_string())?;
+    let anchors = Anchors::load_file(&tls.client_ca_file).map_err(|error| error.to_string())?;
+    let identity =
+        ServerIdentity::load_files(&tls.certificate_file, &tls.key_file).map_err(|error| error.to_string())?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(anchors.store(), profile.provider())
+        .build()
+        .map_err(|error| error.to_string())?;
+    let mut config = rustls::ServerConfig::builder_with_provider(profile.provider())
+        .with_protocol_versions(profile.versions())
+        .map_err(|error| error.to_string())?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+    // Nobody is let in by a session that another day's anchors allowed.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
 /// Opens the admin listener's socket.

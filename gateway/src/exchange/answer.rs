@@ -27,7 +27,10 @@ impl ResponseBody {
     }
 
     /// A backend's answer; its end is recorded.
-    pub(super) fn forwarded(body: UpstreamBody, trail: Trail) -> Self {
+    pub(super) fn forwarded(body: UpstreamBody, mut trail: Trail) -> Self {
+        if body.is_end_stream() {
+            trail.reached_end();
+        }
         Self(Kind::Forwarded { body: Box::new(body), trail: Box::new(trail) })
     }
 

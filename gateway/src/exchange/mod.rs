@@ -53,21 +53,21 @@ async fn pass(
     worker.clock_allows(&snapshot)?;
 
     let uri = request.uri().clone();
-    let target = normal.target(&request, &uri)?;
+    let target = normal.target(&uri, connection)?;
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
     let permit = decide(connection, &snapshot, &subject, &resolved, &request, trail)?;
 
-    if resolved.effect() == Effect::Changing {
+    if resolved.effect == Effect::Changing {
         trail.intends().await?;
     }
-    let ours = worker.identify(connection, &snapshot, &subject, resolved.service(), &normal.authority, trail.id())?;
+    let ours = worker.identify(connection, &snapshot, &subject, resolved.route.service(), &normal.authority, trail.id())?;
     let upstreams = worker.upstreams(&snapshot)?;
     let sent = Instant::now();
-    let answer = upstreams.send(permit, resolved.service(), request, ours).await;
-    worker.metrics.upstream_duration.with_label_values(&[resolved.service().as_str()]).observe(sent.elapsed().as_secs_f64());
+    let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;
+    worker.metrics.upstream_duration.with_label_values(&[resolved.route.service().as_str()]).observe(sent.elapsed().as_secs_f64());
     let answer = answer.map_err(|error| {
-        tracing::warn!(request = trail.id(), service = %resolved.service(), %error, "the backend did not answer");
+        tracing::warn!(request = trail.id(), service = %resolved.route.service(), %error, "the backend did not answer");
         trail.sent_to(error.backend.clone());
         error.refusal()
     })?;
@@ -91,15 +91,15 @@ fn decide(
         source: connection.source.ip(),
         time: trail.time_ns(),
         method: Some(request.method().as_str()),
-        operation: resolved.operation(),
-        resource_type: resolved.resource_type(),
+        operation: resolved.operation.as_deref(),
+        resource_type: resolved.resource_type.as_deref(),
         patients: trail.patients(),
     };
     let asked = judge::Request {
-        action: resolved.action(),
-        service: resolved.service(),
-        class: resolved.class(),
-        route: resolved.name(),
+        action: resolved.action,
+        service: resolved.route.service(),
+        class: resolved.class,
+        route: resolved.route.name(),
         context,
     };
     let verdict = snapshot.judge.decide(&mut connection.worker.decisions.borrow_mut(), subject, &asked);

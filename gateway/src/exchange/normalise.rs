@@ -52,9 +52,9 @@ impl Normal {
     ///
     /// # Errors
     /// [`Refusal::TargetNotNormal`] or [`Refusal::RequestMalformed`].
-    pub(super) fn target<'a>(&self, request: &Request<RequestBody>, uri: &'a Uri) -> Result<CanonicalTarget<'a>, Refusal> {
+    pub(super) fn target<'a>(&self, uri: &'a Uri, connection: &Connection) -> Result<CanonicalTarget<'a>, Refusal> {
         let target = uri.path_and_query().ok_or(Refusal::TargetNotNormal)?;
-        CanonicalTarget::parse(request.method().as_str(), target.as_str().as_bytes())
+        CanonicalTarget::parse(target.as_str().as_bytes(), connection.listener.limits.target_bytes)
     }
 }
 
@@ -112,9 +112,9 @@ pub fn origin_form(target: &Bytes, headers: &HeaderMap) -> Result<Bytes, Refusal
     if target.first() == Some(&b'/') {
         return Ok(target.clone());
     }
-    let (authority, origin) = policy::target::split_absolute(target)?;
+    let absolute = policy::target::split_absolute(target)?;
     match headers.get(HOST) {
-        Some(host) if host.as_bytes() == authority => Ok(target.slice_ref(origin)),
+        Some(host) if host.as_bytes() == absolute.authority.as_bytes() => Ok(target.slice_ref(absolute.origin_form)),
         _ => Err(Refusal::RequestAmbiguous),
     }
 }

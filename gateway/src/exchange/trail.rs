@@ -4,6 +4,7 @@
 //! something: its intent, durable before the backend sees a byte, and its outcome, durable before its answer. Either
 //! is followed by a completion, which nobody waits for.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,13 +13,14 @@ use bytes::Bytes;
 use gateway_audit::record::{Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
-use policy::patients::Patients;
+use policy::patients::{Patients, target_patients};
 use policy::route::Resolved;
 use policy::target::CanonicalTarget;
-use policy::{Action, Effect, InformationClass, Refusal, RouteName, ServiceName, Subject};
+use policy::{Action, InformationClass, Refusal, RouteName, ServiceName, Subject};
 
 use super::answer::ResponseBody;
 use crate::answer::{problem, status_of};
+use crate::audit::Ticket;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
 
@@ -31,19 +33,17 @@ pub(super) struct Asked {
     service: ServiceName,
     class: InformationClass,
     action: Action,
-    effect: Effect,
     patients: Patients,
 }
 
 impl Asked {
     pub(super) fn new(resolved: &Resolved<'_>, target: &CanonicalTarget<'_>) -> Self {
         Self {
-            route: resolved.name().clone(),
-            service: resolved.service().clone(),
-            class: resolved.class().clone(),
-            action: resolved.action(),
-            effect: resolved.effect(),
-            patients: resolved.patients(target),
+            route: resolved.route.name().clone(),
+            service: resolved.route.service().clone(),
+            class: resolved.class.clone(),
+            action: resolved.action,
+            patients: target_patients(resolved, target),
         }
     }
 }
@@ -79,6 +79,8 @@ pub(super) struct Trail {
     upstream_time: Option<Duration>,
     backend: Option<Arc<str>>,
     stage: Stage,
+    ticket: Option<Ticket>,
+    received: Rc<Cell<u64>>,
     bytes: u64,
     ended: bool,
 }
@@ -103,6 +105,8 @@ impl Trail {
             upstream_time: None,
             backend: None,
             stage: Stage::Begun,
+            ticket: None,
+            received: Rc::default(),
             bytes: 0,
             ended: false,
             connection: Rc::clone(connection),
@@ -201,6 +205,11 @@ impl Trail {
         problem(refusal, &self.id).map(ResponseBody::own)
     }
 
+    /// Where the bytes of the request's body are counted.
+    pub(super) fn received(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.received)
+    }
+
     /// Counts bytes of the answer's body.
     pub(super) fn sends(&mut self, bytes: u64) {
         self.bytes += bytes;
@@ -232,7 +241,7 @@ impl Trail {
             service: asked.map(|asked| asked.service.as_str()),
             class: asked.map(|asked| asked.class.as_str()),
             action: asked.map(|asked| asked.action.label()),
-            patients: asked.map_or(&[][..], |asked| asked.patients.as_slice()),
+            patients: asked.map_or(&[][..], |asked| asked.patients.ids.as_slice()),
             user: subject.and_then(|subject| subject.user.as_ref()).map(policy::UserName::as_str),
             roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
             authentication: subject.map(|subject| subject.authentication_level.label()),
@@ -242,25 +251,29 @@ impl Trail {
             snapshot: self.snapshot_version,
             backend: self.backend.as_deref(),
         };
-        match status {
-            None => self.connection.worker.append(&Intent { exchange: &exchange }),
-            Some(status) => {
-                self.connection.worker.append(&Request { exchange: &exchange, status, durations: self.durations() })
-            }
-        }
+        let worker = &self.connection.worker;
+        let ticket = match status {
+            None => worker.append(&Intent { exchange: &exchange })?,
+            Some(status) => worker.append(&Request { exchange: &exchange, status, durations: self.durations() })?,
+        };
+        self.ticket = Some(ticket);
+        Ok(())
     }
 
     /// The record of the answer: the whole request's where nothing was recorded yet, otherwise the intent's outcome.
     fn write_answer(&mut self, status: u16, reason: Option<Refusal>) -> Result<(), Refusal> {
         match self.stage {
             Stage::Begun => self.write_exchange(Some(status), reason)?,
-            Stage::Intended => self.connection.worker.append(&Outcome {
-                request: &self.id,
-                status,
-                reason: reason.map(Refusal::label),
-                backend: self.backend.as_deref(),
-                durations: self.durations(),
-            })?,
+            Stage::Intended => {
+                let outcome = Outcome {
+                    request: &self.id,
+                    status,
+                    reason: reason.map(Refusal::label),
+                    backend: self.backend.as_deref(),
+                    durations: self.durations(),
+                };
+                self.ticket = Some(self.connection.worker.append(&outcome)?);
+            }
             Stage::Answered | Stage::Over => {}
         }
         self.stage = Stage::Answered;
@@ -268,8 +281,9 @@ impl Trail {
     }
 
     async fn durable(&self) -> Result<(), Refusal> {
+        let Some(ticket) = self.ticket else { return Err(Refusal::InternalError) };
         let waited = Instant::now();
-        let durable = self.connection.worker.durable().await;
+        let durable = self.connection.worker.durable(ticket).await;
         self.connection.worker.metrics.audit_wait.observe(waited.elapsed().as_secs_f64());
         durable
     }
@@ -310,12 +324,18 @@ impl Drop for Trail {
             let reason = self.connection.control.cut_reason();
             let _ = self.write_answer(CLIENT_CLOSED_REQUEST, reason);
         }
-        let end = if self.ended { End::Complete } else { End::Aborted };
+        let end = match (self.ended, self.connection.control.cut_reason()) {
+            (true, _) => End::Complete,
+            (false, Some(Refusal::Draining)) => End::Drained,
+            (false, Some(_)) => End::Revoked,
+            (false, None) => End::Aborted,
+        };
         self.connection.worker.append_unwaited(&Completion {
             request: &self.id,
+            received: self.received.get(),
+            sent: self.bytes,
             end,
-            bytes: self.bytes,
-            durations: self.durations(),
+            duration_us: micros(self.started.elapsed()),
         });
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway_audit::record::Stage;
 use policy::Refusal;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -68,7 +69,7 @@ pub async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener
             }
             Err(refusal) => {
                 drop(stream);
-                worker.refuse_arrival(&arrival, refusal, "");
+                worker.refuse_arrival(&arrival, refusal, "", Stage::Accept);
             }
         }
     }
@@ -78,6 +79,7 @@ pub async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener
 async fn serve(worker: Rc<Worker>, arrival: Arrival, stream: TcpStream, mut pass: Pass) {
     let listener = Arc::clone(&arrival.listener);
     let _counted = Counted(worker.metrics.connections(&listener.name));
+    let opening = worker.opens();
     let _ = stream.set_nodelay(true);
     let snapshot = worker.snapshot();
     let Some(door) = snapshot.door(&listener.name) else { return };
@@ -90,15 +92,16 @@ async fn serve(worker: Rc<Worker>, arrival: Arrival, stream: TcpStream, mut pass
     let Established { stream, peer, chain, parameters } = match outcome {
         Ok(established) => established,
         Err((refusal, detail)) => {
-            worker.refuse_arrival(&arrival, refusal, &detail);
+            worker.refuse_arrival(&arrival, refusal, &detail, Stage::Handshake);
             return;
         }
     };
     worker.metrics.handshake(&listener.name, "ok");
     let is_h2 = parameters.is_h2;
-    let connection = Connection::new(worker, arrival, peer, chain, parameters);
-    let _live = connection.worker.live.register(&connection, &snapshot);
-    drop(snapshot);
+    let spiffe_id = door.tls.spiffe_id(peer.device());
+    let connection = Connection::new(Rc::clone(&worker), arrival, peer, chain, parameters, spiffe_id);
+    let _live = worker.live.register(&connection, &snapshot);
+    drop((snapshot, opening));
     connection.opened();
     let cause = if is_h2 {
         let served = pin!(h2::serve(Box::new(stream), &connection));

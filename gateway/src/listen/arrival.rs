@@ -1,14 +1,11 @@
 //! From an accepted stream to a connection that is known.
 
-use std::cell::Cell;
-use std::fmt::Write as _;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic};
 use http::HeaderValue;
 use certs::VerifiedPeer;
@@ -19,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use super::control::Control;
 use super::tls::Parameters;
 use crate::config::Listener;
+use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
 
 /// A stream that the gate let in. Nobody knows yet who it is.
@@ -50,12 +48,14 @@ pub struct Connection {
     pub chain: Vec<CertificateDer<'static>>,
     /// The server name that the peer asked for, lower case; none where it asked for none.
     pub sni: Option<String>,
+    /// The device's SPIFFE ID.
+    pub spiffe_id: String,
     /// For policies.
     pub tls_version: TlsVersion,
     /// `Client-Cert` for backends (RFC 9440), made once.
-    pub client_cert: HeaderValue,
-    /// `Forwarded`'s `for` parameter for backends (RFC 7239), quoted where it must be.
-    pub forwarded_for: String,
+    pub client_cert: Option<HeaderValue>,
+    /// `Forwarded` for backends (RFC 7239), and the authority it was made for.
+    forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
     /// The `connection` part of every record.
     pub fields: record::Connection,
     /// The rein.
@@ -73,6 +73,7 @@ impl Connection {
         peer: VerifiedPeer,
         chain: Vec<CertificateDer<'static>>,
         tls: Parameters,
+        spiffe_id: String,
     ) -> Rc<Self> {
         let fields = record::Connection::new(&ConnectionFields {
             id: &arrival.id,
@@ -92,8 +93,9 @@ impl Connection {
             certificate: Some(record::Certificate { sha256: peer.fingerprint(), serial: None }),
         });
         Rc::new(Self {
-            client_cert: client_cert(&chain),
-            forwarded_for: forwarded_for(arrival.source),
+            client_cert: chain.first().and_then(|leaf| client_cert(leaf)),
+            spiffe_id,
+            forwarded: RefCell::default(),
             sni: tls.sni,
             tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
             fields,
@@ -106,6 +108,19 @@ impl Connection {
             control: Control::default(),
             requests: Cell::new(0),
         })
+    }
+
+    /// `Forwarded` for a request to `authority`; the one made before where the authority is the same.
+    pub fn forwarded(&self, authority: &HeaderValue) -> Option<HeaderValue> {
+        let mut made = self.forwarded.borrow_mut();
+        if let Some((known, value)) = made.as_ref()
+            && known == authority
+        {
+            return Some(value.clone());
+        }
+        let value = headers::forwarded(self.source.ip(), authority.to_str().ok()?, &self.listener.name)?;
+        *made = Some((authority.clone(), value.clone()));
+        Some(value)
     }
 
     /// Records the connection's beginning (R5: when a device came).
@@ -124,42 +139,5 @@ impl Connection {
         };
         let cause = cause.map_or("peer", Refusal::label);
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Closed { cause, traffic }));
-    }
-}
-
-/// RFC 9440 section 2.2: the leaf as a Structured Field byte sequence.
-fn client_cert(chain: &[CertificateDer<'_>]) -> HeaderValue {
-    let mut value = String::from(":");
-    if let Some(leaf) = chain.first() {
-        STANDARD.encode_string(leaf, &mut value);
-    }
-    value.push(':');
-    HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static("::"))
-}
-
-/// RFC 7239 section 6: an IPv6 address is bracketed and quoted.
-fn forwarded_for(source: SocketAddr) -> String {
-    let mut value = String::new();
-    let _ = match source.ip().to_canonical() {
-        std::net::IpAddr::V4(v4) => write!(value, "{v4}"),
-        std::net::IpAddr::V6(v6) => write!(value, "\"[{v6}]\""),
-    };
-    value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_source_is_quoted_and_a_mapped_one_is_ipv4() {
-        assert_eq!(forwarded_for("192.0.2.1:5".parse().unwrap()), "192.0.2.1");
-        assert_eq!(forwarded_for("[2001:db8::1]:5".parse().unwrap()), "\"[2001:db8::1]\"");
-        assert_eq!(forwarded_for("[::ffff:192.0.2.1]:5".parse().unwrap()), "192.0.2.1");
-    }
-
-    #[test]
-    fn the_leaf_is_a_byte_sequence() {
-        assert_eq!(client_cert(&[CertificateDer::from(vec![0u8, 1, 2, 255])]), ":AAEC/w==:");
     }
 }

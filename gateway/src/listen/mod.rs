@@ -8,6 +8,7 @@ mod deadline;
 mod gate;
 mod h1;
 mod h2;
+mod strangers;
 mod tls;
 
 pub use accept::{accept_loop, bind};
@@ -15,4 +16,5 @@ pub use arrival::{Arrival, Connection};
 pub use control::Control;
 pub use h1::{Framing, H1Body, HeadLimits, HeadScan, take_head};
 pub use h2::H2Body;
+pub use strangers::Strangers;
 pub use tls::{ListenerTlsError, TlsListener};

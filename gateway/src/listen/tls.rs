@@ -6,7 +6,7 @@ use std::sync::Arc;
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, refusal_of_io};
 use certs::{Anchors, DeviceVerifier, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
-use policy::Refusal;
+use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::DefaultTimeProvider;
 use rustls::{HandshakeKind, ProtocolVersion};
@@ -46,7 +46,7 @@ pub struct TlsListener {
     acceptor: TlsAcceptor,
     verifier: Arc<DeviceVerifier>,
     resumption: Resumption,
-    anchors: Arc<Anchors>,
+    domain: TrustDomain,
     /// The end of the server certificate's validity, seconds since 1970.
     pub not_after: u64,
     /// The certificate's file, for the metric's help in a log line.
@@ -83,16 +83,16 @@ impl TlsListener {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             verifier,
             resumption,
-            anchors: Arc::new(anchors),
+            domain: domain.clone(),
             not_after: identity.not_after().as_secs(),
             certificate_file: listener.tls.certificate_file.clone(),
         })
     }
 
-    /// Whether a reload changed who is trusted.
+    /// The SPIFFE ID of a device in the listener's trust domain.
     #[must_use]
-    pub fn trusts_as(&self, other: &Self) -> bool {
-        self.anchors.certificates() == other.anchors.certificates()
+    pub fn spiffe_id(&self, device: &DeviceId) -> String {
+        self.domain.id_of(device)
     }
 
     /// Judges a live connection's peer by these anchors, this registry and this moment.

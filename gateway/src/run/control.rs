@@ -16,8 +16,9 @@ use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::{Command, Ending, Sockets, threads};
 use crate::admin::{self, Admin};
-use crate::audit::{ControlLane, Log, Strangers};
+use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
+use crate::listen::Strangers;
 use crate::load::load;
 use crate::registry::Directory;
 use crate::registry::watch::{OnChange, Watch};
@@ -255,6 +256,7 @@ impl Control {
             }
             clean &= worker.join().unwrap_or(false);
         }
+        tell_summaries(&self.shared, &self.lane, true);
         let closed = close(&self.prepared.log, if clean { "drained" } else { "cut" });
         tracing::info!(clean, "ended");
         if clean && closed { Ending::Clean } else { Ending::Unclean }
@@ -276,11 +278,14 @@ async fn summarise(shared: Shared, lane: ControlLane, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     loop {
         ticks.tick().await;
-        let now = clock::Clock::now(&*shared.clock).monotonic_ns;
-        for summary in shared.strangers.summaries(now) {
-            shared.metrics.refusal_summaries.inc();
-            lane.append_unwaited(&summary);
-        }
+        tell_summaries(&shared, &lane, false);
+    }
+}
+
+fn tell_summaries(shared: &Shared, lane: &ControlLane, last: bool) {
+    for summary in shared.strangers.due(&clock::Clock::now(&*shared.clock), last) {
+        shared.metrics.refusal_summaries.inc();
+        summary.with_record(|record| lane.append_unwaited(record));
     }
 }
 

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use certs::verifier::Admit;
 use policy::{DeviceId, Refusal};
 
-use crate::audit::{self, Log, Options};
+use crate::audit::{self, Audit as Log, Options};
 use crate::clock::{KernelClock, boot_id};
 use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
 use crate::load::{LoadError, load_config};

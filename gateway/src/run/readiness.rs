@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 use crate::admin::{Condition, Health};
-use crate::audit::{Log, State};
+use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;

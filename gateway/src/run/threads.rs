@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::audit::Log;
+use crate::audit::Audit as Log;
 use crate::listen::accept_loop;
 use crate::worker::{Shared, Worker};
 
