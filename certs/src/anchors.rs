@@ -164,7 +164,7 @@ mod tests {
         let key = authority().key_pem();
         assert_eq!(error(""), AnchorsError::Pem(PemError::Empty));
         assert_eq!(error("# nothing\n"), AnchorsError::Pem(PemError::Empty));
-        let half = &good[..good.len() / 2];
+        let (half, _) = good.split_at(good.len() / 2);
         assert_eq!(error(half), AnchorsError::Pem(PemError::Truncated { line: 1 }));
         assert_eq!(
             error(Anchors::from_pem(good.as_bytes()).unwrap().certificates()[0].as_ref()),
@@ -182,6 +182,9 @@ mod tests {
         }
         let leaf = crate::testing::device_certificate("sakura-clinic", "ward-1").certificate_pem;
         assert!(matches!(error(format!("{good}{leaf}")), AnchorsError::NotAuthority { .. }));
+        // Basic constraints say CA, the key usage does not.
+        let half = crate::testing::odd(|p| p.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        assert!(matches!(error(&half.certificate_pem), AnchorsError::NotAuthority { line: 1 }));
     }
 
     #[test]
