@@ -53,7 +53,11 @@ enum Source {
     /// All there is has arrived.
     Complete,
     H1(H1Source),
-    H2 { idle: Duration, watch: Option<Watch>, moved: bool },
+    H2 {
+        idle: Duration,
+        watch: Option<Watch>,
+        moved: bool,
+    },
 }
 
 struct H1Source {
@@ -156,13 +160,12 @@ impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self { incoming, source } = &mut *self;
         let polled = match source {
-            Source::Complete => Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())).map_err(|error| broken(&error)),
+            Source::Complete => {
+                Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())).map_err(|error| broken(&error))
+            }
             Source::H1(h1) => {
                 let polled = h1.poll_frame(incoming, cx);
                 if h1.release() {

@@ -249,8 +249,18 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
                 || END_TO_END.binary_search(&name).is_ok()
                 || matches!(
                     name,
-                    "age" | "date" | "expires" | "location" | "max-forwards" | "pragma" | "retry-after" | "set-cookie"
-                        | "vary" | "via" | "warning" | "www-authenticate"
+                    "age"
+                        | "date"
+                        | "expires"
+                        | "location"
+                        | "max-forwards"
+                        | "pragma"
+                        | "retry-after"
+                        | "set-cookie"
+                        | "vary"
+                        | "via"
+                        | "warning"
+                        | "www-authenticate"
                 )
         })
         .cloned()

@@ -152,8 +152,8 @@ impl Upstreams {
         let Some(state) = state else {
             return Err(UpstreamError { backend: None, failure: Failure::ServiceUnknown });
         };
-        let prepared = Prepared::new(&state.service, request, ours)
-            .map_err(|failure| UpstreamError { backend: None, failure })?;
+        let prepared =
+            Prepared::new(&state.service, request, ours).map_err(|failure| UpstreamError { backend: None, failure })?;
         state.send(prepared).await
     }
 }
@@ -348,12 +348,7 @@ enum Connection {
 }
 
 impl Connection {
-    async fn take(
-        backend: &BackendState,
-        now: Instant,
-        fresh: bool,
-        connect: &mut Duration,
-    ) -> Result<Self, Failure> {
+    async fn take(backend: &BackendState, now: Instant, fresh: bool, connect: &mut Duration) -> Result<Self, Failure> {
         if backend.service.http2 {
             if fresh {
                 backend.forget_shared();
@@ -395,9 +390,8 @@ impl Connection {
                 let response = connection.exchange(request, watched, go, service, start).await?;
                 // Before the connection can reach the pool: one that gave an ambiguous answer is dropped here.
                 let response = check(response)?;
-                Ok(response.map(|incoming| {
-                    UpstreamBody::over_h1(incoming, connection, Rc::clone(backend), progress.cloned())
-                }))
+                Ok(response
+                    .map(|incoming| UpstreamBody::over_h1(incoming, connection, Rc::clone(backend), progress.cloned())))
             }
             Self::H2(sender, _) => {
                 let response = check(h2::exchange(sender, request, watched, service, start).await?)?;

@@ -70,7 +70,8 @@ impl Peer {
     }
 
     async fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
+        // The gateway may have gone; what it got is checked where it answers.
+        drop(self.stream.write_all(bytes).await);
         // So that each write is a read of its own.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -232,5 +233,9 @@ fn post(body: &Fed) -> Request<Fed> {
 }
 
 fn errors(upstreams: &Upstreams) -> Vec<(&'static str, u64)> {
-    upstreams.counters().iter().flat_map(|counters| counters.errors().filter(|(_, n)| *n > 0).collect::<Vec<_>>()).collect()
+    upstreams
+        .counters()
+        .iter()
+        .flat_map(|counters| counters.errors().filter(|(_, n)| *n > 0).collect::<Vec<_>>())
+        .collect()
 }
