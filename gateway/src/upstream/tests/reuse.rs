@@ -74,7 +74,7 @@ async fn second_request(
             "resets" => peer.reset(),
             "closes within the head" => peer.write(b"HTTP/1.1 2").await,
             "closes within the body" => peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort").await,
-            _ => unreachable!(),
+            _ => panic!("no such fate: {fate}"),
         }
     })
     .await;
