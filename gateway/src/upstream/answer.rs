@@ -131,7 +131,9 @@ impl H1Source {
 impl Drop for H1Source {
     /// The last frame may have been taken without asking for the end behind it.
     fn drop(&mut self) {
-        if let Some(connection) = &mut self.connection
+        let sending = self.progress.as_ref().is_some_and(|progress| !progress.ended.get());
+        if !sending
+            && let Some(connection) = &mut self.connection
             && connection.settle()
         {
             self.release();

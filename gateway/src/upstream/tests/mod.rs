@@ -22,6 +22,7 @@ use crate::body::FullBody;
 use crate::config::Backend;
 
 mod bodies;
+mod endurance;
 mod over_h2;
 mod over_tls;
 mod reuse;
