@@ -1,0 +1,3 @@
+//! `sekisho quickstart`: a whole clinic on one machine.
+
+pub mod fhir;
