@@ -185,3 +185,7 @@ fn seen(error: &(dyn Error + 'static)) -> Seen {
     }
     Seen::Failed(error.to_string())
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -76,7 +76,8 @@ pub(super) fn records(directory: &Path, after: Option<u64>) -> Result<Records, S
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).map_err(say)? {
         let path = entry.map_err(say)?.path();
-        if path.extension().is_some_and(|extension| extension == SEGMENT) {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        if name.starts_with(SEGMENT_PREFIX) && name.ends_with(SEGMENT_SUFFIX) {
             names.push(path);
         }
     }
@@ -101,5 +102,66 @@ pub(super) fn records(directory: &Path, after: Option<u64>) -> Result<Records, S
     Ok(records)
 }
 
-/// How the names of segments end.
-const SEGMENT: &str = "segment";
+/// How the names of segments begin and end; between is the place in the log, so that names sort like records.
+const SEGMENT_PREFIX: &str = "segment-";
+const SEGMENT_SUFFIX: &str = ".log";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_audit::frame::{Chain, genesis};
+    use gateway_audit::record::Splice;
+
+    const LOG: [u8; 16] = [7; 16];
+
+    /// Appends records of these bodies, which follow `{"sequence":N`.
+    fn segment(chain: &mut Chain, bodies: &[&str]) -> Vec<u8> {
+        let header =
+            SegmentHeader { log: LOG, node: "demo".to_owned(), first_sequence: chain.next, previous: chain.link };
+        let mut bytes = header.encode().to_vec();
+        for body in bodies {
+            let written = format!("{{\"sequence\":{body}}}");
+            chain.append(written.as_bytes(), Splice(12), 0, &mut bytes).unwrap();
+        }
+        bytes.resize(bytes.len() + 4096, 0);
+        bytes
+    }
+
+    #[test]
+    fn finds_what_came_after_a_place_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut chain = Chain { link: genesis(&LOG, "demo"), next: 1 };
+        let first = [
+            r#","kind":"request","request":"old""#,
+            r#","kind":"refusal","reason":"certificate-missing""#,
+            r#","kind":"request","request":"read""#,
+        ];
+        let second = [
+            r#","kind":"intent","request":"create""#,
+            r#","kind":"intent","request":"lost""#,
+            r#","kind":"outcome","request":"create""#,
+            r#","kind":"refusal-summary","reason":"device-unregistered""#,
+        ];
+        fs::write(dir.path().join("segment-00000001.log"), segment(&mut chain, &first)).unwrap();
+        fs::write(dir.path().join("segment-00000004.log"), segment(&mut chain, &second)).unwrap();
+        fs::write(dir.path().join("spare.log"), "not a segment").unwrap();
+
+        assert_eq!(last_sequence(dir.path()), Some(7));
+        let records = records(dir.path(), Some(2)).unwrap();
+        let holds = |id: &str| records.hold(&Trace::Request(id.to_owned()));
+        assert!(holds("read") && holds("create"));
+        assert!(!holds("old") && !holds("lost") && !holds("never"));
+        assert!(records.hold(&Trace::Refusal(Refusal::DeviceUnregistered)));
+        assert!(!records.hold(&Trace::Refusal(Refusal::CertificateMissing)));
+    }
+
+    #[test]
+    fn a_log_that_lies_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut chain = Chain { link: [0; 32], next: 1 };
+        fs::write(dir.path().join("segment-1.log"), segment(&mut chain, &[r#","kind":"start""#])).unwrap();
+        assert!(records(dir.path(), None).is_err());
+        assert_eq!(last_sequence(dir.path()), None);
+        assert!(records(&dir.path().join("nowhere"), None).is_err());
+    }
+}
