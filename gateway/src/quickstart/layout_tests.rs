@@ -135,4 +135,7 @@ fn the_commands_name_files_that_exist() {
     }
     assert!(files >= 15, "{text}");
     assert!(!text.contains("PRIVATE"), "{text}");
+    let prefix = dir.display().to_string().chars().count();
+    let fits = |line: &str| line.chars().count() <= 100 + if line.contains("it'") { prefix } else { 0 };
+    assert!(text.lines().all(fits), "{text}");
 }

@@ -125,7 +125,7 @@ pub(super) const SCENES: &[Scene] = &[
     },
     Scene {
         title: "unregistered device",
-        story: "A certificate of the right CA, for a device that nobody registered.",
+        story: "A device of the right CA that nobody registered.",
         client: Some(cast::UNREGISTERED),
         method: "GET",
         target: PATIENT,

@@ -28,7 +28,7 @@ impl Display for Welcome<'_> {
             writeln!(f, "{}\n", Command { layout, scene })?;
         }
         writeln!(f, "# Every one of them, the refused included, is in the audit log and counted:")?;
-        writeln!(f, "ls -l {}", Word(&layout.audit()))?;
+        writeln!(f, "grep -ahoE '\\{{\"[ -~]*\\}}' {}/segment-*.log | tail -3", Word(&layout.audit()))?;
         writeln!(f, "curl -s {}/metrics | grep ^sekisho_\n", base(addresses.admin, "http"))?;
         write!(f, "Ctrl-C stops it; the next start goes on with this folder.")
     }
@@ -67,7 +67,7 @@ impl Display for Outcome {
         match self.0 {
             Expected::Answer(status) => write!(f, "→ {status}"),
             Expected::Denied(reason) => write!(f, "→ 403, {reason}"),
-            Expected::Alert(reason) => write!(f, "→ TLS alert, recorded as {reason}"),
+            Expected::Alert(reason) => write!(f, "→ TLS alert, {reason}"),
         }
     }
 }
