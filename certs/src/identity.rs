@@ -112,13 +112,13 @@ pub enum ServerIdentityError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ValidityWarning {
     /// Its validity has ended.
-    #[error("the certificate has expired {} s after 1970", not_after.as_secs())]
+    #[error("the certificate expired at {}", crate::rfc3339(*not_after))]
     Expired {
         /// When.
         not_after: UnixTime,
     },
     /// Its validity has not begun.
-    #[error("the certificate is not valid before {} s after 1970", not_before.as_secs())]
+    #[error("the certificate is not valid before {}", crate::rfc3339(*not_before))]
     NotYetValid {
         /// When it will.
         not_before: UnixTime,
@@ -278,10 +278,9 @@ mod tests {
         assert_eq!(identity.chain().len(), 2);
         assert_eq!(identity.check_validity(NOW), Ok(()));
         let end = identity.not_after();
-        assert_eq!(
-            identity.check_validity(later(Duration::from_secs(3 * 365 * 86_400))),
-            Err(ValidityWarning::Expired { not_after: end })
-        );
+        let warning = identity.check_validity(later(Duration::from_secs(3 * 365 * 86_400))).unwrap_err();
+        assert_eq!(warning, ValidityWarning::Expired { not_after: end });
+        assert_eq!(warning.to_string(), "the certificate expired at 2027-01-01T00:00:00Z");
         let early = UnixTime::since_unix_epoch(Duration::from_secs(1));
         assert_eq!(
             identity.check_validity(early),

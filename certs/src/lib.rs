@@ -1,7 +1,7 @@
 //! From bytes to a verified device.
 //!
 //! A listener's trust anchors ([`anchors`]), the device that a certificate names ([`spiffe`], [`leaf`]), the verifier
-//! that joins both and is the only maker of a [`VerifiedPeer`](verifier::VerifiedPeer) ([`verifier`]), the TLS
+//! that joins both and is the only maker of a [`VerifiedPeer`] ([`verifier`]), the TLS
 //! profiles ([`profile`]), the gateway's own certificates ([`identity`]) and the issuing of development and clinic
 //! certificates ([`issue`]).
 //!
@@ -33,6 +33,12 @@ pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
     // INVARIANT: a SHA-256 digest is 32 bytes long.
     bytes.copy_from_slice(digest.as_ref());
     bytes
+}
+
+/// A time for messages. X.509 knows no time beyond the year 9999.
+fn rfc3339(time: rustls::pki_types::UnixTime) -> String {
+    let duration = std::time::Duration::from_secs(time.as_secs());
+    x509_cert::der::DateTime::from_unix_duration(duration).map_or_else(|_| format!("{time:?}"), |date| date.to_string())
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub struct PrivatePem(String);
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The certificate's validity would begin before 1970, end after the year 9999 or outlive its authority.
-    #[error("a lifetime of {} s from {} s after 1970 is not possible under this authority", lifetime.as_secs(), now.as_secs())]
+    #[error("a lifetime of {} s from {} is not possible under this authority", lifetime.as_secs(), crate::rfc3339(*now))]
     Lifetime {
         /// The beginning.
         now: UnixTime,

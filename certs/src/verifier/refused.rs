@@ -36,16 +36,15 @@ impl PeerRefused {
         if let Some(refused) = carried(error) {
             return refused.clone();
         }
-        let refusal = match error {
-            Error::NoCertificatesPresented => Refusal::CertificateMissing,
-            Error::InvalidCertificate(error) => of_certificate(error),
+        let refusal = if matches!(error, Error::NoCertificatesPresented) {
+            Refusal::CertificateMissing
+        } else if let Error::InvalidCertificate(error) = error {
+            of_certificate(error)
+        } else if matches!(error, Error::InvalidCertRevocationList(_)) {
             // A revocation list that cannot be used leaves the certificate unproved.
-            Error::InvalidCertRevocationList(_) => Refusal::CertificateUntrusted,
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "all else is the protocol's; the enum is non-exhaustive"
-            )]
-            _ => Refusal::HandshakeFailed,
+            Refusal::CertificateUntrusted
+        } else {
+            Refusal::HandshakeFailed
         };
         // Alerts and messages of the peer are enums, names in a certificate are escaped by their types.
         Self::new(refusal, error.to_string().escape_debug().to_string())
@@ -83,13 +82,11 @@ pub fn refused_device(error: &Error) -> Option<&DeviceId> {
 }
 
 fn carried(error: &Error) -> Option<&PeerRefused> {
-    match error {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => inner.downcast_ref(),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "no other error carries one")]
-        _ => None,
-    }
+    let Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error else { return None };
+    inner.downcast_ref()
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all else is about form, and the enum is non-exhaustive")]
 fn of_certificate(error: &CertificateError) -> Refusal {
     use CertificateError as E;
     match error {
@@ -104,12 +101,12 @@ fn of_certificate(error: &CertificateError) -> Refusal {
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => Refusal::CertificatePurpose,
         // Of the handshake's own signature: `path_error` renames those of the path.
         E::BadSignature => Refusal::HandshakeFailed,
-        #[expect(clippy::wildcard_enum_match_arm, reason = "all else is about form; the enum is non-exhaustive")]
         _ => Refusal::CertificateMalformed,
     }
 }
 
 /// Makes the errors of path validation say what was wrong with the certificate.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all else keeps its meaning and its alert")]
 pub(super) fn path_error(error: Error, leaf: &CertificateDer<'_>) -> Error {
     match error {
         // A signature by another key than the issuer's: to the peer and in the record, the issuer is unknown.
@@ -124,7 +121,6 @@ pub(super) fn path_error(error: Error, leaf: &CertificateDer<'_>) -> Error {
             };
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
         }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "all else keeps its meaning and its alert")]
         other => other,
     }
 }

@@ -93,7 +93,11 @@ impl Door {
 
     /// A handshake in memory.
     fn meet(&self, client: &Arc<ClientConfig>) -> Result<Met, Error> {
-        let mut client = ClientConnection::new(Arc::clone(client), "localhost".try_into().unwrap()).unwrap();
+        self.meet_as(client, "localhost")
+    }
+
+    fn meet_as(&self, client: &Arc<ClientConfig>, name: &'static str) -> Result<Met, Error> {
+        let mut client = ClientConnection::new(Arc::clone(client), name.try_into().unwrap()).unwrap();
         let mut server = ServerConnection::new(Arc::clone(&self.config)).unwrap();
         for _ in 0..8 {
             let mut wire = Vec::new();
@@ -130,11 +134,8 @@ impl Door {
         }
         client.read_tls(&mut &wire[..]).unwrap();
         let received = client.process_new_packets().unwrap_err();
-        assert!(matches!(received, Error::AlertReceived(_)), "{received}");
-        LAST_ALERT.set(match received {
-            Error::AlertReceived(alert) => Some(alert),
-            _ => None,
-        });
+        let Error::AlertReceived(alert) = received else { panic!("no alert: {received}") };
+        LAST_ALERT.set(Some(alert));
     }
 
     fn peer(&self, met: &Met) -> Result<VerifiedPeer, PeerRefused> {
@@ -349,4 +350,100 @@ fn a_chain_can_be_rechecked_at_any_time() {
     assert_eq!(refused(&[CertificateDer::from(vec![0x30, 0x00])], NOW), Refusal::CertificateMalformed);
     let unfinished = ServerConnection::new(Arc::clone(&door.config)).unwrap();
     assert_eq!(door.verifier.peer(&unfinished, NOW).unwrap_err().refusal, Refusal::HandshakeFailed);
+}
+
+#[test]
+fn without_a_server_name_the_rules_are_the_same() {
+    let door = Door::new(Profile::CryptrecHigh);
+    let knock = |issued: Option<&Issued>| {
+        let met = door.meet_as(&door.client(Profile::CryptrecHigh, issued, ""), "127.0.0.1")?;
+        assert_eq!(met.server.server_name(), None);
+        Ok(door.peer(&met).unwrap())
+    };
+    assert!(knock(Some(&device_certificate("sakura-clinic", "ward-1"))).is_ok());
+    let refusal = |outcome: Result<VerifiedPeer, Error>| refusal_of(&outcome.unwrap_err()).0;
+    assert_eq!(refusal(knock(None)), Refusal::CertificateMissing);
+    let stranger = other_authority().issue_device(&domain(), &device("a", "b"), YEAR, NOW).unwrap();
+    assert_eq!(refusal(knock(Some(&stranger))), Refusal::CertificateUntrusted);
+}
+
+#[test]
+fn a_ticket_opens_only_the_door_it_was_given_at() {
+    let (one, two) = (Door::new(Profile::CryptrecHigh), Door::new(Profile::CryptrecHigh));
+    let client = one.client(Profile::CryptrecHigh, Some(&device_certificate("sakura-clinic", "ward-1")), "");
+    one.meet(&client).unwrap();
+    let met = two.meet(&client).unwrap();
+    assert_eq!(met.server.handshake_kind(), Some(HandshakeKind::Full));
+    assert!(!two.peer(&met).unwrap().resumed());
+}
+
+#[test]
+fn a_backend_of_another_authority_is_refused() {
+    let door = Door::new(Profile::CryptrecHigh);
+    let config = client_config(ClientSettings {
+        profile: Profile::CryptrecHigh,
+        authorities: &Anchors::from_pem(other_authority().certificate_pem().as_bytes()).unwrap(),
+        identity: None,
+        alpn: &[b"h2"],
+        clock: Clock::new(),
+    });
+    let error = door.meet(&Arc::new(config.unwrap())).err().unwrap();
+    assert!(matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer)), "{error}");
+}
+
+/// Root, intermediate and leaf, with an extension of the caller's in the intermediate.
+fn three_levels(extension: Option<rcgen::CustomExtension>) -> (String, [CertificateDer<'static>; 2]) {
+    let parameters = |name: &str| {
+        let mut params = crate::issue::params(NOW, YEAR, later(YEAR)).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let authority = |name: &str| {
+        let mut params = parameters(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        params
+    };
+    let keys = [(); 3].map(|()| rcgen::KeyPair::generate().unwrap());
+    let root = authority("root").self_signed(&keys[0]).unwrap();
+    let root_issuer = rcgen::Issuer::new(authority("root"), &keys[0]);
+    let mut middle_params = authority("middle");
+    middle_params.custom_extensions.extend(extension);
+    let middle = middle_params.signed_by(&keys[1], &root_issuer).unwrap();
+    let middle_issuer = rcgen::Issuer::new(middle_params, &keys[1]);
+    let mut leaf = parameters("leaf");
+    leaf.subject_alt_names = vec![uri("spiffe://sekisho.example/site/sakura-clinic/device/ward-1")];
+    let leaf = leaf.signed_by(&keys[2], &middle_issuer).unwrap();
+    (root.pem(), [leaf.into(), middle.into()])
+}
+
+/// A critical nameConstraints extension with one permitted URI host.
+fn permitted_uri(host: &str) -> rcgen::CustomExtension {
+    let wrap = |tag: u8, content: Vec<u8>| {
+        let mut value = vec![tag, u8::try_from(content.len()).unwrap()];
+        value.extend(content);
+        value
+    };
+    let subtree = wrap(0x30, wrap(0x86, host.as_bytes().to_vec()));
+    let mut extension = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 30], wrap(0x30, wrap(0xa0, subtree)));
+    extension.set_criticality(true);
+    extension
+}
+
+#[test]
+fn a_chain_through_an_intermediate_needs_the_intermediate() {
+    let (root, chain) = three_levels(None);
+    let verifier = verifier(&root, &Arc::new(Mutex::new(Ok(()))));
+    assert_eq!(verifier.recheck(&chain, NOW).unwrap().device(), &device("sakura-clinic", "ward-1"));
+    assert_eq!(verifier.recheck(&chain[..1], NOW).unwrap_err().refusal, Refusal::CertificateUntrusted);
+}
+
+/// C9, RUSTSEC-2026-0098: a constraint on URIs that is not applied is a constraint that is broken. webpki cannot apply
+/// one, and so takes no URI under it.
+#[test]
+fn a_uri_outside_the_name_constraint_is_refused() {
+    let (root, chain) = three_levels(Some(permitted_uri("other.example")));
+    let verifier = verifier(&root, &Arc::new(Mutex::new(Ok(()))));
+    let refused = verifier.recheck(&chain, NOW).unwrap_err();
+    assert_eq!((refused.refusal, refused.detail.as_str()), (Refusal::CertificateMalformed, "NameConstraintViolation"));
 }
