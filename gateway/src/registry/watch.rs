@@ -21,8 +21,8 @@ use crate::store::{Change, Store, StoreError};
 /// The time between two looks at the store: a change is acted on within a second (R27).
 pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A look at the store that takes longer has failed.
-const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A look at the store that takes longer is reported as failing, and goes on.
+const POLL_LATE: Duration = Duration::from_secs(2);
 
 /// The pause after the audit log or the store refused a record.
 const RECORD_RETRY: Duration = Duration::from_millis(500);
@@ -126,7 +126,7 @@ impl<H: OnChange> Watch<H> {
         while let Some(next) = record_batch(&store, &self.node, &self.hook, recorded).await? {
             recorded = next;
         }
-        let (directory, _) = self.follower.read().await?;
+        let directory = self.follower.start().await?;
         self.state.send_modify(|state| {
             state.published = directory.version();
             state.recorded = recorded;
@@ -143,10 +143,7 @@ impl<H: OnChange> Watch<H> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                let polled = match tokio::time::timeout(POLL_TIMEOUT, follower.poll()).await {
-                    Ok(polled) => polled.map_err(|e| e.to_string()),
-                    Err(_) => Err(format!("`{}`: no answer in time", follower.store.path().display())),
-                };
+                let polled = patiently(&mut follower, &state).await;
                 match polled {
                     Ok(Some((directory, changes))) => {
                         let version = directory.version();
@@ -160,10 +157,7 @@ impl<H: OnChange> Watch<H> {
                     Ok(None) => {
                         state.send_if_modified(|state| state.store_error.take().is_some());
                     }
-                    Err(error) => state.send_modify(|state| {
-                        state.store_failures = state.store_failures.saturating_add(1);
-                        state.store_error = Some(error);
-                    }),
+                    Err(error) => store_failed(&state, error.to_string()),
                 }
             }
         };
@@ -175,7 +169,38 @@ impl<H: OnChange> Watch<H> {
     }
 }
 
+/// One look at the store; where it takes long, the state says so while it goes on.
+async fn patiently(
+    follower: &mut Follower,
+    state: &watch::Sender<WatchState>,
+) -> Result<Option<(Arc<Directory>, Vec<Change>)>, StoreError> {
+    let path = follower.store.path().to_owned();
+    let mut look = std::pin::pin!(follower.poll());
+    loop {
+        match tokio::time::timeout(POLL_LATE, look.as_mut()).await {
+            Ok(polled) => return polled,
+            Err(_) => store_failed(state, format!("`{}`: no answer for too long", path.display())),
+        }
+    }
+}
+
+fn store_failed(state: &watch::Sender<WatchState>, error: String) {
+    state.send_modify(|state| {
+        state.store_failures = state.store_failures.saturating_add(1);
+        state.store_error = Some(error);
+    });
+}
+
 impl Follower {
+    /// Everything as it stands; the journal's past is not read.
+    async fn start(&mut self) -> Result<Arc<Directory>, StoreError> {
+        let sequence = self.store.sequence().await?;
+        self.last = self.store.change(sequence).await?;
+        self.sequence = sequence;
+        let (directory, _) = self.read().await?;
+        Ok(directory)
+    }
+
     /// The new directory and what led to it, if the store has changed.
     async fn poll(&mut self) -> Result<Option<(Arc<Directory>, Vec<Change>)>, StoreError> {
         if self.store.check_in_place().is_err() {
@@ -192,7 +217,6 @@ impl Follower {
         let store = Store::open_existing(self.store.path()).await?;
         let mut next = Self { store, sequence: self.sequence, last: self.last.clone() };
         let read = next.read().await?;
-        // No await from here on: a look that timed out must not leave a directory taken up but unpublished.
         *self = next;
         Ok(Some(read))
     }

@@ -108,9 +108,10 @@ impl StoreError {
         if is_busy(&error) {
             return Self::Busy { path };
         }
-        match error {
-            sqlx::Error::Decode(source) | sqlx::Error::ColumnDecode { source, .. } => Self::Corrupt { path, source },
-            other => Self::Io { path, source: Box::new(other) },
+        if let sqlx::Error::Decode(source) | sqlx::Error::ColumnDecode { source, .. } = error {
+            Self::Corrupt { path, source }
+        } else {
+            Self::Io { path, source: Box::new(error) }
         }
     }
 }

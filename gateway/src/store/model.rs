@@ -49,12 +49,15 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
+/// Whether it is active, its user and its roles.
+type ModelDevice = (bool, Option<u8>, BTreeSet<u8>);
+
 #[derive(Debug, Clone, Default)]
 struct Model {
     sites: BTreeMap<u8, bool>,
     roles: BTreeMap<u8, bool>,
     users: BTreeMap<(u8, u8), (bool, BTreeSet<u8>)>,
-    devices: BTreeMap<(u8, u8), (bool, Option<u8>, BTreeSet<u8>)>,
+    devices: BTreeMap<(u8, u8), ModelDevice>,
 }
 
 impl Model {

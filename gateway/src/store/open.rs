@@ -81,7 +81,7 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
 /// closing any handle of a file that SQLite has open would drop them.
 fn make_file(path: &Path) -> Result<(), StoreError> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
+        Ok(file) => give_to_owner_of_directory(&file, path).map_err(|e| StoreError::io(path, e)),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(StoreError::io(path, e)),
     }
@@ -99,6 +99,7 @@ async fn lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = lock_path(path);
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o660).open(&lock_path);
     let file = opened.map_err(|e| StoreError::io(&lock_path, e))?;
+    give_to_owner_of_directory(&file, &lock_path).map_err(|e| StoreError::io(&lock_path, e))?;
     let deadline = tokio::time::Instant::now() + LOCK_TIMEOUT;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -111,6 +112,17 @@ async fn lock(path: &Path) -> Result<File, StoreError> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What root makes belongs to whom the directory belongs to: an operator who registers the first site as root must not
+/// lock the gateway out of its own store. SQLite does the same for `-wal` and `-shm`.
+fn give_to_owner_of_directory(file: &File, path: &Path) -> std::io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let owner = fs::metadata(directory)?;
+    std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn lock_path(path: &Path) -> PathBuf {

@@ -67,6 +67,22 @@ async fn file_and_directory_are_the_owners_only() {
     assert_eq!(Store::open(&path).await.unwrap().site_list().await.unwrap().len(), 1);
 }
 
+/// Where the tests run as root, the directory is given away first; elsewhere it is the tester's own.
+#[tokio::test]
+async fn what_root_makes_belongs_to_the_directorys_owner() {
+    let directory = TempDir::new().unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(directory.path(), Some(12345), Some(12345)).unwrap();
+    }
+    let owner = std::fs::metadata(directory.path()).unwrap().uid();
+    let store = Store::open(directory.path().join("sekisho.db")).await.unwrap();
+    store.site_add(ACTOR, name("s"), DisplayName::default()).await.unwrap();
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let file = format!("{}{suffix}", store.path().display());
+        assert_eq!(std::fs::metadata(&file).unwrap().uid(), owner, "{file}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_store_is_refused_by_name() {
     let directory = TempDir::new().unwrap();
