@@ -41,6 +41,17 @@ fn an_empty_folder_becomes_a_quickstart_with_all_its_files() {
 }
 
 #[test]
+fn the_configuration_passes_the_check_of_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = prepare(dir.path(), FREE).unwrap();
+    let config = crate::config::Config::load(&layout.configuration()).unwrap();
+    let problems = crate::cli::check::check_deep(&config);
+    assert!(problems.is_empty(), "{problems:?}");
+    let [listener] = &*config.listeners else { panic!("{:?}", config.listeners) };
+    assert_eq!(listener.address, layout.addresses().listen);
+}
+
+#[test]
 fn a_second_start_changes_no_byte() {
     let dir = tempfile::tempdir().unwrap();
     let first = prepare(dir.path(), FREE).unwrap().addresses();
