@@ -133,7 +133,7 @@ fn the_commands_name_files_that_exist() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("it's here");
     let layout = prepare(&dir, FREE).unwrap();
-    let text = crate::quickstart::show::Welcome(&layout).to_string();
+    let text = crate::quickstart::show::Welcome { layout: &layout, program: Path::new("sekisho") }.to_string();
     let mut files = 0;
     for flag in ["--cacert ", "--cert ", "--key "] {
         for rest in text.split(flag).skip(1) {

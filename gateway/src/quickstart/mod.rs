@@ -77,7 +77,9 @@ pub fn run<R: Running>(
         if options.check {
             return runtime.block_on(check::check(&layout, out)).map_err(system("output"));
         }
-        writeln!(out, "{}", show::Welcome(&layout)).and_then(|()| out.flush()).map_err(system("output"))?;
+        let program = std::env::args_os().next().map_or_else(|| PathBuf::from("sekisho"), PathBuf::from);
+        let welcome = show::Welcome { layout: &layout, program: &program };
+        writeln!(out, "{welcome}").and_then(|()| out.flush()).map_err(system("output"))?;
         runtime.block_on(until_stopped()).map_err(system("signals"))?;
         Ok(true)
     });

@@ -154,3 +154,7 @@ pub(super) const SCENES: &[Scene] = &[
         printed: true,
     },
 ];
+
+#[cfg(test)]
+#[path = "scene_tests.rs"]
+mod tests;

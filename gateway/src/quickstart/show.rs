@@ -8,11 +8,15 @@ use super::layout::Layout;
 use super::scene::{Expected, SCENES, Scene};
 
 /// The text for a person who has just started it.
-pub(super) struct Welcome<'a>(pub(super) &'a Layout);
+pub(super) struct Welcome<'a> {
+    pub(super) layout: &'a Layout,
+    /// How this program was called.
+    pub(super) program: &'a Path,
+}
 
 impl Display for Welcome<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let layout = self.0;
+        let Self { layout, program } = self;
         let addresses = layout.addresses();
         let (verb, dir) = (if layout.is_new() { "made" } else { "found" }, Word(layout.dir()));
         writeln!(f, "Sekisho stands before a demonstration FHIR server. All patients are synthetic.\n")?;
@@ -27,7 +31,12 @@ impl Display for Welcome<'_> {
             writeln!(f, "# {} {}", scene.story, Outcome(scene.expected))?;
             writeln!(f, "{}\n", Command { layout, scene })?;
         }
-        writeln!(f, "# Every one of them, the refused included, is in the audit log and counted:")?;
+        writeln!(f, "# Suspend the doctor's terminal, and its connections end within a second; then resume it.")?;
+        for verb in ["suspend", "resume"] {
+            let (program, file) = (Word(program), layout.configuration());
+            writeln!(f, "{program} device {verb} sakura-clinic/doctor-terminal --config {}", Word(&file))?;
+        }
+        writeln!(f, "\n# Every one of them, the refused included, is in the audit log and counted:")?;
         writeln!(f, "grep -ahoE '\\{{\"[ -~]*\\}}' {}/segment-*.log | tail -3", Word(&layout.audit()))?;
         writeln!(f, "curl -s {}/metrics | grep ^sekisho_\n", base(addresses.admin, "http"))?;
         write!(f, "Ctrl-C stops it; the next start goes on with this folder.")
