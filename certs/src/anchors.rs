@@ -182,6 +182,9 @@ mod tests {
         }
         let leaf = crate::testing::device_certificate("sakura-clinic", "ward-1").certificate_pem;
         assert!(matches!(error(format!("{good}{leaf}")), AnchorsError::NotAuthority { .. }));
+        // Basic constraints say CA, the key usage does not.
+        let half = crate::testing::odd(|p| p.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        assert!(matches!(error(&half.certificate_pem), AnchorsError::NotAuthority { line: 1 }));
     }
 
     #[test]

@@ -11,8 +11,11 @@ pub mod action;
 pub mod cases;
 pub mod judge;
 pub mod names;
+pub mod patients;
 pub mod refusal;
+pub mod route;
 pub mod subject;
+pub mod target;
 
 pub use action::{Action, Effect};
 pub use judge::{Denial, Judge, Permit, PolicyName};

@@ -77,8 +77,9 @@ pub fn server_config(settings: ServerSettings<'_>) -> Result<ServerConfig, Profi
         Resumption::Off => config.send_tls13_tickets = 0,
         Resumption::Tickets(ticketer) => {
             config.ticketer = ticketer;
-            // A ticket carries the client's chain and costs an encryption and a kilobyte on the wire. One is enough:
-            // a client that opens several connections at once may use it for all of them.
+            // A ticket carries the client's chain and costs an encryption and a kilobyte on the wire. One is enough for
+            // a client that comes back: every resumption brings it the next (RFC 8446 C.4). More would only help one
+            // that opens several connections at once and never uses a ticket twice.
             config.send_tls13_tickets = 1;
         }
     }

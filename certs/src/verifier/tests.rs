@@ -447,3 +447,49 @@ fn a_uri_outside_the_name_constraint_is_refused() {
     let refused = verifier.recheck(&chain, NOW).unwrap_err();
     assert_eq!((refused.refusal, refused.detail.as_str()), (Refusal::CertificateMalformed, "NameConstraintViolation"));
 }
+
+#[test]
+fn the_gateway_chooses_the_suite_and_takes_no_early_data() {
+    let door = Door::new(Profile::CryptrecHigh);
+    let mut client = (*door.client(Profile::CryptrecHigh, Some(&device_certificate("a", "b")), "")).clone();
+    let mut provider = (*Profile::CryptrecHigh.provider()).clone();
+    provider.cipher_suites.reverse();
+    let resolver = Arc::clone(&client.client_auth_cert_resolver);
+    client = ClientConfig::builder_with_details(Arc::new(provider), Clock::new())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(Anchors::from_pem(authority().certificate_pem().as_bytes()).unwrap().store())
+        .with_client_cert_resolver(resolver);
+    client.enable_early_data = true;
+    let client = Arc::new(client);
+    let met = door.meet(&client).unwrap();
+    let suite = met.server.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, rustls::CipherSuite::TLS13_AES_256_GCM_SHA384);
+    assert_eq!(door.meet(&client).unwrap().server.handshake_kind(), Some(HandshakeKind::Resumed));
+    let mut again = ClientConnection::new(Arc::clone(&client), "localhost".try_into().unwrap()).unwrap();
+    again.write_tls(&mut Vec::new()).unwrap();
+    assert!(again.early_data().is_none());
+    // With stateless tickets rustls offers none whatever the bound says; the bound holds by itself.
+    assert_eq!(door.config.max_early_data_size, 0);
+}
+
+#[test]
+fn without_resumption_every_handshake_is_full() {
+    let mut door = Door::new(Profile::CryptrecHighTls12);
+    let issued = server_certificate();
+    let identity =
+        ServerIdentity::from_pem(issued.certificate_pem.as_bytes(), issued.key_pem.expose().as_bytes()).unwrap();
+    let config = server_config(ServerSettings {
+        profile: Profile::CryptrecHighTls12,
+        identity: &identity,
+        verifier: Arc::clone(&door.verifier),
+        alpn: &[],
+        resumption: Resumption::Off,
+        clock: Arc::clone(&door.clock) as _,
+    });
+    door.config = Arc::new(config.unwrap());
+    let client = door.client(Profile::CryptrecHigh, Some(&device_certificate("a", "b")), "");
+    for _ in 0..3 {
+        assert_eq!(door.meet(&client).unwrap().server.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}

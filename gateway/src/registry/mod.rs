@@ -2,4 +2,8 @@
 //! running gateway learns of a change (R1, R3, R27).
 
 pub mod directory;
+pub mod live;
 pub mod watch;
+
+pub use directory::Directory;
+pub use live::Live;
