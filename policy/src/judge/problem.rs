@@ -64,13 +64,11 @@ pub(super) fn problem_at(source: &PolicySource, offset: usize, message: String) 
 pub(super) fn problem_of(source: &PolicySource, fallback: usize, diagnostic: &dyn Diagnostic) -> Problem {
     let label = diagnostic.labels().and_then(|mut labels| labels.next());
     let mut message = diagnostic.to_string();
-    for more in
-        [label.as_ref().and_then(|label| label.label()).map(str::to_owned), diagnostic.help().map(|h| h.to_string())]
-    {
-        if let Some(more) = more {
-            message.push_str("; ");
-            message.push_str(&more);
-        }
+    let more =
+        [label.as_ref().and_then(|label| label.label()).map(str::to_owned), diagnostic.help().map(|h| h.to_string())];
+    for more in more.into_iter().flatten() {
+        message.push_str("; ");
+        message.push_str(&more);
     }
     problem_at(source, label.map_or(fallback, |label| label.offset()), message)
 }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What is changed, and how.
+type Change = (&'static str, fn(&mut Asked));
+
 const BY_ROLE: &str = "permit(principal in Sekisho::Role::\"doctor\", action, resource);";
 
 fn cached(judge: &Judge, cache: &mut DecisionCache, asked: &Asked) -> bool {
@@ -29,7 +32,7 @@ fn a_decision_comes_again_with_its_policies() {
 fn every_part_of_the_key_tells_decisions_apart() {
     let judge = load("permit(principal, action, resource);");
     let base = Asked::new(&["doctor"], Action::Read, "clinical");
-    let changes: [(&str, fn(&mut Asked)); 12] = [
+    let changes: [Change; 12] = [
         ("site version", |a| a.subject.versions.site += 1),
         ("device version", |a| a.subject.versions.device += 1),
         ("user version", |a| a.subject.versions.user += 1),
@@ -72,7 +75,7 @@ fn what_no_policy_reads_is_no_part_of_the_key() {
 
 #[test]
 fn what_a_policy_of_the_slice_reads_is_part_of_the_key() {
-    let cases: [(&str, fn(&mut Asked)); 3] = [
+    let cases: [Change; 3] = [
         ("context.source.isIpv4()", |a| a.source = "2001:db8::1".parse().unwrap()),
         ("context.transport == \"tls\"", |a| a.transport = Transport::Quic),
         ("context has tls_version", |a| a.tls_version = None),
