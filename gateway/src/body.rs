@@ -8,6 +8,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use policy::Refusal;
 
+use crate::listen::{H1Body, H2Body};
+
 /// Why a body ended before its end.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BodyError {
@@ -19,8 +21,44 @@ pub enum BodyError {
     Broken(String),
 }
 
-/// A body behind one pointer, for the places where the kinds meet. Lives on one worker, so it need not be `Send`.
-pub type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
+/// The body of a request, from whichever door. Lives on one worker, so it need not be `Send`.
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// Read by our own HTTP/1.1 codec.
+    H1(H1Body),
+    /// Read by hyper's HTTP/2 server, within the listener's bound.
+    H2(H2Body),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::H1(body) => Pin::new(body).poll_frame(cx),
+            Self::H2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::H1(body) => body.is_end_stream(),
+            Self::H2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::H1(body) => body.size_hint(),
+            Self::H2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A body that is already in memory, or none.
 #[derive(Debug, Default)]

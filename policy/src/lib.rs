@@ -8,11 +8,17 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod cases;
+pub mod judge;
 pub mod names;
+pub mod patients;
 pub mod refusal;
+pub mod route;
 pub mod subject;
+pub mod target;
 
 pub use action::{Action, Effect};
+pub use judge::{Denial, Judge, Permit, PolicyName};
 pub use names::{DeviceName, InformationClass, InvalidName, RoleName, RouteName, ServiceName, SiteName, UserName};
 pub use refusal::{Blame, Refusal};
 pub use subject::{AuthenticationLevel, DeviceId, EntityVersions, Subject};

@@ -1,0 +1,98 @@
+//! What the configuration says about a route, as written.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::{Action, Effect, InformationClass, RouteName, ServiceName};
+
+/// One `[[route]]` of the configuration. Unknown keys are refused. [`RouteTable::new`](super::RouteTable::new)
+/// checks what single values cannot show.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteDefinition {
+    /// The name in records and metrics; unique.
+    pub name: RouteName,
+    /// The prefix, matched by whole segments; written as in a request and in its normal form, without a trailing
+    /// `/` (`/` alone takes what no other route does). Unique. Never stripped.
+    pub path: String,
+    /// The service that answers.
+    pub service: ServiceName,
+    /// The class of information (R4) of everything below the prefix, where no rule says otherwise.
+    pub class: InformationClass,
+    /// What the service speaks.
+    pub kind: RouteKind,
+    /// Exceptions to what the kind says, first match first.
+    #[serde(default)]
+    pub rules: Vec<RuleDefinition>,
+    /// FHIR operations, without `$`, that a GET may call without changing anything; see
+    /// [`READ_ONLY_OPERATIONS`](super::READ_ONLY_OPERATIONS) for the default. Only for kind `fhir`.
+    pub read_only_operations: Option<Vec<String>>,
+}
+
+/// What a route's service speaks, which says how a method and a path become an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteKind {
+    /// The RESTful interface of HL7 FHIR (R4 and later); the prefix is the service base.
+    Fhir,
+    /// DICOMweb (DICOM PS3.18); the prefix is the service's base.
+    Dicomweb,
+    /// Anything else over HTTP. Every request counts as changing unless a rule says otherwise.
+    Generic,
+}
+
+impl RouteKind {
+    /// The name in configuration and records.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Fhir => "fhir",
+            Self::Dicomweb => "dicomweb",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// One rule of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleDefinition {
+    /// The methods it is for; at least one. GET stands for HEAD too.
+    pub methods: Vec<String>,
+    /// The path below the route's prefix, from its `/`: literal segments as in a request, `*` for any one segment,
+    /// `**` at the end for any number of them, none included, and `{patient}` for one segment that is a patient's
+    /// identifier.
+    pub path: String,
+    /// The action that policies decide on.
+    #[serde(deserialize_with = "from_text")]
+    pub action: Action,
+    /// `read-only` or `changing` (the default). Read-only is refused where the methods or the action say otherwise.
+    #[serde(default = "changing", deserialize_with = "effect")]
+    pub effect: Effect,
+    /// The class of information, where it is not the route's.
+    pub class: Option<InformationClass>,
+    /// Names of query parameters whose values are patients' identifiers (R5).
+    #[serde(default)]
+    pub patient_query: Vec<String>,
+}
+
+const fn changing() -> Effect {
+    Effect::Changing
+}
+
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(deserializer: D) -> Result<T, D::Error> {
+    Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+fn effect<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Effect, D::Error> {
+    match &*Cow::<'de, str>::deserialize(deserializer)? {
+        "read-only" => Ok(Effect::ReadOnly),
+        "changing" => Ok(Effect::Changing),
+        other => {
+            let text = other.escape_debug();
+            Err(serde::de::Error::custom(format_args!("`{text}` is not an effect: read-only or changing")))
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Why a set of routes cannot be used.
+
+use super::method::Method;
+use crate::RouteName;
+
+/// A route that cannot be used: its name, the field and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("route `{route}`, `{field}`: {problem}")]
+pub struct RouteError {
+    /// The route.
+    pub route: RouteName,
+    /// The key within the route, such as `path` or `rules[2].methods`, counted from 0.
+    pub field: String,
+    /// What is wrong.
+    pub problem: RouteProblem,
+}
+
+/// What is wrong with a field of a route.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteProblem {
+    /// Another route has the name.
+    #[error("the name is taken by another route")]
+    DuplicateName,
+    /// Another route has the prefix.
+    #[error("`{path}` is already the prefix of route `{other}`")]
+    DuplicatePrefix {
+        /// The prefix.
+        path: String,
+        /// The route that has it.
+        other: RouteName,
+    },
+    /// The prefix is not a path in normal form, has a query, or ends in `/`.
+    #[error("`{0}` is not a path in normal form, without query and trailing `/`")]
+    PrefixNotNormal(String),
+    /// The pattern is not a path in normal form once its wildcards are taken out.
+    #[error(
+        "`{0}` is not a pattern: a path of segments, each a literal in normal form, `*`, `{{patient}}` or, last, `**`"
+    )]
+    BadPattern(String),
+    /// A rule without methods.
+    #[error("at least one method is needed")]
+    NoMethods,
+    /// A method that no route takes.
+    #[error("`{0}` is not a method that can be routed: {names}", names = Method::NAMES)]
+    UnknownMethod(String),
+    /// A rule calls a request harmless that by its method or action is not.
+    #[error("`read-only` contradicts {0}")]
+    ReadOnlyContradicted(String),
+    /// An earlier rule of the route has the same path and method, so this one would never be used for it.
+    #[error("rule {earlier} has the same path and method `{method}`")]
+    Unreachable {
+        /// The earlier rule, counted from 0.
+        earlier: usize,
+        /// The method.
+        method: String,
+    },
+    /// A parameter without a name.
+    #[error("a parameter's name cannot be empty")]
+    EmptyParameter,
+    /// A name that cannot be an operation's.
+    #[error("`{0}` is not the name of an operation: letters, digits, `-`, `_` and `.`, without `$`")]
+    BadOperation(String),
+    /// Operations on a route that has none.
+    #[error("only a route of kind `fhir` has operations")]
+    OperationsElsewhere,
+}

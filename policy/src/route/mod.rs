@@ -1,0 +1,186 @@
+//! Routes: from a method and a target to an action, its effect, the service and the class of information (R2, R4).
+//!
+//! The longest prefix of whole segments takes a request; within its route the first rule whose methods and path match
+//! decides, and else the route's kind. What neither knows is refused.
+
+mod definition;
+mod dicomweb;
+mod error;
+mod fhir;
+mod method;
+mod pattern;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+pub use definition::{RouteDefinition, RouteKind, RuleDefinition};
+pub use error::{RouteError, RouteProblem};
+pub use fhir::READ_ONLY_OPERATIONS;
+pub use table::RouteTable;
+
+use crate::{Action, Effect, InformationClass, Refusal, RouteName, ServiceName};
+use method::Method;
+use pattern::Pattern;
+
+/// A route, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    name: RouteName,
+    path: String,
+    prefix: Box<[Box<str>]>,
+    service: ServiceName,
+    class: InformationClass,
+    kind: RouteKind,
+    rules: Vec<Rule>,
+    read_only_operations: Vec<String>,
+}
+
+/// A rule, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    methods: SmallVec<[Method; 4]>,
+    pattern: Pattern,
+    action: Action,
+    effect: Effect,
+    class: Option<InformationClass>,
+    patient_query: Vec<String>,
+}
+
+/// What a request means, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved<'a> {
+    /// The route that takes it.
+    pub route: &'a Route,
+    /// The class of information that policies test: the rule's, or else the route's.
+    pub class: &'a InformationClass,
+    /// The action that policies decide on.
+    pub action: Action,
+    /// Whether its record may follow what the backend does (A1).
+    pub effect: Effect,
+    /// The FHIR operation, decoded and without its `$`.
+    pub operation: Option<Cow<'a, str>>,
+    /// The FHIR resource type that is read, searched or changed; the last one where a compartment is searched.
+    pub resource_type: Option<Cow<'a, str>>,
+    /// Whether patients may stand in a form body (FHIR's `POST …/_search`); see
+    /// [`form_patients`](crate::patients::form_patients).
+    pub body_patients: bool,
+    /// Patients that the path names, decoded.
+    pub(crate) path_patients: SmallVec<[Cow<'a, str>; 1]>,
+    /// Parameters that hold patients by the matching rule's word.
+    pub(crate) patient_query: &'a [String],
+}
+
+/// A request's meaning by its route's kind; positions are those of segments below the prefix.
+#[derive(Debug, Clone, Copy)]
+struct Meaning {
+    action: Action,
+    effect: Effect,
+    type_at: Option<usize>,
+    operation_at: Option<usize>,
+    patient_at: Option<usize>,
+    body_patients: bool,
+}
+
+impl Meaning {
+    const fn new(action: Action, effect: Effect) -> Self {
+        Self { action, effect, type_at: None, operation_at: None, patient_at: None, body_patients: false }
+    }
+}
+
+impl Route {
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &RouteName {
+        &self.name
+    }
+
+    /// The prefix, as configured.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The service that answers.
+    #[must_use]
+    pub const fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The class of information where no rule says otherwise.
+    #[must_use]
+    pub const fn class(&self) -> &InformationClass {
+        &self.class
+    }
+
+    /// Every class that a request of this route can have: its own, then those of its rules.
+    pub fn classes(&self) -> impl Iterator<Item = &InformationClass> {
+        std::iter::once(&self.class).chain(self.rules.iter().filter_map(|rule| rule.class.as_ref()))
+    }
+
+    /// What the service speaks.
+    #[must_use]
+    pub const fn kind(&self) -> RouteKind {
+        self.kind
+    }
+
+    fn takes(&self, segments: &[Cow<'_, str>]) -> bool {
+        segments.len() >= self.prefix.len() && self.prefix.iter().zip(segments).all(|(ours, theirs)| **ours == **theirs)
+    }
+
+    /// What a request for `segments`, which begin after the prefix, means.
+    fn resolve<'a>(&'a self, method: Method, segments: &[Cow<'a, str>]) -> Result<Resolved<'a>, Refusal> {
+        let rule = self.rules.iter().find(|rule| rule.methods.contains(&method) && rule.pattern.matches(segments));
+        let built_in = match self.kind {
+            RouteKind::Fhir => {
+                fhir::meaning(method, segments, |name| self.read_only_operations.iter().any(|n| n == name))
+            }
+            RouteKind::Dicomweb => dicomweb::meaning(method, segments),
+            RouteKind::Generic => Ok(generic(method)),
+        };
+        // A rule replaces the verdict of the kind, but not what the kind knows about patients.
+        let meaning = match (rule, built_in) {
+            (Some(rule), Ok(known)) => Meaning { action: rule.action, effect: rule.effect, ..known },
+            (Some(rule), Err(_)) => Meaning::new(rule.action, rule.effect),
+            (None, built_in) => built_in?,
+        };
+        let at = |position: usize| segments.get(position).cloned();
+        let rule_positions = rule.into_iter().flat_map(|rule| rule.pattern.patient_positions());
+        let mut path_patients: SmallVec<[Cow<'a, str>; 1]> = meaning.patient_at.and_then(at).into_iter().collect();
+        path_patients.extend(rule_positions.filter(|position| Some(*position) != meaning.patient_at).filter_map(at));
+        Ok(Resolved {
+            route: self,
+            class: rule.and_then(|rule| rule.class.as_ref()).unwrap_or(&self.class),
+            action: meaning.action,
+            effect: meaning.effect,
+            operation: meaning.operation_at.and_then(at).map(without_dollar),
+            resource_type: meaning.type_at.and_then(at),
+            body_patients: meaning.body_patients,
+            path_patients,
+            patient_query: rule.map(|rule| rule.patient_query.as_slice()).unwrap_or_default(),
+        })
+    }
+}
+
+/// What a method means where nothing is known of the service. Even a GET may change something there, as legacy
+/// applications' `GET /delete?id=1` does, so that only a rule makes a request read-only.
+const fn generic(method: Method) -> Meaning {
+    let action = match method {
+        Method::Get | Method::Head | Method::Options => Action::Read,
+        Method::Post => Action::Create,
+        Method::Put | Method::Patch => Action::Update,
+        Method::Delete => Action::Delete,
+    };
+    Meaning::new(action, Effect::Changing)
+}
+
+fn without_dollar(segment: Cow<'_, str>) -> Cow<'_, str> {
+    match segment {
+        Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix('$').unwrap_or(text)),
+        Cow::Owned(text) => Cow::Owned(text.strip_prefix('$').unwrap_or(&text).to_owned()),
+    }
+}

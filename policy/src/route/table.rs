@@ -1,0 +1,161 @@
+//! The table of all routes: checked once, asked for every request.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::definition::{RouteDefinition, RouteKind, RuleDefinition};
+use super::error::{RouteError, RouteProblem};
+use super::fhir::READ_ONLY_OPERATIONS;
+use super::method::Method;
+use super::pattern::{Pattern, literal_segments};
+use super::{Resolved, Route, Rule};
+use crate::target::CanonicalTarget;
+use crate::{Action, Effect, Refusal};
+
+/// Every route, the longest prefix first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteTable {
+    // INVARIANT: ordered by falling number of prefix segments, prefixes and names unique. Of two prefixes of equal
+    // length at most one takes a target, so that the first that takes it is the longest.
+    routes: Vec<Route>,
+}
+
+impl RouteTable {
+    /// Checks the routes against themselves and each other.
+    ///
+    /// An empty set is a table that takes nothing.
+    ///
+    /// # Errors
+    /// [`RouteError`] for the first field that is wrong; see [`RouteProblem`] for what can be.
+    pub fn new(definitions: Vec<RouteDefinition>) -> Result<Self, RouteError> {
+        let mut routes: Vec<Route> = Vec::with_capacity(definitions.len());
+        for definition in definitions {
+            let error = |field: &str, problem| {
+                let route = definition.name.clone();
+                Err(RouteError { route, field: field.to_owned(), problem })
+            };
+            if routes.iter().any(|other| other.name == definition.name) {
+                return error("name", RouteProblem::DuplicateName);
+            }
+            let Some(prefix) = literal_segments(&definition.path) else {
+                return error("path", RouteProblem::PrefixNotNormal(definition.path.escape_debug().to_string()));
+            };
+            if let Some(other) = routes.iter().find(|other| other.prefix == prefix) {
+                let (path, other) = (definition.path.clone(), other.name.clone());
+                return error("path", RouteProblem::DuplicatePrefix { path, other });
+            }
+            let rules = match rules(&definition.rules) {
+                Ok(rules) => rules,
+                Err((field, problem)) => return error(&field, problem),
+            };
+            let read_only_operations = match operations(&definition) {
+                Ok(operations) => operations,
+                Err(problem) => return error("read_only_operations", problem),
+            };
+            let RouteDefinition { name, path, service, class, kind, .. } = definition;
+            routes.push(Route { name, path, prefix, service, class, kind, rules, read_only_operations });
+        }
+        routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
+        Ok(Self { routes })
+    }
+
+    /// The routes, the longest prefix first.
+    pub fn routes(&self) -> impl ExactSizeIterator<Item = &Route> {
+        self.routes.iter()
+    }
+
+    /// Says what a request means and where it goes. Methods are case-sensitive (RFC 9110 section 9.1).
+    ///
+    /// # Errors
+    /// - [`Refusal::MethodNotAllowed`]: CONNECT, TRACE, an unknown method, or one that the resource has no use for.
+    /// - [`Refusal::RouteUnknown`]: no route has a prefix of the target, or the route's kind knows no such path.
+    pub fn resolve<'a>(&'a self, method: &str, target: &CanonicalTarget<'a>) -> Result<Resolved<'a>, Refusal> {
+        let method = Method::parse(method).ok_or(Refusal::MethodNotAllowed)?;
+        // The longest path of DICOMweb has eight segments below its prefix.
+        let segments: SmallVec<[Cow<'a, str>; 12]> = target.segments().collect();
+        let route = self.routes.iter().find(|route| route.takes(&segments)).ok_or(Refusal::RouteUnknown)?;
+        route.resolve(method, segments.get(route.prefix.len()..).unwrap_or_default())
+    }
+}
+
+type Misfit = (String, RouteProblem);
+
+fn rules(definitions: &[RuleDefinition]) -> Result<Vec<Rule>, Misfit> {
+    let mut rules: Vec<Rule> = Vec::with_capacity(definitions.len());
+    for (number, definition) in definitions.iter().enumerate() {
+        let rule = rule(definition).map_err(|(field, problem)| (format!("rules[{number}].{field}"), problem))?;
+        for (earlier, other) in rules.iter().enumerate().filter(|(_, other)| other.pattern == rule.pattern) {
+            if let Some(method) =
+                definition.methods.iter().find(|m| Method::parse(m).is_some_and(|m| other.methods.contains(&m)))
+            {
+                let problem = RouteProblem::Unreachable { earlier, method: method.clone() };
+                return Err((format!("rules[{number}].methods"), problem));
+            }
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+fn rule(definition: &RuleDefinition) -> Result<Rule, (&'static str, RouteProblem)> {
+    if definition.methods.is_empty() {
+        return Err(("methods", RouteProblem::NoMethods));
+    }
+    let mut methods = SmallVec::new();
+    for name in &definition.methods {
+        let Some(method) = Method::parse(name) else {
+            return Err(("methods", RouteProblem::UnknownMethod(name.escape_debug().to_string())));
+        };
+        methods.push(method);
+        if method == Method::Get && !definition.methods.iter().any(|name| name == "HEAD") {
+            methods.push(Method::Head);
+        }
+    }
+    let Some(pattern) = Pattern::parse(&definition.path) else {
+        return Err(("path", RouteProblem::BadPattern(definition.path.escape_debug().to_string())));
+    };
+    if definition.effect == Effect::ReadOnly
+        && let Some(contradiction) = contradiction(definition.action, &methods)
+    {
+        return Err(("effect", RouteProblem::ReadOnlyContradicted(contradiction)));
+    }
+    if definition.patient_query.iter().any(String::is_empty) {
+        return Err(("patient_query", RouteProblem::EmptyParameter));
+    }
+    Ok(Rule {
+        methods,
+        pattern,
+        action: definition.action,
+        effect: definition.effect,
+        class: definition.class.clone(),
+        patient_query: definition.patient_query.clone(),
+    })
+}
+
+/// What says that a request is not read-only, whatever the rule says.
+fn contradiction(action: Action, methods: &[Method]) -> Option<String> {
+    if matches!(action, Action::Create | Action::Update | Action::Delete) {
+        return Some(format!("the action `{action}`"));
+    }
+    [(Method::Put, "PUT"), (Method::Patch, "PATCH"), (Method::Delete, "DELETE")]
+        .into_iter()
+        .find(|(method, _)| methods.contains(method))
+        .map(|(_, name)| format!("the method `{name}`"))
+}
+
+fn operations(definition: &RouteDefinition) -> Result<Vec<String>, RouteProblem> {
+    let Some(operations) = &definition.read_only_operations else {
+        return Ok(READ_ONLY_OPERATIONS.iter().map(|name| (*name).to_owned()).collect());
+    };
+    if definition.kind != RouteKind::Fhir {
+        return Err(RouteProblem::OperationsElsewhere);
+    }
+    let is_name = |name: &&String| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    match operations.iter().find(|name| !is_name(name)) {
+        Some(bad) => Err(RouteProblem::BadOperation(bad.escape_debug().to_string())),
+        None => Ok(operations.clone()),
+    }
+}
