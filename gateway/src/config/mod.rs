@@ -22,6 +22,7 @@ mod tests;
 
 use std::path::Path;
 
+pub use ::policy::route::RouteDefinition;
 pub use listener::{Limits, Listener, ListenerTls};
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
@@ -30,7 +31,7 @@ pub use section::{
 };
 pub use service::{Backend, BackendTls, Service};
 
-use ::policy::route::RouteDefinition;
+
 use document::Context;
 use problem::{Places, folder_of};
 use table::Table;
