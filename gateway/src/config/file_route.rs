@@ -9,8 +9,7 @@ use super::file::Names;
 use super::problem::suggestion;
 use super::table::Table;
 
-/// One `[[route]]`.
-pub type RouteDefinition = toml::Table;
+pub use policy::route::RouteDefinition;
 
 pub(super) fn routes(file: &Table<'_>, services: &Names) -> Vec<RouteDefinition> {
     let mut names = Names::of("route", &[]);

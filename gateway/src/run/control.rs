@@ -72,7 +72,7 @@ struct Control {
 }
 
 impl Control {
-    async fn start(path: &Path, mut sockets: Sockets) -> Result<(Self, Started), StartError> {
+    async fn start(path: &Path, sockets: Sockets) -> Result<(Self, Started), StartError> {
         let prepared = prepare(path).await?;
         let config = &prepared.loaded.config;
         let unknown = sockets.unknown(&config.listeners);

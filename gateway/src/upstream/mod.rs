@@ -219,10 +219,9 @@ impl ServiceState {
     fn choose(&self, now: Instant) -> Option<Rc<BackendState>> {
         let count = self.backends.len();
         let turn = self.next.get().checked_rem(count)?;
-        let order = (turn..count).chain(0..turn);
+        let mut order = (turn..count).chain(0..turn);
         let chosen = order
-            .filter(|index| self.backends.get(*index).is_some_and(|backend| !backend.is_avoided(now)))
-            .next()
+            .find(|index| self.backends.get(*index).is_some_and(|backend| !backend.is_avoided(now)))
             .unwrap_or(turn);
         self.next.set(chosen + 1);
         self.backends.get(chosen).map(Rc::clone)
@@ -275,7 +274,7 @@ impl ServiceState {
             let again = if !reused || fresh {
                 None
             } else if let Some(unsent) = unanswered.unsent {
-                Some(unsent)
+                Some(*unsent)
             } else if unanswered.silent && matches!(unanswered.failure, Failure::Closed(_)) {
                 spare.map(Spare::into_request)
             } else {
@@ -395,7 +394,7 @@ impl Connection {
             }
             Self::H2(sender, _) => {
                 let response = check(h2::exchange(sender, request, watched, service, start).await?)?;
-                Ok(response.map(|incoming| UpstreamBody::over_h2(incoming, service.idle_timeout)))
+                Ok(response.map(|incoming| UpstreamBody::over_h2(incoming, service.idle_timeout, progress.cloned())))
             }
         }
     }

@@ -87,10 +87,10 @@ impl SigningKey {
         let mut pem = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut pem).map_err(failed)?;
         let malformed = || KeyError::Malformed { path: path.to_owned() };
-        match PrivateKeyDer::from_pem_slice(&pem).map_err(|_| malformed())? {
-            PrivateKeyDer::Pkcs8(der) => Self::from_pkcs8(der.secret_pkcs8_der()).ok_or_else(malformed),
-            _ => Err(malformed()),
-        }
+        let PrivateKeyDer::Pkcs8(der) = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| malformed())? else {
+            return Err(malformed());
+        };
+        Self::from_pkcs8(der.secret_pkcs8_der()).ok_or_else(malformed)
     }
 
     /// A new key, and its PEM.

@@ -91,19 +91,15 @@ fn a_backend_can_verify_a_token_with_the_published_key_alone() {
     });
     assert_eq!(claims, wanted);
 
-    let other = fixture_key();
-    let mut forged = token.clone();
-    forged.replace_range(80..81, if &token[80..81] == "A" { "B" } else { "A" });
-    assert!(std::panic::catch_unwind(|| verified(&forged, &fixture.key.jwks_json())).map_or(true, |v| v.is_none()));
-    assert_ne!(other, fixture.key.key_id());
+    let parts: Vec<&str> = token.split('.').collect();
+    let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    let forged = URL_SAFE_NO_PAD.encode(claims.replace("doctor", "wizard"));
+    let forged = format!("{}.{forged}.{}", parts[0], parts[2]);
+    assert_eq!(verified(&forged, &fixture.key.jwks_json()), None);
 
     let nobody = Subject { user: None, roles: [].into_iter().collect(), ..subject() };
     let (_, claims) = verified(&fixture.token(&nobody, NOW), &fixture.key.jwks_json()).unwrap();
     assert_eq!((claims.get("user"), &claims["roles"]), (None, &serde_json::json!([])));
-}
-
-fn fixture_key() -> String {
-    fixture(1).key.key_id().to_owned()
 }
 
 #[test]

@@ -25,13 +25,6 @@ fn ours() -> Ours {
 }
 
 #[test]
-fn names_are_sorted_for_the_search() {
-    for list in [NAMES, END_TO_END, X_PREFIXES] {
-        assert!(list.is_sorted(), "{list:?}");
-    }
-}
-
-#[test]
 fn an_ordinary_request_passes_unchanged_and_in_order() {
     let fields = [
         ("host", "gateway"),

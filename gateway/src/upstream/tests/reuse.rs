@@ -74,7 +74,7 @@ async fn second_request(
             "resets" => peer.reset(),
             "closes within the head" => peer.write(b"HTTP/1.1 2").await,
             "closes within the body" => peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort").await,
-            _ => unreachable!(),
+            _ => panic!("no such fate: {fate}"),
         }
     })
     .await;
@@ -121,6 +121,39 @@ fn a_request_is_sent_again_only_where_that_can_do_no_harm() {
             }
         }
     });
+}
+
+/// The runtime learns of an end or of bytes only when it next asks the kernel; a reused connection is asked at once.
+#[test]
+fn what_the_runtime_has_not_seen_yet_is_seen_before_a_request_is_sent() {
+    use std::io::{Read as _, Write as _};
+    for poisons in [true, false] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let backend = std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for first in [true, false] {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+                stream.write_all(OK).unwrap();
+                if first && poisons {
+                    std::thread::sleep(Duration::from_millis(30));
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison").unwrap();
+                    kept.push(stream);
+                }
+            }
+        });
+        on_worker(async move {
+            let upstreams = plain(&service(&[address]));
+            assert_eq!(text(send(&upstreams, get()).await.unwrap()).await, "ok");
+            // Without a turn of the runtime.
+            std::thread::sleep(Duration::from_millis(80));
+            let answer = send(&upstreams, request(Method::POST, "x")).await.unwrap();
+            assert_eq!(answer.timings.attempts, 2);
+            assert_eq!(text(answer).await, "ok");
+        });
+        backend.join().unwrap();
+    }
 }
 
 #[test]
