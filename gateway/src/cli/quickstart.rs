@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::quickstart::{Options, Running, run};
+use crate::run::{self, Ending};
 
 /// Make two clinics with devices, people and policies in a folder, and run the gateway before a demonstration FHIR
 /// server
@@ -36,5 +37,28 @@ impl QuickstartArgs {
         let Self { dir, check, listen, admin } = self;
         let all = run(&Options { dir, check, listen, admin }, &mut io::stdout().lock(), start)?;
         Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Running for run::Running {
+    /// Starting it has waited already.
+    fn wait_ready(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn reload(&self) {
+        self.request_reload();
+    }
+
+    fn has_ended(&self) -> bool {
+        Self::has_ended(self)
+    }
+
+    fn stop(self) -> Result<(), String> {
+        self.drain();
+        match self.wait() {
+            Ending::Clean => Ok(()),
+            Ending::Unclean => Err("requests were cut, or the log could not be closed".to_owned()),
+        }
     }
 }

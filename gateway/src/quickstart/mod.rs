@@ -20,6 +20,7 @@ mod show;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,6 +47,12 @@ pub trait Running {
     /// # Errors
     /// In words, if it ended or was not ready in time.
     fn wait_ready(&mut self) -> Result<(), String>;
+
+    /// Asks it to load configuration and policies again, without waiting; the outcome is in its log.
+    fn reload(&self);
+
+    /// Whether it ended by itself.
+    fn has_ended(&self) -> bool;
 
     /// Drains it and waits for its end.
     ///
@@ -80,19 +87,31 @@ pub fn run<R: Running>(
         let program = std::env::args_os().next().map_or_else(|| PathBuf::from("sekisho"), PathBuf::from);
         let welcome = show::Welcome { layout: &layout, program: &program };
         writeln!(out, "{welcome}").and_then(|()| out.flush()).map_err(system("output"))?;
-        runtime.block_on(until_stopped()).map_err(system("signals"))?;
+        runtime.block_on(until_stopped(&gateway)).map_err(system("signals"))?;
         Ok(true)
     });
     let stopped = gateway.stop().map_err(QuickstartError::Gateway);
     shown.and_then(|all| stopped.map(|()| all))
 }
 
-async fn until_stopped() -> std::io::Result<()> {
+/// TERM and INT stop; HUP reloads; the gateway's own end is an end as well.
+async fn until_stopped(gateway: &impl Running) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => gateway.reload(),
+            _ = look.tick() => if gateway.has_ended() { return Ok(()) },
+        }
     }
-    Ok(())
 }
+
+/// How often the gateway is looked after.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests;

@@ -110,8 +110,7 @@ fn path_length(raw: &[u8]) -> Result<usize, Refusal> {
     let mut rest = first;
     // A segment made of dots alone is `.` or `..` if it is that short. Encoded dots never get here.
     let (mut segment_length, mut segment_dots) = (0_usize, 0_usize);
-    loop {
-        let [byte, tail @ ..] = rest else { break };
+    while let [byte, tail @ ..] = rest {
         match class(*byte) {
             Class::Plain => segment_length += 1,
             Class::Dot => {

@@ -253,7 +253,7 @@ fn reference(raw: &[u8]) -> Result<(), Refusal> {
 }
 
 fn decode_again(text: &str) -> String {
-    form_pairs(text.replace('&', "").replace('=', "").replace('+', "%2B").as_bytes())
+    form_pairs(text.replace(['&', '='], "").replace('+', "%2B").as_bytes())
         .map(|(name, _)| name.into_owned())
         .collect()
 }
