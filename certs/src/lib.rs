@@ -1,1 +1,45 @@
-//! placeholder
+//! From bytes to a verified device.
+//!
+//! A listener's trust anchors ([`anchors`]), the device that a certificate names ([`spiffe`], [`leaf`]), the verifier
+//! that joins both and is the only maker of a [`VerifiedPeer`] ([`verifier`]), the TLS
+//! profiles ([`profile`]), the gateway's own certificates ([`identity`]) and the issuing of development and clinic
+//! certificates ([`issue`]).
+//!
+//! The crate has no sockets and no clock: the time comes in as an argument. Files are read and written only by
+//! functions whose names say so. The cryptography is aws-lc-rs, always passed explicitly, never installed process-wide.
+#![forbid(unsafe_code)]
+
+pub mod anchors;
+pub mod identity;
+pub mod issue;
+pub mod leaf;
+pub mod pem;
+pub mod profile;
+pub mod spiffe;
+pub mod verifier;
+
+pub use anchors::{AnchorFileError, Anchors, AnchorsError};
+pub use identity::{ServerIdentity, ServerIdentityError};
+pub use leaf::{IdentityError, device_of};
+pub use profile::Profile;
+pub use spiffe::TrustDomain;
+pub use verifier::{DeviceVerifier, PeerRefused, VerifiedPeer, refusal_of};
+
+/// SHA-256 of a certificate's DER: the fingerprint that records and the registry show.
+#[must_use]
+pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    let mut bytes = [0; 32];
+    // INVARIANT: a SHA-256 digest is 32 bytes long.
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
+}
+
+/// A time for messages. X.509 knows no time beyond the year 9999.
+fn rfc3339(time: rustls::pki_types::UnixTime) -> String {
+    let duration = std::time::Duration::from_secs(time.as_secs());
+    x509_cert::der::DateTime::from_unix_duration(duration).map_or_else(|_| format!("{time:?}"), |date| date.to_string())
+}
+
+#[cfg(test)]
+mod testing;

@@ -1,1 +1,128 @@
-//! To be written.
+//! The one table from refusals to answers (RFC 9457). What strangers learn is a label, a title and a request id.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use policy::Refusal;
+
+use crate::body::FullBody;
+
+/// The header that carries a request's id to the client, the backend and the record.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The start of every problem's `type`; the refusal's label follows.
+pub const PROBLEM_TYPE: &str = "urn:sekisho:refusal:";
+
+/// The status that a refusal is answered with. A refusal before there is a request has one as well, for the records.
+#[must_use]
+pub fn status_of(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::RequestMalformed
+        | Refusal::RequestAmbiguous
+        | Refusal::TargetNotNormal
+        | Refusal::ProtocolAbuse
+        | Refusal::HandshakeFailed => StatusCode::BAD_REQUEST,
+        Refusal::CertificateMissing
+        | Refusal::CertificateMalformed
+        | Refusal::CertificateUntrusted
+        | Refusal::CertificateExpired
+        | Refusal::CertificateRevoked
+        | Refusal::CertificatePurpose
+        | Refusal::CertificateIdentity
+        | Refusal::SiteUnregistered
+        | Refusal::SiteSuspended
+        | Refusal::DeviceUnregistered
+        | Refusal::DeviceSuspended
+        | Refusal::UserSuspended
+        | Refusal::PolicyNoPermit
+        | Refusal::PolicyForbid
+        | Refusal::PolicyError => StatusCode::FORBIDDEN,
+        Refusal::RouteUnknown => StatusCode::NOT_FOUND,
+        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::RequestTimeout | Refusal::HandshakeTimeout => StatusCode::REQUEST_TIMEOUT,
+        Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Refusal::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+        Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        Refusal::TooManyConnections | Refusal::TooManyHandshakes => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Refusal::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,
+        Refusal::BackendMalformed => StatusCode::BAD_GATEWAY,
+        Refusal::AuditUnavailable
+        | Refusal::AuditBusy
+        | Refusal::ClockUnsynchronised
+        | Refusal::Draining
+        | Refusal::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// What a person may read about a status. No refusal tells a stranger what a policy says.
+fn title(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "The request cannot be read safely.",
+        403 => "Access is not permitted. Unauthorised use is recorded and may be prosecuted.",
+        404 => "There is nothing here.",
+        405 => "The method is not available.",
+        408 => "The request did not arrive in time.",
+        413 => "The request's content is too large.",
+        414 => "The request's target is too long.",
+        417 => "The expectation cannot be met.",
+        421 => "This connection is not for that host.",
+        429 => "Too many at once. Please try again later.",
+        431 => "The request's header fields are too large.",
+        501 => "The gateway does not change the protocol here.",
+        502 => "The service behind the gateway gave no valid answer.",
+        503 => "The service is not available at the moment. Please try again later.",
+        504 => "The service behind the gateway did not answer in time.",
+        _ => "The gateway could not serve the request.",
+    }
+}
+
+/// The answer to a refused request.
+#[must_use]
+pub fn problem(refusal: Refusal, request_id: &str) -> Response<FullBody> {
+    let status = status_of(refusal);
+    let label = refusal.label();
+    let body = format!(
+        "{{\"type\":\"{PROBLEM_TYPE}{label}\",\"title\":\"{}\",\"status\":{},\"instance\":\"urn:sekisho:request:{request_id}\"}}",
+        title(status),
+        status.as_u16()
+    );
+    let mut response = Response::new(FullBody::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    #[tokio::test]
+    async fn every_refusal_is_a_problem_with_a_stable_type() {
+        for &refusal in Refusal::ALL {
+            let response = problem(refusal, "0123");
+            let status = response.status();
+            assert!(status.is_client_error() || status.is_server_error(), "{refusal}");
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+            assert_eq!(response.headers()[X_REQUEST_ID], "0123");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(json["type"], format!("urn:sekisho:refusal:{refusal}"));
+            assert_eq!(json["status"], status.as_u16());
+            assert_eq!(json["instance"], "urn:sekisho:request:0123");
+        }
+    }
+}

@@ -1,12 +1,16 @@
 //! The bodies that cross the gateway, whatever protocol they came over.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use policy::Refusal;
+
+use crate::listen::{H1Body, H2Body};
 
 /// Why a body ended before its end.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -21,6 +25,82 @@ pub enum BodyError {
 
 /// A body behind one pointer, for the places where the kinds meet. Lives on one worker, so it need not be `Send`.
 pub type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
+
+/// The body of a request, from whichever door. Lives on one worker, so it need not be `Send`.
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// Read by our own HTTP/1.1 codec.
+    H1(H1Body),
+    /// Read by hyper's HTTP/2 server, within the listener's bound.
+    H2(H2Body),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::H1(body) => Pin::new(body).poll_frame(cx),
+            Self::H2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::H1(body) => body.is_end_stream(),
+            Self::H2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::H1(body) => body.size_hint(),
+            Self::H2(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A request's body, and how much of it has come.
+pub struct CountedBody {
+    body: RequestBody,
+    received: Rc<Cell<u64>>,
+}
+
+impl CountedBody {
+    /// Counts into `received`.
+    #[must_use]
+    pub fn new(body: RequestBody, received: Rc<Cell<u64>>) -> Self {
+        Self { body, received }
+    }
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            this.received.set(this.received.get() + bytes);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// A body that is already in memory, or none.
 #[derive(Debug, Default)]

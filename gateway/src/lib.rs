@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod exchange;
 pub mod listen;
+pub mod load;
 pub mod metrics;
 pub mod quickstart;
 pub mod registry;

@@ -1,1 +1,201 @@
-//! To be written.
+//! Metrics for network operations (R19). Names start with `sekisho_`; label sets are fixed, and no label ever holds a
+//! path, a user or a device.
+
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Seconds; from a cached answer to a patient who gives up.
+const DURATION_BUCKETS: &[f64] =
+    &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Seconds; for what happens inside the gateway.
+const SHORT_BUCKETS: &[f64] =
+    &[0.000_000_5, 0.000_001, 0.000_005, 0.000_025, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
+
+/// Every metric of the gateway. One registry per gateway, so that tests can run several in one process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by listener, route, action, decision, reason and status class.
+    pub requests: IntCounterVec,
+    /// From a request's head to its answer's head, by listener.
+    pub request_duration: HistogramVec,
+    /// From the first byte to a backend until its answer's head, by service.
+    pub upstream_duration: HistogramVec,
+    /// Normalising and judging.
+    pub policy_duration: Histogram,
+    /// Waiting for a record to be durable.
+    pub audit_wait: Histogram,
+    /// Handshakes by listener and outcome: `ok` or a refusal's label.
+    pub handshakes: IntCounterVec,
+    /// Live connections by listener.
+    pub connections: IntGaugeVec,
+    /// Most connections the listener takes.
+    pub connections_limit: IntGaugeVec,
+    /// Entries of the registry by kind and status.
+    pub registry_entries: IntGaugeVec,
+    /// When certificates end, as Unix time, by kind and name.
+    pub certificate_expiry: GaugeVec,
+    /// Bound on the clock's error.
+    pub clock_error: Gauge,
+    /// 1 while somebody keeps the clock.
+    pub clock_synchronised: IntGauge,
+    /// Records waiting for the writer.
+    pub audit_queue: IntGauge,
+    /// Most records that may wait.
+    pub audit_queue_limit: IntGauge,
+    /// Time of one commit group: write and sync.
+    pub audit_commit: Histogram,
+    /// Records made durable.
+    pub audit_records: IntCounter,
+    /// 1 while the log can be written.
+    pub audit_available: IntGauge,
+    /// Seconds for which an answer may precede its record; 0 under the default durability.
+    pub audit_window: Gauge,
+    /// 1 while the store answers.
+    pub store_available: IntGauge,
+    /// 1 while a backend takes connections.
+    pub backend_up: IntGaugeVec,
+    /// Failures of backends by service, backend and reason.
+    pub backend_errors: IntCounterVec,
+    /// Reloads by outcome: `ok` or `failed`.
+    pub reloads: IntCounterVec,
+    /// Version of the snapshot in force.
+    pub snapshot_version: IntGauge,
+    /// Summaries written instead of single refusals of strangers.
+    pub refusal_summaries: IntCounter,
+    /// Live connections that were ended from outside, by reason.
+    pub cuts: IntCounterVec,
+}
+
+/// A metric of the same name exists already.
+pub type MetricsError = prometheus::Error;
+
+struct Maker(Registry);
+
+impl Maker {
+    fn put<C: prometheus::core::Collector + Clone + 'static>(&self, metric: C) -> Result<C, MetricsError> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        self.put(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+        self.put(IntGaugeVec::new(opts(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, MetricsError> {
+        self.put(HistogramVec::new(histogram_opts(name, help, DURATION_BUCKETS), labels)?)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("sekisho_{name}"), help)
+}
+
+fn histogram_opts(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(format!("sekisho_{name}"), help).buckets(buckets.to_vec())
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// If two of them have one name.
+    pub fn new() -> Result<Self, MetricsError> {
+        let make = Maker(Registry::new());
+        let info = make.gauges("build_info", "The version that runs.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            requests: make.counters(
+                "requests_total",
+                "Requests by what was decided and answered.",
+                &["listener", "route", "action", "decision", "reason", "status_class"],
+            )?,
+            request_duration: make.histograms("request_duration_seconds", "Head to head.", &["listener"])?,
+            upstream_duration: make.histograms("upstream_duration_seconds", "Waiting for a backend.", &["service"])?,
+            policy_duration: make.put(Histogram::with_opts(histogram_opts(
+                "policy_duration_seconds",
+                "Normalising and judging.",
+                SHORT_BUCKETS,
+            ))?)?,
+            audit_wait: make.put(Histogram::with_opts(histogram_opts(
+                "audit_wait_seconds",
+                "Waiting for a durable record.",
+                SHORT_BUCKETS,
+            ))?)?,
+            handshakes: make.counters("handshakes_total", "Handshakes by outcome.", &["listener", "outcome"])?,
+            connections: make.gauges("connections", "Live connections.", &["listener"])?,
+            connections_limit: make.gauges("connections_limit", "Most connections taken.", &["listener"])?,
+            registry_entries: make.gauges("registry_entries", "Entries of the registry.", &["kind", "status"])?,
+            certificate_expiry: make.put(GaugeVec::new(
+                opts("certificate_expiry_timestamp_seconds", "When certificates end."),
+                &["kind", "name"],
+            )?)?,
+            clock_error: make.put(Gauge::with_opts(opts("clock_error_seconds", "Bound on the clock's error."))?)?,
+            clock_synchronised: make.put(IntGauge::with_opts(opts("clock_synchronised", "1 while kept."))?)?,
+            audit_queue: make.put(IntGauge::with_opts(opts("audit_queue_records", "Records waiting."))?)?,
+            audit_queue_limit: make.put(IntGauge::with_opts(opts("audit_queue_limit", "Most that may wait."))?)?,
+            audit_commit: make.put(Histogram::with_opts(histogram_opts(
+                "audit_commit_seconds",
+                "One commit group.",
+                SHORT_BUCKETS,
+            ))?)?,
+            audit_records: make.put(IntCounter::with_opts(opts("audit_records_total", "Records made durable."))?)?,
+            audit_available: make.put(IntGauge::with_opts(opts("audit_available", "1 while writable."))?)?,
+            audit_window: make.put(Gauge::with_opts(opts("audit_window_seconds", "Answers may precede records."))?)?,
+            store_available: make.put(IntGauge::with_opts(opts("store_available", "1 while it answers."))?)?,
+            backend_up: make.gauges("backend_up", "1 while it takes connections.", &["service", "backend"])?,
+            backend_errors: make.counters(
+                "backend_errors_total",
+                "Failures of backends.",
+                &["service", "backend", "reason"],
+            )?,
+            reloads: make.counters("reloads_total", "Reloads by outcome.", &["outcome"])?,
+            snapshot_version: make.put(IntGauge::with_opts(opts("snapshot_version", "The snapshot in force."))?)?,
+            refusal_summaries: make
+                .put(IntCounter::with_opts(opts("refusal_summaries_total", "Summaries of strangers' refusals."))?)?,
+            cuts: make.counters("connections_cut_total", "Live connections ended from outside.", &["reason"])?,
+            registry: make.0,
+        })
+    }
+
+    /// The page that a scrape gets.
+    #[must_use]
+    pub fn page(&self) -> Vec<u8> {
+        let mut page = Vec::with_capacity(32 * 1024);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
+            tracing::error!(%error, "cannot write the metrics page");
+        }
+        page
+    }
+
+    /// Live connections of a listener.
+    #[must_use]
+    pub fn connections(&self, listener: &str) -> IntGauge {
+        self.connections.with_label_values(&[listener])
+    }
+
+    /// Counts a handshake: `ok` or the refusal's label.
+    pub fn handshake(&self, listener: &str, outcome: &str) {
+        self.handshakes.with_label_values(&[listener, outcome]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_the_build_and_what_was_counted() {
+        let metrics = Metrics::new().unwrap();
+        metrics.handshake("clinics", "ok");
+        let page = String::from_utf8(metrics.page()).unwrap();
+        assert!(page.contains("sekisho_handshakes_total{listener=\"clinics\",outcome=\"ok\"} 1"), "{page}");
+        assert!(page.contains("sekisho_build_info{version=\""), "{page}");
+    }
+}

@@ -1,1 +1,343 @@
-//! To be written.
+//! A worker: one thread, one core, and everything a request needs without asking another.
+
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use gateway_audit::record::{Record, Refused, Stage};
+use http::HeaderValue;
+use policy::judge::DecisionCache;
+use policy::{Refusal, ServiceName, Subject};
+use tokio::sync::watch;
+
+use crate::audit::{Lane, Ticket};
+use crate::clock::{self, Clock as _, KernelClock};
+use crate::config::OnClockAlarm;
+use crate::listen::{Arrival, Connection, Strangers};
+use crate::metrics::Metrics;
+use crate::registry::Live;
+use crate::snapshot::{Loaded, Snapshot, Snapshots};
+use crate::upstream::headers::Ours;
+use crate::upstream::identity::{Identities, SigningKey, Statement};
+use crate::upstream::{BackendCounters, Upstreams};
+
+/// Decisions remembered per worker.
+const DECISIONS: usize = 16 * 1024;
+
+/// Identity tokens remembered per worker.
+const TOKENS: usize = 8 * 1024;
+
+/// What all workers share, made once at start.
+#[derive(Clone)]
+pub struct Shared {
+    /// The snapshot in force.
+    pub snapshots: Arc<Snapshots>,
+    /// The clock.
+    pub clock: Arc<KernelClock>,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Signs identities for backends.
+    pub signing_key: Arc<SigningKey>,
+    /// Bounds what strangers can write into the log.
+    pub strangers: Arc<Strangers>,
+    /// Set once the gateway stops taking connections.
+    pub draining: watch::Receiver<bool>,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Counters of the backends, by worker, for the metrics.
+    pub backend_counters: Arc<std::sync::Mutex<Vec<Vec<Arc<BackendCounters>>>>>,
+}
+
+/// One worker's own things. Nothing here is locked, nothing is shared with another thread.
+pub struct Worker {
+    shared: Shared,
+    /// The clock.
+    pub clock: Arc<KernelClock>,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Live connections.
+    pub live: Live,
+    /// The judge's memory.
+    pub decisions: RefCell<DecisionCache>,
+    index: usize,
+    cell: Arc<ArcSwap<Snapshot>>,
+    lane: Lane,
+    upstreams: Upstreams,
+    upstreams_of: RefCell<Arc<Loaded>>,
+    identities: Identities,
+    opening: Cell<usize>,
+    ids: Ids,
+}
+
+/// A connection that is being opened.
+pub struct Opening(Rc<Worker>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.opening.set(self.0.opening.get() - 1);
+    }
+}
+
+/// Ends the accept loops.
+pub struct DrainSignal(watch::Receiver<bool>);
+
+impl DrainSignal {
+    /// Returns once the gateway stops taking connections.
+    pub async fn wait(&mut self) {
+        // The sender lives as long as the gateway; without it there is nothing left to serve for.
+        let _ = self.0.wait_for(|draining| *draining).await;
+    }
+}
+
+impl Worker {
+    /// Makes the worker's things. Call it on the worker's own thread.
+    ///
+    /// # Errors
+    /// If a service's backends cannot be reached as configured.
+    pub fn new(shared: Shared, index: usize, lane: Lane) -> Result<Rc<Self>, crate::upstream::InvalidService> {
+        let snapshot = shared.snapshots.load();
+        let upstreams = Upstreams::new(services(&snapshot.loaded))?;
+        let worker = Rc::new(Self {
+            clock: Arc::clone(&shared.clock),
+            metrics: shared.metrics.clone(),
+            live: Live::default(),
+            decisions: RefCell::new(DecisionCache::new(DECISIONS, RandomState::new())),
+            index,
+            cell: shared.snapshots.cell(),
+            lane,
+            upstreams,
+            upstreams_of: RefCell::new(Arc::clone(&snapshot.loaded)),
+            identities: Identities::new(Arc::clone(&shared.signing_key), &snapshot.config.trust_domain, TOKENS),
+            opening: Cell::new(0),
+            ids: Ids::new(index),
+            shared,
+        });
+        worker.tell_counters();
+        Ok(worker)
+    }
+
+    /// The snapshot in force: one reading per request.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.cell.load_full()
+    }
+
+    /// Ends the accept loops.
+    #[must_use]
+    pub fn drain_signal(&self) -> DrainSignal {
+        DrainSignal(self.shared.draining.clone())
+    }
+
+    /// A name for a connection or a request that no other has: 32 hexadecimal digits.
+    #[must_use]
+    pub fn next_id(&self) -> String {
+        self.ids.next()
+    }
+
+    /// Puts a record into the log's queue.
+    ///
+    /// # Errors
+    /// [`Refusal::AuditBusy`] or [`Refusal::AuditUnavailable`]; nothing was queued then.
+    pub fn append<R: Record>(&self, record: &R) -> Result<Ticket, Refusal> {
+        self.lane.append(record)
+    }
+
+    /// Puts a record into the queue that nobody waits for.
+    pub fn append_unwaited<R: Record>(&self, record: &R) {
+        self.lane.append_unwaited(record);
+    }
+
+    /// Waits until the record is on stable storage (A1).
+    ///
+    /// # Errors
+    /// [`Refusal::AuditUnavailable`] if it could not be put there.
+    pub async fn durable(&self, ticket: Ticket) -> Result<(), Refusal> {
+        self.lane.durable(ticket).await
+    }
+
+    /// Refuses while the clock is bad, where the operator wants that (R7).
+    ///
+    /// # Errors
+    /// [`Refusal::ClockUnsynchronised`].
+    pub fn clock_allows(&self, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let settings = &snapshot.config.clock;
+        let on_alarm = match settings.on_alarm {
+            OnClockAlarm::Refuse => clock::OnAlarm::Refuse,
+            OnClockAlarm::Mark => clock::OnAlarm::Mark,
+        };
+        match clock::refusal(&self.clock.now(), on_alarm, settings.max_error) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts and records a peer that was refused before it could ask for anything. Strangers share a budget, so that
+    /// they cannot fill the log.
+    pub fn refuse_arrival(&self, arrival: &Arrival, refusal: Refusal, detail: &str, stage: Stage) {
+        self.metrics.handshake(&arrival.listener.name, refusal.label());
+        let (summaries, admitted) = self.shared.strangers.take(&self.clock.now(), refusal, arrival.source.ip());
+        for summary in summaries {
+            self.metrics.refusal_summaries.inc();
+            summary.with_record(|record| self.append_unwaited(record));
+        }
+        if admitted {
+            self.append_unwaited(&Refused {
+                listener: &arrival.listener.name,
+                source: &arrival.source.to_string(),
+                stage,
+                reason: refusal.label(),
+                detail: (!detail.is_empty()).then_some(detail.as_bytes()),
+                sni: None,
+                certificate: None,
+                site: None,
+                device: None,
+            });
+        }
+    }
+
+    /// What the gateway tells a backend about a request (R13).
+    ///
+    /// # Errors
+    /// [`Refusal::InternalError`] if the identity cannot be signed.
+    pub fn identify(
+        &self,
+        connection: &Connection,
+        snapshot: &Snapshot,
+        subject: &Arc<Subject>,
+        service: &ServiceName,
+        authority: &HeaderValue,
+        request_id: &str,
+    ) -> Result<Ours, Refusal> {
+        let configured = snapshot.config.services.iter().find(|known| known.name == *service);
+        let audience = configured.map_or(service.as_str(), |service| service.identity_audience.as_str());
+        let statement = Statement {
+            subject,
+            spiffe_id: &connection.spiffe_id,
+            certificate_sha256: connection.peer.fingerprint(),
+            service,
+            audience,
+        };
+        let now = u64::try_from(self.clock.now().unix_ns / 1_000_000_000).unwrap_or(0);
+        let identity = self.identities.token(&statement, now);
+        Ok(Ours {
+            client_cert: connection.client_cert.clone(),
+            request_id: HeaderValue::from_str(request_id).map_err(|_| Refusal::InternalError)?,
+            forwarded: connection.forwarded(authority).ok_or(Refusal::InternalError)?,
+            identity: identity.map_err(|_| Refusal::InternalError)?,
+        })
+    }
+
+    /// The backends' pools, as the snapshot's configuration has them.
+    ///
+    /// # Errors
+    /// [`Refusal::InternalError`] if the configuration in force cannot be used; a reload checks that before.
+    pub fn upstreams(&self, snapshot: &Snapshot) -> Result<&Upstreams, Refusal> {
+        if !Arc::ptr_eq(&self.upstreams_of.borrow(), &snapshot.loaded) {
+            self.upstreams.replace(services(&snapshot.loaded)).map_err(|error| {
+                tracing::error!(%error, "the services of the configuration in force cannot be used");
+                Refusal::InternalError
+            })?;
+            self.upstreams_of.replace(Arc::clone(&snapshot.loaded));
+            self.tell_counters();
+        }
+        Ok(&self.upstreams)
+    }
+
+    fn tell_counters(&self) {
+        let mut all = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if all.len() <= self.index {
+            all.resize_with(self.index + 1, Vec::new);
+        }
+        if let Some(mine) = all.get_mut(self.index) {
+            *mine = self.upstreams.counters();
+        }
+    }
+
+    /// Counts a connection that is not yet known; uncounted when dropped.
+    pub fn opens(self: &Rc<Self>) -> Opening {
+        self.opening.set(self.opening.get() + 1);
+        Opening(Rc::clone(self))
+    }
+
+    /// No connection lives, and none is being opened.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.live.is_empty() && self.opening.get() == 0
+    }
+
+    /// Drops idle backend connections that are too old, for as long as the worker runs.
+    pub fn keep_pools(&self) -> impl Future<Output = ()> + 'static {
+        self.upstreams.clone().maintain()
+    }
+
+    /// Judges the live connections again at every change of the snapshot, for as long as the worker runs.
+    pub async fn keep_judging(self: Rc<Self>) {
+        let mut changes = self.shared.snapshots.subscribe();
+        let mut judged = Arc::clone(&self.snapshot().loaded);
+        let mut every_second = tokio::time::interval(std::time::Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                // Certificates end without anything changing.
+                _ = every_second.tick() => {}
+            }
+            let snapshot = self.snapshot();
+            let new_trust = !Arc::ptr_eq(&judged, &snapshot.loaded);
+            judged = Arc::clone(&snapshot.loaded);
+            let cut = self.live.rejudge(&snapshot, new_trust);
+            if cut > 0 {
+                tracing::info!(worker = self.index, cut, snapshot = snapshot.version, "ended live connections");
+            }
+        }
+    }
+}
+
+fn services(loaded: &Loaded) -> impl Iterator<Item = (&crate::config::Service, Option<Arc<rustls::ClientConfig>>)> {
+    loaded.config.services.iter().zip(loaded.backend_tls.iter().cloned())
+}
+
+/// Makes names: a random half per worker and start, and a count.
+#[derive(Debug)]
+struct Ids {
+    start: u64,
+    next: Cell<u64>,
+}
+
+impl Ids {
+    fn new(index: usize) -> Self {
+        let mut random = [0u8; 8];
+        // Without random bytes the names are still unique within the log: the boot id and the sequence tell starts apart.
+        let _ = aws_lc_rs::rand::fill(&mut random);
+        Self { start: u64::from_be_bytes(random) ^ index as u64, next: Cell::new(0) }
+    }
+
+    fn next(&self) -> String {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let count = self.next.get();
+        self.next.set(count.wrapping_add(1));
+        let value = u128::from(self.start) << 64 | u128::from(count);
+        let mut id = String::with_capacity(32);
+        for shift in (0..32).rev() {
+            let digit = usize::try_from(value >> (shift * 4) & 0xf).unwrap_or(0);
+            id.push(HEX.get(digit).copied().map_or('0', char::from));
+        }
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_have_32_digits() {
+        let ids = Ids::new(1);
+        let (a, b) = (ids.next(), ids.next());
+        assert_ne!(a, b);
+        assert_eq!(a.len(), 32);
+        assert!(a.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_eq!(a[..16], b[..16]);
+    }
+}

@@ -2,12 +2,14 @@
 //!
 //! The vocabulary every door shares (site, device, user, role, service, class of information, action), the one
 //! closed list of refusals, the normal form of a request's target, the routes that turn a request into an action,
-//! and the judge, which is the only maker of a [`Permit`](judge::Permit).
+//! and the judge, which is the only maker of a [`Permit`].
 //!
 //! The crate is pure: no sockets, no files, no clock. Time and content come in as arguments, verdicts go out.
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod cases;
+pub mod judge;
 pub mod names;
 pub mod patients;
 pub mod refusal;
@@ -16,6 +18,7 @@ pub mod subject;
 pub mod target;
 
 pub use action::{Action, Effect};
+pub use judge::{Denial, Judge, Permit, PolicyName};
 pub use names::{DeviceName, InformationClass, InvalidName, RoleName, RouteName, ServiceName, SiteName, UserName};
 pub use refusal::{Blame, Refusal};
 pub use subject::{AuthenticationLevel, DeviceId, EntityVersions, Subject};

@@ -1,1 +1,176 @@
-//! To be written.
+//! The admin listener: metrics and health for network operations, on its own socket and its own identity (C16).
+
+mod health;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::task::spawn_local;
+use certs::profile::{UnknownProfile, operators_config};
+use certs::{Anchors, Profile, ServerIdentity};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::ListenerTls;
+
+pub use health::{Condition, Health, Verdict};
+
+/// A request to the admin listener may take so long.
+const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// Connections at once: operators and their scrapers, not the world.
+const CONNECTIONS: usize = 64;
+
+/// What the pages are made of.
+pub struct Admin {
+    /// Metrics, brought up to date by `refresh` before each page.
+    pub metrics: crate::metrics::Metrics,
+    /// Brings the metrics up to date that nobody counts by himself.
+    pub refresh: Box<dyn Fn()>,
+    /// Health.
+    pub health: Health,
+    /// The keys that identities are signed with (RFC 7517).
+    pub jwks: Bytes,
+    /// Operators' TLS; none on a loopback address.
+    pub tls: Option<TlsAcceptor>,
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> Infallible {
+    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
+        let (stream, source) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an operator's connection");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let admin = Arc::clone(&admin);
+        spawn_local(async move {
+            let _place = place;
+            match admin.tls.clone() {
+                None => serve_connection(stream, &admin).await,
+                Some(tls) => match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => serve_connection(stream, &admin).await,
+                    Ok(Err(error)) => tracing::warn!(%source, %error, "refused an operator's connection"),
+                    Err(_) => tracing::warn!(%source, "an operator's handshake took too long"),
+                },
+            }
+        });
+    }
+}
+
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, admin: &Arc<Admin>) {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let response = answer(&request, admin);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an operator's connection ended");
+    }
+}
+
+fn answer<B>(request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
+    if admin.tls.is_none() && !is_local(request.headers().get(HOST)) {
+        return page(StatusCode::MISDIRECTED_REQUEST, "text/plain", "not for this host\n");
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n");
+    }
+    let verbose = request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "verbose"));
+    match request.uri().path() {
+        "/metrics" => {
+            (admin.refresh)();
+            page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.metrics.page())
+        }
+        "/livez" => verdict(&admin.health.live(), verbose),
+        "/readyz" => verdict(&admin.health.ready(), verbose),
+        "/startupz" => verdict(&admin.health.started(), verbose),
+        "/.well-known/sekisho/jwks.json" => page(StatusCode::OK, "application/jwk-set+json", admin.jwks.clone()),
+        _ => page(StatusCode::NOT_FOUND, "text/plain", "there is nothing here\n"),
+    }
+}
+
+/// A page on loopback is for this machine's own tools: a browser that was lured here by a foreign name is refused.
+fn is_local(host: Option<&HeaderValue>) -> bool {
+    let Some(Ok(host)) = host.map(HeaderValue::to_str) else { return false };
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
+    });
+    name.eq_ignore_ascii_case("localhost")
+        || name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn verdict(verdict: &Verdict, verbose: bool) -> Response<Full<Bytes>> {
+    let status = if verdict.is_good() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    page(status, "text/plain; charset=utf-8", verdict.page(verbose))
+}
+
+fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The TLS that operators come through: their certificates are verified against their own anchors, which are not the
+/// devices'. None where the listener is on loopback and has none.
+///
+/// # Errors
+/// What is wrong with which file.
+pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<Option<TlsAcceptor>, String> {
+    let Some(tls) = tls else { return Ok(None) };
+    let profile: Profile = tls.profile.parse().map_err(|error: UnknownProfile| error.to_string())?;
+    let anchors = Anchors::load_file(&tls.client_ca_file).map_err(|error| error.to_string())?;
+    let identity =
+        ServerIdentity::load_files(&tls.certificate_file, &tls.key_file).map_err(|error| error.to_string())?;
+    let config = operators_config(profile, &identity, &anchors).map_err(|error| error.to_string())?;
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+/// Opens the admin listener's socket.
+///
+/// # Errors
+/// The system's.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_name_is_not_local() {
+        for (host, expected) in [
+            ("localhost:9443", true),
+            ("LOCALHOST", true),
+            ("127.0.0.1:9443", true),
+            ("[::1]:9443", true),
+            ("evil.example:9443", false),
+            ("192.0.2.1:9443", false),
+            ("localhost.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_local(Some(&HeaderValue::from_str(host).unwrap())), expected, "{host}");
+        }
+        assert!(!is_local(None));
+    }
+}

@@ -1,1 +1,287 @@
-//! To be written.
+//! `sekisho check`: judges configurations by the very code that start and reload use.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, Problem};
+
+/// Bits of a file's mode that let anyone but its owner read, write or run it.
+const OTHERS: u32 = 0o077;
+
+/// The arguments of `sekisho check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Configuration files.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Judge the text alone, on a machine that does not hold the gateway's keys and policies.
+    #[arg(long)]
+    pub text_only: bool,
+}
+
+/// Checks each file. Writes one line per problem, `file:line:column: message`, and `FILE: ok` for a file without any.
+/// True if there was none at all, which is exit code 0; otherwise it is 1.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<bool> {
+    let mut good = true;
+    for file in &args.files {
+        let problems = match Config::load(file) {
+            Err(error) => error.into_problems(),
+            Ok(_) if args.text_only => Vec::new(),
+            Ok(config) => check_deep(&config),
+        };
+        if problems.is_empty() {
+            writeln!(out, "{}: ok", file.display())?;
+        }
+        for problem in &problems {
+            writeln!(out, "{problem}")?;
+        }
+        good &= problems.is_empty();
+    }
+    out.flush()?;
+    Ok(good)
+}
+
+/// What is wrong with the files and folders that a configuration names, each blamed on the key that names it.
+///
+/// Reads; changes nothing. Files that the first start makes may be absent.
+#[must_use]
+pub fn check_deep(config: &Config) -> Vec<Problem> {
+    let mut check = Check { config, problems: Vec::new(), seen: BTreeSet::new() };
+    check.place_to_write("store.file", config.store.file.parent().unwrap_or(&config.store.file));
+    check.place_to_write("audit.directory", &config.audit.directory);
+    check.policies("policy.directory", &config.policy.directory);
+    check.identity_key("identity.key_file", &config.identity.key_file);
+    if let Some(tls) = &config.admin.tls {
+        check.certificates("admin.certificate_file", &tls.certificate_file);
+        check.key("admin.key_file", &tls.key_file);
+        check.certificates("admin.client_ca_file", &tls.client_ca_file);
+    }
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let key = |name: &str| format!("listener[{index}].tls.{name}");
+        check.certificates(&key("certificate_file"), &listener.tls.certificate_file);
+        check.key(&key("key_file"), &listener.tls.key_file);
+        check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
+    }
+    for (index, service) in config.services.iter().enumerate() {
+        let Some(tls) = &service.tls else { continue };
+        let key = |name: &str| format!("service[{index}].tls.{name}");
+        check.certificates(&key("ca_file"), &tls.ca_file);
+        if let Some((certificate_file, key_file)) = &tls.identity {
+            check.certificates(&key("certificate_file"), certificate_file);
+            check.key(&key("key_file"), key_file);
+        }
+    }
+    check.problems
+}
+
+struct Check<'a> {
+    config: &'a Config,
+    problems: Vec<Problem>,
+    /// Files already blamed: one that two listeners share is one problem.
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Check<'_> {
+    fn blame(&mut self, key: &str, path: &Path, what: impl std::fmt::Display) {
+        if self.seen.insert(path.to_path_buf()) {
+            let path = path.display().to_string();
+            let message = format!("`{key}` names `{}`, {what}", path.escape_debug());
+            self.problems.push(self.config.problem(key, message));
+        }
+    }
+
+    /// A PEM file with at least one certificate.
+    fn certificates(&mut self, key: &str, path: &Path) {
+        if let Some(bytes) = self.read(key, path)
+            && !contains(&bytes, b"-----BEGIN CERTIFICATE-----")
+        {
+            self.blame(key, path, "which holds no certificate in PEM");
+        }
+    }
+
+    /// A PEM file with a private key that only its owner may read.
+    fn key(&mut self, key: &str, path: &Path) {
+        let Some(bytes) = self.read(key, path) else { return };
+        if !contains(&bytes, b"PRIVATE KEY-----") {
+            self.blame(key, path, "which holds no private key in PEM");
+        }
+        if let Ok(metadata) = fs::metadata(path)
+            && metadata.mode() & OTHERS != 0
+        {
+            let mode = metadata.mode() & 0o777;
+            self.blame(
+                key,
+                path,
+                format_args!("a key that others than its owner may reach (mode {mode:03o}); `chmod 600` it"),
+            );
+        }
+    }
+
+    /// A key that is made at the first start.
+    fn identity_key(&mut self, key: &str, path: &Path) {
+        match fs::symlink_metadata(path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                self.place_to_write(key, path.parent().unwrap_or(path));
+            }
+            Ok(_) | Err(_) => self.key(key, path),
+        }
+    }
+
+    fn read(&mut self, key: &str, path: &Path) -> Option<Vec<u8>> {
+        // A pipe or a device would block or never end.
+        let regular = fs::metadata(path).and_then(|metadata| {
+            if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
+        });
+        match regular.and_then(|()| fs::read(path)) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.blame(key, path, format_args!("which cannot be read: {error}"));
+                None
+            }
+        }
+    }
+
+    /// A folder that is there, or can be made in a folder that is.
+    fn place_to_write(&mut self, key: &str, path: &Path) {
+        let there = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok());
+        if let Some(there) = there.filter(|there| !there.is_dir()) {
+            self.blame(key, path, format_args!("but `{}` is not a folder", there.display()));
+        }
+    }
+
+    /// A folder with at least one policy, all readable.
+    fn policies(&mut self, key: &str, path: &Path) {
+        let names = fs::read_dir(path)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
+        match names {
+            Err(error) => self.blame(key, path, format_args!("a folder that cannot be read: {error}")),
+            Ok(names) => {
+                let policies: Vec<_> =
+                    names.iter().filter(|name| name.extension().is_some_and(|e| e == "cedar")).collect();
+                if policies.is_empty() {
+                    self.blame(key, path, "which holds no `*.cedar` file, so that everything would be denied");
+                }
+                for policy in policies {
+                    self.read(key, policy);
+                }
+            }
+        }
+    }
+}
+
+fn contains(bytes: &[u8], mark: &[u8]) -> bool {
+    memchr::memmem::find(bytes, mark).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const CONFIG: &str = r#"
+node = { name = "gw1" }
+trust = { domain = "sekisho.example" }
+store = { file = "state/sekisho.db" }
+audit = { directory = "audit" }
+identity = { key_file = "state/identity.key" }
+[[listener]]
+name = "clinics"
+address = "127.0.0.1:8443"
+server_names = ["localhost"]
+tls = { certificate_file = "server.crt", key_file = "server.key", client_ca_file = "ca.crt" }
+[[service]]
+name = "fhir"
+backends = ["http://127.0.0.1:8080"]
+[[route]]
+name = "fhir"
+path = "/fhir"
+service = "fhir"
+class = "clinical"
+kind = "fhir"
+"#;
+
+    /// A folder in which nothing is wrong.
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("sekisho.toml", CONFIG);
+        write("server.crt", "-----BEGIN CERTIFICATE-----\n");
+        write("ca.crt", "-----BEGIN CERTIFICATE-----\n");
+        // Split, so that no scanner takes this text for a key.
+        write("server.key", concat!("-----BEGIN ", "PRIVATE KEY-----\n"));
+        mode(&dir, "server.key", 0o600);
+        fs::create_dir(dir.path().join("policy")).unwrap();
+        write("policy/a.cedar", "");
+        dir
+    }
+
+    fn mode(dir: &tempfile::TempDir, name: &str, mode: u32) {
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn check(dir: &tempfile::TempDir, text_only: bool) -> (bool, String) {
+        let mut out = Vec::new();
+        let args = CheckArgs { files: vec![dir.path().join("sekisho.toml")], text_only };
+        let good = run(&args, &mut out).unwrap();
+        (good, String::from_utf8(out).unwrap().replace(&format!("{}/", dir.path().display()), ""))
+    }
+
+    #[test]
+    fn a_good_file_is_ok() {
+        assert_eq!(check(&folder(), false), (true, "sekisho.toml: ok\n".to_owned()));
+    }
+
+    #[test]
+    fn each_bad_file_is_named_by_its_key_and_place() {
+        type Damage = fn(&tempfile::TempDir);
+        let cases: [(Damage, &str); 8] = [
+            (
+                |d| mode(d, "server.key", 0o640),
+                "sekisho.toml:11:42: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
+            ),
+            (
+                |d| fs::remove_file(d.path().join("ca.crt")).unwrap(),
+                "`listener[0].tls.client_ca_file` names `ca.crt`, which cannot be read",
+            ),
+            (|d| fs::write(d.path().join("server.crt"), "x").unwrap(), "which holds no certificate in PEM"),
+            (|d| fs::write(d.path().join("server.key"), "x").unwrap(), "which holds no private key in PEM"),
+            (
+                |d| fs::remove_file(d.path().join("policy/a.cedar")).unwrap(),
+                "`policy.directory` names `policy`, which holds no `*.cedar` file",
+            ),
+            (|d| fs::remove_dir_all(d.path().join("policy")).unwrap(), "a folder that cannot be read"),
+            (
+                |d| fs::write(d.path().join("audit"), "").unwrap(),
+                "sekisho.toml:5:11: `audit.directory` names `audit`, but",
+            ),
+            (|d| fs::write(d.path().join("state"), "").unwrap(), "is not a folder"),
+        ];
+        for (damage, expected) in cases {
+            let dir = folder();
+            damage(&dir);
+            let (good, out) = check(&dir, false);
+            assert!(!good && out.contains(expected), "expected {expected}\nfound {out}");
+            assert_eq!(out.lines().count(), 1, "{out}");
+            assert_eq!(check(&dir, true), (true, "sekisho.toml: ok\n".to_owned()));
+        }
+    }
+
+    #[test]
+    fn several_files_are_all_judged() {
+        let dir = folder();
+        let (good, bad) = (dir.path().join("sekisho.toml"), dir.path().join("bad.toml"));
+        fs::write(&bad, CONFIG.replace("gw1", "")).unwrap();
+        let mut out = Vec::new();
+        let args = CheckArgs { files: vec![bad.clone(), good.clone()], text_only: false };
+        assert!(!run(&args, &mut out).unwrap());
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.starts_with(&format!("{}:2:17: `node.name` is ``; ", bad.display())), "{out}");
+        assert!(out.ends_with(&format!("{}: ok\n", good.display())), "{out}");
+    }
+}

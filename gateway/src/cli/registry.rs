@@ -1,1 +1,162 @@
-//! To be written.
+//! `sekisho site|device|user|role`: the operator's hand on the registry (R1, R3, R27).
+//!
+//! A running gateway acts on a change within one second; nothing has to be reloaded.
+
+mod actor;
+mod args;
+mod print;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+
+pub use actor::operating_system_user;
+pub use args::{
+    DeviceArgs, DeviceCommand, RegistryOptions, RoleArgs, RoleCommand, SiteArgs, SiteCommand, UserArgs, UserCommand,
+};
+
+use crate::store::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
+use print::Show;
+
+/// A command of any of the four families.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryCommand {
+    /// `sekisho site`.
+    Site(SiteCommand),
+    /// `sekisho device`.
+    Device(DeviceCommand),
+    /// `sekisho user`.
+    User(UserCommand),
+    /// `sekisho role`.
+    Role(RoleCommand),
+}
+
+impl RegistryCommand {
+    /// Whether it may be the first command on a new installation, and so makes the store: open it with
+    /// [`Store::open`], and for any other command with [`Store::open_existing`], so that a mistyped path is an error
+    /// and not an empty registry.
+    #[must_use]
+    pub const fn makes_store(&self) -> bool {
+        matches!(self, Self::Site(SiteCommand::Add { .. }) | Self::Role(RoleCommand::Add { .. }))
+    }
+}
+
+/// Carries out `command` for `actor` and writes the answer to `out`: with `json` an object of stable shape (an entry;
+/// `{"sites": […]}` and the like; `{"removed": […]}`), otherwise text for people.
+///
+/// # Errors
+/// Those of the store, which name the entry or the file; or of writing to `out`.
+pub async fn run(
+    command: RegistryCommand,
+    store: &Store,
+    actor: &str,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    match command {
+        RegistryCommand::Site(command) => site(command, store, actor, json, out).await,
+        RegistryCommand::Device(command) => device(command, store, actor, json, out).await,
+        RegistryCommand::User(command) => user(command, store, actor, json, out).await,
+        RegistryCommand::Role(command) => role(command, store, actor, json, out).await,
+    }
+}
+
+async fn site(command: SiteCommand, store: &Store, actor: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
+        SiteCommand::Add { name, display_name } => {
+            print::done(&store.site_add(actor, name, display_name).await?, "added", json, out)?;
+        }
+        SiteCommand::List => print::list(&store.site_list().await?, json, out)?,
+        SiteCommand::Show { name } => print::one(&store.site_show(&name).await?, json, out)?,
+        SiteCommand::Set { name, display_name } => {
+            edited(&store.site_set(actor, &name, display_name).await?, "set", json, out)?;
+        }
+        SiteCommand::Suspend { name } => {
+            edited(&store.site_suspend(actor, &name).await?, "suspended", json, out)?;
+        }
+        SiteCommand::Resume { name } => edited(&store.site_resume(actor, &name).await?, "resumed", json, out)?,
+        SiteCommand::Remove { name, cascade } => {
+            print::removed(&store.site_remove(actor, &name, cascade).await?, json, out)?;
+        }
+    }
+    Ok(())
+}
+
+async fn device(
+    command: DeviceCommand,
+    store: &Store,
+    actor: &str,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    match command {
+        DeviceCommand::Add { id, display_name, user, roles } => {
+            let new = NewDevice { id, display_name, user, roles };
+            print::done(&store.device_add(actor, new).await?, "added", json, out)?;
+        }
+        DeviceCommand::List { site } => print::list(&store.device_list(site.as_ref()).await?, json, out)?,
+        DeviceCommand::Show { id } => print::one(&store.device_show(&id).await?, json, out)?,
+        DeviceCommand::Set { id, display_name, user, no_user, roles, no_roles } => {
+            let user = match (user, no_user) {
+                (Some(user), _) => Assignment::User(user),
+                (None, true) => Assignment::Nobody,
+                (None, false) => Assignment::Keep,
+            };
+            let set = SetDevice { display_name, user, roles: RoleEdit { give: roles, take: no_roles } };
+            edited(&store.device_set(actor, &id, set).await?, "set", json, out)?;
+        }
+        DeviceCommand::Suspend { id } => {
+            edited(&store.device_suspend(actor, &id).await?, "suspended", json, out)?;
+        }
+        DeviceCommand::Resume { id } => edited(&store.device_resume(actor, &id).await?, "resumed", json, out)?,
+        DeviceCommand::Remove { id } => print::removed(&store.device_remove(actor, &id).await?, json, out)?,
+    }
+    Ok(())
+}
+
+async fn user(command: UserCommand, store: &Store, actor: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
+        UserCommand::Add { id, display_name, roles } => {
+            print::done(&store.user_add(actor, NewUser { id, display_name, roles }).await?, "added", json, out)?;
+        }
+        UserCommand::List { site } => print::list(&store.user_list(site.as_ref()).await?, json, out)?,
+        UserCommand::Show { id } => print::one(&store.user_show(&id).await?, json, out)?,
+        UserCommand::Set { id, display_name, roles, no_roles } => {
+            let set = SetUser { display_name, roles: RoleEdit { give: roles, take: no_roles } };
+            edited(&store.user_set(actor, &id, set).await?, "set", json, out)?;
+        }
+        UserCommand::Suspend { id } => edited(&store.user_suspend(actor, &id).await?, "suspended", json, out)?,
+        UserCommand::Resume { id } => edited(&store.user_resume(actor, &id).await?, "resumed", json, out)?,
+        UserCommand::Remove { id, cascade } => {
+            print::removed(&store.user_remove(actor, &id, cascade).await?, json, out)?;
+        }
+    }
+    Ok(())
+}
+
+async fn role(command: RoleCommand, store: &Store, actor: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
+        RoleCommand::Add { name, display_name } => {
+            print::done(&store.role_add(actor, name, display_name).await?, "added", json, out)?;
+        }
+        RoleCommand::List => print::list(&store.role_list().await?, json, out)?,
+        RoleCommand::Show { name } => print::one(&store.role_show(&name).await?, json, out)?,
+        RoleCommand::Set { name, display_name } => {
+            edited(&store.role_set(actor, &name, display_name).await?, "set", json, out)?;
+        }
+        RoleCommand::Suspend { name } => {
+            edited(&store.role_suspend(actor, &name).await?, "suspended", json, out)?;
+        }
+        RoleCommand::Resume { name } => edited(&store.role_resume(actor, &name).await?, "resumed", json, out)?,
+        RoleCommand::Remove { name, cascade } => {
+            print::removed(&store.role_remove(actor, &name, cascade).await?, json, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn edited<T: Show>(edited: &Edited<T>, what: &str, json: bool, out: &mut dyn Write) -> std::io::Result<()> {
+    let what = if edited.changed { what } else { "is so already; nothing changed" };
+    print::done(&edited.entry, what, json, out)
+}

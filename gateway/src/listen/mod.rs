@@ -1,1 +1,20 @@
-//! To be written.
+//! The doors. Whatever protocol a peer speaks, what leaves here is a [`Connection`] with a proved device and
+//! requests that one pipeline takes.
+
+mod accept;
+mod arrival;
+mod control;
+mod deadline;
+mod gate;
+mod h1;
+mod h2;
+mod strangers;
+mod tls;
+
+pub use accept::{accept_loop, bind};
+pub use arrival::{Arrival, Connection};
+pub use control::Control;
+pub use h1::{Framing, H1Body, HeadLimits, HeadScan, take_head};
+pub use h2::H2Body;
+pub use strangers::Strangers;
+pub use tls::{ListenerTlsError, TlsListener};

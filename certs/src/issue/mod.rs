@@ -1,0 +1,276 @@
+//! Issuing: a certificate authority for development and for clinics that have none.
+//!
+//! Keys are P-256, drawn by aws-lc-rs from the system's random source, as are the serial numbers (128 bits). Validity
+//! begins five minutes before `now`, for clients whose clocks are behind.
+
+mod file;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use policy::DeviceId;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::pki_types::UnixTime;
+use x509_cert::der::asn1::{ObjectIdentifier, Utf8StringRef};
+
+use crate::leaf::Leaf;
+use crate::{Anchors, AnchorsError, ServerIdentity, ServerIdentityError, TrustDomain};
+
+pub use file::{WriteError, write_private_file};
+
+/// How long before `now` validity begins.
+const BACKDATE: Duration = Duration::from_secs(300);
+
+/// The last second that an X.509 time can say: the end of the year 9999.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// The longest common name (RFC 5280 appendix A.1, `ub-common-name`).
+const MAX_COMMON_NAME: usize = 64;
+
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
+/// A certificate authority with its key.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+    key_pem: PrivatePem,
+    not_after: UnixTime,
+}
+
+/// A certificate with its new key.
+#[derive(Debug)]
+pub struct Issued {
+    /// The certificate, PEM.
+    pub certificate_pem: String,
+    /// The private key, PKCS#8 PEM.
+    pub key_pem: PrivatePem,
+}
+
+/// A private key as PEM. Does not print itself.
+pub struct PrivatePem(String);
+
+/// Why nothing was issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The certificate's validity would begin before 1970, end after the year 9999 or outlive its authority.
+    #[error("a lifetime of {} s from {} is not possible under this authority", lifetime.as_secs(), crate::rfc3339(*now))]
+    Lifetime {
+        /// The beginning.
+        now: UnixTime,
+        /// The lifetime asked for.
+        lifetime: Duration,
+    },
+    /// The name is empty, too long for a common name, or not a host name.
+    #[error("`{name}` cannot stand in a certificate")]
+    Name {
+        /// The name, escaped for a terminal.
+        name: String,
+    },
+    /// The authority's certificate cannot be used.
+    #[error("the authority's certificate: {0}")]
+    Certificate(#[from] AnchorsError),
+    /// The authority's file does not hold one certificate of the form that [`Authority::new`] makes.
+    #[error("the authority's certificate: {reason}")]
+    Foreign {
+        /// What is different.
+        reason: &'static str,
+    },
+    /// The authority's certificate and key do not fit together.
+    #[error(transparent)]
+    Key(#[from] ServerIdentityError),
+    /// The generator's fault.
+    #[error("no certificate could be made: {0}")]
+    Generator(#[from] rcgen::Error),
+    /// The system has no random bytes.
+    #[error("the system has no random bytes")]
+    Random,
+}
+
+impl Authority {
+    /// Makes a self-signed authority that may issue end-entity certificates only.
+    ///
+    /// # Errors
+    /// [`IssueError`] if the name or the lifetime cannot be, or the generator fails.
+    pub fn new(name: &str, lifetime: Duration, now: UnixTime) -> Result<Self, IssueError> {
+        let mut params = params(now, lifetime, UnixTime::since_unix_epoch(Duration::from_secs(LAST_SECOND)))?;
+        if name.is_empty() || name.len() > MAX_COMMON_NAME || name.chars().any(char::is_control) {
+            return Err(IssueError::Name { name: name.escape_debug().to_string() });
+        }
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate()?;
+        let certificate_pem = params.self_signed(&key)?.pem();
+        let key_pem = PrivatePem(key.serialize_pem());
+        let not_after = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + lifetime);
+        Ok(Self { issuer: Issuer::new(params, key), certificate_pem, key_pem, not_after })
+    }
+
+    /// Reads an authority that [`Authority::new`] made.
+    ///
+    /// # Errors
+    /// [`IssueError`] if certificate or key cannot be read, do not fit together, or if the certificate's subject is
+    /// not one common name in UTF-8: what is issued would not name its issuer byte by byte.
+    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, IssueError> {
+        let anchors = Anchors::from_pem(certificate_pem.as_bytes())?;
+        let [certificate] = anchors.certificates() else {
+            return Err(IssueError::Foreign { reason: "there are several" });
+        };
+        ServerIdentity::from_pem(certificate_pem.as_bytes(), key_pem.as_bytes())?;
+        let read = Leaf::read(certificate).map_err(|source| AnchorsError::Certificate { line: 1, source })?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, DnValue::Utf8String(common_name(&read)?));
+        if let Some(id) = read.key_id().map_err(|source| AnchorsError::Certificate { line: 1, source })? {
+            params.key_identifier_method = KeyIdMethod::PreSpecified(id);
+        }
+        let key = KeyPair::from_pem(key_pem)?;
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            certificate_pem: certificate_pem.to_owned(),
+            key_pem: PrivatePem(key_pem.to_owned()),
+            not_after: read.not_after(),
+        })
+    }
+
+    /// The authority's own certificate, PEM: the trust anchor.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The authority's private key.
+    #[must_use]
+    pub const fn key_pem(&self) -> &PrivatePem {
+        &self.key_pem
+    }
+
+    /// The end of the authority's validity; nothing it issues lasts longer.
+    #[must_use]
+    pub const fn not_after(&self) -> UnixTime {
+        self.not_after
+    }
+
+    /// Issues a certificate for a server of these names: DNS names, or IP addresses in text.
+    ///
+    /// # Errors
+    /// [`IssueError`] if there is no name, or one that is no host name, or the lifetime cannot be.
+    pub fn issue_server(&self, names: &[&str], lifetime: Duration, now: UnixTime) -> Result<Issued, IssueError> {
+        let mut params = params(now, lifetime, self.not_after)?;
+        let Some(first) = names.first() else { return Err(IssueError::Name { name: String::new() }) };
+        for name in names {
+            params.subject_alt_names.push(host(name)?);
+        }
+        push_common_name(&mut params, first);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(params)
+    }
+
+    /// Issues a certificate for a device: an X509-SVID whose one URI is the device's SPIFFE ID.
+    ///
+    /// # Errors
+    /// [`IssueError`] if the lifetime cannot be, or the generator fails.
+    pub fn issue_device(
+        &self,
+        domain: &TrustDomain,
+        device: &DeviceId,
+        lifetime: Duration,
+        now: UnixTime,
+    ) -> Result<Issued, IssueError> {
+        let mut params = params(now, lifetime, self.not_after)?;
+        let id = domain.id_of(device);
+        params.subject_alt_names.push(SanType::URI(id.try_into()?));
+        push_common_name(&mut params, device.device.as_str());
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(params)
+    }
+
+    fn issue(&self, mut params: CertificateParams) -> Result<Issued, IssueError> {
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        self.sign(&params)
+    }
+
+    /// Signs whatever it is given; tests make odd certificates by it.
+    pub(crate) fn sign(&self, params: &CertificateParams) -> Result<Issued, IssueError> {
+        let key = KeyPair::generate()?;
+        let certificate_pem = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Issued { certificate_pem, key_pem: PrivatePem(key.serialize_pem()) })
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+impl PrivatePem {
+    /// The PEM text. Write it by [`write_private_file`].
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PrivatePem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivatePem(…)")
+    }
+}
+
+pub(crate) fn params(now: UnixTime, lifetime: Duration, limit: UnixTime) -> Result<CertificateParams, IssueError> {
+    let impossible = IssueError::Lifetime { now, lifetime };
+    let begin = now.as_secs().checked_sub(BACKDATE.as_secs());
+    let end = now.as_secs().checked_add(lifetime.as_secs()).filter(|end| *end <= limit.as_secs().min(LAST_SECOND));
+    let (Some(begin), Some(end)) = (begin, end) else { return Err(impossible) };
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let mut serial = [0; 16];
+    aws_lc_rs::rand::fill(&mut serial).map_err(|_| IssueError::Random)?;
+    // A serial number is positive, and short ones are padded by nobody (RFC 5280 4.1.2.2).
+    let [first, ..] = &mut serial;
+    *first = (*first & 0x7f) | 0x40;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    // INVARIANT: at most LAST_SECOND, so the additions cannot overflow.
+    params.not_before = epoch + Duration::from_secs(begin);
+    params.not_after = epoch + Duration::from_secs(end);
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+/// For human eyes only; identities are read from the subjectAltName. Too long a name is left out.
+fn push_common_name(params: &mut CertificateParams, name: &str) {
+    if name.len() <= MAX_COMMON_NAME {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+}
+
+fn host(name: &str) -> Result<SanType, IssueError> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let invalid = || IssueError::Name { name: name.escape_debug().to_string() };
+    rustls::pki_types::DnsName::try_from(name).map_err(|_| invalid())?;
+    Ok(SanType::DnsName(name.try_into().map_err(|_| invalid())?))
+}
+
+fn common_name(read: &Leaf) -> Result<String, IssueError> {
+    let foreign = IssueError::Foreign { reason: "its subject is not one common name in UTF-8" };
+    let subject = read.certificate().tbs_certificate().subject();
+    let mut attributes = subject.iter();
+    let (Some(only), None) = (attributes.next(), attributes.next()) else { return Err(foreign) };
+    let text = only.value.decode_as::<Utf8StringRef<'_>>();
+    match text {
+        Ok(text) if only.oid == COMMON_NAME => Ok(text.as_str().to_owned()),
+        Ok(_) | Err(_) => Err(foreign),
+    }
+}
+
+#[cfg(test)]
+mod tests;

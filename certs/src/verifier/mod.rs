@@ -1,0 +1,213 @@
+//! From a handshake to a [`VerifiedPeer`].
+//!
+//! [`DeviceVerifier`] answers three questions, in this order: does the chain lead to an anchor of the listener at this
+//! time, which device does the leaf name, and does the registry want that device. rustls proves the possession of the
+//! leaf's key.
+//!
+//! rustls asks no verifier when a session is resumed: the chain then comes out of the ticket, as it was judged when the
+//! ticket was made. So a `VerifiedPeer` is made in one place only, [`DeviceVerifier::peer`], which judges a resumed
+//! session's chain anew, with the anchors, the registry and the time of the resumption.
+
+mod refused;
+
+use std::fmt;
+use std::sync::Arc;
+
+use policy::{DeviceId, Refusal};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, SignatureScheme,
+};
+
+use crate::leaf::Leaf;
+use crate::{Anchors, Profile, TrustDomain, fingerprint};
+
+pub use refused::{PeerRefused, refusal_of, refusal_of_io, refused_device};
+
+/// What the registry says of a device: may it connect?
+pub type Admit = Arc<dyn Fn(&DeviceId) -> Result<(), Refusal> + Send + Sync>;
+
+/// A device that proved itself in a handshake. Only [`DeviceVerifier`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedPeer {
+    device: DeviceId,
+    fingerprint: [u8; 32],
+    not_after: UnixTime,
+    resumed: bool,
+}
+
+impl VerifiedPeer {
+    /// The device.
+    #[must_use]
+    pub const fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// SHA-256 of the leaf certificate.
+    #[must_use]
+    pub const fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
+    }
+
+    /// The end of the leaf's validity: a connection that lives longer has to be ended then.
+    #[must_use]
+    pub const fn not_after(&self) -> UnixTime {
+        self.not_after
+    }
+
+    /// Was the session resumed?
+    #[must_use]
+    pub const fn resumed(&self) -> bool {
+        self.resumed
+    }
+}
+
+/// The client certificate verifier of a listener. A certificate is mandatory.
+pub struct DeviceVerifier {
+    // The seam for path validation: everything that reads the chain's signatures, dates and constraints goes through
+    // it, and nothing else here does.
+    path: Arc<dyn ClientCertVerifier>,
+    domain: TrustDomain,
+    admit: Admit,
+}
+
+impl DeviceVerifier {
+    /// A verifier that validates paths by webpki against `anchors`, with the signature algorithms of `profile`.
+    ///
+    /// # Errors
+    /// What rustls says of the anchors.
+    pub fn new(anchors: &Anchors, profile: Profile, domain: TrustDomain, admit: Admit) -> Result<Self, Error> {
+        let path = WebPkiClientVerifier::builder_with_provider(anchors.store(), profile.provider())
+            .build()
+            .map_err(|error| Error::General(error.to_string()))?;
+        Ok(Self { path, domain, admit })
+    }
+
+    /// The peer of a connection whose handshake has ended. A full handshake was judged by
+    /// [`verify_client_cert`](ClientCertVerifier::verify_client_cert) and is only read; a resumed one is judged anew,
+    /// with this verifier's anchors and registry, at `now` (C8).
+    ///
+    /// Call it on the verifier of the connection's own TLS configuration right after the handshake: only then was a
+    /// full handshake judged by these anchors. After a reload, [`DeviceVerifier::recheck`] judges older connections.
+    ///
+    /// # Errors
+    /// [`PeerRefused`] as in the handshake itself; the connection must be closed.
+    pub fn peer(&self, connection: &CommonState, now: UnixTime) -> Result<VerifiedPeer, PeerRefused> {
+        let chain = connection.peer_certificates().unwrap_or_default();
+        match connection.handshake_kind() {
+            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => {
+                let (leaf, _) = split(chain)?;
+                let (read, device) = self.identify(leaf)?;
+                Ok(VerifiedPeer { device, fingerprint: fingerprint(leaf), not_after: read.not_after(), resumed: false })
+            }
+            Some(HandshakeKind::Resumed) => {
+                let peer = self.recheck(chain, now)?;
+                Ok(VerifiedPeer { resumed: true, ..peer })
+            }
+            None => Err(PeerRefused::new(Refusal::HandshakeFailed, "the handshake has not ended")),
+        }
+    }
+
+    /// Judges a chain (leaf first) whose leaf's key was proved before: path and dates at `now`, identity, registry.
+    ///
+    /// # Errors
+    /// [`PeerRefused`] as in the handshake itself.
+    pub fn recheck(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<VerifiedPeer, PeerRefused> {
+        let (leaf, intermediates) = split(chain)?;
+        let (read, device) = self.judge(leaf, intermediates, now).map_err(|error| PeerRefused::of(&error))?;
+        Ok(VerifiedPeer { device, fingerprint: fingerprint(leaf), not_after: read.not_after(), resumed: false })
+    }
+
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(Leaf, DeviceId), Error> {
+        self.path.verify_client_cert(leaf, intermediates, now).map_err(|error| refused::path_error(error, leaf))?;
+        let (read, device) = self.identify(leaf)?;
+        match (self.admit)(&device) {
+            Ok(()) => Ok((read, device)),
+            Err(refusal) => Err(PeerRefused::registry(refusal, device).into()),
+        }
+    }
+
+    fn identify(&self, leaf: &CertificateDer<'_>) -> Result<(Leaf, DeviceId), PeerRefused> {
+        let read = Leaf::read(leaf)?;
+        let device = read.device(&self.domain)?;
+        Ok((read, device))
+    }
+}
+
+fn split<'a, 'b>(
+    chain: &'a [CertificateDer<'b>],
+) -> Result<(&'a CertificateDer<'b>, &'a [CertificateDer<'b>]), PeerRefused> {
+    chain
+        .split_first()
+        .ok_or_else(|| PeerRefused::new(Refusal::CertificateMissing, "the peer presented no certificate"))
+}
+
+impl ClientCertVerifier for DeviceVerifier {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        true
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.path.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.judge(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.path.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.path.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.path.supported_verify_schemes()
+    }
+}
+
+impl fmt::Debug for DeviceVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceVerifier").field("path", &self.path).field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+impl From<PeerRefused> for Error {
+    fn from(refused: PeerRefused) -> Self {
+        // The alert is certificate_unknown (RFC 8446 6.2). access_denied would fit a registry's refusal better, but
+        // rustls gives it only for a variant that carries no reason, and the record needs the reason.
+        Self::InvalidCertificate(CertificateError::Other(rustls::OtherError(Arc::new(refused))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,370 @@
+//! Segments and frames: how records lie on disk.
+//!
+//! A log is a row of segment files. A segment is a header and then frames without a gap; behind the last frame
+//! come zeros or nothing (files are filled with zeros ahead of use). All integers are little-endian.
+//!
+//! Segment header, [`SEGMENT_HEADER`] bytes:
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 8 | `SEKISHO1` |
+//! | 8 | 4 | format version, 1 |
+//! | 12 | 4 | length of the node's name |
+//! | 16 | 16 | log id, random |
+//! | 32 | 8 | sequence number of the first record |
+//! | 40 | 32 | link of the record before it; in a log's first segment its [`genesis`] |
+//! | 72 | 128 | node's name, then zeros |
+//! | 200 | 52 | zeros |
+//! | 252 | 4 | CRC-32C of all before |
+//!
+//! Frame: [`FRAME_HEADER`] bytes and the record.
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 4 | length of the record, 1 to [`MAX_RECORD`] |
+//! | 4 | 4 | CRC-32C of everything else in the frame |
+//! | 8 | 8 | sequence number |
+//! | 16 | 8 | *durable*: every record up to this one was on stable storage when this frame was written |
+//! | 24 | 32 | link: SHA-256(link of the record before ‖ length ‖ sequence ‖ durable ‖ record) |
+//! | 56 | n | the record |
+//!
+//! The checksum finds a failing disk, the link finds a changed, missing, added or moved record, and `durable` tells
+//! a torn tail from a lost record: a bad record that a later frame calls durable cannot be the trace of a crash.
+
+use sha2::{Digest, Sha256};
+
+use crate::record::{self, Splice};
+
+/// Bytes of a segment's header.
+pub const SEGMENT_HEADER: usize = 256;
+/// Bytes of a frame before its record.
+pub const FRAME_HEADER: usize = 56;
+/// The longest record, bytes.
+pub const MAX_RECORD: usize = 1 << 20;
+/// The longest name of a node, bytes.
+pub const MAX_NODE: usize = 128;
+/// Version of this layout.
+pub const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"SEKISHO1";
+const GENESIS: &[u8] = b"sekisho audit log, version 1\n";
+
+/// A link of the hash chain.
+pub type Link = [u8; 32];
+
+/// A segment's header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The log's random id.
+    pub log: [u8; 16],
+    /// Name of the gateway that writes it.
+    pub node: String,
+    /// Sequence number of the segment's first record.
+    pub first_sequence: u64,
+    /// Link of the record before that one.
+    pub previous: Link,
+}
+
+/// Why bytes are not a segment's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Fewer bytes than a header has.
+    #[error("the segment ends within its header")]
+    Short,
+    /// Not a segment at all.
+    #[error("the file is not a segment of an audit log")]
+    Magic,
+    /// Checksum, padding or name do not fit.
+    #[error("the segment's header is damaged")]
+    Damaged,
+    /// Written by a program that knows more.
+    #[error("the segment has format version {0}, this program knows {FORMAT_VERSION}")]
+    Version(u32),
+}
+
+/// The link before a log's first record: SHA-256 of a fixed text, the log id and the node's name.
+#[must_use]
+pub fn genesis(log: &[u8; 16], node: &str) -> Link {
+    Sha256::new().chain_update(GENESIS).chain_update(log).chain_update(node).finalize().into()
+}
+
+impl SegmentHeader {
+    /// The header's bytes. A name longer than [`MAX_NODE`] bytes is cut.
+    #[must_use]
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER] {
+        let node = self.node.as_bytes();
+        let node = node.get(..MAX_NODE).unwrap_or(node);
+        let mut bytes = Vec::with_capacity(SEGMENT_HEADER);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(node.len()).unwrap_or_default().to_le_bytes());
+        bytes.extend_from_slice(&self.log);
+        bytes.extend_from_slice(&self.first_sequence.to_le_bytes());
+        bytes.extend_from_slice(&self.previous);
+        bytes.extend_from_slice(node);
+        bytes.resize(SEGMENT_HEADER - 4, 0);
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        let mut header = [0; SEGMENT_HEADER];
+        for (place, byte) in header.iter_mut().zip(bytes) {
+            *place = byte;
+        }
+        header
+    }
+
+    /// Reads a header from a segment's first bytes.
+    ///
+    /// # Errors
+    /// [`HeaderError`] if they are not one, whole and undamaged.
+    pub fn decode(segment: &[u8]) -> Result<Self, HeaderError> {
+        let (header, _) = segment.split_at_checked(SEGMENT_HEADER).ok_or(HeaderError::Short)?;
+        let mut cursor = Cursor(header);
+        if &cursor.take::<8>().ok_or(HeaderError::Short)? != MAGIC {
+            return Err(HeaderError::Magic);
+        }
+        let (body, sum) = header.split_at(SEGMENT_HEADER - 4);
+        if crc32c::crc32c(body).to_le_bytes() != *sum {
+            return Err(HeaderError::Damaged);
+        }
+        let mut read = || -> Option<(u32, usize, [u8; 16], u64, Link, [u8; MAX_NODE])> {
+            Some((
+                u32::from_le_bytes(cursor.take()?),
+                usize::try_from(u32::from_le_bytes(cursor.take()?)).ok()?,
+                cursor.take()?,
+                u64::from_le_bytes(cursor.take()?),
+                cursor.take()?,
+                cursor.take()?,
+            ))
+        };
+        let (version, length, log, first_sequence, previous, name) = read().ok_or(HeaderError::Short)?;
+        if version != FORMAT_VERSION {
+            return Err(HeaderError::Version(version));
+        }
+        let (node, padding) = name.split_at_checked(length).ok_or(HeaderError::Damaged)?;
+        let rest = body.get(72 + MAX_NODE..).unwrap_or_default();
+        if padding.iter().chain(rest).any(|byte| *byte != 0) {
+            return Err(HeaderError::Damaged);
+        }
+        let node = std::str::from_utf8(node).map_err(|_| HeaderError::Damaged)?.to_owned();
+        Ok(Self { log, node, first_sequence, previous })
+    }
+}
+
+/// The growing end of a log: what the next record is linked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    /// Link of the last record.
+    pub link: Link,
+    /// Sequence number of the next record.
+    pub next: u64,
+}
+
+/// A record is longer than [`MAX_RECORD`] or empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a record of {0} bytes does not fit a frame of 1 to {MAX_RECORD}")]
+pub struct RecordLength(pub usize);
+
+impl Chain {
+    /// Appends one frame to `out`: gives the written record the next sequence number and links it. `durable` is the
+    /// last sequence number known to be on stable storage.
+    ///
+    /// # Errors
+    /// [`RecordLength`], and nothing is changed.
+    pub fn append(
+        &mut self,
+        written: &[u8],
+        splice: Splice,
+        durable: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<u64, RecordLength> {
+        let start = out.len();
+        out.extend_from_slice(&[0; FRAME_HEADER]);
+        record::finish(written, splice, self.next, out);
+        let length = out.len() - start - FRAME_HEADER;
+        if !(1..=MAX_RECORD).contains(&length) {
+            out.truncate(start);
+            return Err(RecordLength(length));
+        }
+        let sequence = self.next;
+        let length_bytes = u32::try_from(length).unwrap_or_default().to_le_bytes();
+        let frame = out.get_mut(start..).unwrap_or_default();
+        let Some((header, bytes)) = frame.split_first_chunk_mut::<FRAME_HEADER>() else {
+            return Err(RecordLength(length));
+        };
+        let link = link(&self.link, &length_bytes, sequence, durable, bytes);
+        let parts = length_bytes
+            .into_iter()
+            .chain([0; 4])
+            .chain(sequence.to_le_bytes())
+            .chain(durable.to_le_bytes())
+            .chain(link);
+        for (place, byte) in header.iter_mut().zip(parts) {
+            *place = byte;
+        }
+        let sum = checksum(header, bytes).to_le_bytes();
+        for (place, byte) in header.iter_mut().skip(4).zip(sum) {
+            *place = byte;
+        }
+        self.link = link;
+        self.next += 1;
+        Ok(sequence)
+    }
+}
+
+/// One frame as it lies in a segment; length and checksum are right, link and sequence are as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The record's place in the log.
+    pub sequence: u64,
+    /// Every record up to this one was durable when the frame was written.
+    pub durable: u64,
+    /// The chain's link after this record.
+    pub link: Link,
+    /// The record.
+    pub record: &'a [u8],
+}
+
+/// Why the bytes at a place are not a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The bytes end before the frame does.
+    #[error("the frame is cut off")]
+    Short,
+    /// Its length is zero or beyond [`MAX_RECORD`].
+    #[error("the frame's length is impossible")]
+    Length,
+    /// Its checksum is wrong.
+    #[error("the frame's checksum is wrong")]
+    Checksum,
+}
+
+impl<'a> Frame<'a> {
+    /// Reads the frame that starts at the first byte.
+    ///
+    /// # Errors
+    /// [`FrameError`] if there is none.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, FrameError> {
+        let (header, rest) = bytes.split_first_chunk::<FRAME_HEADER>().ok_or(FrameError::Short)?;
+        let mut cursor = Cursor(header);
+        let mut read = || -> Option<(u32, [u8; 4], u64, u64, Link)> {
+            Some((
+                u32::from_le_bytes(cursor.take()?),
+                cursor.take()?,
+                u64::from_le_bytes(cursor.take()?),
+                u64::from_le_bytes(cursor.take()?),
+                cursor.take()?,
+            ))
+        };
+        let (length, sum, sequence, durable, link) = read().ok_or(FrameError::Short)?;
+        let length = usize::try_from(length).map_err(|_| FrameError::Length)?;
+        if !(1..=MAX_RECORD).contains(&length) {
+            return Err(FrameError::Length);
+        }
+        let record = rest.get(..length).ok_or(FrameError::Short)?;
+        if checksum(header, record).to_le_bytes() != sum {
+            return Err(FrameError::Checksum);
+        }
+        Ok(Self { sequence, durable, link, record })
+    }
+
+    /// The link this frame must have behind `previous`.
+    #[must_use]
+    pub fn expected_link(&self, previous: &Link) -> Link {
+        let length = u32::try_from(self.record.len()).unwrap_or(u32::MAX).to_le_bytes();
+        link(previous, &length, self.sequence, self.durable, self.record)
+    }
+
+    /// Bytes of the whole frame.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        FRAME_HEADER + self.record.len()
+    }
+}
+
+fn link(previous: &Link, length: &[u8; 4], sequence: u64, durable: u64, record: &[u8]) -> Link {
+    let mut head = [0_u8; 52];
+    let parts = previous.iter().copied().chain(*length).chain(sequence.to_le_bytes()).chain(durable.to_le_bytes());
+    for (place, byte) in head.iter_mut().zip(parts) {
+        *place = byte;
+    }
+    Sha256::new().chain_update(head).chain_update(record).finalize().into()
+}
+
+/// CRC-32C over the frame without the checksum's own four bytes.
+fn checksum(header: &[u8; FRAME_HEADER], record: &[u8]) -> u32 {
+    let (length, rest) = header.split_at(4);
+    let rest = rest.get(4..).unwrap_or_default();
+    crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(length), rest), record)
+}
+
+/// Takes fixed numbers of bytes from the front.
+struct Cursor<'a>(&'a [u8]);
+
+impl Cursor<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header() -> SegmentHeader {
+        SegmentHeader { log: [9; 16], node: "gw1".into(), first_sequence: 5, previous: [1; 32] }
+    }
+
+    #[test]
+    fn a_header_comes_back_and_every_flipped_bit_is_found() {
+        let bytes = header().encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header()));
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut bad = bytes;
+                bad[at] ^= 1 << bit;
+                assert!(SegmentHeader::decode(&bad).is_err(), "byte {at}");
+            }
+            assert_eq!(SegmentHeader::decode(&bytes[..at]), Err(HeaderError::Short));
+        }
+    }
+
+    #[test]
+    fn a_frame_comes_back_and_every_flipped_bit_is_found() {
+        let mut chain = Chain { link: genesis(&[9; 16], "gw1"), next: 10 };
+        let before = chain;
+        let mut bytes = Vec::new();
+        assert_eq!(chain.append(b"{\"sequence\":}", Splice(12), 7, &mut bytes), Ok(10));
+        let frame = Frame::decode(&bytes).unwrap();
+        assert_eq!((frame.record, frame.sequence, frame.durable), (&b"{\"sequence\":10}"[..], 10, 7));
+        assert_eq!(frame.link, chain.link);
+        assert_eq!(frame.expected_link(&before.link), chain.link);
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut bad = bytes.clone();
+                bad[at] ^= 1 << bit;
+                assert!(Frame::decode(&bad).is_err(), "byte {at}");
+            }
+            assert_eq!(Frame::decode(&bytes[..at]), Err(FrameError::Short));
+        }
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_changes_nothing() {
+        let mut chain = Chain { link: [0; 32], next: 1 };
+        let mut out = b"x".to_vec();
+        let long = vec![b' '; MAX_RECORD];
+        assert_eq!(chain.append(&long, Splice(0), 0, &mut out), Err(RecordLength(MAX_RECORD + 1)));
+        assert_eq!((chain.next, &out[..]), (1, &b"x"[..]));
+        assert_eq!(chain.append(&long[1..], Splice(0), 0, &mut out), Ok(1));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = SegmentHeader::decode(&bytes);
+            let _ = Frame::decode(&bytes);
+        }
+    }
+}

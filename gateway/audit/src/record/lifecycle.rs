@@ -1,0 +1,349 @@
+//! The gateway itself: its start and end, its configuration, its clock and its log.
+
+use super::{Header, Record, Splice, VERSION, write_clock, write_sequence, write_time};
+use crate::json::{self, Object, key};
+use crate::time;
+
+/// Writes a time other than the record's own.
+pub(super) fn write_instant(object: &mut Object<'_>, key: &'static str, unix_ns: i64) {
+    let out = object.key(key);
+    out.push(b'"');
+    time::write(out, unix_ns);
+    out.push(b'"');
+}
+
+/// Writes `sequence`, `time` and `version`: the keys after which these kinds have none.
+fn finish(mut object: Object<'_>, start: usize, header: &Header<'_>) -> Splice {
+    let splice = write_sequence(&mut object, start);
+    write_time(&mut object, header);
+    object.number(key!("version"), VERSION);
+    object.end();
+    splice
+}
+
+/// Kind `registry-change`: a site, device, user or role was changed (R27). Keys: `actor`, `change`,
+/// `registry_sequence`.
+#[derive(Debug, Clone, Copy)]
+pub struct RegistryChange<'a> {
+    /// Sequence number of the change in the registry.
+    pub registry_sequence: u64,
+    /// The change as the registry keeps it.
+    pub change: &'a [u8],
+    /// Who made it.
+    pub actor: &'a [u8],
+}
+
+impl Record for RegistryChange<'_> {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        object.bytes(key!("actor"), self.actor);
+        object.bytes(key!("change"), self.change);
+        write_clock(&mut object, header);
+        object.label(key!("kind"), "registry-change");
+        object.text(key!("node"), header.node);
+        object.number(key!("registry_sequence"), self.registry_sequence);
+        finish(object, start, header)
+    }
+}
+
+/// Kind `start`: the log's writer begins. Keys: `durability`, `log` (the log's id), `on_failure`, `program`,
+/// `window_ms`.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// The log's random id.
+    pub log: &'a [u8; 16],
+    /// Name and version of the program.
+    pub program: &'a str,
+    /// Longest time, in milliseconds, that an answered request's record may be missing after a crash. 0: never.
+    pub window_ms: u64,
+    /// `before-answer` or `interval`.
+    pub durability: &'static str,
+    /// `refuse` or `serve-and-alarm`.
+    pub on_failure: &'static str,
+}
+
+impl Record for Start<'_> {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        write_clock(&mut object, header);
+        object.label(key!("durability"), self.durability);
+        object.label(key!("kind"), "start");
+        object.hex(key!("log"), self.log);
+        object.text(key!("node"), header.node);
+        object.label(key!("on_failure"), self.on_failure);
+        object.text(key!("program"), self.program);
+        let splice = write_sequence(&mut object, start);
+        write_time(&mut object, header);
+        object.number(key!("version"), VERSION);
+        object.number(key!("window_ms"), self.window_ms);
+        object.end();
+        splice
+    }
+}
+
+/// Kind `stop`: the writer ends after everything that was queued. Keys: `cause`.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop<'a> {
+    /// Why, such as a signal's name.
+    pub cause: &'a str,
+}
+
+impl Record for Stop<'_> {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        object.text(key!("cause"), self.cause);
+        write_clock(&mut object, header);
+        object.label(key!("kind"), "stop");
+        object.text(key!("node"), header.node);
+        finish(object, start, header)
+    }
+}
+
+/// Kind `reload`: configuration and policies were read again. Keys: `error` (absent where it worked), `result`
+/// (`ok` or `failed`), `snapshot`.
+#[derive(Debug, Clone, Copy)]
+pub struct Reload<'a> {
+    /// Version of the snapshot in use afterwards.
+    pub snapshot: u64,
+    /// Why the new files were not taken.
+    pub error: Option<&'a [u8]>,
+}
+
+impl Record for Reload<'_> {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        write_clock(&mut object, header);
+        object.optional_bytes(key!("error"), self.error);
+        object.label(key!("kind"), "reload");
+        object.text(key!("node"), header.node);
+        object.label(key!("result"), if self.error.is_some() { "failed" } else { "ok" });
+        let splice = write_sequence(&mut object, start);
+        object.number(key!("snapshot"), self.snapshot);
+        write_time(&mut object, header);
+        object.number(key!("version"), VERSION);
+        object.end();
+        splice
+    }
+}
+
+/// Bytes that stood behind the last whole record after a crash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// File that keeps them.
+    pub file: String,
+    /// Their number.
+    pub bytes: u64,
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
+}
+
+/// Kind `recovery`: the log was not ended by a `stop` record (A3). Keys: `last_sequence`, `torn` [{`bytes`, `file`,
+/// `sha256`}], `unresolved` (request ids of intents without outcome), `unresolved_count`.
+#[derive(Debug, Clone, Copy)]
+pub struct Recovery<'a> {
+    /// The last whole record's sequence number.
+    pub last_sequence: u64,
+    /// Tails kept aside.
+    pub torn: &'a [TornTail],
+    /// Intents whose outcome nobody recorded; the list may be cut, the count is not.
+    pub unresolved: &'a [String],
+    /// How many there are.
+    pub unresolved_count: u64,
+}
+
+impl Record for Recovery<'_> {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        write_clock(&mut object, header);
+        object.label(key!("kind"), "recovery");
+        object.number(key!("last_sequence"), self.last_sequence);
+        object.text(key!("node"), header.node);
+        let splice = write_sequence(&mut object, start);
+        write_time(&mut object, header);
+        object.array(key!("torn"), self.torn, |out, tail| {
+            let mut inner = Object::new(out);
+            inner.number(key!("bytes"), tail.bytes);
+            inner.text(key!("file"), &tail.file);
+            inner.hex(key!("sha256"), &tail.sha256);
+            inner.end();
+        });
+        object.array(key!("unresolved"), self.unresolved, |out, request| json::string(out, request));
+        object.number(key!("unresolved_count"), self.unresolved_count);
+        object.number(key!("version"), VERSION);
+        object.end();
+        splice
+    }
+}
+
+/// What happened to the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockEvent {
+    /// Wall time jumped against monotonic time.
+    Step,
+    /// After a start, wall time lies before the last record's.
+    Regression,
+    /// The error bound was exceeded, or nobody vouches for the clock.
+    Alarm,
+    /// The error is within its bound again.
+    Cleared,
+}
+
+impl ClockEvent {
+    /// The name in records.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Regression => "regression",
+            Self::Alarm => "alarm",
+            Self::Cleared => "cleared",
+        }
+    }
+}
+
+/// Kind `clock` (R7, A8). Keys: `change_ns` (how far wall time moved: a number, or text with a sign if negative),
+/// `event`, `previous` (the time that was expected or last recorded).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockChange {
+    /// What happened.
+    pub event: ClockEvent,
+    /// Wall time as expected from monotonic time, or the last record's, nanoseconds since the epoch.
+    pub previous_unix_ns: Option<i64>,
+    /// Difference between the wall time read and the one expected.
+    pub change_ns: Option<i64>,
+}
+
+impl Record for ClockChange {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        if let Some(change) = self.change_ns {
+            let out = object.key(key!("change_ns"));
+            if change.unsigned_abs() < 1 << 53 {
+                out.extend_from_slice(itoa::Buffer::new().format(change).as_bytes());
+            } else {
+                json::string(out, itoa::Buffer::new().format(change));
+            }
+        }
+        write_clock(&mut object, header);
+        object.label(key!("event"), self.event.label());
+        object.label(key!("kind"), "clock");
+        object.text(key!("node"), header.node);
+        if let Some(previous) = self.previous_unix_ns {
+            write_instant(&mut object, key!("previous"), previous);
+        }
+        finish(object, start, header)
+    }
+}
+
+/// Kind `audit-failure`: the log could not be written for a while (A5). Keys: `errno`, `error`, `failed_sequence`,
+/// `operation`, `segment`, `unavailable_us`.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditFailure<'a> {
+    /// The system call that failed.
+    pub operation: &'static str,
+    /// The system's error number, where there is one.
+    pub errno: Option<i32>,
+    /// Its text.
+    pub error: &'a str,
+    /// The file that is finished.
+    pub segment: &'a str,
+    /// The first sequence number that was not acknowledged in that file.
+    pub failed_sequence: u64,
+    /// From the failure to this record, microseconds.
+    pub unavailable_us: u64,
+}
+
+impl Record for AuditFailure<'_> {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        write_clock(&mut object, header);
+        object.optional_number(key!("errno"), self.errno.and_then(|errno| u64::try_from(errno).ok()));
+        object.text(key!("error"), self.error);
+        object.number(key!("failed_sequence"), self.failed_sequence);
+        object.label(key!("kind"), "audit-failure");
+        object.text(key!("node"), header.node);
+        object.label(key!("operation"), self.operation);
+        object.text(key!("segment"), self.segment);
+        let splice = write_sequence(&mut object, start);
+        write_time(&mut object, header);
+        object.number(key!("unavailable_us"), self.unavailable_us);
+        object.number(key!("version"), VERSION);
+        object.end();
+        splice
+    }
+}
+
+/// Kind `full`: no space is left for a new segment; the reserve holds this record and those after it (A6). Keys:
+/// `error`.
+#[derive(Debug, Clone, Copy)]
+pub struct Full<'a> {
+    /// What the system said.
+    pub error: &'a str,
+}
+
+impl Record for Full<'_> {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        write_clock(&mut object, header);
+        object.text(key!("error"), self.error);
+        object.label(key!("kind"), "full");
+        object.text(key!("node"), header.node);
+        finish(object, start, header)
+    }
+}
+
+/// Kind `gap`: records that could not be kept: follow-ups beyond the queue's bound, or requests served without one
+/// under `serve-and-alarm`. Keys: `from`, `records`, `until`.
+#[derive(Debug, Clone, Copy)]
+pub struct Gap {
+    /// How many are missing.
+    pub records: u64,
+    /// When the first went missing, nanoseconds since the Unix epoch.
+    pub from_unix_ns: i64,
+    /// When the last did.
+    pub until_unix_ns: i64,
+}
+
+impl Record for Gap {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        write_clock(&mut object, header);
+        write_instant(&mut object, key!("from"), self.from_unix_ns);
+        object.label(key!("kind"), "gap");
+        object.text(key!("node"), header.node);
+        object.number(key!("records"), self.records);
+        let splice = write_sequence(&mut object, start);
+        write_time(&mut object, header);
+        write_instant(&mut object, key!("until"), self.until_unix_ns);
+        object.number(key!("version"), VERSION);
+        object.end();
+        splice
+    }
+}

@@ -1,0 +1,373 @@
+//! Lanes: how workers hand records to the writer and learn that they are durable.
+//!
+//! A lane is a buffer that the writer takes whole. Between a worker and the writer there is one uncontended lock,
+//! one wake to the writer if it sleeps and one wake back for each commit group; the worker then wakes its own
+//! waiters in order.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::task::AtomicWaker;
+use gateway_audit::frame::MAX_RECORD;
+use gateway_audit::{Header, Record, Splice};
+use policy::Refusal;
+
+use super::shared::Shared;
+
+/// Most bytes that a sequence number adds to a written record.
+const SEQUENCE_DIGITS: usize = 22;
+
+/// One written record in a lane's buffer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) length: usize,
+    pub(super) splice: Splice,
+}
+
+/// Records that were not yet taken by the writer.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    pub(super) bytes: Vec<u8>,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Buffer {
+    pub(super) fn push(&mut self, bytes: &[u8], splice: Splice) {
+        self.bytes.extend_from_slice(bytes);
+        self.entries.push(Entry { length: bytes.len(), splice });
+    }
+
+    /// The buffer's end, for [`cut`](Self::cut).
+    pub(super) fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.entries.len())
+    }
+
+    /// Takes back what was pushed behind a mark.
+    pub(super) fn cut(&mut self, mark: (usize, usize)) {
+        self.bytes.truncate(mark.0);
+        self.entries.truncate(mark.1);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    buffer: Buffer,
+    /// Tickets given out: the number of the last record.
+    tickets: u64,
+    /// Bytes ever queued.
+    bytes: u64,
+}
+
+/// The part of a lane that both sides see.
+#[derive(Debug, Default)]
+pub(super) struct LaneCore {
+    queue: Mutex<Queue>,
+    /// Every ticket up to this one is durable.
+    durable: AtomicU64,
+    /// Every ticket up to this one has been given up or is durable.
+    failed: AtomicU64,
+    /// Bytes of durable records.
+    durable_bytes: AtomicU64,
+    /// Whoever wakes the lane's waiters.
+    waker: AtomicWaker,
+    /// Waiters of a lane that many threads share.
+    notify: tokio::sync::Notify,
+}
+
+impl LaneCore {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Swaps the queued records with an empty buffer. Says the last ticket taken.
+    pub(super) fn take(&self, empty: &mut Buffer) -> u64 {
+        let mut queue = self.lock();
+        std::mem::swap(&mut queue.buffer, empty);
+        queue.tickets
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().buffer.entries.is_empty()
+    }
+
+    /// Records and bytes that are not durable.
+    pub(super) fn depth(&self) -> (u64, u64) {
+        let queue = self.lock();
+        let records = queue.tickets.saturating_sub(self.durable.load(Ordering::Acquire));
+        (records, queue.bytes.saturating_sub(self.durable_bytes.load(Ordering::Acquire)))
+    }
+
+    /// The writer made everything up to a ticket durable.
+    pub(super) fn publish(&self, ticket: u64, bytes: u64) {
+        self.durable_bytes.fetch_add(bytes, Ordering::Release);
+        self.durable.store(ticket, Ordering::Release);
+        self.wake();
+    }
+
+    /// The writer cannot make what it has taken durable for now.
+    pub(super) fn fail(&self, ticket: u64) {
+        self.failed.fetch_max(ticket, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Has the lane's waiters look again.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+        self.notify.notify_waiters();
+    }
+
+    fn push(&self, shared: &Shared, bytes: &[u8], splice: Splice, follows: bool) -> Result<Ticket, Refusal> {
+        if shared.is_closing() || !follows && !shared.serves() {
+            return Err(Refusal::AuditUnavailable);
+        }
+        if bytes.len() + SEQUENCE_DIGITS > MAX_RECORD {
+            return Err(Refusal::InternalError);
+        }
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let share = |limit: u64| if follows { limit } else { limit - limit / 4 };
+        let ticket = {
+            let mut queue = self.lock();
+            let records = queue.tickets.saturating_sub(self.durable.load(Ordering::Acquire));
+            let held = queue.bytes.saturating_sub(self.durable_bytes.load(Ordering::Acquire));
+            if records >= share(shared.options.queue_records) || held + size > share(shared.options.queue_bytes) {
+                return Err(Refusal::AuditBusy);
+            }
+            queue.buffer.push(bytes, splice);
+            queue.tickets += 1;
+            queue.bytes += size;
+            queue.tickets
+        };
+        shared.wake_writer();
+        Ok(Ticket(ticket))
+    }
+
+    fn resolve(&self, shared: &Shared, ticket: Ticket) -> Option<Result<(), Refusal>> {
+        if ticket == Ticket::UNRECORDED || self.durable.load(Ordering::Acquire) >= ticket.0 {
+            return Some(Ok(()));
+        }
+        if shared.serves_unrecorded() {
+            return Some(Ok(()));
+        }
+        if self.failed.load(Ordering::Acquire) >= ticket.0 || shared.is_closed() {
+            return Some(Err(Refusal::AuditUnavailable));
+        }
+        shared.answers_at_once().then_some(Ok(()))
+    }
+}
+
+/// The place of a record in its lane.
+#[must_use = "a record is durable only once `durable` says so"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// The record was counted into a gap, because the operator chose to serve without.
+    const UNRECORDED: Self = Self(u64::MAX);
+}
+
+/// Writes a record into a scratch buffer and hands it over.
+fn append(shared: &Shared, core: &LaneCore, scratch: &mut Vec<u8>, record: &impl RecordDyn) -> Result<Ticket, Refusal> {
+    scratch.clear();
+    let reading = shared.clock.now();
+    let header = Header { node: &shared.options.node, boot: &shared.options.boot, stamp: reading.stamp() };
+    let splice = record.write_to(&header, scratch);
+    match core.push(shared, scratch, splice, record.follows()) {
+        Err(Refusal::AuditBusy) if shared.serves_unrecorded() => {
+            shared.count_gap(reading.unix_ns);
+            Ok(Ticket::UNRECORDED)
+        }
+        result => result,
+    }
+}
+
+/// As [`append`]; what finds no room is counted into a `gap` record.
+fn append_unwaited(shared: &Shared, core: &LaneCore, scratch: &mut Vec<u8>, record: &impl RecordDyn) {
+    if append(shared, core, scratch, record).is_err() {
+        shared.count_gap(shared.clock.now().unix_ns);
+    }
+}
+
+/// [`Record`] with its constant as a method, so that unwaited records may count as follow-ups.
+trait RecordDyn {
+    fn follows(&self) -> bool;
+    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice;
+}
+
+struct Waited<'a, R>(&'a R);
+struct Unwaited<'a, R>(&'a R);
+
+impl<R: Record> RecordDyn for Waited<'_, R> {
+    fn follows(&self) -> bool {
+        R::FOLLOWS
+    }
+
+    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        self.0.write(header, out)
+    }
+}
+
+impl<R: Record> RecordDyn for Unwaited<'_, R> {
+    fn follows(&self) -> bool {
+        true
+    }
+
+    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        self.0.write(header, out)
+    }
+}
+
+/// A worker's lane. Lives on one thread; clones are the same lane.
+#[derive(Debug, Clone)]
+pub struct Lane(Rc<LaneInner>);
+
+#[derive(Debug)]
+struct LaneInner {
+    shared: Arc<Shared>,
+    core: Arc<LaneCore>,
+    scratch: RefCell<Vec<u8>>,
+    /// In order of tickets.
+    waiters: RefCell<VecDeque<(u64, Waker)>>,
+}
+
+impl Lane {
+    /// A lane and its driver, a future that never ends and must run on the same thread: it wakes the lane's waiters.
+    pub(super) fn new(shared: Arc<Shared>) -> (Self, impl Future<Output = ()> + 'static) {
+        let core = shared.add_lane();
+        let inner = Rc::new(LaneInner { shared, core, scratch: RefCell::default(), waiters: RefCell::default() });
+        let driver = inner.clone();
+        let drive = poll_fn(move |context| {
+            driver.core.waker.register(context.waker());
+            driver.release();
+            Poll::Pending
+        });
+        (Self(inner), drive)
+    }
+
+    /// Queues a record.
+    ///
+    /// # Errors
+    /// [`Refusal::AuditUnavailable`] while the log cannot be written, [`Refusal::AuditBusy`] where the lane holds as
+    /// much as it may, [`Refusal::InternalError`] for a record too long for a frame. Nothing was queued then.
+    pub fn append(&self, record: &impl Record) -> Result<Ticket, Refusal> {
+        append(&self.0.shared, &self.0.core, &mut self.0.scratch.borrow_mut(), &Waited(record))
+    }
+
+    /// Queues a record that nobody waits for. It may use the part of the queue that new work may not; where even
+    /// that is full, the record is counted into a `gap` record.
+    pub fn append_unwaited(&self, record: &impl Record) {
+        append_unwaited(&self.0.shared, &self.0.core, &mut self.0.scratch.borrow_mut(), &Unwaited(record));
+    }
+
+    /// Waits until a record is durable as the operator defined it.
+    ///
+    /// # Errors
+    /// [`Refusal::AuditUnavailable`] if the log failed before the record was durable. It may still reach the log
+    /// once that can be written again.
+    pub fn durable(&self, ticket: Ticket) -> impl Future<Output = Result<(), Refusal>> + '_ {
+        poll_fn(move |context| self.0.poll_durable(ticket, context))
+    }
+
+    /// [`append`](Self::append), then [`durable`](Self::durable).
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn record(&self, record: &impl Record) -> Result<(), Refusal> {
+        let ticket = self.append(record)?;
+        self.durable(ticket).await
+    }
+}
+
+impl LaneInner {
+    fn poll_durable(&self, ticket: Ticket, context: &Context<'_>) -> Poll<Result<(), Refusal>> {
+        if let Some(result) = self.core.resolve(&self.shared, ticket) {
+            return Poll::Ready(result);
+        }
+        let mut waiters = self.waiters.borrow_mut();
+        let place = waiters.partition_point(|(other, _)| *other < ticket.0);
+        match waiters.get_mut(place) {
+            Some((other, waker)) if *other == ticket.0 => waker.clone_from(context.waker()),
+            _ => waiters.insert(place, (ticket.0, context.waker().clone())),
+        }
+        Poll::Pending
+    }
+
+    /// Wakes the waiters whose tickets are resolved.
+    fn release(&self) {
+        loop {
+            let waker = {
+                let mut waiters = self.waiters.borrow_mut();
+                match waiters.front() {
+                    Some((ticket, _)) if self.core.resolve(&self.shared, Ticket(*ticket)).is_some() => {
+                        waiters.pop_front()
+                    }
+                    _ => None,
+                }
+            };
+            match waker {
+                Some((_, waker)) => waker.wake(),
+                None => return,
+            }
+        }
+    }
+}
+
+/// A lane for everything but the workers: shared by threads and runtimes.
+#[derive(Debug, Clone)]
+pub struct ControlLane {
+    shared: Arc<Shared>,
+    core: Arc<LaneCore>,
+}
+
+impl ControlLane {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let core = shared.add_lane();
+        Self { shared, core }
+    }
+
+    /// As [`Lane::append`].
+    ///
+    /// # Errors
+    /// As [`Lane::append`].
+    pub fn append(&self, record: &impl Record) -> Result<Ticket, Refusal> {
+        append(&self.shared, &self.core, &mut Vec::new(), &Waited(record))
+    }
+
+    /// As [`Lane::append_unwaited`].
+    pub fn append_unwaited(&self, record: &impl Record) {
+        append_unwaited(&self.shared, &self.core, &mut Vec::new(), &Unwaited(record));
+    }
+
+    /// As [`Lane::durable`]; works on any runtime.
+    ///
+    /// # Errors
+    /// As [`Lane::durable`].
+    pub async fn durable(&self, ticket: Ticket) -> Result<(), Refusal> {
+        loop {
+            let mut notified = std::pin::pin!(self.core.notify.notified());
+            notified.as_mut().enable();
+            if let Some(result) = self.core.resolve(&self.shared, ticket) {
+                return result;
+            }
+            notified.await;
+        }
+    }
+
+    /// [`append`](Self::append), then [`durable`](Self::durable).
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn record(&self, record: &impl Record) -> Result<(), Refusal> {
+        let ticket = self.append(record)?;
+        self.durable(ticket).await
+    }
+}

@@ -1,0 +1,191 @@
+//! What a start finds in the directory, and how it is put in order (A3).
+
+use std::collections::BTreeSet;
+
+use gateway_audit::frame::{Chain, Frame, SegmentHeader, genesis};
+use gateway_audit::reader::{Bad, Tail, Verifier};
+use gateway_audit::record::TornTail;
+use gateway_audit::time;
+use sha2::{Digest as _, Sha256};
+
+use super::segments::{Failure, is_torn_at, segment_first, torn_name};
+use super::storage::{Storage, write_all};
+
+/// Request ids of unresolved intents that one record names; the rest is counted.
+const NAMED_UNRESOLVED: usize = 1_000;
+
+/// Why the log cannot be continued.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// A call failed.
+    #[error("audit log: {0}")]
+    Failure(#[from] Failure),
+    /// An acknowledged record is damaged. Nothing is touched: what happened is for a person to find out.
+    #[error(
+        "the audit log is damaged, and no crash does that: {0}; keep the directory as evidence and start on another"
+    )]
+    Damaged(#[from] Bad),
+    /// The log is another gateway's.
+    #[error("the audit directory holds the log of node `{found}`, not of `{expected}`")]
+    Node {
+        /// This gateway's name.
+        expected: String,
+        /// The log's.
+        found: String,
+    },
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The log's id.
+    pub(super) log: [u8; 16],
+    /// Where it goes on.
+    pub(super) chain: Chain,
+    /// Evidence kept aside, this time or by a start that did not come to record it.
+    pub(super) torn: Vec<TornTail>,
+    /// Request ids of intents without outcome, sorted; cut to a bound.
+    pub(super) unresolved: Vec<String>,
+    /// How many there are.
+    pub(super) unresolved_count: u64,
+    /// Whether the last record is `stop`, or there is no log yet.
+    pub(super) clean: bool,
+    /// Time of the last record.
+    pub(super) last_unix_ns: Option<i64>,
+}
+
+impl Found {
+    /// Whether the start is worth a `recovery` record.
+    pub(super) fn is_worth_a_record(&self) -> bool {
+        !self.clean || !self.torn.is_empty() || self.unresolved_count > 0
+    }
+}
+
+/// Reads the end of the log, keeps a torn tail aside and cuts it off. Looks at the last two segments: all that a
+/// crash can have touched. `fresh_log` is the id of a log that begins here.
+///
+/// # Errors
+/// [`RecoveryError`]; nothing was changed unless it is a failed call.
+pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) -> Result<Found, RecoveryError> {
+    let names = storage.list().map_err(Failure::of("list", "."))?;
+    let mut segments: Vec<&String> = names.iter().filter(|name| segment_first(name).is_some()).collect();
+    segments.sort_unstable();
+    let Some((last, before)) = segments.split_last() else {
+        return Ok(Found {
+            log: fresh_log,
+            chain: Chain { link: genesis(&fresh_log, node), next: 1 },
+            torn: Vec::new(),
+            unresolved: Vec::new(),
+            unresolved_count: 0,
+            clean: true,
+            last_unix_ns: None,
+        });
+    };
+    let bytes = storage.read(last).map_err(Failure::of("read", last))?;
+    let mut story = Story::default();
+    let mut verifier = Verifier::new();
+    if let Some(previous) = before.last() {
+        let earlier = storage.read(previous).map_err(Failure::of("read", previous))?;
+        // A last segment whose header is damaged is found below, by its own check.
+        let next = SegmentHeader::decode(&bytes).ok();
+        verifier.segment(previous, &earlier, next.as_ref(), |_, frame| story.tell(frame))?;
+    }
+    let checked = verifier.segment(last, &bytes, None, |_, frame| story.tell(frame))?;
+    if checked.header.node != node {
+        return Err(RecoveryError::Node { expected: node.to_owned(), found: checked.header.node });
+    }
+    if let Tail::Torn { offset, bytes: length } = checked.tail {
+        keep_aside(storage, &names, last, tail(&bytes, offset, length), checked.chain.next)?;
+        let mut file = storage.open(last).map_err(Failure::of("open", last))?;
+        file.set_len(offset).map_err(Failure::of("ftruncate", last))?;
+        file.sync().map_err(Failure::of("fdatasync", last))?;
+    }
+    if checked.records == 0 {
+        // It holds nothing, and the next segment takes its name.
+        storage.remove(last).map_err(Failure::of("unlink", last))?;
+        storage.sync_directory().map_err(Failure::of("fsync", last))?;
+    }
+    let torn = evidence(storage, checked.chain.next)?;
+    let unresolved_count = u64::try_from(story.intents.len()).unwrap_or(u64::MAX);
+    let unresolved = story.intents.into_iter().take(NAMED_UNRESOLVED).collect();
+    Ok(Found {
+        log: checked.header.log,
+        chain: checked.chain,
+        torn,
+        unresolved,
+        unresolved_count,
+        clean: story.stopped,
+        last_unix_ns: story.last_unix_ns,
+    })
+}
+
+fn tail(bytes: &[u8], offset: u64, length: u64) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    bytes.get(start..).and_then(|rest| rest.get(..length)).unwrap_or_default()
+}
+
+fn keep_aside(
+    storage: &dyn Storage,
+    names: &[String],
+    segment: &str,
+    bytes: &[u8],
+    sequence: u64,
+) -> Result<(), Failure> {
+    let name = torn_name(names, sequence);
+    tracing::warn!(segment, evidence = name, bytes = bytes.len(), "the audit log has a torn tail");
+    let mut file = storage.create(&name).map_err(Failure::of("create", &name))?;
+    write_all(&mut *file, bytes, 0).map_err(Failure::of("write", &name))?;
+    file.sync().map_err(Failure::of("fdatasync", &name))?;
+    storage.sync_directory().map_err(Failure::of("fsync", &name))
+}
+
+/// The files kept aside at the place of the next record: those that no `recovery` record names yet.
+fn evidence(storage: &dyn Storage, sequence: u64) -> Result<Vec<TornTail>, Failure> {
+    let names = storage.list().map_err(Failure::of("list", "."))?;
+    let mut torn = Vec::new();
+    for name in names.into_iter().filter(|name| is_torn_at(name, sequence)) {
+        let bytes = storage.read(&name).map_err(Failure::of("read", &name))?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        torn.push(TornTail { file: name, bytes: length, sha256: Sha256::digest(&bytes).into() });
+    }
+    Ok(torn)
+}
+
+/// What the records tell: who asked for a change whose outcome nobody wrote down.
+#[derive(Debug, Default)]
+struct Story {
+    /// Request ids of intents without outcome. An exchange stays on one lane, so that its intent comes first.
+    intents: BTreeSet<String>,
+    stopped: bool,
+    last_unix_ns: Option<i64>,
+}
+
+#[derive(serde::Deserialize)]
+struct Line {
+    kind: String,
+    request: Option<String>,
+    time: String,
+}
+
+impl Story {
+    fn tell(&mut self, frame: &Frame<'_>) {
+        // A record of a later version may not read as this; its frame is good, so it stays.
+        let Ok(line) = serde_json::from_slice::<Line>(frame.record) else {
+            self.stopped = false;
+            return;
+        };
+        self.stopped = line.kind == "stop";
+        self.last_unix_ns = time::parse(&line.time).or(self.last_unix_ns);
+        match (line.kind.as_str(), line.request) {
+            ("intent", Some(request)) => {
+                self.intents.insert(request);
+            }
+            ("outcome", Some(request)) => {
+                self.intents.remove(&request);
+            }
+            ("recovery", _) => self.intents.clear(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The file as a whole: its sections in the order of `deploy/sekisho.toml`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use super::file_listener::{Addresses, admin_tls, is_label, listener};
+use super::file_route::routes;
+use super::file_service::service;
+use super::problem::nearest;
+use super::table::{Table, Text};
+use super::{
+    Admin, Audit, Clock, Config, Durability, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Places, Policy,
+    Shutdown, Store, Workers, knob,
+};
+
+pub(super) fn config(file: &Table<'_>) -> Option<Config> {
+    let node = file.section("node", node);
+    let trust_domain = file.section("trust", trust_domain);
+    let store = file.section("store", |table| table.path("file"));
+    let audit = file.section("audit", audit);
+    let clock = file.section("clock", clock);
+    let policy = file.section("policy", |table| table.path_or("directory", "policy"));
+    let identity = file.section("identity", |table| table.path("key_file"));
+    let mut addresses = Addresses::default();
+    let admin = file.section("admin", |table| admin(table, &mut addresses));
+    let log = file.section("log", log);
+    let workers = file.section("workers", |table| Workers {
+        count: NonZeroUsize::new(knob::size(table.number("count", &knob::WORKERS))),
+    });
+    let shutdown = file.section("shutdown", |table| Shutdown { drain: table.seconds("drain_s", &knob::DRAIN_S) });
+    // `admin` is the name of the socket that systemd passes for the admin listener.
+    let mut listener_names = Names::of("listener", &["admin"]);
+    let listeners = file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses));
+    let mut service_names = Names::of("service", &[]);
+    let services = file.tables("service", |table| service(table, &mut service_names));
+    let routes = routes(file, &service_names);
+    Some(Config {
+        node: node?,
+        trust_domain: trust_domain?,
+        store: Store { file: store? },
+        audit: audit?,
+        clock,
+        policy: Policy { directory: policy? },
+        identity: Identity { key_file: identity? },
+        admin: admin?,
+        log,
+        workers,
+        shutdown,
+        listeners,
+        services,
+        routes,
+        places: Places::default(),
+    })
+}
+
+/// Names given so far to things of one kind.
+pub(super) struct Names {
+    kind: &'static str,
+    reserved: &'static [&'static str],
+    pub(super) taken: Vec<String>,
+}
+
+impl Names {
+    pub(super) fn of(kind: &'static str, reserved: &'static [&'static str]) -> Self {
+        Self { kind, reserved, taken: Vec::new() }
+    }
+
+    /// Takes a name, unless another has it.
+    pub(super) fn take(&mut self, table: &Table<'_>, name: &Text<'_>) {
+        if self.reserved.contains(&name.text) {
+            table.refuse(name, "the gateway uses that name itself");
+        }
+        if self.taken.iter().any(|taken| taken == name.text) {
+            table.refuse(name, &format!("another {} has that name", self.kind));
+        } else {
+            self.taken.push(name.text.to_owned());
+        }
+    }
+
+    /// Refuses a reference to a name that nothing has.
+    pub(super) fn know(&self, table: &Table<'_>, name: &Text<'_>) {
+        if !self.taken.iter().any(|taken| taken == name.text) {
+            let why = match nearest(name.text, self.taken.iter().map(String::as_str)) {
+                Some(near) => format!("no {} has that name; did you mean `{near}`?", self.kind),
+                None => format!("no {} has that name", self.kind),
+            };
+            table.refuse(name, &why);
+        }
+    }
+}
+
+fn node(table: &Table<'_>) -> Option<String> {
+    let name = table.text("name")?;
+    if !is_label(name.text) {
+        table.refuse(&name, "it must be 1 to 64 letters, digits, `-`, `_` and `.`");
+        return None;
+    }
+    Some(name.text.to_owned())
+}
+
+/// SPIFFE-ID section 2.1: lower-case letters, digits, dots, dashes and underscores; a SPIFFE ID has at most 255 bytes of
+/// trust domain.
+fn trust_domain(table: &Table<'_>) -> Option<String> {
+    let domain = table.text("domain")?;
+    let alphabet = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    if !(1..=255).contains(&domain.text.len()) || !domain.text.bytes().all(alphabet) {
+        table.refuse(&domain, "it must be 1 to 255 lower-case letters, digits, `.`, `-` and `_`, without `spiffe://`");
+        return None;
+    }
+    Some(domain.text.to_owned())
+}
+
+fn audit(table: &Table<'_>) -> Option<Audit> {
+    let directory = table.path("directory");
+    let interval = Durability::Interval(table.millis("interval_ms", &knob::INTERVAL_MS));
+    let durability = table.choice(
+        "durability",
+        Durability::BeforeAnswer,
+        &[("before-answer", Durability::BeforeAnswer), ("interval", interval)],
+    );
+    let on_failure = table.choice(
+        "on_failure",
+        OnAuditFailure::Refuse,
+        &[("refuse", OnAuditFailure::Refuse), ("serve-and-alarm", OnAuditFailure::ServeAndAlarm)],
+    );
+    let queue_records = knob::size(table.number("queue_records", &knob::QUEUE_RECORDS));
+    let segment_bytes = table.number("segment_bytes", &knob::SEGMENT_BYTES);
+    let reserve_bytes = table.number("reserve_bytes", &knob::RESERVE_BYTES);
+    if segment_bytes / 4 < reserve_bytes {
+        let why = "it must be at least four times `audit.reserve_bytes`";
+        let more = "a segment that is mostly reserve is replaced before it is used";
+        table.problem(
+            "segment_bytes",
+            format!("`audit.segment_bytes` is {segment_bytes}; {why}, {reserve_bytes}: {more}"),
+        );
+    }
+    let refusal_interval = table.seconds("refusal_interval_s", &knob::REFUSAL_INTERVAL_S);
+    let refusal_bytes = table.number("refusal_bytes", &knob::REFUSAL_BYTES);
+    Some(Audit {
+        directory: directory?,
+        durability,
+        on_failure,
+        queue_records,
+        segment_bytes,
+        reserve_bytes,
+        refusal_interval,
+        refusal_bytes,
+    })
+}
+
+fn clock(table: &Table<'_>) -> Clock {
+    Clock {
+        on_alarm: table.choice(
+            "on_alarm",
+            OnClockAlarm::Refuse,
+            &[("refuse", OnClockAlarm::Refuse), ("mark", OnClockAlarm::Mark)],
+        ),
+        max_error: table.millis("max_error_ms", &knob::MAX_ERROR_MS),
+    }
+}
+
+fn admin(table: &Table<'_>, addresses: &mut Addresses) -> Option<Admin> {
+    let listen = table.text_or("listen", "127.0.0.1:9443");
+    let listen = addresses.take(table, &listen);
+    let tls = admin_tls(table)?;
+    let listen: SocketAddr = listen?;
+    if tls.is_none() && !listen.ip().is_loopback() {
+        let why = "without TLS it must be a loopback address; elsewhere `certificate_file`, `key_file` and `client_ca_file` are required";
+        table.problem("listen", format!("`admin.listen` is `{listen}`; {why}"));
+        return None;
+    }
+    Some(Admin { listen, tls })
+}
+
+fn log(table: &Table<'_>) -> Log {
+    use tracing::Level;
+    Log {
+        format: table.choice("format", LogFormat::Json, &[("json", LogFormat::Json), ("text", LogFormat::Text)]),
+        level: table.choice(
+            "level",
+            Level::INFO,
+            &[
+                ("error", Level::ERROR),
+                ("warn", Level::WARN),
+                ("info", Level::INFO),
+                ("debug", Level::DEBUG),
+                ("trace", Level::TRACE),
+            ],
+        ),
+    }
+}

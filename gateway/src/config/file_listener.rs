@@ -1,0 +1,219 @@
+//! Reading `[[listener]]` and the TLS of `[admin]`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::file::Names;
+use super::table::{Table, Text};
+use super::{Limits, Listener, ListenerTls, knob};
+
+/// The profiles that `certs` knows; the first is the default.
+const PROFILES: &[(&str, &str)] = &[("cryptrec-high", "cryptrec-high"), ("cryptrec-high-tls12", "cryptrec-high-tls12")];
+
+/// The profile of the admin listener: operators' tools are up to date.
+const ADMIN_PROFILE: &str = "cryptrec-high";
+
+/// Room in a head beside its target: the rest of the request line and the fields no request lacks.
+const HEAD_BESIDE_TARGET: usize = 1_024;
+
+pub(super) fn listener(table: &Table<'_>, names: &mut Names, addresses: &mut Addresses) -> Option<Listener> {
+    let name = table.text("name");
+    if let Some(name) = &name {
+        if !is_label(name.text) {
+            table.refuse(name, "it must be 1 to 64 letters, digits, `-`, `_` and `.`");
+        }
+        names.take(table, name);
+    }
+    let address = table.text("address").and_then(|text| addresses.take(table, &text));
+    let server_names = server_names(table);
+    let tls = table.section("tls", listener_tls);
+    let limits = table.section("limits", limits);
+    Some(Listener { name: name?.text.to_owned(), address: address?, server_names, tls: tls?, limits })
+}
+
+fn listener_tls(table: &Table<'_>) -> Option<ListenerTls> {
+    let certificate_file = table.path("certificate_file");
+    let key_file = table.path("key_file");
+    let client_ca_file = table.path("client_ca_file");
+    let profile = table.choice("profile", "cryptrec-high", PROFILES).to_owned();
+    Some(ListenerTls {
+        certificate_file: certificate_file?,
+        key_file: key_file?,
+        client_ca_file: client_ca_file?,
+        profile,
+    })
+}
+
+/// All three files or none; the outer `None` is a problem that is noted.
+pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
+    let certificate_file = table.path_optional("certificate_file");
+    let key_file = table.path_optional("key_file");
+    let client_ca_file = table.path_optional("client_ca_file");
+    match (certificate_file, key_file, client_ca_file) {
+        (None, None, None) => Some(None),
+        (Some(certificate_file), Some(key_file), Some(client_ca_file)) => {
+            Some(Some(ListenerTls { certificate_file, key_file, client_ca_file, profile: ADMIN_PROFILE.to_owned() }))
+        }
+        (certificate_file, key_file, client_ca_file) => {
+            for (key, file) in
+                [("certificate_file", certificate_file), ("key_file", key_file), ("client_ca_file", client_ca_file)]
+            {
+                if file.is_none() {
+                    let why = "`certificate_file`, `key_file` and `client_ca_file` go together";
+                    table.problem(key, format!("`admin.{key}` is missing; {why}"));
+                }
+            }
+            None
+        }
+    }
+}
+
+fn limits(table: &Table<'_>) -> Limits {
+    let size = |key, knob| knob::size(table.number(key, knob));
+    let limits = Limits {
+        connections: size("connections", &knob::CONNECTIONS),
+        connections_per_address: size("connections_per_address", &knob::CONNECTIONS_PER_ADDRESS),
+        handshakes: size("handshakes", &knob::HANDSHAKES),
+        handshake_timeout: table.millis("handshake_timeout_ms", &knob::HANDSHAKE_TIMEOUT_MS),
+        header_timeout: table.millis("header_timeout_ms", &knob::HEADER_TIMEOUT_MS),
+        body_idle_timeout: table.millis("body_idle_timeout_ms", &knob::BODY_IDLE_TIMEOUT_MS),
+        keepalive_timeout: table.millis("keepalive_timeout_ms", &knob::KEEPALIVE_TIMEOUT_MS),
+        request_timeout: knob::limit_millis(table.number("request_timeout_ms", &knob::REQUEST_TIMEOUT_MS)),
+        target_bytes: size("target_bytes", &knob::TARGET_BYTES),
+        header_bytes: size("header_bytes", &knob::HEADER_BYTES),
+        header_count: size("header_count", &knob::HEADER_COUNT),
+        body_bytes: table.number("body_bytes", &knob::BODY_BYTES),
+        h2_concurrent_streams: knob::short(table.number("h2_concurrent_streams", &knob::H2_CONCURRENT_STREAMS)),
+        h2_resets: knob::short(table.number("h2_resets", &knob::H2_RESETS)),
+    };
+    if limits.header_bytes < limits.target_bytes.saturating_add(HEAD_BESIDE_TARGET) {
+        let (key, target) = (table.key("header_bytes"), table.key("target_bytes"));
+        let why = format!("it must be at least {HEAD_BESIDE_TARGET} more than `{target}`, {}", limits.target_bytes);
+        table.problem("header_bytes", format!("`{key}` is {}; {why}: the target is a part of it", limits.header_bytes));
+    }
+    limits
+}
+
+fn server_names(table: &Table<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for text in table.texts("server_names") {
+        match check_host(text.text) {
+            Err(why) => table.refuse(&text, &why),
+            Ok(()) if names.iter().any(|name| name == text.text) => table.refuse(&text, "it is there twice"),
+            Ok(()) => names.push(text.text.to_owned()),
+        }
+    }
+    names
+}
+
+/// A lower-case host name (RFC 1123 section 2.1, RFC 5890 A-labels) or an IP address, in its one spelling.
+pub(super) fn check_host(host: &str) -> Result<(), String> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        let canonical = address.to_string();
+        return if canonical == host { Ok(()) } else { Err(format!("write it as `{canonical}`")) };
+    }
+    let refused = |why: &str| Err(why.to_owned());
+    if host.starts_with('[') {
+        return refused("an IPv6 address stands without brackets and without a port");
+    }
+    if host.contains('*') {
+        return refused("a wildcard names hosts that nobody listed; list each");
+    }
+    if host.contains(':') {
+        return refused("it must be a host without a port");
+    }
+    if host.ends_with('.') {
+        return refused("it must not end in a dot");
+    }
+    if !host.is_ascii() {
+        return refused("write an international name as its A-labels (`xn--…`)");
+    }
+    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(format!("write it in lower case, `{}`", host.to_ascii_lowercase().escape_debug()));
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if host.len() > 253 || !host.split('.').all(label) {
+        return refused("it must be a host name (letters, digits and `-` between dots) or an IP address");
+    }
+    // `127.1` and `0x7f.1` are addresses to some readers and names to others.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    if last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") {
+        return refused("its last label is a number, which some take for an IP address");
+    }
+    Ok(())
+}
+
+/// A name that fits a metric label, a record and the name of a systemd socket.
+pub(super) fn is_label(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// The addresses that are listened on.
+#[derive(Default)]
+pub(super) struct Addresses(Vec<(SocketAddr, String)>);
+
+impl Addresses {
+    /// Parses an address and takes it, unless another listener has it. Port 0 is a port of its own each time.
+    pub(super) fn take(&mut self, table: &Table<'_>, text: &Text<'_>) -> Option<SocketAddr> {
+        let Ok(address) = text.text.parse::<SocketAddr>() else {
+            table.refuse(text, "it must be an IP address and a port, such as `127.0.0.1:8443` or `[::]:8443`");
+            return None;
+        };
+        let collides = |other: &SocketAddr| {
+            address.port() != 0
+                && address.port() == other.port()
+                && (address.ip() == other.ip() || address.ip().is_unspecified() || other.ip().is_unspecified())
+        };
+        if let Some((_, other)) = self.0.iter().find(|(other, _)| collides(other)) {
+            table.refuse(text, &format!("`{other}` listens there"));
+            return None;
+        }
+        self.0.push((address, text.key.clone()));
+        Some(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for good in ["localhost", "gw1.sekisho.example", "127.0.0.1", "::1", "xn--eckwd4c7c.example", "a-b.c1"] {
+            assert_eq!(check_host(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("", "host name"),
+            ("a b", "host name"),
+            ("-a", "host name"),
+            ("a..b", "host name"),
+            ("a_b", "host name"),
+            ("Gw1", "lower case, `gw1`"),
+            ("localhost:8443", "without a port"),
+            ("[::1]", "without brackets"),
+            ("0:0::1", "write it as `::1`"),
+            ("*.example", "wildcard"),
+            ("example.", "end in a dot"),
+            ("関所.example", "A-labels"),
+            ("127.1", "number"),
+            ("a.0x7f", "number"),
+        ] {
+            assert!(check_host(bad).unwrap_err().contains(why), "{bad}: {:?}", check_host(bad));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_host_is_what_it_normalises_to(host in "[a-zA-Z0-9.:*-]{0,20}") {
+            if check_host(&host).is_ok() {
+                prop_assert_eq!(host.to_ascii_lowercase(), host.clone());
+                prop_assert!(!host.ends_with('.') && !host.contains('*'));
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Reading `[[route]]`. What a route may say is `policy`'s to judge; its place and its references are judged here.
+
+use policy::route::{RouteDefinition, RouteTable};
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
+
+use super::document::{join, quoted};
+use super::file::Names;
+use super::problem::suggestion;
+use super::table::Table;
+
+pub(super) fn routes(file: &Table<'_>, services: &Names) -> Vec<RouteDefinition> {
+    let mut names = Names::of("route", &[]);
+    let mut routes: Vec<RouteDefinition> = Vec::new();
+    let mut tables = Vec::new();
+    for table in file.elements("route") {
+        if let Some(name) = table.peek("name") {
+            names.take(&table, &name);
+        }
+        if let Some(service) = table.peek("service") {
+            services.know(&table, &service);
+        }
+        if let Some(route) = definition(&table) {
+            routes.push(route);
+            tables.push(table);
+        }
+    }
+    judge(&routes, &tables);
+    routes
+}
+
+/// Has `policy` judge the routes together, and blames the key it names.
+fn judge(routes: &[RouteDefinition], tables: &[Table<'_>]) {
+    let Err(error) = RouteTable::new(routes.to_vec()) else { return };
+    // Of two routes of one name the later is at fault.
+    let named = routes.iter().zip(tables).rfind(|(route, _)| route.name == error.route);
+    if let Some((_, table)) = named {
+        let key = format!("{}.{}", table.path, error.field);
+        // A name that is taken is noted already.
+        if error.field != "name" {
+            table.problem_at(&key, format!("{}: {}", quoted(&key), error.problem));
+        }
+    }
+}
+
+fn definition(table: &Table<'_>) -> Option<RouteDefinition> {
+    let value = DeValue::Table(table.entries()?.clone());
+    match RouteDefinition::deserialize(ValueDeserializer::from(Spanned::new(table.span.clone(), value))) {
+        Ok(route) => Some(route),
+        Err(error) => {
+            let span = error.span().unwrap_or_else(|| table.span.clone());
+            let (key, message) = rephrase(&table.context.key_at(&span, &table.path), error.message());
+            table.context.problem(&span, &key, message);
+            None
+        }
+    }
+}
+
+/// serde's message about a key as ours: the nearest key for an unknown one, the full key for a missing one.
+fn rephrase(key: &str, message: &str) -> (String, String) {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let word = words.next().unwrap_or_default();
+    if message.starts_with("unknown field") {
+        let known: Vec<&str> = words.collect();
+        return (key.to_owned(), format!("unknown key {}; {}", quoted(key), suggestion(word, &known)));
+    }
+    if message.starts_with("missing field") {
+        let key = join(key, word);
+        let message = format!("{} is missing", quoted(&key));
+        return (key, message);
+    }
+    let message: String = message.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    (key.to_owned(), format!("{}: {message}", quoted(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serde_is_translated() {
+        let unknown = "unknown field `pth`, expected one of `name`, `path`, `service`";
+        assert_eq!(rephrase("route[0].pth", unknown).1, "unknown key `route[0].pth`; did you mean `path`?");
+        assert_eq!(rephrase("route[0]", "missing field `class`").1, "`route[0].class` is missing");
+        let other = "invalid type: integer `1`, expected a string\n";
+        assert_eq!(rephrase("route[1].path", other).1, "`route[1].path`: invalid type: integer `1`, expected a string");
+    }
+}

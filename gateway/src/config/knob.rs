@@ -1,0 +1,129 @@
+//! Every number of the configuration: its default, its bounds and why it has them. The only place they stand in.
+
+use std::time::Duration;
+
+use super::Limits;
+
+/// A number with a default and bounds.
+pub(super) struct Knob {
+    /// Taken where the key is absent.
+    pub(super) default: u64,
+    /// The least that is taken.
+    pub(super) min: u64,
+    /// The most that is taken.
+    pub(super) max: u64,
+    /// Why not less and not more; ends the message to whoever tries.
+    pub(super) why: &'static str,
+}
+
+macro_rules! knobs {
+    ($group:ident: $($name:ident = $default:expr, $min:expr => $max:expr, $why:literal;)*) => {
+        $(pub(super) const $name: Knob = Knob { default: $default, min: $min, max: $max, why: $why };)*
+
+        #[cfg(test)]
+        const $group: &[(&str, &Knob)] = &[$((stringify!($name), &$name),)*];
+    };
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const MINUTE_MS: u64 = 60_000;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+
+// Listener limits.
+knobs! {
+    LISTENER:
+    CONNECTIONS = 4_096, 1 => 1_000_000, "each costs memory on the worker before anyone is authenticated";
+    CONNECTIONS_PER_ADDRESS = 512, 1 => 1_000_000, "a hospital may come from one address, and so may a flood";
+    HANDSHAKES = 512, 1 => 100_000, "each may hold the worker for a signature";
+    HANDSHAKE_TIMEOUT_MS = 10_000, 500 => 2 * MINUTE_MS, "a distant clinic needs several round trips, a stranger may hold a place no longer";
+    HEADER_TIMEOUT_MS = 10_000, 500 => 2 * MINUTE_MS, "a head is a few packets, and a slow one holds a place";
+    BODY_IDLE_TIMEOUT_MS = 30_000, 1_000 => HOUR_MS, "a lossy line falls silent for seconds, not for hours";
+    KEEPALIVE_TIMEOUT_MS = 75_000, 1_000 => 24 * HOUR_MS, "an idle connection saves a handshake and holds a place";
+    REQUEST_TIMEOUT_MS = 600_000, 0 => 24 * HOUR_MS, "0 is no limit, and a day is the longest exchange that is not a stream";
+    TARGET_BYTES = 16 * KIB, 256 => 64 * KIB, "a FHIR search is long, and every target is in the record";
+    HEADER_BYTES = 32 * KIB, 8 * KIB => MIB, "the HTTP/1.1 codec reads at least 8 KiB, and the head is held in memory";
+    HEADER_COUNT = 100, 16 => 1_000, "a browser sends about 20, and each is looked at";
+    BODY_BYTES = 2 * GIB, KIB => 1 << 40, "an imaging study has gigabytes, and no request has more than 1 TiB";
+    H2_CONCURRENT_STREAMS = 128, 1 => 1_000, "RFC 9113 section 5.1.2 recommends at least 100, and each holds a request";
+    H2_RESETS = 100, 1 => 10_000, "a viewer cancels what has scrolled away, an attacker cancels everything";
+}
+
+// Services.
+knobs! {
+    SERVICE:
+    IDLE_CONNECTIONS = 64, 0 => 10_000, "0 keeps none, and each holds a connection of the backend";
+    CONNECT_TIMEOUT_MS = 3_000, 50 => 2 * MINUTE_MS, "a backend is near, and the client waits";
+    RESPONSE_TIMEOUT_MS = 60_000, 100 => 24 * HOUR_MS, "a report takes a while to make, and the client waits";
+    IDLE_TIMEOUT_MS = 60_000, 1_000 => 24 * HOUR_MS, "a stalled stream holds two connections";
+    KEEPALIVE_MS = 15_000, 100 => HOUR_MS, "the backend should not be the one to close";
+}
+
+// Everything else.
+knobs! {
+    REST:
+    INTERVAL_MS = 100, 1 => MINUTE_MS, "what is lost in a crash is what came within it";
+    QUEUE_RECORDS = 16_384, 64 => 1 << 20, "a worker must be able to go on during one commit, and the queue is memory";
+    SEGMENT_BYTES = 64 * MIB, MIB => 64 * GIB, "each segment is a file of its own, read from its beginning at recovery";
+    RESERVE_BYTES = MIB, 64 * KIB => GIB, "the records that say the disk is full must still fit on it";
+    REFUSAL_INTERVAL_S = 60, 1 => 3_600, "a stranger gets one full record within it";
+    REFUSAL_BYTES = MIB, 4 * KIB => GIB, "at least one record must fit, and strangers must not fill the disk";
+    MAX_ERROR_MS = 1_000, 1 => MINUTE_MS, "the record's time has to order events between machines";
+    WORKERS = 0, 0 => 1_024, "0 is one per core, and more threads than cores serve slower";
+    DRAIN_S = 30, 0 => 3_600, "0 ends at once, and a service manager waits no longer than an hour";
+}
+
+impl Knob {
+    pub(super) const fn millis(&self) -> Duration {
+        Duration::from_millis(self.default)
+    }
+}
+
+pub(super) fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+pub(super) fn short(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Zero stands for no limit.
+pub(super) fn limit_millis(number: u64) -> Option<Duration> {
+    (number > 0).then(|| Duration::from_millis(number))
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: size(CONNECTIONS.default),
+            connections_per_address: size(CONNECTIONS_PER_ADDRESS.default),
+            handshakes: size(HANDSHAKES.default),
+            handshake_timeout: HANDSHAKE_TIMEOUT_MS.millis(),
+            header_timeout: HEADER_TIMEOUT_MS.millis(),
+            body_idle_timeout: BODY_IDLE_TIMEOUT_MS.millis(),
+            keepalive_timeout: KEEPALIVE_TIMEOUT_MS.millis(),
+            request_timeout: limit_millis(REQUEST_TIMEOUT_MS.default),
+            target_bytes: size(TARGET_BYTES.default),
+            header_bytes: size(HEADER_BYTES.default),
+            header_count: size(HEADER_COUNT.default),
+            body_bytes: BODY_BYTES.default,
+            h2_concurrent_streams: short(H2_CONCURRENT_STREAMS.default),
+            h2_resets: short(H2_RESETS.default),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_lies_within_its_bounds_and_says_why() {
+        for (name, knob) in LISTENER.iter().chain(SERVICE).chain(REST) {
+            assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");
+            assert!(knob.max <= i64::MAX as u64, "{name}: TOML has no larger integer");
+            assert!(knob.why.len() > 20 && !knob.why.ends_with('.'), "{name}");
+        }
+    }
+}

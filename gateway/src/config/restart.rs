@@ -1,0 +1,32 @@
+//! Which changes a reload takes, and which only a restart.
+
+use super::{Config, Listener};
+
+impl Config {
+    /// The keys that differ between this configuration and `new` and cannot change while the gateway runs: sockets are
+    /// bound, the audit log has its writer, threads are started. A reload that would change one is refused whole, so
+    /// that a running gateway never is half of each.
+    ///
+    /// Everything else (TLS, server names, limits, services, routes, policies' folder, clock, drain time) is taken.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let sockets = |listeners: &[Listener]| {
+            let mut sockets: Vec<_> =
+                listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect();
+            sockets.sort();
+            sockets
+        };
+        let changes = [
+            ("node.name", self.node != new.node),
+            ("trust.domain", self.trust_domain != new.trust_domain),
+            ("store.file", self.store != new.store),
+            ("audit", self.audit != new.audit),
+            ("identity.key_file", self.identity != new.identity),
+            ("admin", self.admin != new.admin),
+            ("log", self.log != new.log),
+            ("workers.count", self.workers != new.workers),
+            ("listener.address", sockets(&self.listeners) != sockets(&new.listeners)),
+        ];
+        changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    }
+}

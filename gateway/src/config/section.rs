@@ -1,0 +1,127 @@
+//! The sections of which a node has one each.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::ListenerTls;
+
+/// Where sites, devices and users are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// The SQLite file.
+    pub file: PathBuf,
+}
+
+/// The audit log (R5, R6, R30).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The folder of its segments.
+    pub directory: PathBuf,
+    /// When a record counts as written.
+    pub durability: Durability,
+    /// What happens to requests while it cannot be written.
+    pub on_failure: OnAuditFailure,
+    /// Records that may wait for the writer, per worker.
+    pub queue_records: usize,
+    /// Size at which a new segment is begun; at least four times the reserve.
+    pub segment_bytes: u64,
+    /// Space set aside for the records that say why the log stopped.
+    pub reserve_bytes: u64,
+    /// Within this time one stranger's network gets one full record per reason.
+    pub refusal_interval: Duration,
+    /// Bytes that records about strangers may take per interval.
+    pub refusal_bytes: u64,
+}
+
+/// When a record counts as written (threats A1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing is disclosed or changed before the record is on stable storage.
+    BeforeAnswer,
+    /// The log is committed at least this often; a crash loses what came within it.
+    Interval(Duration),
+}
+
+/// What happens to requests while the audit log cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAuditFailure {
+    /// 503, and not ready.
+    Refuse,
+    /// Continuity of care: requests go on, and an alarm stays until the log is whole.
+    ServeAndAlarm,
+}
+
+/// The clock (R7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// What happens to requests while the error is beyond its bound.
+    pub on_alarm: OnClockAlarm,
+    /// The bound on the clock's error.
+    pub max_error: Duration,
+}
+
+/// What happens to requests while the clock's error is beyond its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnClockAlarm {
+    /// 503, and not ready.
+    Refuse,
+    /// Requests go on, and their records say so.
+    Mark,
+}
+
+/// Where the policies are (R2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The folder of `*.cedar` files.
+    pub directory: PathBuf,
+}
+
+/// How backends know that an identity comes from this gateway (R13).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The signing key of `Sekisho-Identity`, PEM; made at the first start where it is absent.
+    pub key_file: PathBuf,
+}
+
+/// Metrics and health (R19).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to listen: a loopback address unless there is TLS. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The operators' mutual TLS; none is plain HTTP.
+    pub tls: Option<ListenerTls>,
+}
+
+/// Diagnostics to standard error. They never name a user or a patient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The least severe event that is written.
+    pub level: tracing::Level,
+}
+
+/// How a line of diagnostics looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// Text for a person.
+    Text,
+}
+
+/// The threads that serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workers {
+    /// How many; none is one per core.
+    pub count: Option<NonZeroUsize>,
+}
+
+/// How the gateway ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long requests under way may take once no new one is accepted.
+    pub drain: Duration,
+}

@@ -1,0 +1,143 @@
+//! Step 1: one reading of a request, or none.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use policy::Refusal;
+use policy::target::CanonicalTarget;
+
+use crate::body::RequestBody;
+use crate::listen::Connection;
+
+/// What normalising found.
+pub(super) struct Normal {
+    /// The authority that the request names: one that its connection was opened for.
+    pub(super) authority: HeaderValue,
+}
+
+impl Normal {
+    /// Checks what does not need the target: authority, framing and the bounds that hold for every protocol. Leaves
+    /// exactly one `Host` behind.
+    ///
+    /// # Errors
+    /// [`Refusal::Misdirected`], [`Refusal::RequestAmbiguous`], [`Refusal::UpgradeRefused`],
+    /// [`Refusal::HeaderTooLarge`], [`Refusal::BodyTooLarge`] or [`Refusal::RequestMalformed`].
+    pub(super) fn of(connection: &Connection, request: &mut Request<RequestBody>) -> Result<Self, Refusal> {
+        let limits = &connection.listener.limits;
+        if request.headers().len() > limits.header_count {
+            return Err(Refusal::HeaderTooLarge);
+        }
+        if request.version() == Version::HTTP_2 {
+            let headers = request.headers();
+            if headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(UPGRADE) {
+                return Err(Refusal::RequestMalformed);
+            }
+            if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+                return Err(Refusal::RequestAmbiguous);
+            }
+            if http_body::Body::size_hint(request.body()).exact().is_some_and(|bytes| bytes > limits.body_bytes) {
+                return Err(Refusal::BodyTooLarge);
+            }
+        }
+        if request.method() == Method::CONNECT {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        let authority = authority_of(request)?;
+        takes(connection, authority.as_bytes())?;
+        request.headers_mut().insert(HOST, authority.clone());
+        Ok(Self { authority })
+    }
+
+    /// The request's target in its one normal form.
+    ///
+    /// # Errors
+    /// [`Refusal::TargetNotNormal`] or [`Refusal::RequestMalformed`].
+    pub(super) fn target<'a>(&self, uri: &'a Uri, connection: &Connection) -> Result<CanonicalTarget<'a>, Refusal> {
+        let target = uri.path_and_query().ok_or(Refusal::TargetNotNormal)?;
+        CanonicalTarget::parse(target.as_str().as_bytes(), connection.listener.limits.target_bytes)
+    }
+}
+
+/// `:authority` or `Host`; where HTTP/2 sends both they are the same (RFC 9113 section 8.3.1).
+fn authority_of(request: &Request<RequestBody>) -> Result<HeaderValue, Refusal> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Refusal::RequestAmbiguous);
+    }
+    match (request.uri().authority(), host) {
+        (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
+            Err(Refusal::RequestAmbiguous)
+        }
+        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::RequestMalformed),
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err(Refusal::RequestMalformed),
+    }
+}
+
+/// Whether the connection was opened for this authority: one of the listener's names, its port, and the name that
+/// the peer asked for in TLS, if it asked for one (RFC 9110 section 7.4, row C7).
+fn takes(connection: &Connection, authority: &[u8]) -> Result<(), Refusal> {
+    let text = std::str::from_utf8(authority).map_err(|_| Refusal::RequestMalformed)?;
+    let (host, port) = split_port(text).ok_or(Refusal::RequestMalformed)?;
+    let is_our_port = port.is_none_or(|port| port == connection.listener.address.port());
+    let is_our_name = connection.listener.server_names.iter().any(|name| name.eq_ignore_ascii_case(host));
+    let is_asked_for = connection.sni.as_deref().is_none_or(|sni| sni.eq_ignore_ascii_case(host));
+    if is_our_port && is_our_name && is_asked_for { Ok(()) } else { Err(Refusal::Misdirected) }
+}
+
+/// Host without brackets, and port. `None` if it is neither a name nor an address.
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let is_port = |text: &str| (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let parse = |text: &str| if is_port(text) { text.parse().ok() } else { None };
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((host, Some(parse(port)?))),
+            None => rest.is_empty().then_some((host, None)),
+        };
+    }
+    match authority.split_once(':') {
+        Some((host, port)) => Some((host, Some(parse(port)?))),
+        None => Some((authority, None)),
+    }
+}
+
+/// The origin-form of an HTTP/1.1 target. An absolute-form (RFC 9112 section 3.2.2) is taken if its authority is the
+/// `Host`'s; all other forms are refused.
+///
+/// # Errors
+/// [`Refusal::RequestAmbiguous`] where authority and `Host` differ, [`Refusal::TargetNotNormal`] otherwise.
+pub fn origin_form(target: &Bytes, headers: &HeaderMap) -> Result<Bytes, Refusal> {
+    if target.first() == Some(&b'/') {
+        return Ok(target.clone());
+    }
+    let absolute = policy::target::split_absolute(target)?;
+    match headers.get(HOST) {
+        Some(host) if host.as_bytes() == absolute.authority.as_bytes() => Ok(target.slice_ref(absolute.origin_form)),
+        _ => Err(Refusal::RequestAmbiguous),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_split_or_refused() {
+        for (text, expected) in [
+            ("localhost", Some(("localhost", None))),
+            ("localhost:8443", Some(("localhost", Some(8443)))),
+            ("[::1]:8443", Some(("::1", Some(8443)))),
+            ("[::1]", Some(("::1", None))),
+            ("localhost:", None),
+            ("localhost:+1", None),
+            ("localhost:99999", None),
+            ("a:b@localhost:1", None),
+            ("[::1]x", None),
+            ("::1", None),
+        ] {
+            assert_eq!(split_port(text), expected, "{text}");
+        }
+    }
+}

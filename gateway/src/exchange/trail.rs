@@ -1,0 +1,350 @@
+//! What a request leaves behind: its records, its metrics, and both even if it is dropped half-way.
+//!
+//! Order is the promise (A1). A request that only reads: one record, durable before its answer. One that may change
+//! something: its intent, durable before the backend sees a byte, and its outcome, durable before its answer. Either
+//! is followed by a completion, which nobody waits for.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gateway_audit::record::{Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
+use http::{HeaderValue, Response, StatusCode};
+use policy::judge::PolicyName;
+use policy::patients::{Patients, target_patients};
+use policy::route::Resolved;
+use policy::target::CanonicalTarget;
+use policy::{Action, InformationClass, Refusal, RouteName, ServiceName, Subject};
+
+use smallvec::SmallVec;
+
+use super::answer::ResponseBody;
+use crate::answer::{problem, status_of};
+use crate::audit::Ticket;
+use crate::clock::Clock as _;
+use crate::listen::Connection;
+use crate::snapshot::Snapshot;
+
+/// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What a request asks for, once its route is known.
+pub(super) struct Asked {
+    route: RouteName,
+    service: ServiceName,
+    class: InformationClass,
+    action: Action,
+    patients: Patients,
+}
+
+impl Asked {
+    pub(super) fn new(resolved: &Resolved<'_>, target: &CanonicalTarget<'_>) -> Self {
+        Self {
+            route: resolved.route.name().clone(),
+            service: resolved.route.service().clone(),
+            class: resolved.class.clone(),
+            action: resolved.action,
+            patients: target_patients(resolved, target),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is recorded.
+    Begun,
+    /// The intent is.
+    Intended,
+    /// The answer is.
+    Answered,
+    /// Nothing is left to record.
+    Over,
+}
+
+/// The guard of a request's records.
+pub(super) struct Trail {
+    connection: Rc<Connection>,
+    started: Instant,
+    time_ns: i64,
+    id: String,
+    method: Box<[u8]>,
+    target: Bytes,
+    authority: Option<HeaderValue>,
+    snapshot_version: u64,
+    subject: Option<Arc<Subject>>,
+    asked: Option<Asked>,
+    decision: Decision,
+    policies: Option<Arc<[PolicyName]>>,
+    policy_time: Option<Duration>,
+    sent: Option<Instant>,
+    upstream_time: Option<Duration>,
+    backend: Option<Arc<str>>,
+    stage: Stage,
+    ticket: Option<Ticket>,
+    received: Rc<Cell<u64>>,
+    bytes: u64,
+    ended: bool,
+}
+
+impl Trail {
+    pub(super) fn begin(connection: &Rc<Connection>, method: &[u8], target: Bytes) -> Self {
+        connection.requests.set(connection.requests.get() + 1);
+        Self {
+            started: Instant::now(),
+            time_ns: connection.worker.clock.now().unix_ns,
+            id: connection.worker.next_id(),
+            method: method.into(),
+            target,
+            authority: None,
+            snapshot_version: 0,
+            subject: None,
+            asked: None,
+            decision: Decision::Refuse,
+            policies: None,
+            policy_time: None,
+            sent: None,
+            upstream_time: None,
+            backend: None,
+            stage: Stage::Begun,
+            ticket: None,
+            received: Rc::default(),
+            bytes: 0,
+            ended: false,
+            connection: Rc::clone(connection),
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn time_ns(&self) -> i64 {
+        self.time_ns
+    }
+
+    pub(super) fn patients(&self) -> &dyn policy::judge::Patients {
+        match &self.asked {
+            Some(asked) => &asked.patients,
+            None => &(),
+        }
+    }
+
+    pub(super) fn judged_by(&mut self, snapshot: &Snapshot) {
+        self.snapshot_version = snapshot.version;
+    }
+
+    pub(super) fn addressed_to(&mut self, authority: &HeaderValue) {
+        self.authority = Some(authority.clone());
+    }
+
+    pub(super) fn asked_by(&mut self, subject: &Arc<Subject>) {
+        self.subject = Some(Arc::clone(subject));
+    }
+
+    pub(super) fn asks(&mut self, asked: Asked) {
+        self.asked = Some(asked);
+    }
+
+    pub(super) fn permitted(&mut self, policies: &Arc<[PolicyName]>, policy_time: Duration) {
+        self.decision = Decision::Permit;
+        self.policies = Some(Arc::clone(policies));
+        self.policy_time = Some(policy_time);
+        self.sent = Some(Instant::now());
+    }
+
+    pub(super) fn denied(&mut self, policies: &Arc<[PolicyName]>, policy_time: Duration) {
+        self.decision = Decision::Deny;
+        self.policies = Some(Arc::clone(policies));
+        self.policy_time = Some(policy_time);
+    }
+
+    pub(super) fn sent_to(&mut self, backend: Option<Arc<str>>) {
+        self.backend = backend;
+        self.upstream_time = self.sent.map(|sent| sent.elapsed());
+    }
+
+    /// Makes the intent durable: before this returns, the backend has not seen a byte.
+    ///
+    /// # Errors
+    /// [`Refusal::AuditUnavailable`] or [`Refusal::AuditBusy`]; then nothing may be forwarded.
+    pub(super) async fn intends(&mut self) -> Result<(), Refusal> {
+        self.write_exchange(None, None)?;
+        self.stage = Stage::Intended;
+        self.durable().await?;
+        self.sent = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Makes the backend's answer durable: before this returns, the client has not seen a byte of it.
+    ///
+    /// # Errors
+    /// [`Refusal::AuditUnavailable`] or [`Refusal::AuditBusy`]; then the answer must not be given.
+    pub(super) async fn answered(&mut self, status: StatusCode) -> Result<(), Refusal> {
+        self.write_answer(status.as_u16(), None)?;
+        self.durable().await?;
+        self.count(status, None);
+        Ok(())
+    }
+
+    /// Records a refusal and answers with it. Where even that cannot be recorded, the answer says so instead: the
+    /// client learns nothing about its request that the log does not hold.
+    pub(super) async fn refuse(mut self, refusal: Refusal) -> Response<ResponseBody> {
+        if self.decision == Decision::Permit && self.stage == Stage::Begun {
+            self.decision = Decision::Refuse;
+        }
+        let recorded = match self.stage {
+            Stage::Begun | Stage::Intended => match self.write_answer(status_of(refusal).as_u16(), Some(refusal)) {
+                Ok(()) => self.durable().await.map(|()| refusal),
+                Err(unrecorded) => Err(unrecorded),
+            },
+            // The answer's record could not be made durable: the refusal is about the log itself.
+            Stage::Answered | Stage::Over => Err(refusal),
+        };
+        self.stage = Stage::Over;
+        let refusal = recorded.unwrap_or_else(|unrecorded| unrecorded);
+        self.count(status_of(refusal), Some(refusal));
+        problem(refusal, &self.id).map(ResponseBody::own)
+    }
+
+    /// Where the bytes of the request's body are counted.
+    pub(super) fn received(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.received)
+    }
+
+    /// Counts bytes of the answer's body.
+    pub(super) fn sends(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// The answer's last byte was handed over.
+    pub(super) fn reached_end(&mut self) {
+        self.ended = true;
+    }
+
+    fn durations(&self) -> Durations {
+        Durations {
+            total_us: micros(self.started.elapsed()),
+            policy_us: self.policy_time.map(micros),
+            upstream_us: self.upstream_time.map(micros),
+        }
+    }
+
+    fn write_exchange(&mut self, status: Option<u16>, reason: Option<Refusal>) -> Result<(), Refusal> {
+        let asked = self.asked.as_ref();
+        let subject = self.subject.as_deref();
+        let patients: SmallVec<[&[u8]; 4]> =
+            asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes()).collect();
+        let exchange = Exchange {
+            request: &self.id,
+            connection: &self.connection.fields,
+            method: &self.method,
+            authority: self.authority.as_ref().map(HeaderValue::as_bytes),
+            target: &self.target,
+            route: asked.map(|asked| asked.route.as_str()),
+            service: asked.map(|asked| asked.service.as_str()),
+            class: asked.map(|asked| asked.class.as_str()),
+            action: asked.map(|asked| asked.action.label()),
+            patients: &patients,
+            user: subject.and_then(|subject| subject.user.as_ref()).map(policy::UserName::as_str),
+            roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
+            authentication: subject.map(|subject| subject.authentication_level.label()),
+            decision: self.decision,
+            reason: reason.map(Refusal::label),
+            policies: self.policies.as_deref().unwrap_or_default(),
+            snapshot: self.snapshot_version,
+            backend: self.backend.as_deref(),
+        };
+        let worker = &self.connection.worker;
+        let ticket = match status {
+            None => worker.append(&Intent { exchange: &exchange })?,
+            Some(status) => worker.append(&Request { exchange: &exchange, status, durations: self.durations() })?,
+        };
+        self.ticket = Some(ticket);
+        Ok(())
+    }
+
+    /// The record of the answer: the whole request's where nothing was recorded yet, otherwise the intent's outcome.
+    fn write_answer(&mut self, status: u16, reason: Option<Refusal>) -> Result<(), Refusal> {
+        match self.stage {
+            Stage::Begun => self.write_exchange(Some(status), reason)?,
+            Stage::Intended => {
+                let outcome = Outcome {
+                    request: &self.id,
+                    status,
+                    reason: reason.map(Refusal::label),
+                    backend: self.backend.as_deref(),
+                    durations: self.durations(),
+                };
+                self.ticket = Some(self.connection.worker.append(&outcome)?);
+            }
+            Stage::Answered | Stage::Over => {}
+        }
+        self.stage = Stage::Answered;
+        Ok(())
+    }
+
+    async fn durable(&self) -> Result<(), Refusal> {
+        let Some(ticket) = self.ticket else { return Err(Refusal::InternalError) };
+        let waited = Instant::now();
+        let durable = self.connection.worker.durable(ticket).await;
+        self.connection.worker.metrics.audit_wait.observe(waited.elapsed().as_secs_f64());
+        durable
+    }
+
+    fn count(&self, status: StatusCode, refusal: Option<Refusal>) {
+        let asked = self.asked.as_ref();
+        let class = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        let metrics = &self.connection.worker.metrics;
+        metrics
+            .requests
+            .with_label_values(&[
+                self.connection.listener.name.as_str(),
+                asked.map_or("none", |asked| asked.route.as_str()),
+                asked.map_or("none", |asked| asked.action.label()),
+                match self.decision {
+                    Decision::Permit => "permit",
+                    Decision::Deny => "deny",
+                    Decision::Refuse => "refuse",
+                },
+                refusal.map_or("none", Refusal::label),
+                class.get(usize::from(status.as_u16() / 100).wrapping_sub(1)).copied().unwrap_or("other"),
+            ])
+            .inc();
+        metrics
+            .request_duration
+            .with_label_values(&[self.connection.listener.name.as_str()])
+            .observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        if matches!(self.stage, Stage::Begun | Stage::Intended) {
+            // Dropped before there was an answer. A full or failing log is already counted and told by its state.
+            let reason = self.connection.control.cut_reason();
+            let _ = self.write_answer(CLIENT_CLOSED_REQUEST, reason);
+        }
+        let end = match (self.ended, self.connection.control.cut_reason()) {
+            (true, _) => End::Complete,
+            (false, Some(Refusal::Draining)) => End::Drained,
+            (false, Some(_)) => End::Revoked,
+            (false, None) => End::Aborted,
+        };
+        self.connection.worker.append_unwaited(&Completion {
+            request: &self.id,
+            received: self.received.get(),
+            sent: self.bytes,
+            end,
+            duration_us: micros(self.started.elapsed()),
+        });
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

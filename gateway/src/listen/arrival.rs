@@ -1,0 +1,143 @@
+//! From an accepted stream to a connection that is known.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic};
+use http::HeaderValue;
+use certs::VerifiedPeer;
+use policy::Refusal;
+use policy::judge::TlsVersion;
+use rustls::pki_types::CertificateDer;
+
+use super::control::Control;
+use super::tls::Parameters;
+use crate::config::Listener;
+use crate::upstream::headers::{self, client_cert};
+use crate::worker::Worker;
+
+/// A stream that the gate let in. Nobody knows yet who it is.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The listener it came to.
+    pub listener: Arc<Listener>,
+    /// Where it comes from.
+    pub source: SocketAddr,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// Its name in every record of the connection: unique on this node while the gateway runs.
+    pub id: String,
+}
+
+/// A connection with a known, registered peer: what every request on it has in common.
+pub struct Connection {
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// The listener it came to.
+    pub listener: Arc<Listener>,
+    /// Where it comes from.
+    pub source: SocketAddr,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// The verified device.
+    pub peer: VerifiedPeer,
+    /// The certificates it presented, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The server name that the peer asked for, lower case; none where it asked for none.
+    pub sni: Option<String>,
+    /// The device's SPIFFE ID.
+    pub spiffe_id: String,
+    /// For policies.
+    pub tls_version: TlsVersion,
+    /// `Client-Cert` for backends (RFC 9440), made once.
+    pub client_cert: Option<HeaderValue>,
+    /// `Forwarded` for backends (RFC 7239), and the authority it was made for.
+    forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// The `connection` part of every record.
+    pub fields: record::Connection,
+    /// The rein.
+    pub control: Control,
+    /// Requests taken so far.
+    pub requests: Cell<u64>,
+}
+
+impl Connection {
+    /// Ties an arrival to the peer that was proved on it.
+    #[must_use]
+    pub fn new(
+        worker: Rc<Worker>,
+        arrival: Arrival,
+        peer: VerifiedPeer,
+        chain: Vec<CertificateDer<'static>>,
+        tls: Parameters,
+        spiffe_id: String,
+    ) -> Rc<Self> {
+        let fields = record::Connection::new(&ConnectionFields {
+            id: &arrival.id,
+            listener: &arrival.listener.name,
+            transport: "tcp",
+            source: &arrival.source.to_string(),
+            tls: Some(record::Tls {
+                version: tls.version,
+                suite: tls.suite,
+                group: tls.group,
+                resumed: tls.resumed,
+                sni: tls.sni.as_deref().map(str::as_bytes),
+                alpn: Some(if tls.is_h2 { b"h2" } else { b"http/1.1" }),
+            }),
+            site: Some(peer.device().site.as_str()),
+            device: Some(peer.device().device.as_str()),
+            certificate: Some(record::Certificate { sha256: peer.fingerprint(), serial: None }),
+        });
+        Rc::new(Self {
+            client_cert: chain.first().and_then(|leaf| client_cert(leaf)),
+            spiffe_id,
+            forwarded: RefCell::default(),
+            sni: tls.sni,
+            tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
+            fields,
+            listener: arrival.listener,
+            source: arrival.source,
+            accepted: arrival.accepted,
+            worker,
+            peer,
+            chain,
+            control: Control::default(),
+            requests: Cell::new(0),
+        })
+    }
+
+    /// `Forwarded` for a request to `authority`; the one made before where the authority is the same.
+    pub fn forwarded(&self, authority: &HeaderValue) -> Option<HeaderValue> {
+        let mut made = self.forwarded.borrow_mut();
+        if let Some((known, value)) = made.as_ref()
+            && known == authority
+        {
+            return Some(value.clone());
+        }
+        let value = headers::forwarded(self.source.ip(), authority.to_str().ok()?, &self.listener.name)?;
+        *made = Some((authority.clone(), value.clone()));
+        Some(value)
+    }
+
+    /// Records the connection's beginning (R5: when a device came).
+    pub fn opened(&self) {
+        self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Opened));
+    }
+
+    /// Records the connection's end and its cause; none where the peer or a deadline ended it.
+    pub fn closed(&self, cause: Option<Refusal>) {
+        if let Some(refusal) = cause {
+            self.worker.metrics.cuts.with_label_values(&[refusal.label()]).inc();
+        }
+        let traffic = ConnectionTraffic {
+            requests: self.requests.get(),
+            duration_us: u64::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u64::MAX),
+        };
+        let cause = cause.map_or("peer", Refusal::label);
+        self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Closed { cause, traffic }));
+    }
+}

@@ -1,0 +1,14 @@
+//! HTTP/1.1 on the server's side: our own strict codec over `httparse`, since a decision must be made on the very
+//! bytes that are forwarded and a general-purpose server hides some of them (`gateway/decisions/`).
+
+mod chunked;
+mod connection;
+mod head;
+mod io;
+mod response;
+#[cfg(test)]
+mod tests;
+
+pub use connection::serve;
+pub use head::{Framing, HeadLimits, HeadScan, take_head};
+pub use io::{H1Body, Stream};

@@ -1,0 +1,141 @@
+//! HTTP/2 on the server's side: hyper's, inside our bounds.
+
+mod body;
+mod watch;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, Stream as _};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use policy::Refusal;
+
+use self::watch::{Abuse, Watched};
+use super::Connection;
+use super::deadline::Deadline;
+use super::h1::Stream;
+use crate::body::RequestBody;
+use crate::exchange;
+
+pub use self::body::H2Body;
+
+/// Bytes a peer may send ahead on one stream, and on one connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of an answer that wait for the peer's window, per stream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Resets of streams that were not yet handed to us, and of streams that the library reset itself.
+const PENDING_RESETS: usize = 20;
+const LOCAL_RESETS: usize = 64;
+/// A peer that does not answer a ping for so long is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Hands the streams' tasks to their connection: they live and die with it, so that cutting the connection cuts
+/// every request on it.
+#[derive(Clone)]
+struct Streams {
+    started: Rc<RefCell<Vec<Task>>>,
+    request_timeout: Option<Duration>,
+}
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        // A peer that takes no answer leaves the library with nothing to poll; the stream's own time ends it.
+        self.started.borrow_mut().push(match self.request_timeout {
+            Some(limit) => Box::pin(async move { drop(tokio::time::timeout(limit, task).await) }),
+            None => Box::pin(task),
+        });
+    }
+}
+
+/// Serves the connection until either side ends it.
+///
+/// # Errors
+/// [`Refusal::ProtocolAbuse`] if the peer broke the bounds on HTTP/2.
+pub async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) -> Result<(), Refusal> {
+    let limits = &connection.listener.limits;
+    let abuse: Abuse = Rc::default();
+    let tasks = Streams { started: Rc::default(), request_timeout: limits.request_timeout };
+    let io = Watched::new(stream, limits.h2_resets, Rc::clone(&abuse));
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let connection = Rc::clone(connection);
+        async move {
+            let (body_bytes, idle) = (connection.listener.limits.body_bytes, connection.listener.limits.body_idle_timeout);
+            let request = request.map(|incoming| {
+                if http_body::Body::is_end_stream(&incoming) {
+                    RequestBody::Empty
+                } else {
+                    RequestBody::H2(H2Body::new(incoming, body_bytes, idle))
+                }
+            });
+            Ok::<_, Infallible>(exchange::handle(&connection, request).await)
+        }
+    });
+    let mut serving = pin!(
+        hyper::server::conn::http2::Builder::new(tasks.clone())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.h2_concurrent_streams)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(LOCAL_RESETS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(TokioIo::new(io), service)
+    );
+    let mut streams: FuturesUnordered<Task> = FuturesUnordered::new();
+    let mut idle = Deadline::default();
+    idle.set(limits.keepalive_timeout);
+    let mut going_away = false;
+    poll_fn(|cx| {
+        loop {
+            let served = serving.as_mut().poll(cx);
+            streams.extend(tasks.started.borrow_mut().drain(..));
+            let mut finished = false;
+            while let Poll::Ready(Some(())) = Pin::new(&mut streams).poll_next(cx) {
+                finished = true;
+            }
+            if served.is_ready() {
+                return Poll::Ready(());
+            }
+            // A finished stream has left frames with the connection, which then wants to be polled again.
+            if !finished && tasks.started.borrow().is_empty() {
+                break;
+            }
+        }
+        if connection.control.is_draining() && !going_away {
+            going_away = true;
+            serving.as_mut().graceful_shutdown();
+            cx.waker().wake_by_ref();
+        }
+        if streams.is_empty() {
+            // Pings keep a dead peer from staying; only requests keep a connection.
+            if idle.poll_expired(cx).is_ready() {
+                if std::mem::replace(&mut going_away, true) {
+                    return Poll::Ready(());
+                }
+                serving.as_mut().graceful_shutdown();
+                idle.set(PING_TIMEOUT);
+                cx.waker().wake_by_ref();
+            }
+        } else {
+            idle.set(limits.keepalive_timeout);
+        }
+        Poll::Pending
+    })
+    .await;
+    if abuse.get() { Err(Refusal::ProtocolAbuse) } else { Ok(()) }
+}

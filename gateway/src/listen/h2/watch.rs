@@ -1,0 +1,275 @@
+//! Bounds on what an HTTP/2 peer may make the gateway do (row C10).
+//!
+//! The library bounds what reaches a stream; frames that cost a peer nine bytes and never become a request (resets,
+//! pings, settings, empty data) are counted here, on the bytes themselves, and a connection that floods is told to
+//! calm down (RFC 9113 section 7, `ENHANCE_YOUR_CALM`) and ended.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::super::h1::Stream;
+
+/// `PRI * HTTP/2.0` and what follows it.
+const PREFACE_BYTES: usize = 24;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+
+/// Frames without progress that a peer may send in a burst, and what it earns back.
+const CONTROL_BURST: f64 = 2_000.0;
+const CONTROL_PER_SECOND: f64 = 100.0;
+const CONTROL_PER_REQUEST: f64 = 6.0;
+/// Bytes written to the peer that earn it one frame, such as the window update that answers them.
+const BYTES_PER_CONTROL: f64 = 512.0;
+const RESET_PERIOD_SECONDS: f64 = 10.0;
+
+/// `GOAWAY`, last stream 2^31-1 since nobody knows which was the last, `ENHANCE_YOUR_CALM`.
+const GOAWAY_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
+
+/// Walks over frames without looking into them.
+#[derive(Debug)]
+struct Walker {
+    skip: usize,
+    header: [u8; 9],
+    filled: usize,
+}
+
+impl Walker {
+    fn new(skip: usize) -> Self {
+        Self { skip, header: [0; 9], filled: 0 }
+    }
+
+    /// Calls `frame(type, length)` for every frame header that `bytes` complete.
+    fn walk(&mut self, mut bytes: &[u8], mut frame: impl FnMut(u8, usize)) {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let missing = self.header.get_mut(self.filled..).unwrap_or_default();
+            let taken = missing.len().min(bytes.len());
+            for (to, from) in missing.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            self.filled += taken;
+            bytes = bytes.get(taken..).unwrap_or_default();
+            if self.filled == self.header.len() {
+                let [a, b, c, kind, ..] = self.header;
+                let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                frame(kind, length);
+                self.skip = length;
+                self.filled = 0;
+            }
+        }
+    }
+
+    fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.filled == 0
+    }
+}
+
+/// What a peer may still send.
+#[derive(Debug)]
+struct Budget {
+    control: f64,
+    resets: f64,
+    reset_burst: f64,
+    refilled: Instant,
+}
+
+impl Budget {
+    fn new(resets: u32, now: Instant) -> Self {
+        let reset_burst = f64::from(resets);
+        Self { control: CONTROL_BURST, resets: reset_burst, reset_burst, refilled: now }
+    }
+
+    fn earn(&mut self, control: f64) {
+        self.control = (self.control + control).min(CONTROL_BURST);
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.refilled = now;
+        self.earn(seconds * CONTROL_PER_SECOND);
+        self.resets = (self.resets + seconds * self.reset_burst / RESET_PERIOD_SECONDS).min(self.reset_burst);
+    }
+
+    fn spend(&mut self, kind: u8, length: usize) {
+        match (kind, length) {
+            (HEADERS, _) => self.earn(CONTROL_PER_REQUEST),
+            (DATA, 1..) => {}
+            (RST_STREAM, _) => {
+                self.control -= 1.0;
+                self.resets -= 1.0;
+            }
+            _ => self.control -= 1.0,
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.control < 0.0 || self.resets < 0.0
+    }
+}
+
+/// Set once the peer has broken its bounds; the connection's loop records it.
+pub type Abuse = Rc<Cell<bool>>;
+
+/// A stream whose frames are counted.
+pub struct Watched {
+    stream: Box<dyn Stream>,
+    inbound: Walker,
+    outbound: Walker,
+    budget: Budget,
+    abuse: Abuse,
+}
+
+impl Watched {
+    /// Watches `stream`; the peer may reset `resets` streams in a burst, refilled over ten seconds.
+    pub fn new(stream: Box<dyn Stream>, resets: u32, abuse: Abuse) -> Self {
+        Self {
+            stream,
+            inbound: Walker::new(PREFACE_BYTES),
+            outbound: Walker::new(0),
+            budget: Budget::new(resets, Instant::now()),
+            abuse,
+        }
+    }
+
+    fn count(&mut self, read: &[u8]) -> io::Result<()> {
+        let budget = &mut self.budget;
+        self.inbound.walk(read, |kind, length| budget.spend(kind, length));
+        if budget.is_spent() {
+            budget.refill(Instant::now());
+        }
+        if budget.is_spent() {
+            self.abuse.set(true);
+            return Err(io::Error::other("the peer's frames break the bounds on HTTP/2"));
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        self.outbound.walk(bytes, |_, _| {});
+        #[expect(clippy::cast_precision_loss, reason = "an allowance, not an account")]
+        self.budget.earn(bytes.len() as f64 / BYTES_PER_CONTROL);
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if let Err(abuse) = this.count(read) {
+            if this.outbound.is_between_frames() {
+                // The last word is sent if it fits into the socket at once; the peer has earned no waiting.
+                let _ = Pin::new(&mut this.stream).poll_write(cx, &GOAWAY_CALM);
+                let _ = Pin::new(&mut this.stream).poll_flush(cx);
+            }
+            return Poll::Ready(Err(abuse));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        this.sent(bytes.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let mut left = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, slices))?;
+        let written = left;
+        for slice in slices {
+            let part = slice.get(..left.min(slice.len())).unwrap_or_default();
+            this.sent(part);
+            left -= part.len();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn frame(kind: u8, length: usize) -> Vec<u8> {
+        let [.., a, b, c] = length.to_be_bytes();
+        let mut frame = vec![a, b, c, kind, 0, 0, 0, 0, 1];
+        frame.resize(9 + length, 0);
+        frame
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_found_however_the_bytes_are_cut(
+            frames in prop::collection::vec((0u8..10, 0usize..40), 0..20),
+            cut in 1usize..17,
+        ) {
+            let mut bytes = vec![b'P'; PREFACE_BYTES];
+            frames.iter().for_each(|&(kind, length)| bytes.extend(frame(kind, length)));
+            let (mut walker, mut seen) = (Walker::new(PREFACE_BYTES), Vec::new());
+            for part in bytes.chunks(cut) {
+                walker.walk(part, |kind, length| seen.push((kind, length)));
+            }
+            prop_assert_eq!(seen, frames);
+            prop_assert!(walker.is_between_frames());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resets_are_bounded_and_come_back_with_time() {
+        let mut budget = Budget::new(100, Instant::now());
+        (0..100).for_each(|_| budget.spend(RST_STREAM, 4));
+        assert!(!budget.is_spent());
+        budget.spend(RST_STREAM, 4);
+        assert!(budget.is_spent());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        budget.refill(Instant::now());
+        assert!(!budget.is_spent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_and_data_pay_for_themselves_and_floods_do_not() {
+        let mut budget = Budget::new(100, Instant::now());
+        for _ in 0..100_000 {
+            budget.spend(HEADERS, 30);
+            budget.spend(DATA, 100);
+            (0..4).for_each(|_| budget.spend(8, 4));
+        }
+        assert!(!budget.is_spent());
+        for kind in [DATA, 2, 4, 6, 9] {
+            let mut budget = Budget::new(100, Instant::now());
+            (0..2_001).for_each(|_| budget.spend(kind, 0));
+            assert!(budget.is_spent(), "frames of type {kind}");
+        }
+    }
+}

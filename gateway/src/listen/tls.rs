@@ -1,0 +1,165 @@
+//! TLS on a listener: from a stream to a verified peer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
+use certs::verifier::{Admit, refusal_of_io};
+use certs::{Anchors, DeviceVerifier, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
+use policy::{DeviceId, Refusal};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::time_provider::DefaultTimeProvider;
+use rustls::{HandshakeKind, ProtocolVersion};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::config::Listener;
+
+/// Protocols over TLS, the preferred first.
+const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// Why a listener's TLS cannot be set up. The message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerTlsError {
+    /// The profile is unknown.
+    #[error(transparent)]
+    Profile(#[from] UnknownProfile),
+    /// The anchors of device certificates cannot be used.
+    #[error(transparent)]
+    Anchors(#[from] certs::AnchorFileError),
+    /// The gateway's certificate or key cannot be used.
+    #[error(transparent)]
+    Identity(#[from] certs::ServerIdentityError),
+    /// The parts do not fit together.
+    #[error("listener `{listener}`: {message}")]
+    Setup {
+        /// The listener.
+        listener: String,
+        /// What the TLS library says.
+        message: String,
+    },
+}
+
+/// A listener's TLS, with everything loaded.
+pub struct TlsListener {
+    acceptor: TlsAcceptor,
+    verifier: Arc<DeviceVerifier>,
+    resumption: Resumption,
+    domain: TrustDomain,
+    /// The end of the server certificate's validity, seconds since 1970.
+    pub not_after: u64,
+    /// The certificate's file, for the metric's help in a log line.
+    pub certificate_file: PathBuf,
+}
+
+impl TlsListener {
+    /// Loads the files that the listener names. `admit` asks the registry. Where `old` is the same listener before a
+    /// reload, its clients' sessions stay resumable; they are judged anew in any case.
+    ///
+    /// # Errors
+    /// [`ListenerTlsError`]; there is no weaker configuration to fall back to (C7).
+    pub fn load(listener: &Listener, domain: &TrustDomain, admit: Admit, old: Option<&Self>) -> Result<Self, ListenerTlsError> {
+        let profile: Profile = listener.tls.profile.parse()?;
+        let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
+        let identity = ServerIdentity::load_files(&listener.tls.certificate_file, &listener.tls.key_file)?;
+        let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
+        let verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit).map_err(|e| setup(e.to_string()))?;
+        let verifier = Arc::new(verifier);
+        let resumption = match old {
+            Some(old) => old.resumption.clone(),
+            None => Resumption::new_tickets().map_err(|error| setup(error.to_string()))?,
+        };
+        let config = server_config(ServerSettings {
+            profile,
+            identity: &identity,
+            verifier: Arc::clone(&verifier),
+            alpn: ALPN,
+            resumption: resumption.clone(),
+            clock: Arc::new(DefaultTimeProvider),
+        })
+        .map_err(|error| setup(error.to_string()))?;
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            verifier,
+            resumption,
+            domain: domain.clone(),
+            not_after: identity.not_after().as_secs(),
+            certificate_file: listener.tls.certificate_file.clone(),
+        })
+    }
+
+    /// The SPIFFE ID of a device in the listener's trust domain.
+    #[must_use]
+    pub fn spiffe_id(&self, device: &DeviceId) -> String {
+        self.domain.id_of(device)
+    }
+
+    /// Judges a live connection's peer by these anchors, this registry and this moment.
+    ///
+    /// # Errors
+    /// What a handshake would be refused with.
+    pub fn recheck(&self, chain: &[CertificateDer<'static>], unix_ns: i64) -> Result<VerifiedPeer, Refusal> {
+        self.verifier.recheck(chain, unix_time(unix_ns)).map_err(|refused| refused.refusal)
+    }
+
+    /// Runs the handshake and reads who is there.
+    ///
+    /// # Errors
+    /// The refusal, and what exactly was wrong, for the record only.
+    pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, (Refusal, String)> {
+        let stream = self.acceptor.accept(stream).await.map_err(|error| refusal_of_io(&error))?;
+        let (_, connection) = stream.get_ref();
+        let peer = self
+            .verifier
+            .peer(connection, unix_time(now_unix_ns))
+            .map_err(|refused| (refused.refusal, refused.detail))?;
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let parameters = Parameters {
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "1.3",
+                _ => "1.2",
+            },
+            suite: connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+            group: connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            sni: connection.server_name().map(str::to_ascii_lowercase),
+            is_h2: connection.alpn_protocol() == Some(b"h2"),
+        };
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Ok(Established { peer, chain, parameters, stream })
+    }
+}
+
+/// A handshake that ended well.
+pub struct Established {
+    /// Who is there.
+    pub peer: VerifiedPeer,
+    /// The certificates it presented, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// What was agreed.
+    pub parameters: Parameters,
+    /// The stream.
+    pub stream: TlsStream<TcpStream>,
+}
+
+/// What a handshake agreed on (R15).
+#[derive(Debug, Clone)]
+pub struct Parameters {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// The cipher suite.
+    pub suite: &'static str,
+    /// The key exchange group; none where a session was resumed without one.
+    pub group: Option<&'static str>,
+    /// An earlier session was resumed.
+    pub resumed: bool,
+    /// The server name the peer asked for, lower case.
+    pub sni: Option<String>,
+    /// HTTP/2 was agreed on; otherwise HTTP/1.1.
+    pub is_h2: bool,
+}
+
+fn unix_time(unix_ns: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(std::time::Duration::from_nanos(u64::try_from(unix_ns).unwrap_or(0)))
+}

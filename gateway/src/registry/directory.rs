@@ -1,0 +1,266 @@
+//! The registry as the hot path reads it: from a proved device to a subject or a refusal, in two look-ups.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use policy::{
+    AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Refusal, RoleName, SiteName, Subject, UserName,
+};
+
+use crate::store::{Device, Entries, Site, Status, User};
+
+/// Every registered device at one moment. Immutable; a change of the registry makes a new one.
+///
+/// Closed by default: a new directory knows nobody and refuses everybody.
+#[derive(Debug, Clone, Default)]
+pub struct Directory {
+    version: u64,
+    sites: HashMap<SiteName, SiteEntry>,
+    counts: Counts,
+}
+
+/// Entries by status, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Sites.
+    pub sites: StatusCounts,
+    /// Devices, by their own status, whatever their site's and user's is.
+    pub devices: StatusCounts,
+    /// Users.
+    pub users: StatusCounts,
+    /// Roles.
+    pub roles: StatusCounts,
+}
+
+/// How many entries of one kind have each status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatusCounts {
+    /// Active entries.
+    pub active: u64,
+    /// Suspended entries.
+    pub suspended: u64,
+}
+
+#[derive(Debug, Clone)]
+struct SiteEntry {
+    status: Status,
+    devices: HashMap<DeviceName, Result<Arc<Subject>, Refusal>>,
+}
+
+impl Directory {
+    /// Makes the directory of these entries. Pure.
+    #[must_use]
+    pub fn build(entries: &Entries) -> Self {
+        let active: HashSet<&RoleName> =
+            entries.roles.iter().filter(|role| role.status == Status::Active).map(|role| &role.name).collect();
+        let users: HashMap<(&SiteName, &UserName), &User> =
+            entries.users.iter().map(|user| ((&user.site, &user.name), user)).collect();
+        let mut sites: HashMap<SiteName, (&Site, SiteEntry)> = entries
+            .sites
+            .iter()
+            .map(|site| (site.name.clone(), (site, SiteEntry { status: site.status, devices: HashMap::new() })))
+            .collect();
+        for device in &entries.devices {
+            // A device of a site that is not there is refused as of an unregistered site; the store has none.
+            if let Some((site, entry)) = sites.get_mut(&device.site) {
+                let user = device.user.as_ref().map(|user| users.get(&(&device.site, user)).copied());
+                entry.devices.insert(device.name.clone(), judge(site, device, user, &active));
+            }
+        }
+        Self {
+            version: entries.sequence,
+            sites: sites.into_iter().map(|(name, (_, entry))| (name, entry)).collect(),
+            counts: Counts {
+                sites: count(entries.sites.iter().map(|site| site.status)),
+                devices: count(entries.devices.iter().map(|device| device.status)),
+                users: count(entries.users.iter().map(|user| user.status)),
+                roles: count(entries.roles.iter().map(|role| role.status)),
+            },
+        }
+    }
+
+    /// Who stands behind a proved device.
+    ///
+    /// # Errors
+    /// [`Refusal::SiteUnregistered`], [`Refusal::SiteSuspended`], [`Refusal::DeviceUnregistered`],
+    /// [`Refusal::DeviceSuspended`], or [`Refusal::UserSuspended`] if the user it is assigned to is suspended or gone:
+    /// the first that holds, in this order.
+    pub fn lookup(&self, id: &DeviceId) -> Result<Arc<Subject>, Refusal> {
+        let site = self.sites.get(&id.site).ok_or(Refusal::SiteUnregistered)?;
+        match site.status {
+            Status::Suspended => Err(Refusal::SiteSuspended),
+            Status::Active => site.devices.get(&id.device).cloned().unwrap_or(Err(Refusal::DeviceUnregistered)),
+        }
+    }
+
+    /// Number of the last change of the registry that this directory contains; 0 before the first.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many entries there are, by status.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+/// `user` is none where the device has no user, and holds none where its user is gone.
+fn judge(
+    site: &Site,
+    device: &Device,
+    user: Option<Option<&User>>,
+    active: &HashSet<&RoleName>,
+) -> Result<Arc<Subject>, Refusal> {
+    match device.status {
+        Status::Suspended => return Err(Refusal::DeviceSuspended),
+        Status::Active => {}
+    }
+    let user = match user {
+        None => None,
+        Some(Some(user)) if user.status == Status::Active => Some(user),
+        Some(_) => return Err(Refusal::UserSuspended),
+    };
+    let held = device.roles.iter().chain(user.iter().flat_map(|user| &user.roles));
+    let mut roles: Vec<RoleName> = held.filter(|role| active.contains(role)).cloned().collect();
+    roles.sort();
+    roles.dedup();
+    Ok(Arc::new(Subject {
+        device: device.id(),
+        user: user.map(|user| user.name.clone()),
+        roles: roles.into(),
+        authentication_level: AuthenticationLevel::Device,
+        versions: EntityVersions {
+            site: site.version,
+            device: device.version,
+            user: user.map_or(0, |user| user.version),
+        },
+    }))
+}
+
+fn count(statuses: impl Iterator<Item = Status>) -> StatusCounts {
+    let mut counts = StatusCounts::default();
+    for status in statuses {
+        match status {
+            Status::Active => counts.active = counts.active.saturating_add(1),
+            Status::Suspended => counts.suspended = counts.suspended.saturating_add(1),
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{DisplayName, Role};
+
+    fn site(name: &str, status: Status) -> Site {
+        let (name, display_name) = (name.parse().unwrap(), DisplayName::default());
+        Site { name, display_name, status, version: 1, changed_at: String::new() }
+    }
+
+    fn role(name: &str, status: Status) -> Role {
+        let (name, display_name) = (name.parse().unwrap(), DisplayName::default());
+        Role { name, display_name, status, version: 2, changed_at: String::new() }
+    }
+
+    fn names<T: std::str::FromStr>(names: &[&str]) -> Vec<T>
+    where
+        T::Err: std::fmt::Debug,
+    {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn user(name: &str, status: Status, roles: &[&str]) -> User {
+        User {
+            site: "s".parse().unwrap(),
+            name: name.parse().unwrap(),
+            display_name: DisplayName::default(),
+            status,
+            roles: names(roles),
+            version: 3,
+            changed_at: String::new(),
+        }
+    }
+
+    fn device(name: &str, status: Status, user: Option<&str>, roles: &[&str]) -> Device {
+        Device {
+            site: "s".parse().unwrap(),
+            name: name.parse().unwrap(),
+            display_name: DisplayName::default(),
+            status,
+            user: user.map(|user| user.parse().unwrap()),
+            roles: names(roles),
+            version: 4,
+            changed_at: String::new(),
+        }
+    }
+
+    fn id(site: &str, device: &str) -> DeviceId {
+        DeviceId { site: site.parse().unwrap(), device: device.parse().unwrap() }
+    }
+
+    /// Each row: status of site, device and user (none: not registered; the user may also be unassigned).
+    #[test]
+    fn the_first_refusal_that_holds_is_given() {
+        use Status::{Active, Suspended};
+        let states = [None, Some(Active), Some(Suspended)];
+        for site_state in states {
+            for device_state in states {
+                for user_state in [None, Some(None), Some(Some(Active)), Some(Some(Suspended))] {
+                    let entries = Entries {
+                        sequence: 9,
+                        sites: site_state.map(|s| site("s", s)).into_iter().collect(),
+                        devices: device_state
+                            .map(|s| device("d", s, user_state.map(|_| "u"), &[]))
+                            .into_iter()
+                            .collect(),
+                        users: user_state.flatten().map(|s| user("u", s, &[])).into_iter().collect(),
+                        roles: Vec::new(),
+                    };
+                    let expected = match (site_state, device_state, user_state) {
+                        (None, _, _) => Err(Refusal::SiteUnregistered),
+                        (Some(Suspended), _, _) => Err(Refusal::SiteSuspended),
+                        (Some(Active), None, _) => Err(Refusal::DeviceUnregistered),
+                        (Some(Active), Some(Suspended), _) => Err(Refusal::DeviceSuspended),
+                        (Some(Active), Some(Active), Some(None | Some(Suspended))) => Err(Refusal::UserSuspended),
+                        (Some(Active), Some(Active), Some(Some(Active))) => Ok(Some("u".parse().unwrap())),
+                        (Some(Active), Some(Active), None) => Ok(None),
+                    };
+                    let found = Directory::build(&entries).lookup(&id("s", "d")).map(|s| s.user.clone());
+                    assert_eq!(found, expected, "{site_state:?} {device_state:?} {user_state:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn roles_are_those_of_user_and_device_without_the_suspended() {
+        let entries = Entries {
+            sequence: 9,
+            sites: vec![site("s", Status::Active)],
+            devices: vec![device("d", Status::Active, Some("u"), &["nurse", "porter", "ward"])],
+            users: vec![user("u", Status::Active, &["doctor", "nurse", "gone"])],
+            roles: vec![
+                role("doctor", Status::Active),
+                role("nurse", Status::Active),
+                role("porter", Status::Suspended),
+                role("ward", Status::Active),
+            ],
+        };
+        let directory = Directory::build(&entries);
+        let subject = directory.lookup(&id("s", "d")).unwrap();
+        assert_eq!(subject.roles.to_vec(), names::<RoleName>(&["doctor", "nurse", "ward"]));
+        assert_eq!(subject.versions, EntityVersions { site: 1, device: 4, user: 3 });
+        assert_eq!(subject.authentication_level, AuthenticationLevel::Device);
+        assert_eq!(directory.version(), 9);
+        assert_eq!(directory.counts().roles, StatusCounts { active: 3, suspended: 1 });
+        assert_eq!(directory.counts().devices, StatusCounts { active: 1, suspended: 0 });
+    }
+
+    #[test]
+    fn an_empty_directory_refuses_everybody() {
+        assert_eq!(Directory::default().lookup(&id("s", "d")), Err(Refusal::SiteUnregistered));
+    }
+}

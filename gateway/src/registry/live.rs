@@ -1,0 +1,102 @@
+//! Live connections: registered before their first request, judged again whenever the registry changes (R3, R27).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use policy::Refusal;
+use slab::Slab;
+
+use crate::clock::Clock as _;
+use crate::listen::Connection;
+use crate::snapshot::Snapshot;
+
+/// The live connections of one worker. Nothing else holds them all, so nothing has to be locked.
+#[derive(Default)]
+pub struct Live {
+    connections: RefCell<Slab<Rc<Connection>>>,
+    draining: Cell<bool>,
+}
+
+/// A connection's place among the living; given up when dropped.
+pub struct Registered<'a> {
+    live: &'a Live,
+    key: usize,
+}
+
+impl Live {
+    /// Registers, then judges: a change between the handshake, which `judged_by` judged, and this moment is seen here,
+    /// and one after it by [`Live::rejudge`].
+    pub fn register(&self, connection: &Rc<Connection>, judged_by: &Snapshot) -> Registered<'_> {
+        let key = self.connections.borrow_mut().insert(Rc::clone(connection));
+        if self.draining.get() {
+            connection.control.drain();
+        }
+        let snapshot = connection.worker.snapshot();
+        let same_trust = Arc::ptr_eq(&judged_by.loaded, &snapshot.loaded);
+        if let Err(refusal) = judge(connection, &snapshot, !same_trust) {
+            connection.control.cut(refusal);
+        }
+        Registered { live: self, key }
+    }
+
+    /// Cuts every connection whose peer `snapshot` does not take any more; `new_trust` says that its certificate has
+    /// to be verified anew, since anchors may have changed. Returns how many.
+    pub fn rejudge(&self, snapshot: &Snapshot, new_trust: bool) -> usize {
+        let mut cut = 0;
+        for (_, connection) in self.connections.borrow().iter() {
+            if let Err(refusal) = judge(connection, snapshot, new_trust) {
+                connection.control.cut(refusal);
+                cut += 1;
+            }
+        }
+        cut
+    }
+
+    /// Lets every connection finish what it is doing, those to come included.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for (_, connection) in self.connections.borrow().iter() {
+            connection.control.drain();
+        }
+    }
+
+    /// Ends every connection.
+    pub fn cut_all(&self, reason: Refusal) {
+        for (_, connection) in self.connections.borrow().iter() {
+            connection.control.cut(reason);
+        }
+    }
+
+    /// How many live.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// None lives.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.live.connections.borrow_mut().try_remove(self.key);
+    }
+}
+
+/// Whether the snapshot still takes the peer: its listener, its certificate, its site and its device.
+fn judge(connection: &Connection, snapshot: &Snapshot, new_trust: bool) -> Result<(), Refusal> {
+    let door = snapshot.door(&connection.listener.name).ok_or(Refusal::Draining)?;
+    let now = connection.worker.clock.now().unix_ns;
+    let seconds = u64::try_from(now / 1_000_000_000).unwrap_or(0);
+    if seconds > connection.peer.not_after().as_secs() {
+        return Err(Refusal::CertificateExpired);
+    }
+    if new_trust {
+        door.tls.recheck(&connection.chain, now)?;
+    }
+    snapshot.directory.lookup(connection.peer.device()).map(|_| ())
+}

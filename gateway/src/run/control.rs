@@ -1,0 +1,314 @@
+//! The control thread: everything that is not a request.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gateway_audit::record::{RegistryChange, Reload};
+use policy::Refusal;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::prepare::{Prepared, StartError, prepare};
+use super::readiness::Sources;
+use super::{Command, Ending, Sockets, threads};
+use crate::admin::{self, Admin};
+use crate::audit::{Audit as Log, ControlLane};
+use crate::clock;
+use crate::listen::Strangers;
+use crate::load::load;
+use crate::registry::Directory;
+use crate::registry::watch::{OnChange, Watch};
+use crate::snapshot::Snapshots;
+use crate::store::Change;
+use crate::worker::Shared;
+
+/// A step of the wall clock beyond this is worth a record.
+const CLOCK_STEP: Duration = Duration::from_millis(500);
+
+/// What a started gateway tells.
+pub(super) struct Started {
+    pub(super) listeners: Vec<(String, SocketAddr)>,
+    pub(super) admin: SocketAddr,
+    pub(super) drain: Duration,
+}
+
+type Ready = std_mpsc::Sender<Result<Started, StartError>>;
+
+/// The thread's whole life.
+pub(super) fn main(path: &Path, sockets: Sockets, inbox: mpsc::UnboundedReceiver<Command>, ready: &Ready) -> Ending {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(StartError::Thread(error)));
+            return Ending::Unclean;
+        }
+    };
+    LocalSet::new().block_on(&runtime, async {
+        match Control::start(path, sockets).await {
+            Ok((control, started)) => {
+                let _ = ready.send(Ok(started));
+                control.run(path, inbox).await
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                Ending::Unclean
+            }
+        }
+    })
+}
+
+struct Control {
+    prepared: Prepared,
+    shared: Shared,
+    lane: ControlLane,
+    drain: watch::Sender<bool>,
+    cut: watch::Sender<bool>,
+    draining: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<bool>>,
+}
+
+impl Control {
+    async fn start(path: &Path, sockets: Sockets) -> Result<(Self, Started), StartError> {
+        let prepared = prepare(path).await?;
+        let config = &prepared.loaded.config;
+        let unknown = sockets.unknown(&config.listeners);
+        if !unknown.is_empty() {
+            return Err(StartError::UnknownSockets(unknown.join(", ")));
+        }
+        let lane = prepared.log.control();
+        let snapshots = Arc::new(Snapshots::new(Arc::clone(&prepared.loaded), Arc::clone(&prepared.directory)));
+
+        // Changes that were made while no gateway ran are recorded before anybody is served by them.
+        let hook = Follow { snapshots: Arc::clone(&snapshots), lane: lane.clone() };
+        let mut watching = Watch::new(prepared.store.clone(), &config.node, hook);
+        snapshots.publish_directory(watching.catch_up(0).await?);
+
+        let (drain, draining) = watch::channel(false);
+        let (cut, cutting) = watch::channel(false);
+        let count = config.workers.count.map_or_else(
+            || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            std::num::NonZeroUsize::get,
+        );
+        let shared = Shared {
+            snapshots,
+            clock: Arc::clone(&prepared.clock),
+            metrics: prepared.metrics.clone(),
+            signing_key: Arc::clone(&prepared.signing_key),
+            strangers: Arc::new(Strangers::new(config.audit.refusal_interval, config.audit.refusal_bytes)),
+            draining,
+            backend_counters: Arc::default(),
+            workers: count,
+        };
+        let control = Self {
+            lane,
+            drain,
+            cut,
+            draining: Arc::new(AtomicBool::new(false)),
+            workers: Vec::new(),
+            shared,
+            prepared,
+        };
+        control.open(sockets, cutting, count, watching).await
+    }
+
+    /// Opens the doors: the admin listener first, so that a start that hangs can be seen.
+    async fn open(
+        mut self,
+        mut sockets: Sockets,
+        cutting: watch::Receiver<bool>,
+        count: usize,
+        watching: Watch<Follow>,
+    ) -> Result<(Self, Started), StartError> {
+        let config = self.prepared.loaded.config.clone();
+        let bind_error =
+            |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
+        let sources = Sources {
+            shared: self.shared.clone(),
+            log: Arc::clone(&self.prepared.log),
+            store: watching.state(),
+            draining: Arc::clone(&self.draining),
+        };
+        let admin_socket = match sockets.take("admin") {
+            Some(passed) => tokio::net::TcpListener::from_std(passed),
+            None => admin::bind(config.admin.listen).await,
+        }
+        .map_err(|error| bind_error("admin", config.admin.listen, error))?;
+        let admin_address =
+            admin_socket.local_addr().map_err(|error| bind_error("admin", config.admin.listen, error))?;
+
+        let mut listeners = Vec::new();
+        let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        for listener in &config.listeners {
+            let (address, opened) = sockets
+                .open(listener, count)
+                .map_err(|error| bind_error(&listener.name, listener.address, error))?;
+            listeners.push((listener.name.clone(), address));
+            for (worker, socket) in by_worker.iter_mut().zip(opened) {
+                worker.push((Arc::from(listener.name.as_str()), socket));
+            }
+        }
+        for (index, sockets) in by_worker.into_iter().enumerate() {
+            let part = threads::Part {
+                index,
+                shared: self.shared.clone(),
+                log: Arc::clone(&self.prepared.log),
+                sockets,
+                cut: cutting.clone(),
+            };
+            self.workers.push(threads::spawn(part).map_err(StartError::Thread)?);
+        }
+        let refreshing = sources.clone();
+        let admin = Arc::new(Admin {
+            metrics: self.shared.metrics.clone(),
+            refresh: Box::new(move || refreshing.refresh()),
+            health: sources.health(),
+            jwks: self.prepared.signing_key.jwks_json().into(),
+            tls: admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?,
+        });
+        spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
+        spawn_local(async move { match watching.run().await {} });
+        let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
+        spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
+        spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node = %config.node,
+            workers = count,
+            listeners = ?listeners,
+            admin = %admin_address,
+            "serving"
+        );
+        Ok((self, Started { listeners, admin: admin_address, drain: config.shutdown.drain }))
+    }
+
+    async fn run(self, path: &Path, mut inbox: mpsc::UnboundedReceiver<Command>) -> Ending {
+        let drain_time = loop {
+            match inbox.recv().await {
+                Some(Command::Reload(answer)) => {
+                    let outcome = self.reload(path).await;
+                    let _ = answer.send(outcome);
+                }
+                Some(Command::Ping(answer)) => drop(answer.send(())),
+                Some(Command::Drain) => break self.shared.snapshots.load().config.shutdown.drain,
+                Some(Command::Stop) | None => break Duration::ZERO,
+            }
+        };
+        self.end(drain_time, inbox).await
+    }
+
+    /// Puts the files as they are into force, or says why not and keeps what is.
+    async fn reload(&self, path: &Path) -> Result<u64, String> {
+        let old = self.shared.snapshots.load();
+        let loaded = load(path, &self.prepared.admit, Some(&old.loaded)).map_err(|error| error.to_string());
+        let outcome = loaded.and_then(|loaded| {
+            let fixed = old.config.needs_restart(&loaded.config);
+            if fixed.is_empty() {
+                Ok(self.shared.snapshots.publish_loaded(Arc::new(loaded)))
+            } else {
+                Err(format!("needs a restart: {}", fixed.join(", ")))
+            }
+        });
+        let label = if outcome.is_ok() { "ok" } else { "failed" };
+        self.shared.metrics.reloads.with_label_values(&[label]).inc();
+        let snapshot = *outcome.as_ref().unwrap_or(&old.version);
+        let error = outcome.as_ref().err().map(String::as_bytes);
+        if self.lane.record(&Reload { snapshot, error }).await.is_err() {
+            tracing::error!("the reload could not be recorded");
+        }
+        match &outcome {
+            Ok(snapshot) => tracing::info!(snapshot, "reloaded"),
+            Err(error) => tracing::error!(%error, "kept the old configuration"),
+        }
+        outcome
+    }
+
+    /// Drains for so long, then cuts, then closes the log.
+    async fn end(self, drain_time: Duration, mut inbox: mpsc::UnboundedReceiver<Command>) -> Ending {
+        self.draining.store(true, Ordering::Relaxed);
+        tracing::info!(seconds = drain_time.as_secs(), "draining");
+        self.drain.send_replace(true);
+        let finished = async {
+            while !self.workers.iter().all(JoinHandle::is_finished) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let hurry = async {
+            loop {
+                match inbox.recv().await {
+                    Some(Command::Stop | Command::Drain) | None => return,
+                    Some(Command::Ping(answer)) => drop(answer.send(())),
+                    Some(Command::Reload(answer)) => drop(answer.send(Err("the gateway is draining".to_owned()))),
+                }
+            }
+        };
+        tokio::select! {
+            () = finished => {}
+            () = tokio::time::sleep(drain_time) => {}
+            () = hurry => {}
+        }
+        self.cut.send_replace(true);
+        let mut clean = true;
+        for worker in self.workers {
+            while !worker.is_finished() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            clean &= worker.join().unwrap_or(false);
+        }
+        tell_summaries(&self.shared, &self.lane, true);
+        let closed = close(&self.prepared.log, if clean { "drained" } else { "cut" });
+        tracing::info!(clean, "ended");
+        if clean && closed { Ending::Clean } else { Ending::Unclean }
+    }
+}
+
+fn close(log: &Log, cause: &str) -> bool {
+    match log.stop(cause) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(%error, "the audit log could not be closed");
+            false
+        }
+    }
+}
+
+/// Writes what strangers did too often, once per interval.
+async fn summarise(shared: Shared, lane: ControlLane, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        tell_summaries(&shared, &lane, false);
+    }
+}
+
+fn tell_summaries(shared: &Shared, lane: &ControlLane, last: bool) {
+    for summary in shared.strangers.due(&clock::Clock::now(&*shared.clock), last) {
+        shared.metrics.refusal_summaries.inc();
+        summary.with_record(|record| lane.append_unwaited(record));
+    }
+}
+
+/// What the gateway does about a change of the registry.
+struct Follow {
+    snapshots: Arc<Snapshots>,
+    lane: ControlLane,
+}
+
+impl OnChange for Follow {
+    type Error = Refusal;
+
+    fn publish(&self, directory: Arc<Directory>, changes: &[Change]) {
+        let snapshot = self.snapshots.publish_directory(directory);
+        tracing::info!(snapshot, changes = changes.len(), "the registry has changed");
+    }
+
+    async fn record(&self, change: &Change) -> Result<(), Refusal> {
+        let body = serde_json::to_vec(&change.body).map_err(|_| Refusal::InternalError)?;
+        let record =
+            RegistryChange { registry_sequence: change.sequence, change: &body, actor: change.actor.as_bytes() };
+        self.lane.record(&record).await
+    }
+}

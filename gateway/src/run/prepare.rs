@@ -1,0 +1,161 @@
+//! Everything that must be well before the first connection is taken, in order: closed on failure.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use certs::verifier::Admit;
+use policy::{DeviceId, Refusal};
+
+use crate::audit::{self, Audit as Log, Options};
+use crate::clock::{KernelClock, boot_id};
+use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
+use crate::load::{LoadError, load_config};
+use crate::metrics::{Metrics, MetricsError};
+use crate::registry::Directory;
+use crate::registry::watch::CatchUpError;
+use crate::snapshot::Loaded;
+use crate::store::{Store, StoreError};
+use crate::upstream::identity::{KeyError, SigningKey};
+
+/// Why the gateway did not start. The message names the file, the key or the address.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something that the configuration names.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The kernel's clock.
+    #[error("the kernel's clock cannot be read: {0}")]
+    Clock(std::io::Error),
+    /// The audit log.
+    #[error("audit log: {0}")]
+    Audit(#[from] audit::OpenError),
+    /// The start could not be recorded.
+    #[error("the start cannot be recorded: {0}")]
+    Unrecorded(Refusal),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Changes of the registry that were made while no gateway ran.
+    #[error(transparent)]
+    CatchUp(#[from] CatchUpError),
+    /// The key that identities are signed with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A listener's address.
+    #[error("listener `{name}` on {address}: {error}")]
+    Bind {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Sockets that no listener has a use for.
+    #[error("the service manager passed sockets that no listener is named after: {0}")]
+    UnknownSockets(String),
+    /// A folder that is to be made.
+    #[error("`{path}`: {error}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Operators' TLS.
+    #[error("admin listener: {0}")]
+    AdminTls(String),
+    /// The metrics.
+    #[error("metrics: {0}")]
+    Metrics(#[from] MetricsError),
+    /// A thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The control thread ended without a word.
+    #[error("the control thread ended before the gateway served")]
+    ControlDied,
+}
+
+/// What is ready once the files are read and the log is open.
+pub(super) struct Prepared {
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) directory: Arc<ArcSwap<Directory>>,
+    pub(super) admit: Admit,
+    pub(super) clock: Arc<KernelClock>,
+    pub(super) log: Arc<Log>,
+    pub(super) signing_key: Arc<SigningKey>,
+    pub(super) metrics: Metrics,
+    pub(super) store: Store,
+}
+
+/// Reads and opens everything that needs no socket.
+pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
+    let config = Config::load(path)?;
+    let directory: Arc<ArcSwap<Directory>> = Arc::default();
+    let asked = Arc::clone(&directory);
+    let admit: Admit = Arc::new(move |device: &DeviceId| asked.load().lookup(device).map(|_| ()));
+    let loaded = Arc::new(load_config(config, &admit, None)?);
+    let config = &loaded.config;
+
+    let clock = Arc::new(KernelClock::new().map_err(StartError::Clock)?);
+    let metrics = Metrics::new()?;
+    let folder = |path: &Path| make_folder(path);
+    folder(&config.audit.directory)?;
+    config.store.file.parent().map_or(Ok(()), folder)?;
+    config.identity.key_file.parent().map_or(Ok(()), folder)?;
+    let signing_key = Arc::new(SigningKey::load_or_create(&config.identity.key_file)?);
+    let store = Store::open(&config.store.file).await?;
+    let options = audit_options(&config.audit, &config.node)?;
+    let observer = Arc::new(CommitMetrics(metrics.clone()));
+    let log = Arc::new(Log::open(&config.audit.directory, options, Arc::clone(&clock) as _, observer)?);
+    Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
+}
+
+/// Makes a folder that only its owner can enter.
+fn make_folder(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| StartError::Folder { path: path.to_owned(), error })
+}
+
+fn audit_options(config: &Audit, node: &str) -> Result<Options, StartError> {
+    let boot = boot_id().map_err(StartError::Clock)?;
+    let mut options = Options::new(node, &boot);
+    options.durability = match config.durability {
+        Durability::BeforeAnswer => audit::Durability::BeforeAnswer,
+        Durability::Interval(window) => audit::Durability::Interval(window),
+    };
+    options.on_failure = match config.on_failure {
+        OnAuditFailure::Refuse => audit::OnFailure::Refuse,
+        OnAuditFailure::ServeAndAlarm => audit::OnFailure::ServeAndAlarm,
+    };
+    options.queue_records = config.queue_records as u64;
+    options.segment_bytes = config.segment_bytes;
+    options.reserve_bytes = config.reserve_bytes;
+    Ok(options)
+}
+
+/// Puts the writer's own figures into the metrics.
+struct CommitMetrics(Metrics);
+
+impl audit::Observer for CommitMetrics {
+    fn committed(&self, records: u64, _: u64, took: std::time::Duration) {
+        self.0.audit_records.inc_by(records);
+        self.0.audit_commit.observe(took.as_secs_f64());
+    }
+
+    fn available(&self, available: bool) {
+        self.0.audit_available.set(i64::from(available));
+    }
+}

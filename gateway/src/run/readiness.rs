@@ -1,0 +1,124 @@
+//! Whether the gateway takes requests, and the metrics that are read rather than counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+use crate::admin::{Condition, Health};
+use crate::audit::{Audit as Log, State};
+use crate::clock::{Clock as _, KernelClock};
+use crate::metrics::Metrics;
+use crate::registry::watch::WatchState;
+use crate::snapshot::Snapshots;
+use crate::worker::Shared;
+
+/// Where the answers come from.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) shared: Shared,
+    pub(super) log: Arc<Log>,
+    pub(super) store: watch::Receiver<WatchState>,
+    pub(super) draining: Arc<AtomicBool>,
+}
+
+impl Sources {
+    pub(super) fn health(&self) -> Health {
+        let sources = self.clone();
+        Health { readiness: Box::new(move || sources.conditions()) }
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
+        let snapshot = self.shared.snapshots.load();
+        let store = self.store.borrow().clone();
+        vec![
+            ("draining", if self.draining.load(Ordering::Relaxed) { Err("shutting down".to_owned()) } else { Ok(()) }),
+            ("audit", audit_condition(&self.log)),
+            ("clock", clock_condition(&self.shared.clock, &snapshot.config.clock)),
+            // The registry in force goes on deciding without the store; losing it must not stop care.
+            ("registry", store.record_error.map_or(Ok(()), |error| Err(format!("changes cannot be recorded: {error}")))),
+        ]
+    }
+
+    /// Brings those metrics up to date that nobody counts.
+    pub(super) fn refresh(&self) {
+        let metrics = &self.shared.metrics;
+        let reading = self.shared.clock.now();
+        // 16 s is where the kernel stops claiming to know.
+        metrics.clock_error.set(reading.error_ns.map_or(16.0, |ns| std::time::Duration::from_nanos(ns).as_secs_f64()));
+        metrics.clock_synchronised.set(i64::from(reading.synchronised));
+        let status = self.log.status();
+        metrics.audit_queue.set(i64::try_from(status.queue_records).unwrap_or(i64::MAX));
+        metrics.audit_window.set(status.window.as_secs_f64());
+        metrics.audit_available.set(i64::from(status.state == State::Serving));
+        metrics.store_available.set(i64::from(self.store.borrow().store_error.is_none()));
+        let snapshot = self.shared.snapshots.load();
+        metrics.snapshot_version.set(i64::try_from(snapshot.version).unwrap_or(i64::MAX));
+        registry_entries(metrics, &self.shared.snapshots);
+        for door in &snapshot.doors {
+            let name = door.listener.name.as_str();
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+            metrics.certificate_expiry.with_label_values(&["server", name]).set(door.tls.not_after as f64);
+            let workers = self.shared.workers;
+            let limit = door.listener.limits.connections.saturating_mul(workers);
+            metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
+        }
+        self.backends();
+    }
+
+    /// A backend is up while any worker can reach it.
+    fn backends(&self) {
+        let counters = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut up: BTreeMap<(String, String), bool> = BTreeMap::new();
+        let mut errors: BTreeMap<(String, String, &'static str), u64> = BTreeMap::new();
+        for backend in counters.iter().flatten() {
+            let name = (backend.service.to_string(), backend.backend.to_string());
+            *up.entry(name.clone()).or_default() |= backend.is_up();
+            for (reason, count) in backend.errors() {
+                *errors.entry((name.0.clone(), name.1.clone(), reason)).or_default() += count;
+            }
+        }
+        for ((service, backend), up) in up {
+            self.shared.metrics.backend_up.with_label_values(&[&service, &backend]).set(i64::from(up));
+        }
+        for ((service, backend, reason), count) in errors {
+            let counter = self.shared.metrics.backend_errors.with_label_values(&[&*service, &*backend, reason]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+    }
+}
+
+fn audit_condition(log: &Log) -> Result<(), String> {
+    match log.status().state {
+        State::Serving => Ok(()),
+        State::Unavailable { operation, error, .. } => Err(format!("{operation}: {error}")),
+        State::Closed => Err("the writer has stopped".to_owned()),
+    }
+}
+
+fn clock_condition(clock: &KernelClock, settings: &crate::config::Clock) -> Result<(), String> {
+    let reading = clock.now();
+    let refuses = settings.on_alarm == crate::config::OnClockAlarm::Refuse;
+    if refuses && reading.alarms(settings.max_error) {
+        Err(match reading.error_ns {
+            Some(error) if reading.synchronised => format!("error bound of {} ms", error / 1_000_000),
+            _ => "nobody keeps the clock".to_owned(),
+        })
+    } else {
+        Ok(())
+    }
+}
+
+fn registry_entries(metrics: &Metrics, snapshots: &Snapshots) {
+    let counts = snapshots.load().directory.counts();
+    for (kind, count) in
+        [("site", counts.sites), ("device", counts.devices), ("user", counts.users), ("role", counts.roles)]
+    {
+        let set = |status: &str, value: u64| {
+            metrics.registry_entries.with_label_values(&[kind, status]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set("active", count.active);
+        set("suspended", count.suspended);
+    }
+}

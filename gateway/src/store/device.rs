@@ -1,0 +1,159 @@
+//! The tables of devices and of their roles.
+
+use policy::DeviceId;
+use sqlx::SqliteConnection;
+
+use super::table::{RoleRow, Table, by_holder, number, parsed, roles_of, signed, status};
+use super::{Device, Entry, EntryName, Status};
+
+type Row = (String, String, String, String, Option<String>, i64, String);
+
+fn from_row((site, name, display_name, state, user, version, changed_at): Row) -> sqlx::Result<Device> {
+    Ok(Device {
+        site: parsed(&site)?,
+        name: parsed(&name)?,
+        display_name: parsed(&display_name)?,
+        status: status(&state)?,
+        user: user.as_deref().map(parsed).transpose()?,
+        roles: Vec::new(),
+        version: number(version)?,
+        changed_at,
+    })
+}
+
+impl Device {
+    async fn insert_roles(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+        for role in &self.roles {
+            sqlx::query("INSERT INTO device_roles (site, name, role) VALUES ($1, $2, $3)")
+                .bind(self.site.as_str())
+                .bind(self.name.as_str())
+                .bind(role.as_str())
+                .execute(&mut *conn)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_roles(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+        sqlx::query("DELETE FROM device_roles WHERE site = $1 AND name = $2")
+            .bind(self.site.as_str())
+            .bind(self.name.as_str())
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Table for Device {
+    type Key = DeviceId;
+
+    fn entry_name(key: &DeviceId) -> EntryName {
+        EntryName::Device(key.clone())
+    }
+
+    fn key(&self) -> DeviceId {
+        self.id()
+    }
+
+    fn into_entry(self) -> Entry {
+        Entry::Device(self)
+    }
+
+    fn status_mut(&mut self) -> &mut Status {
+        &mut self.status
+    }
+
+    fn stamp(&mut self, version: u64, time: &str) {
+        self.version = version;
+        time.clone_into(&mut self.changed_at);
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.id() == other.id()
+            && self.display_name == other.display_name
+            && self.status == other.status
+            && self.user == other.user
+            && self.roles == other.roles
+    }
+
+    async fn all(conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self>> {
+        let roles: Vec<RoleRow> =
+            sqlx::query_as("SELECT site, name, role FROM device_roles").fetch_all(&mut *conn).await?;
+        let mut roles = by_holder(roles)?;
+        let rows: Vec<Row> =
+            sqlx::query_as("SELECT site, name, display_name, status, assigned_user, version, changed_at FROM devices")
+                .fetch_all(conn)
+                .await?;
+        let mut all = rows.into_iter().map(from_row).collect::<sqlx::Result<Vec<_>>>()?;
+        for device in &mut all {
+            device.roles = roles_of(&mut roles, device.site.as_str(), device.name.as_str());
+        }
+        all.sort_by_cached_key(Device::id);
+        Ok(all)
+    }
+
+    async fn one(conn: &mut SqliteConnection, key: &DeviceId) -> sqlx::Result<Option<Self>> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT site, name, display_name, status, assigned_user, version, changed_at FROM devices \
+             WHERE site = $1 AND name = $2",
+        )
+        .bind(key.site.as_str())
+        .bind(key.device.as_str())
+        .fetch_optional(&mut *conn)
+        .await?;
+        let Some(mut device) = row.map(from_row).transpose()? else { return Ok(None) };
+        let roles: Vec<RoleRow> =
+            sqlx::query_as("SELECT site, name, role FROM device_roles WHERE site = $1 AND name = $2")
+                .bind(key.site.as_str())
+                .bind(key.device.as_str())
+                .fetch_all(conn)
+                .await?;
+        device.roles = roles_of(&mut by_holder(roles)?, key.site.as_str(), key.device.as_str());
+        Ok(Some(device))
+    }
+
+    async fn insert(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+        sqlx::query(
+            "INSERT INTO devices (display_name, status, assigned_user, version, changed_at, site, name) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(self.display_name.as_str())
+        .bind(self.status.label())
+        .bind(self.user.as_ref().map(|user| user.as_str().to_owned()))
+        .bind(signed(self.version)?)
+        .bind(&self.changed_at)
+        .bind(self.site.as_str())
+        .bind(self.name.as_str())
+        .execute(&mut *conn)
+        .await?;
+        self.insert_roles(conn).await
+    }
+
+    async fn update(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+        sqlx::query(
+            "UPDATE devices SET display_name = $1, status = $2, assigned_user = $3, version = $4, changed_at = $5 \
+             WHERE site = $6 AND name = $7",
+        )
+        .bind(self.display_name.as_str())
+        .bind(self.status.label())
+        .bind(self.user.as_ref().map(|user| user.as_str().to_owned()))
+        .bind(signed(self.version)?)
+        .bind(&self.changed_at)
+        .bind(self.site.as_str())
+        .bind(self.name.as_str())
+        .execute(&mut *conn)
+        .await?;
+        self.delete_roles(conn).await?;
+        self.insert_roles(conn).await
+    }
+
+    async fn delete(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
+        self.delete_roles(conn).await?;
+        sqlx::query("DELETE FROM devices WHERE site = $1 AND name = $2")
+            .bind(self.site.as_str())
+            .bind(self.name.as_str())
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
+}

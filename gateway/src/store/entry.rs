@@ -1,0 +1,254 @@
+//! The registry's entries as the store holds them.
+
+use std::fmt;
+
+use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
+use serde::{Deserialize, Serialize};
+
+use super::DisplayName;
+
+/// The four kinds of entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A clinic.
+    Site,
+    /// A terminal of a clinic.
+    Device,
+    /// A person at a clinic.
+    User,
+    /// A profession or duty.
+    Role,
+}
+
+impl Kind {
+    /// The name in messages and records.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Site => "site",
+            Self::Device => "device",
+            Self::User => "user",
+            Self::Role => "role",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Whether an entry counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It counts.
+    Active,
+    /// Kept, and treated as if it were not there: nothing that needs it is let in (R27).
+    Suspended,
+}
+
+impl Status {
+    /// The name in the store and in messages.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// A user of a site.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId {
+    /// The clinic.
+    pub site: SiteName,
+    /// The person within the clinic.
+    pub user: UserName,
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.site, self.user)
+    }
+}
+
+/// The name of an entry of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntryName {
+    /// A site.
+    Site(SiteName),
+    /// A device.
+    Device(DeviceId),
+    /// A user.
+    User(UserId),
+    /// A role.
+    Role(RoleName),
+}
+
+impl EntryName {
+    /// What kind of entry it names.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Site(_) => Kind::Site,
+            Self::Device(_) => Kind::Device,
+            Self::User(_) => Kind::User,
+            Self::Role(_) => Kind::Role,
+        }
+    }
+}
+
+impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Site(name) => name.fmt(f),
+            Self::Device(id) => id.fmt(f),
+            Self::User(id) => id.fmt(f),
+            Self::Role(name) => name.fmt(f),
+        }
+    }
+}
+
+/// A clinic or hospital (R1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Its name.
+    pub name: SiteName,
+    /// What people call it.
+    pub display_name: DisplayName,
+    /// A suspended site's devices are refused.
+    pub status: Status,
+    /// Changes with every edit; no other entry ever has the same.
+    pub version: u64,
+    /// Time of the last edit: RFC 3339, UTC.
+    pub changed_at: String,
+}
+
+/// A managed terminal (R3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its site.
+    pub site: SiteName,
+    /// Its name within the site.
+    pub name: DeviceName,
+    /// What people call it.
+    pub display_name: DisplayName,
+    /// A suspended device is refused.
+    pub status: Status,
+    /// The user it is assigned to, of the same site.
+    pub user: Option<UserName>,
+    /// Roles of whoever uses it; sorted, each once.
+    pub roles: Vec<RoleName>,
+    /// Changes with every edit, and when the status of one of its roles changes; no other entry ever has the same.
+    pub version: u64,
+    /// Time of the last edit: RFC 3339, UTC.
+    pub changed_at: String,
+}
+
+impl Device {
+    /// Site and name.
+    #[must_use]
+    pub fn id(&self) -> DeviceId {
+        DeviceId { site: self.site.clone(), device: self.name.clone() }
+    }
+
+    /// The assigned user, with the site.
+    #[must_use]
+    pub fn user_id(&self) -> Option<UserId> {
+        self.user.clone().map(|user| UserId { site: self.site.clone(), user })
+    }
+}
+
+/// A person, or an account that acts for one (R1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The site.
+    pub site: SiteName,
+    /// The name within the site.
+    pub name: UserName,
+    /// What people call the user.
+    pub display_name: DisplayName,
+    /// Devices assigned to a suspended user are refused.
+    pub status: Status,
+    /// The user's roles; sorted, each once.
+    pub roles: Vec<RoleName>,
+    /// Changes with every edit, and when the status of one of the roles changes; no other entry ever has the same.
+    pub version: u64,
+    /// Time of the last edit: RFC 3339, UTC.
+    pub changed_at: String,
+}
+
+impl User {
+    /// Site and name.
+    #[must_use]
+    pub fn id(&self) -> UserId {
+        UserId { site: self.site.clone(), user: self.name.clone() }
+    }
+}
+
+/// A profession or duty (R2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// Its name.
+    pub name: RoleName,
+    /// What people call it.
+    pub display_name: DisplayName,
+    /// Nobody has a suspended role, whoever it is assigned to.
+    pub status: Status,
+    /// Changes with every edit; no other entry ever has the same.
+    pub version: u64,
+    /// Time of the last edit: RFC 3339, UTC.
+    pub changed_at: String,
+}
+
+/// An entry of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Entry {
+    /// A site.
+    Site(Site),
+    /// A device.
+    Device(Device),
+    /// A user.
+    User(User),
+    /// A role.
+    Role(Role),
+}
+
+impl Entry {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> EntryName {
+        match self {
+            Self::Site(site) => EntryName::Site(site.name.clone()),
+            Self::Device(device) => EntryName::Device(device.id()),
+            Self::User(user) => EntryName::User(user.id()),
+            Self::Role(role) => EntryName::Role(role.name.clone()),
+        }
+    }
+}
+
+/// Every entry at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entries {
+    /// Number of the last change they contain.
+    pub sequence: u64,
+    /// Sorted by name.
+    pub sites: Vec<Site>,
+    /// Sorted by site and name.
+    pub devices: Vec<Device>,
+    /// Sorted by site and name.
+    pub users: Vec<User>,
+    /// Sorted by name.
+    pub roles: Vec<Role>,
+}

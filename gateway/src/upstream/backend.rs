@@ -1,0 +1,328 @@
+//! One backend as one worker knows it: whether it can be reached, its idle connections, its counters.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::uri::{Authority, Scheme};
+use rustls::pki_types::ServerName;
+use tokio::time::{Instant, timeout};
+
+use super::connect::{Stream, Tls};
+use super::error::Failure;
+use super::h1::H1;
+use super::h2;
+use crate::config::{Backend, Service};
+use policy::ServiceName;
+
+/// After the first failure to connect, other backends are preferred for this long; doubled with each failure more.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
+
+/// What one worker counts about one backend. Written by that worker alone, read by whoever shows metrics.
+#[derive(Debug)]
+pub struct BackendCounters {
+    /// The service.
+    pub service: ServiceName,
+    /// Host and port.
+    pub backend: Arc<str>,
+    up: AtomicBool,
+    opened: AtomicU64,
+    reused: AtomicU64,
+    retried: AtomicU64,
+    idle: AtomicU64,
+    errors: Vec<AtomicU64>,
+}
+
+fn add(counter: &AtomicU64) {
+    // One writer: a plain store suffices and locks no bus.
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+impl BackendCounters {
+    fn new(service: ServiceName, backend: Arc<str>) -> Self {
+        let errors = Failure::LABELS.iter().map(|_| AtomicU64::new(0)).collect();
+        let zero = || AtomicU64::new(0);
+        let up = AtomicBool::new(true);
+        Self { service, backend, up, opened: zero(), reused: zero(), retried: zero(), idle: zero(), errors }
+    }
+
+    /// Whether the last attempt to connect succeeded; true before the first.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Connections opened.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Requests sent over a connection that had carried one before.
+    #[must_use]
+    pub fn reused(&self) -> u64 {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    /// Requests sent a second time because a reused connection had died.
+    #[must_use]
+    pub fn retried(&self) -> u64 {
+        self.retried.load(Ordering::Relaxed)
+    }
+
+    /// Connections kept for the next request.
+    #[must_use]
+    pub fn idle(&self) -> u64 {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Failures by reason, each of [`Failure::LABELS`].
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Failure::LABELS.iter().copied().zip(self.errors.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn count(&self, failure: &Failure) {
+        if let Some(counter) = self.errors.get(failure.index()) {
+            add(counter);
+        }
+    }
+
+    pub(super) fn count_reuse(&self) {
+        add(&self.reused);
+    }
+
+    pub(super) fn count_retry(&self) {
+        add(&self.retried);
+    }
+}
+
+struct Idle {
+    connection: Box<H1>,
+    since: Instant,
+}
+
+/// Idle connections of a service, over all its backends; bounded by `idle_connections`.
+pub(super) type IdleCount = Rc<Cell<usize>>;
+
+pub(super) struct BackendState {
+    pub(super) config: Backend,
+    pub(super) service: Rc<Service>,
+    pub(super) name: Arc<str>,
+    /// What a request's `Host` says.
+    pub(super) host: HeaderValue,
+    /// The same in the form that HTTP/2 wants.
+    pub(super) authority: Authority,
+    pub(super) scheme: Scheme,
+    pub(super) counters: Arc<BackendCounters>,
+    tls: Option<Tls>,
+    idle: RefCell<Vec<Idle>>,
+    idle_in_service: IdleCount,
+    /// The shared HTTP/2 connection, and when it was last asked for.
+    h2: RefCell<Option<(h2::Sender, Instant)>>,
+    opening_h2: tokio::sync::Mutex<()>,
+    failures: Cell<u32>,
+    avoid_until: Cell<Option<Instant>>,
+    /// The configuration has changed; connections in use are not kept.
+    retired: Cell<bool>,
+}
+
+/// Why a service cannot be used as configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidService {
+    /// The host and port are none.
+    #[error("service `{service}`: `{backend}` is not a host and port")]
+    Authority {
+        /// The service.
+        service: ServiceName,
+        /// The backend as written.
+        backend: String,
+    },
+    /// TLS is asked for, and the name that the certificate must carry is no DNS name and no address.
+    #[error("service `{service}`: `{name}` is not a name that a certificate can carry")]
+    ServerName {
+        /// The service.
+        service: ServiceName,
+        /// The name as written.
+        name: String,
+    },
+    /// `tls` is configured and no TLS configuration was given, or the other way round.
+    #[error("service `{service}`: its TLS configuration is missing or not asked for")]
+    Tls {
+        /// The service.
+        service: ServiceName,
+    },
+}
+
+impl BackendState {
+    pub(super) fn new(
+        config: &Backend,
+        service: &Rc<Service>,
+        tls: Option<Arc<rustls::ClientConfig>>,
+        idle_in_service: IdleCount,
+    ) -> Result<Self, InvalidService> {
+        let invalid = || InvalidService::Authority {
+            service: service.name.clone(),
+            backend: config.authority.escape_debug().to_string(),
+        };
+        let authority: Authority = config.authority.parse().map_err(|_| invalid())?;
+        let host = HeaderValue::from_str(&config.authority).map_err(|_| invalid())?;
+        let tls = match (&service.tls, tls) {
+            (None, None) => None,
+            (Some(wanted), Some(client)) => {
+                let name = wanted.server_name.clone().unwrap_or_else(|| config.host.clone());
+                let server_name = ServerName::try_from(name.clone()).map_err(|_| InvalidService::ServerName {
+                    service: service.name.clone(),
+                    name: name.escape_debug().to_string(),
+                })?;
+                Some(Tls { config: client, server_name })
+            }
+            (None, Some(_)) | (Some(_), None) => {
+                return Err(InvalidService::Tls { service: service.name.clone() });
+            }
+        };
+        let name: Arc<str> = Arc::from(config.authority.as_str());
+        Ok(Self {
+            config: config.clone(),
+            service: Rc::clone(service),
+            counters: Arc::new(BackendCounters::new(service.name.clone(), Arc::clone(&name))),
+            name,
+            host,
+            authority,
+            scheme: if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
+            tls,
+            idle: RefCell::default(),
+            idle_in_service,
+            h2: RefCell::default(),
+            opening_h2: tokio::sync::Mutex::new(()),
+            failures: Cell::new(0),
+            avoid_until: Cell::new(None),
+            retired: Cell::new(false),
+        })
+    }
+
+    /// Whether connecting failed so recently that another backend should be asked first.
+    pub(super) fn is_avoided(&self, now: Instant) -> bool {
+        self.avoid_until.get().is_some_and(|until| now < until)
+    }
+
+    /// The idle connection used last, unless all have been idle for too long.
+    pub(super) fn take_idle(&self, now: Instant) -> Option<Box<H1>> {
+        let mut idle = self.idle.borrow_mut();
+        let Idle { connection, since } = idle.pop()?;
+        if now.saturating_duration_since(since) >= self.service.keepalive {
+            // The last one in is the youngest.
+            let gone = idle.len() + 1;
+            idle.clear();
+            self.count_idle(0, gone);
+            return None;
+        }
+        self.count_idle(idle.len(), 1);
+        Some(connection)
+    }
+
+    /// Keeps a connection whose exchange is over for the next request.
+    pub(super) fn put_idle(&self, mut connection: Box<H1>) {
+        if self.retired.get() || !connection.is_idle() || self.idle_in_service.get() >= self.service.idle_connections {
+            return;
+        }
+        connection.rest();
+        let mut idle = self.idle.borrow_mut();
+        idle.push(Idle { connection, since: Instant::now() });
+        self.idle_in_service.set(self.idle_in_service.get() + 1);
+        self.counters.idle.store(idle.len() as u64, Ordering::Relaxed);
+    }
+
+    fn count_idle(&self, left: usize, gone: usize) {
+        self.idle_in_service.set(self.idle_in_service.get().saturating_sub(gone));
+        self.counters.idle.store(left as u64, Ordering::Relaxed);
+    }
+
+    /// Drops idle connections that are too old, have ended or carry bytes that nobody asked for.
+    pub(super) fn sweep(&self, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain_mut(|idle| {
+            now.saturating_duration_since(idle.since) < self.service.keepalive && idle.connection.is_sound()
+        });
+        let left = idle.len();
+        self.count_idle(left, before - left);
+        let mut shared = self.h2.borrow_mut();
+        if shared.as_ref().is_some_and(|(sender, used)| {
+            !h2::is_sound(sender) || now.saturating_duration_since(*used) >= self.service.keepalive
+        }) {
+            *shared = None;
+        }
+    }
+
+    /// Lets go of everything that is kept, and keeps nothing more.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        let gone = self.idle.borrow_mut().drain(..).count();
+        self.count_idle(0, gone);
+        self.h2.borrow_mut().take();
+    }
+
+    /// Opens an HTTP/1.1 connection.
+    pub(super) async fn open(&self) -> Result<Box<H1>, Failure> {
+        self.connected(async { H1::over(self.stream().await?).await.map(Box::new) }).await
+    }
+
+    /// The shared HTTP/2 connection, opened if there is none; and whether it was there before.
+    pub(super) async fn shared(&self, now: Instant) -> Result<(h2::Sender, bool), Failure> {
+        if let Some(sender) = self.take_shared(now) {
+            return Ok((sender, true));
+        }
+        let _one_opens = self.opening_h2.lock().await;
+        if let Some(sender) = self.take_shared(now) {
+            return Ok((sender, true));
+        }
+        let sender = self.connected(async { h2::over(self.stream().await?).await }).await?;
+        if !self.retired.get() {
+            self.h2.replace(Some((sender.clone(), now)));
+        }
+        Ok((sender, false))
+    }
+
+    fn take_shared(&self, now: Instant) -> Option<h2::Sender> {
+        let mut shared = self.h2.borrow_mut();
+        match shared.as_mut() {
+            Some((sender, used)) if h2::is_sound(sender) => {
+                *used = now;
+                Some(sender.clone())
+            }
+            Some(_) | None => {
+                *shared = None;
+                None
+            }
+        }
+    }
+
+    /// The next request opens a new HTTP/2 connection.
+    pub(super) fn forget_shared(&self) {
+        self.h2.borrow_mut().take();
+    }
+
+    async fn stream(&self) -> Result<Stream, Failure> {
+        Stream::open(&self.config, self.tls.as_ref(), self.service.http2).await
+    }
+
+    async fn connected<T>(&self, opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let opened = timeout(self.service.connect_timeout, opening).await.unwrap_or(Err(Failure::ConnectTimeout));
+        if opened.is_ok() {
+            add(&self.counters.opened);
+            self.failures.set(0);
+            self.avoid_until.set(None);
+        } else {
+            let failures = self.failures.get();
+            let backoff = FIRST_BACKOFF.saturating_mul(1 << failures.min(8)).min(LONGEST_BACKOFF);
+            self.failures.set(failures.saturating_add(1));
+            self.avoid_until.set(Some(Instant::now() + backoff));
+        }
+        self.counters.up.store(opened.is_ok(), Ordering::Relaxed);
+        opened
+    }
+}

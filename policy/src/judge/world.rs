@@ -1,0 +1,167 @@
+//! One request in Cedar's terms: only the entities it is about, and only the context that somebody reads.
+
+use std::collections::{HashMap, HashSet};
+
+use cedar_policy::{
+    Context as CedarContext, Entities, Entity, EntityUid, Request as CedarRequest, RestrictedExpression,
+};
+
+use super::civil::Civil;
+use super::reads::Reads;
+use super::schema::{Kind, Vocabulary};
+use super::{Request, UtcOffset};
+use crate::Subject;
+
+/// A request and its entities cannot be put in Cedar's terms. It denies, as any error does.
+#[derive(Debug, thiserror::Error)]
+#[error("the request cannot be put in Cedar's terms: {0}")]
+pub(super) struct Unspeakable(String);
+
+impl Unspeakable {
+    fn because(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A request in Cedar's terms.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) request: CedarRequest,
+    pub(super) entities: Entities,
+}
+
+impl World {
+    /// Builds the attributes in `reads` and no others, and no device that is neither principal nor read: nobody can
+    /// tell. Every entity built is in all that contains it.
+    pub(super) fn new(
+        vocabulary: &Vocabulary,
+        offset: UtcOffset,
+        subject: &Subject,
+        request: &Request<'_>,
+        reads: Reads,
+    ) -> Result<Self, Unspeakable> {
+        let site = vocabulary.entity(Kind::Site, subject.device.site.as_str());
+        let device = vocabulary.entity(Kind::Device, &in_site(subject, subject.device.device.as_str()));
+        let user = subject
+            .user
+            .as_ref()
+            .map(|user| (vocabulary.entity(Kind::User, &in_site(subject, user.as_str())), user.as_str()));
+        let route = vocabulary.entity(Kind::Route, request.route.as_str());
+        let service = vocabulary.entity(Kind::Service, request.service.as_str());
+        let class = vocabulary.entity(Kind::InformationClass, request.class.as_str());
+
+        let groups = || {
+            let roles = subject.roles.iter().map(|role| vocabulary.entity(Kind::Role, role.as_str()));
+            roles.chain([site.clone()]).collect::<HashSet<_>>()
+        };
+        let with_attributes = reads.has(Reads::ENTITY_ATTRIBUTES);
+        let member = |uid: &EntityUid, name: &str| {
+            if !with_attributes {
+                return Ok(Entity::new_no_attrs(uid.clone(), groups()));
+            }
+            let attributes = HashMap::from([
+                text("name", name),
+                ("site".to_owned(), RestrictedExpression::new_entity_uid(site.clone())),
+            ]);
+            Entity::new(uid.clone(), attributes, groups()).map_err(Unspeakable::because)
+        };
+        let mut entities = Vec::with_capacity(3);
+        if user.is_none() || reads.has(Reads::DEVICE) {
+            entities.push(member(&device, subject.device.device.as_str())?);
+        }
+        if let Some((uid, name)) = &user {
+            entities.push(member(uid, name)?);
+        }
+        let parents = HashSet::from([service.clone(), class.clone()]);
+        entities.push(if with_attributes {
+            let attributes = HashMap::from([
+                text("name", request.route.as_str()),
+                ("service".to_owned(), RestrictedExpression::new_entity_uid(service)),
+                ("class".to_owned(), RestrictedExpression::new_entity_uid(class)),
+            ]);
+            Entity::new(route.clone(), attributes, parents).map_err(Unspeakable::because)?
+        } else {
+            Entity::new_no_attrs(route.clone(), parents)
+        });
+
+        let context = context(offset, subject, request, reads, &device, &site)?;
+        let principal = user.map_or_else(|| device.clone(), |(uid, _)| uid);
+        let action = vocabulary.action(request.action).clone();
+        Ok(Self {
+            // The schema is not asked: these entities and this request have its shape by construction, which the
+            // tests check with it.
+            request: CedarRequest::new(principal, action, route, context, None).map_err(Unspeakable::because)?,
+            entities: Entities::from_entities(entities, None).map_err(Unspeakable::because)?,
+        })
+    }
+}
+
+fn in_site(subject: &Subject, name: &str) -> String {
+    let site = subject.device.site.as_str();
+    let mut id = String::with_capacity(site.len() + 1 + name.len());
+    id.push_str(site);
+    id.push('/');
+    id.push_str(name);
+    id
+}
+
+fn text(key: &str, value: &str) -> (String, RestrictedExpression) {
+    (key.to_owned(), RestrictedExpression::new_string(value.to_owned()))
+}
+
+fn context(
+    offset: UtcOffset,
+    subject: &Subject,
+    request: &Request<'_>,
+    reads: Reads,
+    device: &EntityUid,
+    site: &EntityUid,
+) -> Result<CedarContext, Unspeakable> {
+    let given = &request.context;
+    let mut pairs = Vec::new();
+    let number = |pairs: &mut Vec<_>, key: &str, value: i64| {
+        pairs.push((key.to_owned(), RestrictedExpression::new_long(value)));
+    };
+    if reads.has(Reads::TRANSPORT) {
+        pairs.push(text("transport", given.transport.label()));
+    }
+    if let Some(version) = given.tls_version.filter(|_| reads.has(Reads::TLS_VERSION)) {
+        pairs.push(text("tls_version", version.label()));
+    }
+    if reads.has(Reads::SOURCE) {
+        let source = given.source.to_canonical().to_string();
+        pairs.push(("source".to_owned(), RestrictedExpression::new_ip(source)));
+    }
+    if reads.has(Reads::TIME) {
+        let time = Civil::at(given.time, 0).cedar();
+        pairs.push(("time".to_owned(), RestrictedExpression::new_datetime(time)));
+    }
+    if reads.has(Reads::HOUR.with(Reads::WEEKDAY)) {
+        let civil = Civil::at(given.time, offset.minutes());
+        number(&mut pairs, "hour", civil.hour);
+        number(&mut pairs, "weekday", civil.weekday);
+    }
+    if reads.has(Reads::AUTHENTICATION_LEVEL) {
+        number(&mut pairs, "authentication_level", subject.authentication_level.level());
+    }
+    if reads.has(Reads::DEVICE) {
+        pairs.push(("device".to_owned(), RestrictedExpression::new_entity_uid(device.clone())));
+    }
+    if reads.has(Reads::SITE) {
+        pairs.push(("site".to_owned(), RestrictedExpression::new_entity_uid(site.clone())));
+    }
+    let content = [
+        ("method", given.method, Reads::METHOD),
+        ("operation", given.operation, Reads::OPERATION),
+        ("resource_type", given.resource_type, Reads::RESOURCE_TYPE),
+    ];
+    for (key, value, read) in content {
+        pairs.extend(value.filter(|_| reads.has(read)).map(|value| text(key, value)));
+    }
+    if reads.has(Reads::PATIENTS) {
+        let mut patients = Vec::new();
+        given.patients.each(&mut |patient| patients.push(RestrictedExpression::new_string(patient.to_owned())));
+        pairs.push(("patients".to_owned(), RestrictedExpression::new_set(patients)));
+    }
+    CedarContext::from_pairs(pairs).map_err(Unspeakable::because)
+}
