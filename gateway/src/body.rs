@@ -1,6 +1,8 @@
 //! The bodies that cross the gateway, whatever protocol they came over.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -20,6 +22,9 @@ pub enum BodyError {
     #[error("the body ended early: {0}")]
     Broken(String),
 }
+
+/// A body behind one pointer, for the places where the kinds meet. Lives on one worker, so it need not be `Send`.
+pub type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
 
 /// The body of a request, from whichever door. Lives on one worker, so it need not be `Send`.
 pub enum RequestBody {
@@ -57,6 +62,43 @@ impl Body for RequestBody {
             Self::H1(body) => body.size_hint(),
             Self::H2(body) => body.size_hint(),
         }
+    }
+}
+
+/// A request's body, and how much of it has come.
+pub struct CountedBody {
+    body: RequestBody,
+    received: Rc<Cell<u64>>,
+}
+
+impl CountedBody {
+    /// Counts into `received`.
+    #[must_use]
+    pub fn new(body: RequestBody, received: Rc<Cell<u64>>) -> Self {
+        Self { body, received }
+    }
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            this.received.set(this.received.get() + bytes);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

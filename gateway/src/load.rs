@@ -6,10 +6,11 @@ use std::sync::Arc;
 use certs::profile::{ClientSettings, client_config};
 use certs::verifier::Admit;
 use certs::{Anchors, Profile, ServerIdentity, TrustDomain};
-use policy::judge::{Judge, JudgeOptions, PolicySource};
+use policy::judge::{Judge, JudgeOptions};
 use policy::route::RouteTable;
 use rustls::time_provider::DefaultTimeProvider;
 
+use crate::cli::policy::{PolicyCommandError, read_policies};
 use crate::config::{Config, ConfigError, Service};
 use crate::listen::{ListenerTlsError, TlsListener};
 use crate::snapshot::{Door, Loaded};
@@ -25,13 +26,8 @@ pub enum LoadError {
     #[error(transparent)]
     TrustDomain(#[from] certs::spiffe::InvalidTrustDomain),
     /// A folder or file of policies cannot be read.
-    #[error("`{path}`: {error}")]
-    PolicyFile {
-        /// The file or folder.
-        path: String,
-        /// What the system says.
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    PolicyFile(#[from] PolicyCommandError),
     /// The policies do not validate.
     #[error(transparent)]
     Policy(#[from] policy::judge::LoadError),
@@ -66,7 +62,7 @@ pub fn load(path: &Path, admit: &Admit, old: Option<&Loaded>) -> Result<Loaded, 
 /// [`LoadError`].
 pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Result<Loaded, LoadError> {
     let domain = TrustDomain::new(&config.trust_domain)?;
-    let judge = Judge::load(policy_sources(&config.policy.directory)?, JudgeOptions::default())?;
+    let judge = Judge::load(read_policies(&config.policy.directory)?, JudgeOptions::default())?;
     let routes = RouteTable::new(config.routes.clone())?;
     let doors = config
         .listeners
@@ -82,33 +78,6 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
     Upstreams::new(config.services.iter().zip(backend_tls.iter().cloned()))
         .map_err(|error| LoadError::Service { service: "*".to_owned(), message: error.to_string() })?;
     Ok(Loaded { config, doors, judge, routes, backend_tls })
-}
-
-/// Every `*.cedar` file of a folder, in the order of their names. An empty folder is legal and denies everything; one
-/// that is not there is an error.
-///
-/// # Errors
-/// [`LoadError::PolicyFile`].
-pub fn policy_sources(directory: &Path) -> Result<Vec<PolicySource>, LoadError> {
-    let failed = |path: &Path| {
-        let path = path.display().to_string();
-        move |error| LoadError::PolicyFile { path, error }
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(failed(directory))? {
-        let path = entry.map_err(failed(directory))?.path();
-        if path.extension().is_some_and(|extension| extension == "cedar") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-        .into_iter()
-        .map(|path| {
-            let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
-            Ok(PolicySource { file: path.display().to_string(), text })
-        })
-        .collect()
 }
 
 fn service_tls(service: &Service) -> Result<Option<Arc<rustls::ClientConfig>>, LoadError> {

@@ -1,3 +1,5 @@
-//! The `sekisho` binary: dispatches to `gateway::cli`.
+//! The `sekisho` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    gateway::cli::main()
+}

@@ -222,7 +222,7 @@ impl Worker {
         let now = u64::try_from(self.clock.now().unix_ns / 1_000_000_000).unwrap_or(0);
         let identity = self.identities.token(&statement, now);
         Ok(Ours {
-            client_cert: Some(connection.client_cert.clone()),
+            client_cert: connection.client_cert.clone(),
             request_id: HeaderValue::from_str(request_id).map_err(|_| Refusal::InternalError)?,
             forwarded: connection.forwarded(authority).ok_or(Refusal::InternalError)?,
             identity: identity.map_err(|_| Refusal::InternalError)?,

@@ -18,7 +18,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
 
 pub use client::{ClientSettings, client_config};
-pub use server::{Resumption, ServerSettings, server_config};
+pub use server::{Resumption, ServerSettings, operators_config, server_config};
 
 /// A named set of protocol versions, suites, groups and signature algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 
 use crate::profile::ProfileError;
-use crate::{DeviceVerifier, Profile, ServerIdentity};
+use crate::{Anchors, DeviceVerifier, Profile, ServerIdentity};
 
 /// Session resumption of one listener.
 ///
@@ -83,5 +83,27 @@ pub fn server_config(settings: ServerSettings<'_>) -> Result<ServerConfig, Profi
             config.send_tls13_tickets = 1;
         }
     }
+    Ok(config)
+}
+
+/// Makes the TLS of the operators' listener: whoever the anchors vouch for is an operator. Sessions are not resumed, so
+/// that nobody is let in by what another day's anchors allowed.
+///
+/// # Errors
+/// [`ProfileError`] if rustls finds the parts not to fit.
+pub fn operators_config(
+    profile: Profile,
+    identity: &ServerIdentity,
+    anchors: &Anchors,
+) -> Result<ServerConfig, ProfileError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(anchors.store(), profile.provider())
+        .build()
+        .map_err(|error| ProfileError::Authorities(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(profile.provider())
+        .with_protocol_versions(profile.versions())?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }

@@ -15,15 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
-use certs::profile::UnknownProfile;
+use certs::profile::{UnknownProfile, operators_config};
 use certs::{Anchors, Profile, ServerIdentity};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::ListenerTls;
 
-pub use health::{Health, Verdict};
+pub use health::{Condition, Health, Verdict};
 
 /// A request to the admin listener may take so long.
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -143,17 +141,7 @@ pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<Option<TlsAcceptor>, S
     let anchors = Anchors::load_file(&tls.client_ca_file).map_err(|error| error.to_string())?;
     let identity =
         ServerIdentity::load_files(&tls.certificate_file, &tls.key_file).map_err(|error| error.to_string())?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(anchors.store(), profile.provider())
-        .build()
-        .map_err(|error| error.to_string())?;
-    let mut config = rustls::ServerConfig::builder_with_provider(profile.provider())
-        .with_protocol_versions(profile.versions())
-        .map_err(|error| error.to_string())?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
-    // Nobody is let in by a session that another day's anchors allowed.
-    config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
+    let config = operators_config(profile, &identity, &anchors).map_err(|error| error.to_string())?;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 

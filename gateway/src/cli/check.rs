@@ -126,7 +126,7 @@ impl Check<'_> {
     /// A key that is made at the first start.
     fn identity_key(&mut self, key: &str, path: &Path) {
         match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 self.place_to_write(key, path.parent().unwrap_or(path));
             }
             Ok(_) | Err(_) => self.key(key, path),
@@ -243,7 +243,7 @@ kind = "fhir"
         let cases: [(Damage, &str); 8] = [
             (
                 |d| mode(d, "server.key", 0o640),
-                "sekisho.toml:11:43: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
+                "sekisho.toml:11:42: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
             ),
             (
                 |d| fs::remove_file(d.path().join("ca.crt")).unwrap(),

@@ -1,6 +1,134 @@
-//! The `sekisho` command. One file per family of subcommands; `main` only dispatches.
+//! The `sekisho` command. One file per family of subcommands; here they are told apart.
 
 pub mod check;
+mod explain;
 pub mod policy;
 pub mod quickstart;
 pub mod registry;
+mod run;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use self::registry::{DeviceArgs, RegistryCommand, RegistryOptions, RoleArgs, SiteArgs, UserArgs};
+use crate::config::Config;
+use crate::store::Store;
+
+/// Exit code of a configuration or a start that failed.
+const FAILURE: u8 = 1;
+/// Exit code of a command line that cannot be understood.
+const USAGE: u8 = 2;
+
+/// Where a configuration lies unless the command line says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/sekisho/sekisho.toml";
+
+/// A zero-trust gateway for medical services
+#[derive(Debug, Parser)]
+#[command(name = "sekisho", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run(run::RunArgs),
+    /// Check configurations, and everything that they name
+    Check(check::CheckArgs),
+    /// Make an example in a folder and run it
+    Quickstart(quickstart::QuickstartArgs),
+    /// Check, test and explain policies
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Clinics and hospitals
+    Site(SiteArgs),
+    /// Managed terminals of a site
+    Device(DeviceArgs),
+    /// Users of a site
+    User(UserArgs),
+    /// Professions and duties
+    Role(RoleArgs),
+}
+
+/// The whole command: parses the arguments, carries them out, and says how it went.
+///
+/// Exit codes: 0, 1 configuration or start-up, 2 usage, 3 unclean drain.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    match carry_out(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("sekisho: {error:#}"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// Writes to standard error what a terminal cannot be misled by.
+fn say(message: &str) {
+    let shown: String =
+        message.chars().map(|c| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() }).collect();
+    let _ = writeln!(io::stderr(), "{shown}");
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        say(error.to_string().trim_end());
+        ExitCode::from(USAGE)
+    } else {
+        let _ = write!(io::stdout(), "{error}");
+        ExitCode::SUCCESS
+    }
+}
+
+fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
+    let out = &mut io::stdout().lock();
+    match command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => Ok(code(check::run(&arguments, out)?)),
+        Command::Quickstart(arguments) => {
+            run::init_quiet_logging();
+            arguments.run(run::start_for_quickstart)
+        }
+        Command::Policy(command) => explain::policy(&command, out),
+        Command::Site(SiteArgs { options, command }) => registry(options, RegistryCommand::Site(command)),
+        Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),
+        Command::User(UserArgs { options, command }) => registry(options, RegistryCommand::User(command)),
+        Command::Role(RoleArgs { options, command }) => registry(options, RegistryCommand::Role(command)),
+    }
+}
+
+fn code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
+}
+
+fn registry(options: RegistryOptions, command: RegistryCommand) -> anyhow::Result<ExitCode> {
+    let path = store_path(&options)?;
+    block_on(async {
+        let store = if command.makes_store() { Store::open(&path).await? } else { Store::open_existing(&path).await? };
+        let actor = registry::operating_system_user();
+        let done = registry::run(command, &store, &actor, options.json, &mut io::stdout().lock()).await;
+        store.close().await;
+        done.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+fn store_path(options: &RegistryOptions) -> anyhow::Result<PathBuf> {
+    match &options.store {
+        Some(store) => Ok(store.clone()),
+        None => Ok(Config::load(options.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))?.store.file),
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?.block_on(work)
+}

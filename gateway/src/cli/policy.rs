@@ -1,1 +1,310 @@
-//! To be written.
+//! `sekisho policy`: check policies, run expected decisions, and explain one.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use policy::cases::{Cases, CasesError, MAX_CASES_BYTES, Resolve, Resolved};
+use policy::judge::{
+    Context, Judge, JudgeOptions, LoadError, MAX_FILE_BYTES, MAX_FILES, PolicySource, Request, TlsVersion, Transport,
+};
+use policy::{DeviceName, SiteName, Subject, UserName};
+
+/// What `sekisho policy` can do.
+#[derive(Debug, clap::Subcommand)]
+pub enum PolicyCommand {
+    /// Read and validate every *.cedar file of a folder.
+    Check {
+        /// The folder.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Compare expected decisions with those of the *.cedar files beside them.
+    Test {
+        /// The file of expected decisions.
+        #[arg(value_name = "CASES.toml")]
+        cases: PathBuf,
+        /// Resolve the cases' methods and paths with the routes of this configuration.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Say which policies decide a request, and what is missing.
+    Explain(ExplainArguments),
+}
+
+/// The request to explain.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArguments {
+    /// The site.
+    #[arg(long)]
+    pub site: SiteName,
+    /// The device of the site.
+    #[arg(long)]
+    pub device: DeviceName,
+    /// The user; the one assigned to the device unless given.
+    #[arg(long)]
+    pub user: Option<UserName>,
+    /// The HTTP method.
+    #[arg(long, default_value = "GET")]
+    pub method: String,
+    /// The request's target: a path, with its query where there is one.
+    #[arg(long)]
+    pub path: String,
+    /// The configuration to take policies, routes and registry from.
+    #[arg(long, value_name = "FILE", default_value = "sekisho.toml")]
+    pub config: PathBuf,
+}
+
+/// Why a `sekisho policy` command cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyCommandError {
+    /// A file or folder cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder has more policy files than a policy set may have.
+    #[error("`{0}` has more than {MAX_FILES} files of policies")]
+    TooManyFiles(PathBuf),
+    /// The policies are refused; one line for each problem.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The cases are refused.
+    #[error("`{path}`: {source}")]
+    Cases {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: CasesError,
+    },
+    /// The result cannot be printed.
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Whether what was asked for holds; the exit code follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Policies are valid, cases pass: exit code 0.
+    Good,
+    /// Cases fail: exit code 1.
+    Bad,
+}
+
+/// Reads the `*.cedar` files of a folder in order of their names. Folders in it and hidden files are not read. An
+/// empty folder is legal: it denies everything.
+///
+/// # Errors
+/// [`PolicyCommandError::Read`] if the folder or a file cannot be read, is longer than a policy file may be, or is not
+/// UTF-8; [`PolicyCommandError::TooManyFiles`] if there are too many.
+pub fn read_policies(directory: &Path) -> Result<Vec<PolicySource>, PolicyCommandError> {
+    let fail = |source| PolicyCommandError::Read { path: directory.to_owned(), source };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.extension() == Some(OsStr::new("cedar")) && !hidden && !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    if paths.len() > MAX_FILES {
+        return Err(PolicyCommandError::TooManyFiles(directory.to_owned()));
+    }
+    paths.sort();
+    let sources = paths.into_iter().map(|path| {
+        let text = read_bounded(&path, MAX_FILE_BYTES)?;
+        let file = path.file_name().unwrap_or_default().to_string_lossy().escape_debug().to_string();
+        Ok(PolicySource { file, text })
+    });
+    sources.collect()
+}
+
+fn read_bounded(path: &Path, most: usize) -> Result<String, PolicyCommandError> {
+    let fail = |source| PolicyCommandError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(fail)?;
+    // A device or a pipe has no end, and no policies.
+    if !file.metadata().map_err(fail)?.is_file() {
+        return Err(fail(io::Error::other("not a file")));
+    }
+    let mut text = String::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_string(&mut text).map_err(fail)?;
+    if text.len() > most {
+        return Err(fail(io::Error::other(format!("more than {most} bytes"))));
+    }
+    Ok(text)
+}
+
+/// `sekisho policy check DIR`: says what was read, and what is odd but legal.
+///
+/// # Errors
+/// [`PolicyCommandError`] if the folder cannot be read or its policies are refused.
+pub fn check(directory: &Path, out: &mut dyn Write) -> Result<Outcome, PolicyCommandError> {
+    let judge = Judge::load(read_policies(directory)?, JudgeOptions::default())?;
+    for warning in judge.warnings() {
+        writeln!(out, "warning: {warning}")?;
+    }
+    match judge.len() {
+        0 => writeln!(out, "no policies: everything is denied")?,
+        count => writeln!(out, "{count} policies are valid")?,
+    }
+    Ok(Outcome::Good)
+}
+
+/// `sekisho policy test CASES.toml`: decides every case with the policies of the file's own folder. `resolve` turns a
+/// method and a path into an action; without a configuration it refuses, and only cases that name an action run.
+///
+/// # Errors
+/// [`PolicyCommandError`] if a file cannot be read or is refused. A case that fails is [`Outcome::Bad`].
+pub fn test(cases: &Path, resolve: &Resolve<'_>, out: &mut dyn Write) -> Result<Outcome, PolicyCommandError> {
+    let text = read_bounded(cases, MAX_CASES_BYTES)?;
+    let parsed = Cases::parse(&text).map_err(|source| PolicyCommandError::Cases { path: cases.to_owned(), source })?;
+    let beside = match cases.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let judge = Judge::load(read_policies(beside)?, parsed.options())?;
+    let report = parsed.run(&judge, resolve);
+    write!(out, "{report}")?;
+    Ok(if report.passed() { Outcome::Good } else { Outcome::Bad })
+}
+
+/// The [`Resolve`] of a command that was given no configuration.
+///
+/// # Errors
+/// Always: there are no routes.
+pub fn no_routes(_method: &str, _path: &str) -> Result<Resolved, String> {
+    Err("no configuration given (--config), so no routes".to_owned())
+}
+
+/// `sekisho policy explain`, once routes and registry have said what the arguments mean. The request is taken to come
+/// from loopback over TLS 1.3 at `time`, in nanoseconds since 1970.
+///
+/// # Errors
+/// [`PolicyCommandError::Print`] if the explanation cannot be printed.
+pub fn explain(
+    judge: &Judge,
+    subject: &Subject,
+    resolved: &Resolved,
+    method: &str,
+    time: i64,
+    out: &mut dyn Write,
+) -> Result<(), PolicyCommandError> {
+    let request = Request {
+        action: resolved.action,
+        service: &resolved.service,
+        class: &resolved.class,
+        route: &resolved.route,
+        context: Context {
+            transport: Transport::Tls,
+            tls_version: Some(TlsVersion::V1_3),
+            source: std::net::Ipv4Addr::LOCALHOST.into(),
+            time,
+            method: Some(method),
+            operation: resolved.operation.as_deref(),
+            resource_type: resolved.resource_type.as_deref(),
+            patients: &resolved.patients,
+        },
+    };
+    let roles: Vec<&str> = subject.roles.iter().map(AsRef::as_ref).collect();
+    let user = subject.user.as_ref().map_or("nobody", |user| user.as_str());
+    writeln!(out, "device {}, user {user}, roles [{}]", subject.device, roles.join(", "))?;
+    let Resolved { action, service, class, route, .. } = resolved;
+    writeln!(out, "{action} on service {service}, class {class}, route {route}")?;
+    write!(out, "{}", judge.explain(subject, &request))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::{Action, AuthenticationLevel, DeviceId, EntityVersions};
+
+    fn example() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/examples/clinic")
+    }
+
+    fn printed(work: impl FnOnce(&mut dyn Write) -> Result<Outcome, PolicyCommandError>) -> (Outcome, String) {
+        let mut out = Vec::new();
+        let outcome = work(&mut out).unwrap();
+        (outcome, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn the_example_is_valid_and_decides_as_expected() {
+        let (outcome, text) = printed(|out| check(&example(), out));
+        assert_eq!((outcome, text.as_str()), (Outcome::Good, "17 policies are valid\n"));
+        let (outcome, text) = printed(|out| test(&example().join("cases.toml"), &no_routes, out));
+        assert_eq!(outcome, Outcome::Good, "{text}");
+        assert!(text.ends_with(" passed, 0 failed\n"), "{text}");
+    }
+
+    #[test]
+    fn only_policy_files_are_read_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("b.cedar", "permit(principal, action, resource);");
+        write("a.cedar", "");
+        write(".hidden.cedar", "nonsense");
+        write("notes.txt", "nonsense");
+        fs::create_dir(folder.path().join("folder.cedar")).unwrap();
+        let files: Vec<_> = read_policies(folder.path()).unwrap().into_iter().map(|source| source.file).collect();
+        assert_eq!(files, ["a.cedar", "b.cedar"]);
+        write("c.cedar", &"x".repeat(MAX_FILE_BYTES + 1));
+        let error = read_policies(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("c.cedar") && error.contains("more than"), "{error}");
+        assert!(read_policies(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
+    }
+
+    #[test]
+    fn a_failing_case_and_a_bad_policy_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases = folder.path().join("cases.toml");
+        fs::write(
+            &cases,
+            "[[case]]\nname = 'x'\nsite = 's'\ndevice = 'd'\nservice = 'f'\nclass = 'c'\naction = 'read'\nexpect = 'permit'\n",
+        )
+        .unwrap();
+        let (outcome, text) = printed(|out| test(&cases, &no_routes, out));
+        assert_eq!(outcome, Outcome::Bad);
+        assert!(text.contains("FAILED x"), "{text}");
+        assert_eq!(printed(|out| check(folder.path(), out)).1, "no policies: everything is denied\n");
+        fs::write(folder.path().join("p.cedar"), "permit(principal, action, resource) when { context.colour };")
+            .unwrap();
+        let error = test(&cases, &no_routes, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.starts_with("p.cedar:1:44: "), "{error}");
+    }
+
+    #[test]
+    fn an_explanation_names_policy_and_lack() {
+        let judge = Judge::load(read_policies(&example()).unwrap(), JudgeOptions::default()).unwrap();
+        let subject = Subject {
+            device: DeviceId { site: "sakura-clinic".parse().unwrap(), device: "desk-1".parse().unwrap() },
+            user: Some("ck-yamada".parse().unwrap()),
+            roles: [("clerk".parse().unwrap())].into_iter().collect(),
+            authentication_level: AuthenticationLevel::Device,
+            versions: EntityVersions::default(),
+        };
+        let resolved = Resolved {
+            action: Action::Read,
+            service: "fhir".parse().unwrap(),
+            class: "clinical".parse().unwrap(),
+            route: "fhir".parse().unwrap(),
+            operation: None,
+            resource_type: Some("Patient".to_owned()),
+            patients: vec!["1".to_owned()],
+        };
+        let mut out = Vec::new();
+        explain(&judge, &subject, &resolved, "GET", 1_775_005_200_000_000_000, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("device sakura-clinic/desk-1, user ck-yamada, roles [clerk]"), "{text}");
+        assert!(text.contains("deny (policy-no-permit)"), "{text}");
+        assert!(text.contains("permit doctor-clinical (roles.cedar:6): does not apply\n    needs principal in Sekisho::Role::\"doctor\""), "{text}");
+        assert!(text.contains("permit clerk-administrative"), "{text}");
+        assert!(text.contains("needs resource in Sekisho::InformationClass::\"administrative\""), "{text}");
+    }
+}

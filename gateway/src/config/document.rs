@@ -1,7 +1,7 @@
 //! A TOML text with its places: syntax, environment variables, and where each key stands.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(super) struct Context<'a> {
     problems: RefCell<Vec<Problem>>,
     /// Starts of values that are already blamed: whatever else is wrong with them is a consequence.
     blamed: RefCell<HashSet<usize>>,
-    places: BTreeMap<String, super::Position>,
+    places: Places,
     /// Keys that were asked for, and whether they were there.
     #[cfg(test)]
     pub(super) asked: RefCell<Vec<super::table::Asked>>,
@@ -41,7 +41,7 @@ impl<'a> Context<'a> {
             lines: LineIndex::new(text),
             problems: RefCell::default(),
             blamed: RefCell::default(),
-            places: BTreeMap::new(),
+            places: Places::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         };
@@ -62,7 +62,7 @@ impl<'a> Context<'a> {
     fn expand_table(&mut self, table: &mut DeTable<'a>, path: &str, env: &dyn Fn(&str) -> Option<String>) {
         for (key, value) in table.iter_mut() {
             let path = join(path, key.get_ref());
-            self.places.insert(path.clone(), self.lines.position(key.span().start));
+            self.places.keys.insert(path.clone(), self.lines.position(key.span().start));
             self.expand_value(value, &path, env);
         }
     }
@@ -80,7 +80,7 @@ impl<'a> Context<'a> {
             DeValue::Array(values) => {
                 for (index, value) in values.iter_mut().enumerate() {
                     let path = format!("{path}[{index}]");
-                    self.places.insert(path.clone(), self.lines.position(value.span().start));
+                    self.places.keys.insert(path.clone(), self.lines.position(value.span().start));
                     self.expand_value(value, &path, env);
                 }
             }
@@ -101,6 +101,22 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Notes a problem with a full key; `span` is around it.
+    pub(super) fn problem_at(&self, key: &str, span: &Range<usize>, message: String) {
+        if !self.blamed.borrow().contains(&span.start) {
+            let position = self.places.find(key).unwrap_or_else(|| self.lines.position(span.start));
+            let problem = Problem { file: PathBuf::new(), position: Some(position), key: key.to_owned(), message };
+            self.problems.borrow_mut().push(problem);
+        }
+    }
+
+    /// The full key of what stands at `span`, inside the table `path`.
+    pub(super) fn key_at(&self, span: &Range<usize>, path: &str) -> String {
+        let at = self.lines.position(span.start);
+        let inside = self.places.keys.iter().filter(|(key, position)| key.starts_with(path) && **position <= at);
+        inside.max_by_key(|(_, position)| **position).map_or_else(|| path.to_owned(), |(key, _)| key.clone())
+    }
+
     /// Reads with problems kept to itself: they are consequences of one that is noted already.
     pub(super) fn silently<T>(&self, read: impl FnOnce() -> T) -> T {
         let count = self.problems.borrow().len();
@@ -117,7 +133,7 @@ impl<'a> Context<'a> {
     pub(super) fn finish(self, file: &Path) -> Result<Places, Vec<Problem>> {
         let mut problems = self.problems.into_inner();
         if problems.is_empty() {
-            return Ok(Places { file: file.to_path_buf(), keys: self.places });
+            return Ok(Places { file: file.to_path_buf(), ..self.places });
         }
         problems.sort_by_key(|problem| problem.position);
         for problem in &mut problems {

@@ -1,5 +1,6 @@
-//! Reading `[[route]]`. What a route may say is `policy`'s to judge; names and references are judged here.
+//! Reading `[[route]]`. What a route may say is `policy`'s to judge; its place and its references are judged here.
 
+use policy::route::{RouteDefinition, RouteTable};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -9,12 +10,10 @@ use super::file::Names;
 use super::problem::suggestion;
 use super::table::Table;
 
-/// One `[[route]]`.
-pub type RouteDefinition = toml::Table;
-
 pub(super) fn routes(file: &Table<'_>, services: &Names) -> Vec<RouteDefinition> {
     let mut names = Names::of("route", &[]);
-    let mut routes = Vec::new();
+    let mut routes: Vec<RouteDefinition> = Vec::new();
+    let mut tables = Vec::new();
     for table in file.elements("route") {
         if let Some(name) = table.peek("name") {
             names.take(&table, &name);
@@ -22,9 +21,27 @@ pub(super) fn routes(file: &Table<'_>, services: &Names) -> Vec<RouteDefinition>
         if let Some(service) = table.peek("service") {
             services.know(&table, &service);
         }
-        routes.extend(definition(&table));
+        if let Some(route) = definition(&table) {
+            routes.push(route);
+            tables.push(table);
+        }
     }
+    judge(&routes, &tables);
     routes
+}
+
+/// Has `policy` judge the routes together, and blames the key it names.
+fn judge(routes: &[RouteDefinition], tables: &[Table<'_>]) {
+    let Err(error) = RouteTable::new(routes.to_vec()) else { return };
+    // Of two routes of one name the later is at fault.
+    let named = routes.iter().zip(tables).rfind(|(route, _)| route.name == error.route);
+    if let Some((_, table)) = named {
+        let key = format!("{}.{}", table.path, error.field);
+        // A name that is taken is noted already.
+        if error.field != "name" {
+            table.problem_at(&key, format!("{}: {}", quoted(&key), error.problem));
+        }
+    }
 }
 
 fn definition(table: &Table<'_>) -> Option<RouteDefinition> {
@@ -33,29 +50,28 @@ fn definition(table: &Table<'_>) -> Option<RouteDefinition> {
         Ok(route) => Some(route),
         Err(error) => {
             let span = error.span().unwrap_or_else(|| table.span.clone());
-            let (key, message) = rephrase(&table.path, error.message());
+            let (key, message) = rephrase(&table.context.key_at(&span, &table.path), error.message());
             table.context.problem(&span, &key, message);
             None
         }
     }
 }
 
-/// serde's message as ours: the nearest key for an unknown one, the full key for a missing one.
-fn rephrase(path: &str, message: &str) -> (String, String) {
+/// serde's message about a key as ours: the nearest key for an unknown one, the full key for a missing one.
+fn rephrase(key: &str, message: &str) -> (String, String) {
     let mut words = message.split('`').skip(1).step_by(2);
     let word = words.next().unwrap_or_default();
-    let key = join(path, word);
     if message.starts_with("unknown field") {
         let known: Vec<&str> = words.collect();
-        let message = format!("unknown key {}; {}", quoted(&key), suggestion(word, &known));
-        return (key, message);
+        return (key.to_owned(), format!("unknown key {}; {}", quoted(key), suggestion(word, &known)));
     }
     if message.starts_with("missing field") {
+        let key = join(key, word);
         let message = format!("{} is missing", quoted(&key));
         return (key, message);
     }
-    let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    (path.to_owned(), format!("{} is not a route: {message}", quoted(path)))
+    let message: String = message.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    (key.to_owned(), format!("{}: {message}", quoted(key)))
 }
 
 #[cfg(test)]
@@ -65,12 +81,9 @@ mod tests {
     #[test]
     fn serde_is_translated() {
         let unknown = "unknown field `pth`, expected one of `name`, `path`, `service`";
-        assert_eq!(rephrase("route[0]", unknown).1, "unknown key `route[0].pth`; did you mean `path`?");
+        assert_eq!(rephrase("route[0].pth", unknown).1, "unknown key `route[0].pth`; did you mean `path`?");
         assert_eq!(rephrase("route[0]", "missing field `class`").1, "`route[0].class` is missing");
         let other = "invalid type: integer `1`, expected a string\n";
-        assert_eq!(
-            rephrase("route[1]", other).1.trim(),
-            "`route[1]` is not a route: invalid type: integer `1`, expected a string"
-        );
+        assert_eq!(rephrase("route[1].path", other).1, "`route[1].path`: invalid type: integer `1`, expected a string");
     }
 }

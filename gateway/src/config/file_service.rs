@@ -26,7 +26,7 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
     match (secure, &tls) {
         (Some(true), None) => {
             let why = "its backends are `https`, so the authorities that vouch for them must be named";
-            table.problem("tls", format!("`{}` is missing; {why}", table.key("tls.ca_file")));
+            table.problem("tls", format!("`{}.ca_file` is missing; {why}", table.key("tls")));
         }
         (Some(false), Some(_)) => {
             table.problem("tls", format!("`{}` has no use: the backends are `http`", table.key("tls")));

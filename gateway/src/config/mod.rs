@@ -22,7 +22,7 @@ mod tests;
 
 use std::path::Path;
 
-pub use file_route::RouteDefinition;
+pub use ::policy::route::RouteDefinition;
 pub use listener::{Limits, Listener, ListenerTls};
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
@@ -30,6 +30,7 @@ pub use section::{
     Workers,
 };
 pub use service::{Backend, BackendTls, Service};
+
 
 use document::Context;
 use problem::{Places, folder_of};

@@ -164,7 +164,7 @@ pub(super) fn list(words: &[&str], last: &str) -> String {
     text
 }
 
-/// Whether two paths name the same file as far as their text tells.
+/// The folder that a file's relative paths start from.
 pub(super) fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),

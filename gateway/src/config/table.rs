@@ -124,6 +124,11 @@ impl<'d> Table<'d> {
         self.context.problem(&self.span, &path, format!("{} is missing", quoted(&path)));
     }
 
+    /// Notes that something is wrong with a full key, however deep inside this table it stands.
+    pub(super) fn problem_at(&self, key: &str, message: String) {
+        self.context.problem_at(key, &self.span, message);
+    }
+
     /// A table of which there is one; where it is absent, its keys are.
     pub(super) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Table<'d>) -> T) -> T {
         let (span, entries) = match self.find(key) {

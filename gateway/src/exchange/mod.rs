@@ -14,7 +14,7 @@ use http::{Request, Response};
 use policy::judge::{self, Permit};
 use policy::{Effect, Refusal};
 
-use crate::body::RequestBody;
+use crate::body::{CountedBody, RequestBody};
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
 
@@ -63,6 +63,8 @@ async fn pass(
     }
     let ours = worker.identify(connection, &snapshot, &subject, resolved.route.service(), &normal.authority, trail.id())?;
     let upstreams = worker.upstreams(&snapshot)?;
+    let received = trail.received();
+    let request = request.map(|body| CountedBody::new(body, received));
     let sent = Instant::now();
     let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;
     worker.metrics.upstream_duration.with_label_values(&[resolved.route.service().as_str()]).observe(sent.elapsed().as_secs_f64());

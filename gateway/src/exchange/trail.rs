@@ -18,9 +18,12 @@ use policy::route::Resolved;
 use policy::target::CanonicalTarget;
 use policy::{Action, InformationClass, Refusal, RouteName, ServiceName, Subject};
 
+use smallvec::SmallVec;
+
 use super::answer::ResponseBody;
 use crate::answer::{problem, status_of};
 use crate::audit::Ticket;
+use crate::clock::Clock as _;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
 
@@ -231,6 +234,8 @@ impl Trail {
     fn write_exchange(&mut self, status: Option<u16>, reason: Option<Refusal>) -> Result<(), Refusal> {
         let asked = self.asked.as_ref();
         let subject = self.subject.as_deref();
+        let patients: SmallVec<[&[u8]; 4]> =
+            asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes()).collect();
         let exchange = Exchange {
             request: &self.id,
             connection: &self.connection.fields,
@@ -241,7 +246,7 @@ impl Trail {
             service: asked.map(|asked| asked.service.as_str()),
             class: asked.map(|asked| asked.class.as_str()),
             action: asked.map(|asked| asked.action.label()),
-            patients: asked.map_or(&[][..], |asked| asked.patients.ids.as_slice()),
+            patients: &patients,
             user: subject.and_then(|subject| subject.user.as_ref()).map(policy::UserName::as_str),
             roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
             authentication: subject.map(|subject| subject.authentication_level.label()),

@@ -16,6 +16,7 @@ use super::arrival::{Arrival, Connection};
 use super::gate::{Gate, Pass};
 use super::tls::Established;
 use super::{h1, h2};
+use crate::clock::Clock as _;
 use crate::worker::Worker;
 
 /// Connections that wait to be accepted.

@@ -100,7 +100,7 @@ impl TlsListener {
     /// # Errors
     /// What a handshake would be refused with.
     pub fn recheck(&self, chain: &[CertificateDer<'static>], unix_ns: i64) -> Result<VerifiedPeer, Refusal> {
-        self.verifier.recheck(chain, unix_time(unix_ns)).map_err(|refused| refused.refusal())
+        self.verifier.recheck(chain, unix_time(unix_ns)).map_err(|refused| refused.refusal)
     }
 
     /// Runs the handshake and reads who is there.
@@ -113,7 +113,7 @@ impl TlsListener {
         let peer = self
             .verifier
             .peer(connection, unix_time(now_unix_ns))
-            .map_err(|refused| (refused.refusal(), refused.detail().to_owned()))?;
+            .map_err(|refused| (refused.refusal, refused.detail))?;
         let chain = connection.peer_certificates().unwrap_or_default();
         let parameters = Parameters {
             version: match connection.protocol_version() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use policy::Refusal;
 use slab::Slab;
 
+use crate::clock::Clock as _;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
 

@@ -72,7 +72,7 @@ struct Control {
 }
 
 impl Control {
-    async fn start(path: &Path, mut sockets: Sockets) -> Result<(Self, Started), StartError> {
+    async fn start(path: &Path, sockets: Sockets) -> Result<(Self, Started), StartError> {
         let prepared = prepare(path).await?;
         let config = &prepared.loaded.config;
         let unknown = sockets.unknown(&config.listeners);
@@ -192,6 +192,7 @@ impl Control {
                     let outcome = self.reload(path).await;
                     let _ = answer.send(outcome);
                 }
+                Some(Command::Ping(answer)) => drop(answer.send(())),
                 Some(Command::Drain) => break self.shared.snapshots.load().config.shutdown.drain,
                 Some(Command::Stop) | None => break Duration::ZERO,
             }
@@ -239,6 +240,7 @@ impl Control {
             loop {
                 match inbox.recv().await {
                     Some(Command::Stop | Command::Drain) | None => return,
+                    Some(Command::Ping(answer)) => drop(answer.send(())),
                     Some(Command::Reload(answer)) => drop(answer.send(Err("the gateway is draining".to_owned()))),
                 }
             }

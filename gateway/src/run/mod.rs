@@ -27,6 +27,8 @@ pub enum Command {
     Drain,
     /// End at once.
     Stop,
+    /// Say that the control thread lives.
+    Ping(oneshot::Sender<()>),
 }
 
 /// How the gateway ended.
@@ -36,6 +38,17 @@ pub enum Ending {
     Clean,
     /// Requests were cut, or the log could not be closed.
     Unclean,
+}
+
+/// Ends a gateway at once.
+#[derive(Debug, Clone)]
+pub struct StopHandle(mpsc::UnboundedSender<Command>);
+
+impl StopHandle {
+    /// Ends it.
+    pub fn stop(&self) {
+        let _ = self.0.send(Command::Stop);
+    }
 }
 
 /// A gateway that serves.
@@ -108,6 +121,19 @@ impl Running {
     /// Ends at once.
     pub fn stop(&self) {
         let _ = self.commands.send(Command::Stop);
+    }
+
+    /// Ends it at once, wherever it is waited for.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle(self.commands.clone())
+    }
+
+    /// The control thread answers within a second.
+    pub async fn answers(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.commands.send(Command::Ping(answer)).is_ok();
+        asked && matches!(tokio::time::timeout(std::time::Duration::from_secs(1), answered).await, Ok(Ok(())))
     }
 
     /// The gateway has ended by itself or by command.

@@ -73,7 +73,7 @@ impl Sources {
         let mut up: BTreeMap<(String, String), bool> = BTreeMap::new();
         let mut errors: BTreeMap<(String, String, &'static str), u64> = BTreeMap::new();
         for backend in counters.iter().flatten() {
-            let name = (backend.service().to_string(), backend.authority().to_owned());
+            let name = (backend.service.to_string(), backend.backend.to_string());
             *up.entry(name.clone()).or_default() |= backend.is_up();
             for (reason, count) in backend.errors() {
                 *errors.entry((name.0.clone(), name.1.clone(), reason)).or_default() += count;

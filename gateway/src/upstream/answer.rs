@@ -53,7 +53,12 @@ enum Source {
     /// All there is has arrived.
     Complete,
     H1(H1Source),
-    H2 { idle: Duration, watch: Option<Watch>, moved: bool },
+    H2 {
+        idle: Duration,
+        watch: Option<Watch>,
+        progress: Option<Rc<Progress>>,
+        moved: bool,
+    },
 }
 
 struct H1Source {
@@ -83,8 +88,8 @@ impl UpstreamBody {
         Self { incoming, source }
     }
 
-    pub(super) fn over_h2(incoming: Incoming, idle: Duration) -> Self {
-        Self { incoming, source: Source::H2 { idle, watch: None, moved: true } }
+    pub(super) fn over_h2(incoming: Incoming, idle: Duration, progress: Option<Rc<Progress>>) -> Self {
+        Self { incoming, source: Source::H2 { idle, watch: None, progress, moved: true } }
     }
 }
 
@@ -108,7 +113,7 @@ impl H1Source {
         match connection.poll_body(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx)) {
             Poll::Ready(frame) => {
                 self.moved = true;
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| self.blame(&error))))
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| blame(self.progress.as_deref(), &error))))
             }
             Poll::Pending => {
                 if self.progress.as_ref().is_some_and(|progress| progress.moved.take()) {
@@ -121,22 +126,24 @@ impl H1Source {
             }
         }
     }
-
-    fn blame(&self, error: &hyper::Error) -> BodyError {
-        let failed = self.progress.as_ref().and_then(|progress| progress.failed.borrow().clone());
-        failed.unwrap_or_else(|| broken(error))
-    }
 }
 
 impl Drop for H1Source {
     /// The last frame may have been taken without asking for the end behind it.
     fn drop(&mut self) {
-        if let Some(connection) = &mut self.connection
+        let sending = self.progress.as_ref().is_some_and(|progress| !progress.ended.get());
+        if !sending
+            && let Some(connection) = &mut self.connection
             && connection.settle()
         {
             self.release();
         }
     }
+}
+
+/// A request body that turned bad ends the answer too, and is then the reason.
+fn blame(progress: Option<&Progress>, error: &hyper::Error) -> BodyError {
+    progress.and_then(|progress| progress.failed.borrow().clone()).unwrap_or_else(|| broken(error))
 }
 
 fn broken(error: &hyper::Error) -> BodyError {
@@ -156,13 +163,12 @@ impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self { incoming, source } = &mut *self;
         let polled = match source {
-            Source::Complete => Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())).map_err(|error| broken(&error)),
+            Source::Complete => {
+                Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())).map_err(|error| broken(&error))
+            }
             Source::H1(h1) => {
                 let polled = h1.poll_frame(incoming, cx);
                 if h1.release() {
@@ -170,12 +176,13 @@ impl Body for UpstreamBody {
                 }
                 polled
             }
-            Source::H2 { idle, watch, moved } => match Pin::new(incoming).poll_frame(cx) {
+            Source::H2 { idle, watch, progress, moved } => match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(frame) => {
                     *moved = true;
-                    Poll::Ready(frame.map(|frame| frame.map_err(|error| broken(&error))))
+                    Poll::Ready(frame.map(|frame| frame.map_err(|error| blame(progress.as_deref(), &error))))
                 }
                 Poll::Pending => {
+                    *moved |= progress.as_ref().is_some_and(|progress| progress.moved.take());
                     let watch = match watch {
                         Some(watch) => {
                             if *moved {

@@ -93,10 +93,7 @@ impl Failure {
     /// Whether the backend, rather than the client or the gateway, is at fault.
     #[must_use]
     pub const fn blames_backend(&self) -> bool {
-        !matches!(
-            self,
-            Self::ServiceUnknown | Self::RequestStalled | Self::RequestFraming(_) | Self::RequestBody(_)
-        )
+        !matches!(self, Self::ServiceUnknown | Self::RequestStalled | Self::RequestFraming(_) | Self::RequestBody(_))
     }
 
     /// Position of the label in [`Failure::LABELS`].
@@ -117,11 +114,7 @@ mod tests {
             (Failure::Connect("refused".into()), "connect", Refusal::BackendUnavailable),
             (Failure::HeadTimeout, "head-timeout", Refusal::BackendTimeout),
             (Failure::UpgradeUnasked, "upgrade-unasked", Refusal::BackendMalformed),
-            (
-                Failure::RequestBody(BodyError::Refused(Refusal::BodyTooLarge)),
-                "request-body",
-                Refusal::BodyTooLarge,
-            ),
+            (Failure::RequestBody(BodyError::Refused(Refusal::BodyTooLarge)), "request-body", Refusal::BodyTooLarge),
         ] {
             assert_eq!(failure.label(), label);
             assert_eq!(Failure::LABELS[failure.index()], label);

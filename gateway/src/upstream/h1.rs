@@ -46,7 +46,7 @@ pub(super) struct H1 {
 pub(super) struct Unanswered {
     pub(super) failure: Failure,
     /// The request itself, where not a byte of it was sent.
-    pub(super) unsent: Option<Request<OutgoingBody>>,
+    pub(super) unsent: Option<Box<Request<OutgoingBody>>>,
     /// Whether the connection ended before a byte of an answer.
     pub(super) silent: bool,
 }
@@ -154,7 +154,7 @@ impl H1 {
                 Ok(response)
             }
             Ok(Err(mut error)) => {
-                let unsent = error.take_message();
+                let unsent = error.take_message().map(Box::new);
                 Err(Unanswered {
                     silent: !self.wire.received.get(),
                     failure: describe(error.error(), progress),

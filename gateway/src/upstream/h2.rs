@@ -78,7 +78,7 @@ pub(super) async fn exchange(
     match result {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => Err(Unanswered {
-            unsent: error.take_message(),
+            unsent: error.take_message().map(Box::new),
             // A stream that failed before its head has carried no byte of an answer.
             silent: true,
             failure: describe(error.error(), progress),

@@ -44,6 +44,19 @@ pub struct Cleaned {
     pub expects_continue: bool,
 }
 
+/// A list of names, and the question whether a name is in it: a `match` on strings compares lengths first.
+macro_rules! names {
+    ($(#[$doc:meta])* $list:ident, $contains:ident: $($name:literal),* $(,)?) => {
+        $(#[$doc])*
+        fn $contains(name: &str) -> bool {
+            matches!(name, $($name)|*)
+        }
+
+        #[cfg(test)]
+        const $list: &[&str] = &[$($name),*];
+    };
+}
+
 /// Prefixes of fields by which gateways, proxies and clouds tell a backend who asks or from where.
 const X_PREFIXES: &[&str] = &[
     "x-amzn-mtls-",
@@ -65,9 +78,10 @@ const X_PREFIXES: &[&str] = &[
     "x-webauth-",
 ];
 
-/// Whole names of the same kind, fields that make a backend take another method or target than the one judged (C5),
-/// and the fields of one connection (RFC 9110 7.6.1).
-const NAMES: &[&str] = &[
+names! {
+    /// Whole names of the same kind, fields that make a backend take another method or target than the one judged (C5),
+    /// and the fields of one connection (RFC 9110 7.6.1).
+    NAMES, is_named:
     "alt-used",
     "cf-connecting-ip",
     "connection",
@@ -93,10 +107,11 @@ const NAMES: &[&str] = &[
     "x-real-ip",
     "x-request-id",
     "x-rewrite-url",
-];
+}
 
-/// Fields that `Connection` cannot name away: they frame, address or condition the request end to end.
-const END_TO_END: &[&str] = &[
+names! {
+    /// Fields that `Connection` cannot name away: they frame, address or condition the request end to end.
+    END_TO_END, is_end_to_end:
     "accept",
     "authorization",
     "cache-control",
@@ -114,7 +129,7 @@ const END_TO_END: &[&str] = &[
     "prefer",
     "range",
     "trailer",
-];
+}
 
 /// Whether a client's field must not reach a backend. A name with `_` never does: many backends read `_` and `-` as
 /// the same letter, and no registered field has one.
@@ -128,7 +143,7 @@ fn is_not_forwarded(name: &str) -> bool {
         Some(b't') => name.starts_with("tailscale-"),
         _ => false,
     };
-    prefixed || NAMES.binary_search(&name).is_ok() || memchr::memchr(b'_', bytes).is_some()
+    prefixed || is_named(name) || memchr::memchr(b'_', bytes).is_some()
 }
 
 /// The fields that a `Connection` field names, as far as it may.
@@ -141,7 +156,7 @@ fn named_by_connection(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
             }
             // A token that is no field name names no field that could be there.
             let Ok(name) = HeaderName::from_bytes(token) else { continue };
-            if END_TO_END.binary_search(&name.as_str()).is_err() {
+            if !is_end_to_end(name.as_str()) {
                 names.push(name);
             }
         }
@@ -246,11 +261,21 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
             let name = name.as_str();
             is_not_forwarded(name)
                 || is_not_answered(name)
-                || END_TO_END.binary_search(&name).is_ok()
+                || is_end_to_end(name)
                 || matches!(
                     name,
-                    "age" | "date" | "expires" | "location" | "max-forwards" | "pragma" | "retry-after" | "set-cookie"
-                        | "vary" | "via" | "warning" | "www-authenticate"
+                    "age"
+                        | "date"
+                        | "expires"
+                        | "location"
+                        | "max-forwards"
+                        | "pragma"
+                        | "retry-after"
+                        | "set-cookie"
+                        | "vary"
+                        | "via"
+                        | "warning"
+                        | "www-authenticate"
                 )
         })
         .cloned()

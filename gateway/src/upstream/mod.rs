@@ -152,8 +152,8 @@ impl Upstreams {
         let Some(state) = state else {
             return Err(UpstreamError { backend: None, failure: Failure::ServiceUnknown });
         };
-        let prepared = Prepared::new(&state.service, request, ours)
-            .map_err(|failure| UpstreamError { backend: None, failure })?;
+        let prepared =
+            Prepared::new(&state.service, request, ours).map_err(|failure| UpstreamError { backend: None, failure })?;
         state.send(prepared).await
     }
 }
@@ -219,10 +219,9 @@ impl ServiceState {
     fn choose(&self, now: Instant) -> Option<Rc<BackendState>> {
         let count = self.backends.len();
         let turn = self.next.get().checked_rem(count)?;
-        let order = (turn..count).chain(0..turn);
+        let mut order = (turn..count).chain(0..turn);
         let chosen = order
-            .filter(|index| self.backends.get(*index).is_some_and(|backend| !backend.is_avoided(now)))
-            .next()
+            .find(|index| self.backends.get(*index).is_some_and(|backend| !backend.is_avoided(now)))
             .unwrap_or(turn);
         self.next.set(chosen + 1);
         self.backends.get(chosen).map(Rc::clone)
@@ -275,7 +274,7 @@ impl ServiceState {
             let again = if !reused || fresh {
                 None
             } else if let Some(unsent) = unanswered.unsent {
-                Some(unsent)
+                Some(*unsent)
             } else if unanswered.silent && matches!(unanswered.failure, Failure::Closed(_)) {
                 spare.map(Spare::into_request)
             } else {
@@ -348,12 +347,7 @@ enum Connection {
 }
 
 impl Connection {
-    async fn take(
-        backend: &BackendState,
-        now: Instant,
-        fresh: bool,
-        connect: &mut Duration,
-    ) -> Result<Self, Failure> {
+    async fn take(backend: &BackendState, now: Instant, fresh: bool, connect: &mut Duration) -> Result<Self, Failure> {
         if backend.service.http2 {
             if fresh {
                 backend.forget_shared();
@@ -395,13 +389,12 @@ impl Connection {
                 let response = connection.exchange(request, watched, go, service, start).await?;
                 // Before the connection can reach the pool: one that gave an ambiguous answer is dropped here.
                 let response = check(response)?;
-                Ok(response.map(|incoming| {
-                    UpstreamBody::over_h1(incoming, connection, Rc::clone(backend), progress.cloned())
-                }))
+                Ok(response
+                    .map(|incoming| UpstreamBody::over_h1(incoming, connection, Rc::clone(backend), progress.cloned())))
             }
             Self::H2(sender, _) => {
                 let response = check(h2::exchange(sender, request, watched, service, start).await?)?;
-                Ok(response.map(|incoming| UpstreamBody::over_h2(incoming, service.idle_timeout)))
+                Ok(response.map(|incoming| UpstreamBody::over_h2(incoming, service.idle_timeout, progress.cloned())))
             }
         }
     }

@@ -157,9 +157,10 @@ fn conjuncts(root: &Expr) -> Vec<&Expr> {
     let mut parts = Vec::new();
     let mut open = vec![root];
     while let Some(expression) = open.pop() {
-        match expression {
-            Expr::BinaryOp { op: BinaryOp::And, left, right } => open.extend([&**right, &**left]),
-            other => parts.push(other),
+        if let Expr::BinaryOp { op: BinaryOp::And, left, right } = expression {
+            open.extend([&**right, &**left]);
+        } else {
+            parts.push(expression);
         }
     }
     parts
@@ -198,7 +199,13 @@ impl fmt::Display for Explanation {
             write!(f, ", decided by {}", names.join(", "))?;
         }
         writeln!(f)?;
-        for finding in &self.findings {
+        // What applies first, then what comes nearest to it.
+        let mut findings: Vec<&Finding> = self.findings.iter().collect();
+        findings.sort_by_key(|finding| match &finding.outcome {
+            Outcome::Satisfied | Outcome::Failed(_) => 0,
+            Outcome::Missing(missing) => missing.len(),
+        });
+        for finding in findings {
             let effect = if finding.forbids { "forbid" } else { "permit" };
             let Finding { policy, file, line, .. } = finding;
             match &finding.outcome {

@@ -6,10 +6,13 @@
 //! A decision takes four steps: the cache, the slice (policies whose scope matches), the conditions of the slice,
 //! and the count of the votes.
 
+mod bounds;
 mod cache;
 pub(crate) mod civil;
 mod explain;
 mod load;
+mod parse;
+mod problem;
 mod reads;
 mod request;
 mod schema;
@@ -26,11 +29,12 @@ use std::sync::Arc;
 use cedar_policy::{Authorizer, Effect, PolicySet};
 use smallvec::SmallVec;
 
+pub use bounds::{MAX_FILE_BYTES, MAX_FILES, MAX_POLICIES, MAX_TOTAL_BYTES};
 pub use cache::DecisionCache;
 pub use explain::{Explanation, Finding, Missing, Outcome};
-pub use load::{
-    JudgeOptions, LoadError, MAX_FILE_BYTES, MAX_FILES, MAX_POLICIES, MAX_TOTAL_BYTES, PolicySource, Problem, UtcOffset,
-};
+pub use load::{JudgeOptions, UtcOffset};
+pub use parse::PolicySource;
+pub use problem::{LoadError, Problem};
 pub use request::{Context, Patients, Request, TlsVersion, Transport};
 pub use schema::SCHEMA;
 pub use verdict::{Denial, MAX_POLICY_NAME_LENGTH, Permit, PolicyName};

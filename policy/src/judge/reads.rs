@@ -104,7 +104,8 @@ impl Reads {
                 }
                 Expr::Set(items) => open.extend(items.iter().map(|item| &**item)),
                 Expr::Record(fields) => open.extend(fields.values().map(|field| &**field)),
-                _ => return Self::ANYTHING,
+                // Nothing that a policy can contain, and whatever Cedar learns one day.
+                Expr::Slot(_) | Expr::Unknown { .. } | _ => return Self::ANYTHING,
             }
         }
         reads

@@ -131,3 +131,10 @@ pub struct Request<'a> {
     /// What surrounds it.
     pub context: Context<'a>,
 }
+
+/// The patients that path and query name.
+impl Patients for crate::patients::Patients {
+    fn each(&self, take: &mut dyn FnMut(&str)) {
+        self.ids.iter().for_each(|patient| take(&patient.value));
+    }
+}

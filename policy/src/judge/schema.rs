@@ -61,13 +61,14 @@ impl Vocabulary {
     pub(super) fn new() -> Result<Self, BrokenSchema> {
         let broken = |error: &dyn std::fmt::Display| BrokenSchema(error.to_string());
         let (schema, _warnings) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| broken(&error))?;
-        let type_name = |label: &str| format!("Sekisho::{label}").parse::<EntityTypeName>();
+        let type_name =
+            |label: &str| format!("Sekisho::{label}").parse::<EntityTypeName>().map_err(|error| broken(&error));
         let types: Result<Vec<_>, _> = Kind::ALL.iter().map(|kind| type_name(kind.label())).collect();
-        let action = type_name("Action").map_err(|error| broken(&error))?;
+        let action = type_name("Action")?;
         let actions: Vec<_> = Action::ALL.iter().map(|a| uid(&action, a.label())).collect();
         Ok(Self {
             schema,
-            types: types.map_err(|error| broken(&error))?.try_into().map_err(|_| broken(&"wrong number of types"))?,
+            types: types?.try_into().map_err(|_| broken(&"wrong number of types"))?,
             actions: actions.try_into().map_err(|_| broken(&"wrong number of actions"))?,
         })
     }

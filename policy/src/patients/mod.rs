@@ -70,19 +70,6 @@ pub struct Patients {
     pub truncated: bool,
 }
 
-impl AsRef<[u8]> for PatientId {
-    /// The identifier, as records show it.
-    fn as_ref(&self) -> &[u8] {
-        self.value.as_bytes()
-    }
-}
-
-impl crate::judge::Patients for Patients {
-    fn each(&self, take: &mut dyn FnMut(&str)) {
-        self.ids.iter().for_each(|patient| take(&patient.value));
-    }
-}
-
 impl Patients {
     fn add(&mut self, value: &str, system: Option<&str>, source: PatientSource) {
         if value.is_empty() {
@@ -135,8 +122,8 @@ fn from_pairs<'a, I: Iterator<Item = Pair<'a>>>(
     patients: &mut Patients,
 ) {
     match resolved.route.kind() {
-        RouteKind::Fhir => fhir::from_pairs(resolved.resource_type.as_deref(), pairs, source, patients),
-        RouteKind::Dicomweb => dicomweb::from_pairs(pairs, source, patients),
+        RouteKind::Fhir => fhir::from_pairs(resolved.resource_type.as_deref(), &pairs, source, patients),
+        RouteKind::Dicomweb => dicomweb::from_pairs(&pairs, source, patients),
         RouteKind::Generic => {}
     }
     if !resolved.patient_query.is_empty() {

@@ -1,1 +1,466 @@
+use proptest::prelude::*;
 
+use super::*;
+use crate::target::CanonicalTarget;
+
+#[derive(serde::Deserialize)]
+struct File {
+    route: Vec<RouteDefinition>,
+}
+
+fn definitions(text: &str) -> Result<Vec<RouteDefinition>, toml::de::Error> {
+    toml::from_str::<File>(text).map(|file| file.route)
+}
+
+fn table(text: &str) -> RouteTable {
+    RouteTable::new(definitions(text).unwrap()).unwrap()
+}
+
+const CLINIC: &str = r#"
+    [[route]]
+    name = "fhir"
+    path = "/fhir"
+    service = "fhir"
+    class = "clinical"
+    kind = "fhir"
+    rules = [
+        { methods = ["GET"], path = "/Coverage/**", action = "read", effect = "read-only", class = "administrative" },
+        { methods = ["POST"], path = "/Patient/$match", action = "search", effect = "read-only" },
+        { methods = ["GET"], path = "/export/{patient}/zip", action = "read", effect = "read-only" },
+    ]
+    [[route]]
+    name = "images"
+    path = "/dicom-web"
+    service = "images"
+    class = "clinical"
+    kind = "dicomweb"
+    [[route]]
+    name = "legacy"
+    path = "/app"
+    service = "legacy"
+    class = "clinical"
+    kind = "generic"
+    rules = [
+        { methods = ["GET"], path = "/chart/{patient}", action = "read", effect = "read-only" },
+        { methods = ["GET", "POST"], path = "/find", action = "search", effect = "read-only", patient_query = ["pid"] },
+        { methods = ["POST"], path = "/login", action = "login" },
+        { methods = ["GET"], path = "/print/*/**", action = "operate", class = "administrative" },
+    ]
+    [[route]]
+    name = "ca"
+    path = "/pki/ca/prod"
+    service = "legacy"
+    class = "administrative"
+    kind = "generic"
+    [[route]]
+    name = "ca-deep"
+    path = "/pki/ca/prod/keys"
+    service = "legacy"
+    class = "secret"
+    kind = "generic"
+"#;
+
+fn resolve<T>(table: &RouteTable, method: &str, raw: &str, then: impl Fn(Resolved<'_>) -> T) -> Result<T, Refusal> {
+    let target = CanonicalTarget::parse(raw.as_bytes(), 16 * 1024).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
+    table.resolve(method, &target).map(then)
+}
+
+/// `read`, `search*` and so on, where `*` marks what may change something.
+fn meaning(table: &RouteTable, method: &str, raw: &str) -> String {
+    let told = resolve(table, method, raw, |r| match r.effect {
+        Effect::ReadOnly => r.action.to_string(),
+        Effect::Changing => format!("{}*", r.action),
+    });
+    told.unwrap_or_else(|refusal| refusal.to_string())
+}
+
+const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Checks rows of a path and, for each of [`METHODS`], `-` for a method refused or the meaning. HEAD is as GET.
+#[track_caller]
+fn matrix(prefix: &str, rows: &[(&str, [&str; 6])]) {
+    let table = table(CLINIC);
+    for (path, row) in rows {
+        let raw = format!("{prefix}{path}");
+        let seen = METHODS.map(|method| meaning(&table, method, &raw).replace("method-not-allowed", "-"));
+        assert_eq!(seen, *row, "{raw}");
+        assert_eq!(meaning(&table, "HEAD", &raw), meaning(&table, "GET", &raw), "{raw}");
+        if !raw.contains('?') {
+            assert_eq!(meaning(&table, "GET", &format!("{raw}/")), meaning(&table, "GET", &raw), "{raw}/");
+        }
+    }
+}
+
+#[test]
+fn fhir_interactions() {
+    let history = ["search", "-", "-", "-", "-", "read"];
+    let form = ["search", "search", "-", "-", "-", "read"];
+    let operation = ["operate*"; 6];
+    let read_only_operation = ["operate", "operate*", "operate*", "operate*", "operate*", "operate*"];
+    let unknown = ["route-unknown"; 6];
+    let type_level = ["search", "create*", "update*", "update*", "delete*", "read"];
+    matrix(
+        "/fhir",
+        &[
+            ("", ["search", "operate*", "-", "-", "delete*", "read"]),
+            ("?_type=Patient&name=x", ["search", "operate*", "-", "-", "delete*", "read"]),
+            ("/metadata", ["read", "-", "-", "-", "-", "read"]),
+            ("/.well-known/smart-configuration", ["read", "-", "-", "-", "-", "read"]),
+            ("/_search", form),
+            ("/_history", history),
+            ("/Patient", type_level),
+            ("/Patient?name=x", type_level),
+            ("/Patient/_search", form),
+            ("/Patient/_history", history),
+            ("/Patient/1", ["read", "-", "update*", "update*", "delete*", "read"]),
+            ("/Patient/1/_history", ["read", "-", "-", "-", "delete*", "read"]),
+            ("/Patient/1/_history/2", ["read", "-", "-", "-", "delete*", "read"]),
+            ("/Patient/1/Observation", history),
+            ("/Patient/1/*", history),
+            ("/Patient/1/_search", form),
+            ("/Patient/1/Observation/_search", form),
+            ("/$export", operation),
+            ("/$reindex", operation),
+            ("/Patient/$match", ["operate*", "search", "operate*", "operate*", "operate*", "operate*"]),
+            ("/Patient/1/$everything", read_only_operation),
+            ("/Patient/1/%24everything", read_only_operation),
+            ("/ValueSet/$expand?url=x", read_only_operation),
+            ("/Patient/1/$merge", operation),
+            ("/Composition/1/$document?persist=true", operation),
+            ("/Patient/1/_history/2/$meta", read_only_operation),
+            ("/Patient/1/$everything/x", read_only_operation),
+            ("/Patient/1/$Everything", operation),
+            ("/patient/1", unknown),
+            ("/Patient2/1", unknown),
+            ("/.well-known", unknown),
+            ("/_search/x", unknown),
+            ("/Patient/_delete", unknown),
+            ("/Patient/1/photo", unknown),
+            ("/Patient/1/Observation/2", unknown),
+            ("/Patient/1/_history/2/3", unknown),
+            ("/Patient/1/_history/_x", unknown),
+            ("/swagger-ui/index.html", unknown),
+        ],
+    );
+}
+
+#[test]
+fn fhir_names_its_resource_and_operation() {
+    let table = table(CLINIC);
+    for (method, raw, kind, operation, body_patients) in [
+        ("GET", "/fhir/Patient/1", Some("Patient"), None, false),
+        ("GET", "/fhir/Patient/1/Observation", Some("Observation"), None, false),
+        ("POST", "/fhir/Patient/1/Observation/_search", Some("Observation"), None, true),
+        ("GET", "/fhir/Observation/_search", Some("Observation"), None, false),
+        ("POST", "/fhir/_search", None, None, true),
+        ("POST", "/fhir", None, None, false),
+        ("POST", "/fhir/Patient", Some("Patient"), None, false),
+        ("GET", "/fhir/Patient/1/$everything", Some("Patient"), Some("everything"), false),
+        ("GET", "/fhir/Patient/1/%24everything", Some("Patient"), Some("everything"), false),
+        ("POST", "/fhir/$export", None, Some("export"), false),
+        ("GET", "/fhir/metadata", None, None, false),
+    ] {
+        let seen = resolve(&table, method, raw, |r| {
+            (r.resource_type.as_deref().map(str::to_owned), r.operation.as_deref().map(str::to_owned), r.body_patients)
+        });
+        assert_eq!(seen, Ok((kind.map(str::to_owned), operation.map(str::to_owned), body_patients)), "{method} {raw}");
+    }
+}
+
+#[test]
+fn a_route_says_which_operations_are_harmless() {
+    let only = |list: &str| {
+        table(&format!(
+            "[[route]]\nname='f'\npath='/'\nservice='s'\nclass='c'\nkind='fhir'\nread_only_operations={list}"
+        ))
+    };
+    assert_eq!(meaning(&only("[]"), "GET", "/Patient/1/$everything"), "operate*");
+    assert_eq!(meaning(&only("['document']"), "GET", "/Composition/1/$document"), "operate");
+    assert_eq!(meaning(&only("['document']"), "POST", "/Composition/1/$document"), "operate*");
+}
+
+#[test]
+fn dicomweb_transactions() {
+    let search = ["search", "-", "-", "-", "-", "read"];
+    let part = ["read", "-", "-", "-", "-", "read"];
+    let object = ["read", "-", "-", "-", "delete*", "read"];
+    let worklist = ["operate", "operate*", "operate*", "operate*", "operate*", "read"];
+    let worklist_transaction = ["operate*", "operate*", "operate*", "operate*", "operate*", "read"];
+    let unknown = ["route-unknown"; 6];
+    matrix(
+        "/dicom-web",
+        &[
+            ("", ["-", "-", "-", "-", "-", "read"]),
+            ("/studies", ["search", "create*", "-", "-", "-", "read"]),
+            ("/studies?PatientID=1", ["search", "create*", "-", "-", "-", "read"]),
+            ("/series", search),
+            ("/instances", search),
+            ("/studies/1.2/series", search),
+            ("/studies/1.2/instances", search),
+            ("/studies/1.2/series/3/instances", search),
+            ("/studies/1.2", ["read", "create*", "-", "-", "delete*", "read"]),
+            ("/studies/1.2/series/3", object),
+            ("/studies/1.2/series/3/instances/4", object),
+            ("/studies/1.2/metadata", part),
+            ("/studies/1.2/rendered", part),
+            ("/studies/1.2/series/3/thumbnail", part),
+            ("/studies/1.2/series/3/instances/4/metadata", part),
+            ("/studies/1.2/series/3/instances/4/frames/1,2", part),
+            ("/studies/1.2/series/3/instances/4/frames/1/rendered", part),
+            ("/studies/1.2/series/3/instances/4/bulkdata/7FE00010/x", part),
+            ("/studies/1.2/series/3/instances/4/pixeldata", part),
+            ("/workitems", worklist),
+            ("/workitems/1.2", worklist),
+            ("/workitems/1.2/state", worklist_transaction),
+            ("/workitems/1.2/subscribers/AE", worklist_transaction),
+            ("/subscribers/AE", worklist_transaction),
+            ("/servers", unknown),
+            ("/series/3", unknown),
+            ("/studies/1.2/files", unknown),
+            ("/studies/1.2/frames/1/x", unknown),
+            ("/studies/1.2/series/3/instances/4/metadata/x", unknown),
+            ("/Studies", unknown),
+        ],
+    );
+}
+
+#[test]
+fn a_generic_request_changes_something_unless_a_rule_denies_it() {
+    let default = ["read*", "create*", "update*", "update*", "delete*", "read*"];
+    let ruled = |get: &'static str, post: &'static str| [get, post, "update*", "update*", "delete*", "read*"];
+    matrix(
+        "/app",
+        &[
+            ("", default),
+            ("/delete?id=1", default),
+            ("/chart", default),
+            ("/chart/00000010", ruled("read", "create*")),
+            ("/chart/00000010/x", default),
+            ("/find?pid=1", ruled("search", "search")),
+            ("/login", ruled("read*", "login*")),
+            ("/print", default),
+            ("/print/1", ruled("operate*", "create*")),
+            ("/print/1/2/3", ruled("operate*", "create*")),
+        ],
+    );
+}
+
+#[test]
+fn rules_come_before_the_kind() {
+    let table = table(CLINIC);
+    let class = |raw: &str| resolve(&table, "GET", raw, |r| r.class.as_str().to_owned());
+    assert_eq!(class("/fhir/Coverage"), Ok("administrative".to_owned()));
+    assert_eq!(class("/fhir/Coverage/1"), Ok("administrative".to_owned()));
+    assert_eq!(class("/fhir/CoverageEligibilityRequest/1"), Ok("clinical".to_owned()));
+    assert_eq!(meaning(&table, "GET", "/fhir/export/1/zip"), "read");
+    assert_eq!(meaning(&table, "POST", "/fhir/export/1/zip"), "route-unknown");
+}
+
+#[test]
+fn methods_that_no_route_takes() {
+    let table = table(CLINIC);
+    for method in ["TRACE", "CONNECT", "get", "Get", "GET ", "", "PROPFIND", "QUERY", "M-SEARCH"] {
+        assert_eq!(meaning(&table, method, "/fhir/Patient/1"), "method-not-allowed", "{method}");
+        assert_eq!(meaning(&table, method, "/nowhere"), "method-not-allowed", "{method}");
+    }
+}
+
+#[test]
+fn c5_prefixes_are_whole_segments_and_case_counts() {
+    let table = table(CLINIC);
+    let route = |raw: &str| resolve(&table, "GET", raw, |r| r.route.name().as_str().to_owned());
+    for (raw, name) in [
+        ("/pki/ca/prod", "ca"),
+        ("/pki/ca/prod/", "ca"),
+        ("/pki/ca/prod/x", "ca"),
+        ("/pki/ca/prod/keys", "ca-deep"),
+        ("/pki/ca/prod/keys/1?x", "ca-deep"),
+        ("/pki/ca/prod/keys2", "ca"),
+        ("/pki/ca/prod/Keys", "ca"),
+    ] {
+        assert_eq!(route(raw).as_deref(), Ok(name), "{raw}");
+    }
+    for raw in [
+        "/",
+        "/pki",
+        "/pki/ca",
+        "/pki/ca/prod2",
+        "/pki/ca/pro",
+        "/PKI/ca/prod",
+        "/pki/ca/PROD",
+        "/FHIR/Patient/1",
+        "/fhi",
+        "/fhirx",
+        "/x/fhir",
+    ] {
+        assert_eq!(route(raw), Err(Refusal::RouteUnknown), "{raw}");
+    }
+}
+
+#[test]
+fn the_root_takes_what_no_other_does() {
+    let table = table(&format!("{CLINIC}\n[[route]]\nname='rest'\npath='/'\nservice='s'\nclass='c'\nkind='generic'"));
+    let route = |raw: &str| resolve(&table, "GET", raw, |r| r.route.name().as_str().to_owned());
+    assert_eq!(route("/").as_deref(), Ok("rest"));
+    assert_eq!(route("/FHIR").as_deref(), Ok("rest"));
+    assert_eq!(route("/fhir").as_deref(), Ok("fhir"));
+}
+
+#[test]
+fn an_empty_table_takes_nothing() {
+    assert_eq!(meaning(&RouteTable::default(), "GET", "/"), "route-unknown");
+}
+
+#[test]
+fn the_configuration_is_strict() {
+    let route = "[[route]]\nname='r'\npath='/r'\nservice='s'\nclass='c'\nkind='generic'\n";
+    assert!(definitions(route).is_ok());
+    for (wrong, names) in [
+        (format!("{route}strip = true"), "strip"),
+        (route.replace("generic", "soap"), "soap"),
+        (route.replace("'r'", "'a/b'"), "a/b"),
+        (route.replace("class='c'\n", ""), "class"),
+        (format!("{route}rules=[{{ methods=['GET'], path='/x', action='peek' }}]"), "peek"),
+        (format!("{route}rules=[{{ methods=['GET'], path='/x', action='read', effect='none' }}]"), "none"),
+        (format!("{route}rules=[{{ methods=['GET'], path='/x', action='read', efect='read-only' }}]"), "efect"),
+    ] {
+        let error = definitions(&wrong).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{names}`")), "{error}");
+    }
+}
+
+#[test]
+fn every_error_names_route_and_field() {
+    let route =
+        |more: &str| format!("[[route]]\nname='r'\npath='/r'\nservice='s'\nclass='c'\nkind='generic'\n{more}\n");
+    let rule = |rule: &str| route(&format!("rules=[{{ methods=['PUT'], path='/x', action='update' }}, {{ {rule} }}]"));
+    for (text, error) in [
+        (route("") + &route("").replace("'/r'", "'/q'"), "route `r`, `name`: the name is taken by another route"),
+        (
+            route("") + &route("").replace("name='r'", "name='q'"),
+            "route `q`, `path`: `/r` is already the prefix of route `r`",
+        ),
+        (
+            route("").replace("'/r'", "'/r/'"),
+            "route `r`, `path`: `/r/` is not a path in normal form, without query and trailing `/`",
+        ),
+        (rule("methods=[], path='/x', action='read'"), "route `r`, `rules[1].methods`: at least one method is needed"),
+        (
+            rule("methods=['TRACE'], path='/x', action='read'"),
+            "route `r`, `rules[1].methods`: `TRACE` is not a method that can be routed: \
+             GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+        ),
+        (
+            rule("methods=['GET'], path='/x/**/y', action='read'"),
+            "route `r`, `rules[1].path`: `/x/**/y` is not a pattern: a path of segments, each a literal in normal \
+             form, `*`, `{patient}` or, last, `**`",
+        ),
+        (
+            rule("methods=['POST'], path='/x', action='create', effect='read-only'"),
+            "route `r`, `rules[1].effect`: `read-only` contradicts the action `create`",
+        ),
+        (
+            rule("methods=['DELETE'], path='/x', action='read', effect='read-only'"),
+            "route `r`, `rules[1].effect`: `read-only` contradicts the method `DELETE`",
+        ),
+        (
+            rule("methods=['GET', 'PUT'], path='/x', action='operate'"),
+            "route `r`, `rules[1].methods`: rule 0 has the same path and method `PUT`",
+        ),
+        (
+            rule("methods=['GET'], path='/x', action='read', patient_query=['']"),
+            "route `r`, `rules[1].patient_query`: a parameter's name cannot be empty",
+        ),
+        (
+            route("read_only_operations=['everything']"),
+            "route `r`, `read_only_operations`: only a route of kind `fhir` has operations",
+        ),
+        (
+            route("read_only_operations=['$everything']").replace("generic", "fhir"),
+            "route `r`, `read_only_operations`: `$everything` is not the name of an operation: \
+             letters, digits, `-`, `_` and `.`, without `$`",
+        ),
+    ] {
+        assert_eq!(RouteTable::new(definitions(&text).unwrap()).unwrap_err().to_string(), error);
+    }
+    for path in ["", "r", "//", "/r//x", "/r?x", "/./r", "/%72", "/r;x", "*", "/r#"] {
+        let text = route("").replace("'/r'", &format!("'{path}'"));
+        assert_eq!(RouteTable::new(definitions(&text).unwrap()).unwrap_err().field, "path", "{path}");
+    }
+}
+
+fn targets() -> impl Strategy<Value = String> {
+    let segment = prop_oneof![
+        Just("fhir"),
+        Just("dicom-web"),
+        Just("app"),
+        Just("Patient"),
+        Just("Observation"),
+        Just("studies"),
+        Just("series"),
+        Just("instances"),
+        Just("$everything"),
+        Just("%24x"),
+        Just("_history"),
+        Just("_search"),
+        Just("1"),
+        Just("metadata"),
+        Just("workitems"),
+        Just("*"),
+        Just("%E5%B1%B1"),
+        Just("find"),
+        Just("chart"),
+        Just("frames"),
+        Just("Coverage"),
+    ];
+    (proptest::collection::vec(segment, 0..9), "/?", "(\\?[a-z=&]{0,9})?").prop_map(|(segments, slash, query)| {
+        let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
+        if path.is_empty() { format!("/{query}") } else { format!("{path}{slash}{query}") }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever comes, there is one answer, and only what cannot change anything is called read-only.
+    #[test]
+    fn resolving_is_total_and_careful(raw in targets(), method in prop_oneof![
+        "[A-Z]{0,8}", "GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS",
+    ]) {
+        let table = table(CLINIC);
+        let seen = resolve(&table, &method, &raw, |r| (r.action, r.effect, r.body_patients));
+        match seen {
+            Ok((action, effect, body_patients)) => {
+                prop_assert!(METHODS.contains(&method.as_str()) || method == "HEAD");
+                if effect == Effect::ReadOnly {
+                    prop_assert!(!matches!(action, Action::Create | Action::Update | Action::Delete));
+                    prop_assert!(!matches!(method.as_str(), "PUT" | "PATCH" | "DELETE"));
+                }
+                prop_assert!(!body_patients || method == "POST");
+            },
+            Err(refusal) => prop_assert!(matches!(refusal, Refusal::RouteUnknown | Refusal::MethodNotAllowed)),
+        }
+    }
+
+    /// The prefix that takes a path is the longest one that, as text with a `/` after it, begins the path.
+    #[test]
+    fn the_longest_prefix_wins(raw in targets()) {
+        let table = table(&format!("{CLINIC}\n{}", r#"
+            [[route]]
+            name = "deep"
+            path = "/fhir/Patient"
+            service = "s"
+            class = "c"
+            kind = "generic"
+        "#));
+        let path = format!("{}/", raw.split('?').next().unwrap().trim_end_matches('/'));
+        let longest = table.routes().filter(|route| path.starts_with(&format!("{}/", route.path())))
+            .max_by_key(|route| route.path().len()).map(|route| route.name().clone());
+        let seen = resolve(&table, "OPTIONS", &raw, |r| r.route.name().clone());
+        match seen {
+            Ok(name) => prop_assert_eq!(Some(name), longest),
+            // A route may know no such path.
+            Err(refusal) => prop_assert_eq!(refusal, Refusal::RouteUnknown),
+        }
+    }
+}

@@ -10,5 +10,5 @@ mod response;
 mod tests;
 
 pub use connection::serve;
-pub use head::{BadHead, Framing, Head, HeadLimits, HeadScan, MAX_FIELDS, path_and_query, take_head};
+pub use head::{Framing, HeadLimits, HeadScan, take_head};
 pub use io::{H1Body, Stream};

@@ -87,16 +87,15 @@ impl SigningKey {
         let mut pem = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut pem).map_err(failed)?;
         let malformed = || KeyError::Malformed { path: path.to_owned() };
-        match PrivateKeyDer::from_pem_slice(&pem).map_err(|_| malformed())? {
-            PrivateKeyDer::Pkcs8(der) => Self::from_pkcs8(der.secret_pkcs8_der()).ok_or_else(malformed),
-            _ => Err(malformed()),
-        }
+        let PrivateKeyDer::Pkcs8(der) = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| malformed())? else {
+            return Err(malformed());
+        };
+        Self::from_pkcs8(der.secret_pkcs8_der()).ok_or_else(malformed)
     }
 
     /// A new key, and its PEM.
     fn generate() -> Option<(Self, String)> {
-        let document =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).ok()?;
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).ok()?;
         let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
         let base64 = base64::engine::general_purpose::STANDARD.encode(document.as_ref());
         for (index, letter) in base64.chars().enumerate() {

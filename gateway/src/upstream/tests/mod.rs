@@ -22,6 +22,7 @@ use crate::body::FullBody;
 use crate::config::Backend;
 
 mod bodies;
+mod endurance;
 mod over_h2;
 mod over_tls;
 mod reuse;
@@ -70,7 +71,8 @@ impl Peer {
     }
 
     async fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
+        // The gateway may have gone; what it got is checked where it answers.
+        drop(self.stream.write_all(bytes).await);
         // So that each write is a read of its own.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -180,15 +182,21 @@ async fn text(answer: Answer) -> String {
 
 /// A body whose frames the test hands out one by one.
 #[derive(Clone, Default)]
-struct Fed(Rc<RefCell<(VecDeque<Result<Frame<Bytes>, BodyError>>, bool, Option<std::task::Waker>, usize)>>);
+struct Fed(Rc<RefCell<Feed>>);
+
+#[derive(Default)]
+struct Feed {
+    frames: VecDeque<Result<Frame<Bytes>, BodyError>>,
+    ended: bool,
+    waker: Option<std::task::Waker>,
+    taken: usize,
+}
 
 impl Fed {
     fn push(&self, frame: Result<Frame<Bytes>, BodyError>) {
-        let mut inner = self.0.borrow_mut();
-        inner.0.push_back(frame);
-        if let Some(waker) = inner.2.take() {
-            waker.wake();
-        }
+        let mut feed = self.0.borrow_mut();
+        feed.frames.push_back(frame);
+        feed.wake();
     }
 
     fn data(&self, text: &'static str) {
@@ -196,16 +204,22 @@ impl Fed {
     }
 
     fn end(&self) {
-        let mut inner = self.0.borrow_mut();
-        inner.1 = true;
-        if let Some(waker) = inner.2.take() {
-            waker.wake();
-        }
+        let mut feed = self.0.borrow_mut();
+        feed.ended = true;
+        feed.wake();
     }
 
     /// How often a frame was taken.
     fn taken(&self) -> usize {
-        self.0.borrow().3
+        self.0.borrow().taken
+    }
+}
+
+impl Feed {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -214,15 +228,15 @@ impl Body for Fed {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut inner = self.0.borrow_mut();
-        if let Some(frame) = inner.0.pop_front() {
-            inner.3 += 1;
+        let mut feed = self.0.borrow_mut();
+        if let Some(frame) = feed.frames.pop_front() {
+            feed.taken += 1;
             return Poll::Ready(Some(frame));
         }
-        if inner.1 {
+        if feed.ended {
             return Poll::Ready(None);
         }
-        inner.2 = Some(cx.waker().clone());
+        feed.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -232,5 +246,9 @@ fn post(body: &Fed) -> Request<Fed> {
 }
 
 fn errors(upstreams: &Upstreams) -> Vec<(&'static str, u64)> {
-    upstreams.counters().iter().flat_map(|counters| counters.errors().filter(|(_, n)| *n > 0).collect::<Vec<_>>()).collect()
+    upstreams
+        .counters()
+        .iter()
+        .flat_map(|counters| counters.errors().filter(|(_, n)| *n > 0).collect::<Vec<_>>())
+        .collect()
 }

@@ -47,7 +47,11 @@ fn one_connection_carries_many_requests_and_the_head_is_ours() {
 }
 
 /// What a backend does with a connection that carries its second request.
-async fn second_request(method: Method, body: &'static str, fate: &'static str) -> (Result<Answer, UpstreamError>, usize, u64) {
+async fn second_request(
+    method: Method,
+    body: &'static str,
+    fate: &'static str,
+) -> (Result<Answer, UpstreamError>, usize, u64) {
     let (address, count) = backend(move |index, mut peer| async move {
         peer.head().await;
         peer.write(OK).await;
@@ -70,7 +74,7 @@ async fn second_request(method: Method, body: &'static str, fate: &'static str) 
             "resets" => peer.reset(),
             "closes within the head" => peer.write(b"HTTP/1.1 2").await,
             "closes within the body" => peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort").await,
-            _ => unreachable!(),
+            _ => panic!("no such fate: {fate}"),
         }
     })
     .await;
@@ -119,6 +123,39 @@ fn a_request_is_sent_again_only_where_that_can_do_no_harm() {
     });
 }
 
+/// The runtime learns of an end or of bytes only when it next asks the kernel; a reused connection is asked at once.
+#[test]
+fn what_the_runtime_has_not_seen_yet_is_seen_before_a_request_is_sent() {
+    use std::io::{Read as _, Write as _};
+    for poisons in [true, false] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let backend = std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for first in [true, false] {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+                stream.write_all(OK).unwrap();
+                if first && poisons {
+                    std::thread::sleep(Duration::from_millis(30));
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison").unwrap();
+                    kept.push(stream);
+                }
+            }
+        });
+        on_worker(async move {
+            let upstreams = plain(&service(&[address]));
+            assert_eq!(text(send(&upstreams, get()).await.unwrap()).await, "ok");
+            // Without a turn of the runtime.
+            std::thread::sleep(Duration::from_millis(80));
+            let answer = send(&upstreams, request(Method::POST, "x")).await.unwrap();
+            assert_eq!(answer.timings.attempts, 2);
+            assert_eq!(text(answer).await, "ok");
+        });
+        backend.join().unwrap();
+    }
+}
+
 #[test]
 fn an_answer_that_ends_early_is_an_error_and_never_asked_for_again() {
     on_worker(async {
@@ -149,7 +186,15 @@ async fn answered(method: Method, answer: &'static [u8]) -> (Result<(u16, Header
     let (address, count) = backend(move |_, mut peer| async move {
         while !peer.head().await.is_empty() {
             peer.write(answer).await;
-            if answer.starts_with(b"HTTP/1.0") || !answer.windows(6).any(|window| window.eq_ignore_ascii_case(b"length") || window == b"chunke" || window == b"101 Sw" || window == b"204 No" || window == b"304 No") {
+            if answer.starts_with(b"HTTP/1.0")
+                || !answer.windows(6).any(|window| {
+                    window.eq_ignore_ascii_case(b"length")
+                        || window == b"chunke"
+                        || window == b"101 Sw"
+                        || window == b"204 No"
+                        || window == b"304 No"
+                })
+            {
                 return;
             }
         }
@@ -175,26 +220,71 @@ fn answers_are_framed_one_way_only_and_connections_reused_only_after_whole_ones(
         let good = |status: u16, text: &str| Ok((status, text.to_owned()));
         for (method, answer, wanted, reused) in [
             (Method::GET, &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"[..], good(200, "ok"), true),
-            (Method::GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", good(200, "ok"), true),
+            (
+                Method::GET,
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                good(200, "ok"),
+                true,
+            ),
             (Method::HEAD, b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", good(200, ""), true),
             (Method::GET, b"HTTP/1.1 204 No Content\r\n\r\n", good(204, ""), true),
             (Method::GET, b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", good(204, ""), true),
             (Method::GET, b"HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n", good(304, ""), true),
-            (Method::GET, b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", good(200, "ok"), true),
-            (Method::GET, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", good(200, "ok"), true),
+            (
+                Method::GET,
+                b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                good(200, "ok"),
+                true,
+            ),
+            (
+                Method::GET,
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                good(200, "ok"),
+                true,
+            ),
             // Whole, but the connection is of no more use.
-            (Method::GET, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", good(200, "ok"), false),
+            (
+                Method::GET,
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+                good(200, "ok"),
+                false,
+            ),
             (Method::GET, b"HTTP/1.1 200 OK\r\n\r\nok", good(200, "ok"), false),
             (Method::GET, b"HTTP/1.0 200 OK\r\n\r\nok", good(200, "ok"), false),
             (Method::GET, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", good(200, "ok"), false),
-            (Method::GET, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", good(200, "ok"), false),
+            (
+                Method::GET,
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                good(200, "ok"),
+                false,
+            ),
             (Method::HEAD, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", good(200, ""), false),
             (Method::GET, b"HTTP/1.1 204 No Content\r\n\r\nok", good(204, ""), false),
             // Two readings, or none.
-            (Method::GET, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", bad.clone(), false),
-            (Method::GET, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", bad.clone(), false),
-            (Method::GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n", bad.clone(), false),
-            (Method::GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nx-length: 0\r\n\r\n2\r\nok\r\n0\r\n\r\n", bad.clone(), false),
+            (
+                Method::GET,
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+                bad.clone(),
+                false,
+            ),
+            (
+                Method::GET,
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                bad.clone(),
+                false,
+            ),
+            (
+                Method::GET,
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                bad.clone(),
+                false,
+            ),
+            (
+                Method::GET,
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\nx-length: 0\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                bad.clone(),
+                false,
+            ),
             (Method::GET, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!", bad.clone(), false),
             (Method::GET, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", bad.clone(), false),
             (Method::GET, b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", bad.clone(), false),
@@ -204,8 +294,18 @@ fn answers_are_framed_one_way_only_and_connections_reused_only_after_whole_ones(
             (Method::GET, b"SSH-2.0-OpenSSH length\r\n\r\n", bad.clone(), false),
             (Method::HEAD, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", bad, false),
             // The head is good, the body is not.
-            (Method::GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0_2\r\nok\r\n0\r\n\r\n", Err(None), false),
-            (Method::GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\nok\r\n0\r\n\r\n", Err(None), false),
+            (
+                Method::GET,
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0_2\r\nok\r\n0\r\n\r\n",
+                Err(None),
+                false,
+            ),
+            (
+                Method::GET,
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\nok\r\n0\r\n\r\n",
+                Err(None),
+                false,
+            ),
         ] {
             let case = format!("{method}: {}", String::from_utf8_lossy(answer));
             let (first, again) = answered(method, answer).await;

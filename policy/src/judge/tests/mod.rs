@@ -1,6 +1,9 @@
 //! Tests of the judge as a whole.
 
+mod cache;
 mod example;
+mod load;
+mod property;
 
 use std::hash::RandomState;
 use std::net::IpAddr;

@@ -1,0 +1,86 @@
+//! `sekisho policy`, joined with the routes and the registry that explanations and cases need.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow};
+use policy::DeviceId;
+use policy::cases::Resolved;
+use policy::judge::{Judge, JudgeOptions};
+use policy::patients::target_patients;
+use policy::route::RouteTable;
+use policy::target::CanonicalTarget;
+
+use super::policy::{ExplainArguments, Outcome, PolicyCommand, check, explain, no_routes, read_policies, test};
+use crate::config::Config;
+use crate::store::Store;
+
+/// Longest target that a command line may name.
+const TARGET_BYTES: usize = 64 * 1024;
+
+pub(super) fn policy(command: &PolicyCommand, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let outcome = match command {
+        PolicyCommand::Check { directory } => check(directory, out)?,
+        PolicyCommand::Test { cases, config: None } => test(cases, &no_routes, out)?,
+        PolicyCommand::Test { cases, config: Some(config) } => {
+            let routes = RouteTable::new(Config::load(config)?.routes)?;
+            test(cases, &|method, path| resolve(&routes, method, path), out)?
+        }
+        PolicyCommand::Explain(arguments) => {
+            explain_request(arguments, out)?;
+            Outcome::Good
+        }
+    };
+    Ok(super::code(outcome == Outcome::Good))
+}
+
+fn resolve(routes: &RouteTable, method: &str, path: &str) -> Result<Resolved, String> {
+    let target = CanonicalTarget::parse(path.as_bytes(), TARGET_BYTES).map_err(|refusal| refusal.to_string())?;
+    let resolved = routes.resolve(method, &target).map_err(|refusal| refusal.to_string())?;
+    Ok(Resolved {
+        action: resolved.action,
+        service: resolved.route.service().clone(),
+        class: resolved.class.clone(),
+        route: resolved.route.name().clone(),
+        operation: resolved.operation.as_deref().map(str::to_owned),
+        resource_type: resolved.resource_type.as_deref().map(str::to_owned),
+        patients: target_patients(&resolved, &target).ids.into_iter().map(|patient| patient.value).collect(),
+    })
+}
+
+fn explain_request(arguments: &ExplainArguments, out: &mut dyn Write) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config)?;
+    let judge = Judge::load(read_policies(&config.policy.directory)?, JudgeOptions::default())?;
+    let routes = RouteTable::new(config.routes.clone())?;
+    let resolved = resolve(&routes, &arguments.method, &arguments.path)
+        .map_err(|refusal| anyhow!("`{}` is refused before any policy is asked: {refusal}", arguments.path))?;
+    let subject = subject(&config.store.file, arguments)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    let now = i64::try_from(now.as_nanos()).context("the clock is beyond 2262")?;
+    explain(&judge, &subject, &resolved, &arguments.method, now, out)?;
+    Ok(())
+}
+
+fn subject(store: &Path, arguments: &ExplainArguments) -> anyhow::Result<policy::Subject> {
+    let device = DeviceId { site: arguments.site.clone(), device: arguments.device.clone() };
+    super::block_on(async {
+        let store = Store::open_existing(store).await?;
+        let directory = store.directory().await?;
+        let found = directory.lookup(&device).map_err(|refusal| anyhow!("device `{device}` is refused: {refusal}"))?;
+        let mut subject = policy::Subject::clone(&found);
+        if let Some(user) = &arguments.user
+            && subject.user.as_ref() != Some(user)
+        {
+            let known = store.user_show(&crate::store::UserId { site: arguments.site.clone(), user: user.clone() }).await?;
+            let own = store.device_show(&device).await?;
+            subject.user = Some(user.clone());
+            subject.roles = known.roles.into_iter().chain(own.roles).collect();
+            subject.roles.sort();
+            subject.roles.dedup();
+        }
+        store.close().await;
+        Ok(subject)
+    })
+}

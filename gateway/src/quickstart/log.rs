@@ -1,0 +1,167 @@
+//! What the audit log says about requests that were just made.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::path::Path;
+
+use gateway_audit::frame::SegmentHeader;
+use gateway_audit::reader::Verifier;
+use policy::Refusal;
+use serde_json::Value;
+
+/// What must have left a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trace {
+    /// A request, by its id.
+    Request(String),
+    /// A refused handshake, by its reason.
+    Refusal(Refusal),
+}
+
+impl Display for Trace {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(id) => write!(f, "request {id}"),
+            Self::Refusal(reason) => write!(f, "{reason}"),
+        }
+    }
+}
+
+/// The records of a log behind some place, as far as [`Trace`]s need them.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    /// By request id: the kinds of its records.
+    requests: HashMap<String, HashSet<String>>,
+    /// Reasons of refused handshakes, counted ones included.
+    refusals: HashSet<String>,
+    last: Option<u64>,
+}
+
+impl Records {
+    /// Whether a trace's record is there. A request that may change something has an intent and an outcome (A1).
+    pub(super) fn hold(&self, trace: &Trace) -> bool {
+        match trace {
+            Trace::Request(id) => self.requests.get(id).is_some_and(|kinds| {
+                kinds.contains("request") || (kinds.contains("intent") && kinds.contains("outcome"))
+            }),
+            Trace::Refusal(reason) => self.refusals.contains(reason.label()),
+        }
+    }
+
+    fn take(&mut self, sequence: u64, record: &[u8]) {
+        self.last = Some(sequence);
+        let Ok(record) = serde_json::from_slice::<Value>(record) else { return };
+        let text = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        match text("kind").as_str() {
+            "refusal" | "refusal-summary" => {
+                self.refusals.insert(text("reason"));
+            }
+            kind => {
+                self.requests.entry(text("request")).or_default().insert(kind.to_owned());
+            }
+        }
+    }
+}
+
+/// The place of the log's last record; none where there is no log or it cannot be read.
+pub(super) fn last_sequence(directory: &Path) -> Option<u64> {
+    records(directory, None).ok()?.last
+}
+
+/// The records behind `after`, in a log whose chain is checked from its beginning. What is just being written counts
+/// as a torn tail and is left out.
+pub(super) fn records(directory: &Path, after: Option<u64>) -> Result<Records, String> {
+    let say = |error: std::io::Error| format!("`{}`: {error}", directory.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(say)? {
+        let path = entry.map_err(say)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        if name.starts_with(SEGMENT_PREFIX) && name.ends_with(SEGMENT_SUFFIX) {
+            names.push(path);
+        }
+    }
+    names.sort();
+    let mut segments = Vec::new();
+    for path in names {
+        let bytes = fs::read(&path).map_err(say)?;
+        segments.push((path.display().to_string(), bytes));
+    }
+    let mut records = Records::default();
+    let mut verifier = Verifier::new();
+    for (place, (name, bytes)) in segments.iter().enumerate() {
+        let next = segments.get(place + 1).map(|(_, next)| SegmentHeader::decode(next)).transpose();
+        let next = next.map_err(|error| error.to_string())?;
+        let visit = |_, frame: &gateway_audit::frame::Frame<'_>| {
+            if after.is_none_or(|after| frame.sequence > after) {
+                records.take(frame.sequence, frame.record);
+            }
+        };
+        verifier.segment(name, bytes, next.as_ref(), visit).map_err(|bad| bad.to_string())?;
+    }
+    Ok(records)
+}
+
+/// How the names of segments begin and end; between is the place in the log, so that names sort like records.
+const SEGMENT_PREFIX: &str = "segment-";
+const SEGMENT_SUFFIX: &str = ".log";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_audit::frame::{Chain, genesis};
+    use gateway_audit::record::Splice;
+
+    const LOG: [u8; 16] = [7; 16];
+
+    /// Appends records of these bodies, which follow `{"sequence":N`.
+    fn segment(chain: &mut Chain, bodies: &[&str]) -> Vec<u8> {
+        let header =
+            SegmentHeader { log: LOG, node: "demo".to_owned(), first_sequence: chain.next, previous: chain.link };
+        let mut bytes = header.encode().to_vec();
+        for body in bodies {
+            let written = format!("{{\"sequence\":{body}}}");
+            chain.append(written.as_bytes(), Splice(12), 0, &mut bytes).unwrap();
+        }
+        bytes.resize(bytes.len() + 4096, 0);
+        bytes
+    }
+
+    #[test]
+    fn finds_what_came_after_a_place_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut chain = Chain { link: genesis(&LOG, "demo"), next: 1 };
+        let first = [
+            r#","kind":"request","request":"old""#,
+            r#","kind":"refusal","reason":"certificate-missing""#,
+            r#","kind":"request","request":"read""#,
+        ];
+        let second = [
+            r#","kind":"intent","request":"create""#,
+            r#","kind":"intent","request":"lost""#,
+            r#","kind":"outcome","request":"create""#,
+            r#","kind":"refusal-summary","reason":"device-unregistered""#,
+        ];
+        fs::write(dir.path().join("segment-00000001.log"), segment(&mut chain, &first)).unwrap();
+        fs::write(dir.path().join("segment-00000004.log"), segment(&mut chain, &second)).unwrap();
+        fs::write(dir.path().join("spare.log"), "not a segment").unwrap();
+
+        assert_eq!(last_sequence(dir.path()), Some(7));
+        let records = records(dir.path(), Some(2)).unwrap();
+        let holds = |id: &str| records.hold(&Trace::Request(id.to_owned()));
+        assert!(holds("read") && holds("create"));
+        assert!(!holds("old") && !holds("lost") && !holds("never"));
+        assert!(records.hold(&Trace::Refusal(Refusal::DeviceUnregistered)));
+        assert!(!records.hold(&Trace::Refusal(Refusal::CertificateMissing)));
+    }
+
+    #[test]
+    fn a_log_that_lies_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut chain = Chain { link: [0; 32], next: 1 };
+        fs::write(dir.path().join("segment-1.log"), segment(&mut chain, &[r#","kind":"start""#])).unwrap();
+        assert!(records(dir.path(), None).is_err());
+        assert_eq!(last_sequence(dir.path()), None);
+        assert!(records(&dir.path().join("nowhere"), None).is_err());
+    }
+}

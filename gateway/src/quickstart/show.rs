@@ -1,0 +1,106 @@
+//! What `sekisho quickstart` prints: where things lie, and commands that are ready to paste.
+
+use std::fmt::{self, Display, Formatter};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::layout::Layout;
+use super::scene::{Expected, SCENES, Scene};
+
+/// The text for a person who has just started it.
+pub(super) struct Welcome<'a> {
+    pub(super) layout: &'a Layout,
+    /// How this program was called.
+    pub(super) program: &'a Path,
+}
+
+impl Display for Welcome<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { layout, program } = self;
+        let addresses = layout.addresses();
+        let (verb, dir) = (if layout.is_new() { "made" } else { "found" }, Word(layout.dir()));
+        writeln!(f, "Sekisho stands before a demonstration FHIR server. All patients are synthetic.\n")?;
+        writeln!(f, "  folder    {dir} ({verb})")?;
+        writeln!(f, "  gateway   {}", base(addresses.listen, "https"))?;
+        writeln!(f, "  metrics   {}/metrics", base(addresses.admin, "http"))?;
+        writeln!(f, "  health    {}/readyz?verbose", base(addresses.admin, "http"))?;
+        writeln!(f, "  audit     {}", Word(&layout.audit()))?;
+        writeln!(f, "  policies  {}", Word(&layout.dir().join("policy")))?;
+        writeln!(f, "\nPaste these into another terminal:\n")?;
+        for scene in SCENES.iter().filter(|scene| scene.printed) {
+            writeln!(f, "# {} {}", scene.story, Outcome(scene.expected))?;
+            writeln!(f, "{}\n", Command { layout, scene })?;
+        }
+        writeln!(f, "# Suspend the doctor's terminal, and its connections end within a second; then resume it.")?;
+        for verb in ["suspend", "resume"] {
+            let (program, file) = (Word(program), layout.configuration());
+            writeln!(f, "{program} device {verb} sakura-clinic/doctor-terminal --config {}", Word(&file))?;
+        }
+        writeln!(f, "\n# Every one of them, the refused included, is in the audit log and counted:")?;
+        writeln!(f, "grep -ahoE '\\{{\"[ -~]*\\}}' {}/segment-*.log | tail -3", Word(&layout.audit()))?;
+        writeln!(f, "curl -s {}/metrics | grep ^sekisho_\n", base(addresses.admin, "http"))?;
+        write!(f, "Ctrl-C stops it; the next start goes on with this folder.")
+    }
+}
+
+/// The `curl` command of a scene.
+pub(super) struct Command<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) scene: &'a Scene,
+}
+
+impl Display for Command<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { layout, scene } = self;
+        write!(f, "curl -sSi --cacert {}", Word(&layout.ca_certificate()))?;
+        if let Some((site, device)) = scene.client {
+            let files = layout.client(site, device);
+            write!(f, " \\\n  --cert {}", Word(&files.certificate))?;
+            write!(f, " \\\n  --key {}", Word(&files.key))?;
+        }
+        if scene.method != "GET" {
+            write!(f, " -X {}", scene.method)?;
+        }
+        if let Some(body) = scene.body {
+            write!(f, " \\\n  -H 'Content-Type: application/fhir+json' -d '{body}'")?;
+        }
+        write!(f, " \\\n  '{}{}'", base(layout.addresses().listen, "https"), scene.target)
+    }
+}
+
+/// `→ 200`, as a comment above a command says it.
+struct Outcome(Expected);
+
+impl Display for Outcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Expected::Answer(status) => write!(f, "→ {status}"),
+            Expected::Denied(reason) => write!(f, "→ 403, {reason}"),
+            Expected::Alert(reason) => write!(f, "→ TLS alert, {reason}"),
+        }
+    }
+}
+
+/// A URL's scheme and authority. Loopback is `localhost`, a name in the server's certificate.
+pub(super) fn base(address: SocketAddr, scheme: &str) -> String {
+    if scheme == "https" && address.ip().is_loopback() {
+        format!("{scheme}://localhost:{}", address.port())
+    } else {
+        format!("{scheme}://{address}")
+    }
+}
+
+/// A path as one word of a shell, quoted where it must be.
+struct Word<'a, P: AsRef<Path> + ?Sized>(&'a P);
+
+impl<P: AsRef<Path> + ?Sized> Display for Word<'_, P> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let text = self.0.as_ref().display().to_string();
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@' | '=');
+        if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+            f.write_str(&text)
+        } else {
+            write!(f, "'{}'", text.replace('\'', r"'\''"))
+        }
+    }
+}

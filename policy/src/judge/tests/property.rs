@@ -1,0 +1,280 @@
+//! Sliced and cached decisions against Cedar's own authorizer over the whole policy set and all entities.
+
+use std::collections::BTreeSet;
+
+use cedar_policy::{Context as CedarContext, Decision, Entities, EntityUid, Request as CedarRequest};
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+
+use super::*;
+
+const ROLES: [&str; 3] = ["doctor", "nurse", "kiosk"];
+const SITES: [&str; 2] = ["s1", "s2"];
+const NAMES: [&str; 2] = ["a", "b"];
+
+fn principal() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "principal",
+        "principal",
+        r#"principal in Sekisho::Role::"doctor""#,
+        r#"principal in Sekisho::Role::"nurse""#,
+        r#"principal in Sekisho::Site::"s1""#,
+        r#"principal == Sekisho::User::"s1/a""#,
+        r#"principal == Sekisho::Device::"s2/b""#,
+        r#"principal in Sekisho::User::"s2/b""#,
+        r#"principal in Sekisho::Device::"s1/a""#,
+        "principal is Sekisho::User",
+        "principal is Sekisho::Device",
+        r#"principal is Sekisho::User in Sekisho::Role::"kiosk""#,
+        r#"principal is Sekisho::Device in Sekisho::Site::"s2""#,
+    ])
+}
+
+fn action() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "action",
+        "action",
+        r#"action == Sekisho::Action::"read""#,
+        r#"action in [Sekisho::Action::"read", Sekisho::Action::"search"]"#,
+        r#"action in Sekisho::Action::"delete""#,
+    ])
+}
+
+fn resource() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "resource",
+        "resource",
+        r#"resource in Sekisho::InformationClass::"c1""#,
+        r#"resource in Sekisho::Service::"x""#,
+        r#"resource == Sekisho::Route::"r1""#,
+        r#"resource in Sekisho::Route::"r2""#,
+        "resource is Sekisho::Route",
+        r#"resource is Sekisho::Route in Sekisho::InformationClass::"c2""#,
+    ])
+}
+
+fn condition() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "context.hour < 12",
+        "context.weekday == 3",
+        r#"context.time < datetime("2026-04-01T06:00:00Z")"#,
+        r#"context.time.toTime() > duration("1h")"#,
+        r#"context.patients.contains("Patient/1")"#,
+        "context.patients.isEmpty()",
+        r#"context.source.isInRange(ip("192.0.2.0/24"))"#,
+        "context.source.isIpv6()",
+        r#"context.transport == "tls""#,
+        r#"context has tls_version && context.tls_version == "1.3""#,
+        "context has operation",
+        r#"context has resource_type && context.resource_type like "Pat*""#,
+        r#"context has method && context.method == "GET""#,
+        "context.authentication_level >= 2",
+        "principal in context.site",
+        r#"context.device in Sekisho::Role::"nurse""#,
+        r#"context.device.name == "a""#,
+        r#"principal.site == Sekisho::Site::"s1""#,
+        r#"resource.service == Sekisho::Service::"y" || resource.name like "r*""#,
+        r#"if context.authentication_level == 1 then principal in Sekisho::Role::"doctor" else true"#,
+        // These err: some in what may be cached, some in what may not, some only for some requests.
+        "context.authentication_level * 9223372036854775807 > 0",
+        "context.hour * 9223372036854775807 > 0",
+        r#"context.transport == "quic" && context.authentication_level * 9223372036854775807 > 0"#,
+    ])
+}
+
+fn policy() -> impl Strategy<Value = String> {
+    let clauses = prop::collection::vec((select(vec!["when", "unless"]), condition()), 0..3);
+    (select(vec!["permit", "permit", "forbid"]), principal(), action(), resource(), clauses).prop_map(
+        |(effect, principal, action, resource, clauses)| {
+            let clauses: String = clauses.iter().map(|(word, text)| format!(" {word} {{ {text} }}")).collect();
+            format!("{effect}({principal}, {action}, {resource}){clauses};\n")
+        },
+    )
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let subject = (select(&SITES[..]), select(&NAMES[..]), prop::option::of(select(&NAMES[..])), 0u64..8, 1u8..=3);
+    let target = (select(vec![Action::Read, Action::Search, Action::Delete]), 0usize..2, 0usize..2, 0usize..2);
+    let way = (
+        select(&Transport::ALL[..]),
+        select(vec![None, Some(TlsVersion::V1_2), Some(TlsVersion::V1_3)]),
+        select(vec!["192.0.2.1", "::ffff:192.0.2.1", "203.0.113.1", "2001:db8::1"]),
+        // Around noon and midnight of a Tuesday to Thursday.
+        0i64..16,
+    );
+    let content = (
+        prop::option::of(select(vec!["GET", "POST"])),
+        prop::option::of(Just("$everything")),
+        prop::option::of(select(vec!["Patient", "Observation"])),
+        prop::collection::vec(select(vec!["Patient/1", "Patient/2"]), 0..3),
+    );
+    (subject, target, way, content).prop_map(|(subject, target, way, content)| {
+        let (site, device, user, bits, level) = subject;
+        let roles: Vec<&str> = (0..3).filter(|bit| bits >> bit & 1 == 1).map(|bit| ROLES[bit]).collect();
+        let mut asked = Asked::new(&roles, target.0, ["c1", "c2"][target.1]);
+        asked.subject.device = DeviceId { site: site.parse().unwrap(), device: device.parse().unwrap() };
+        asked.subject.user = user.map(|user| user.parse().unwrap());
+        asked.subject.authentication_level = match level {
+            1 => AuthenticationLevel::Device,
+            2 => AuthenticationLevel::User,
+            _ => AuthenticationLevel::TwoFactor,
+        };
+        // As the registry does it: other roles, other versions.
+        asked.subject.versions = EntityVersions { site: 1, device: bits, user: user.map_or(0, |_| bits + 1) };
+        asked.service = ["x", "y"][target.2].parse().unwrap();
+        asked.route = ["r1", "r2"][target.3].parse().unwrap();
+        asked.transport = way.0;
+        asked.tls_version = way.1;
+        asked.source = way.2.parse().unwrap();
+        asked.time = 1_774_882_800_000_000_000 + way.3 * 3 * 3_600_000_000_000;
+        asked.method = content.0.map(str::to_owned);
+        asked.operation = content.1.map(str::to_owned);
+        asked.resource_type = content.2.map(str::to_owned);
+        asked.patients = content.3.into_iter().map(str::to_owned).collect();
+        asked
+    })
+}
+
+fn entity(kind: &str, id: &str) -> Value {
+    json!({"type": format!("Sekisho::{kind}"), "id": id})
+}
+
+fn reference(kind: &str, id: &str) -> Value {
+    json!({"__entity": entity(kind, id)})
+}
+
+fn uid(kind: &str, id: &str) -> EntityUid {
+    format!("Sekisho::{kind}::{id:?}").parse().unwrap()
+}
+
+/// All entities there are: every site, role, service and class, and the parties of the request, checked by the schema.
+fn all_entities(judge: &Judge, asked: &Asked) -> Entities {
+    let plain = |kind: &str, id: &str| json!({"uid": entity(kind, id), "attrs": {}, "parents": []});
+    let mut entities: Vec<Value> = Vec::new();
+    entities.extend(SITES.iter().map(|id| plain("Site", id)));
+    entities.extend(ROLES.iter().map(|id| plain("Role", id)));
+    entities.extend(["x", "y"].iter().map(|id| plain("Service", id)));
+    entities.extend(["c1", "c2"].iter().map(|id| plain("InformationClass", id)));
+    let site = asked.subject.device.site.as_str();
+    let mut parents: Vec<Value> = asked.subject.roles.iter().map(|role| entity("Role", role.as_str())).collect();
+    parents.push(entity("Site", site));
+    let mut party = |kind: &str, name: &str| {
+        entities.push(json!({
+            "uid": entity(kind, &format!("{site}/{name}")),
+            "attrs": {"name": name, "site": reference("Site", site)},
+            "parents": parents,
+        }));
+    };
+    party("Device", asked.subject.device.device.as_str());
+    if let Some(user) = &asked.subject.user {
+        party("User", user.as_str());
+    }
+    let (service, class) = (asked.service.as_str(), asked.class.as_str());
+    entities.push(json!({
+        "uid": entity("Route", asked.route.as_str()),
+        "attrs": {
+            "name": asked.route, "service": reference("Service", service), "class": reference("InformationClass", class),
+        },
+        "parents": [entity("Service", service), entity("InformationClass", class)],
+    }));
+    Entities::from_json_value(Value::Array(entities), Some(&judge.vocabulary.schema)).unwrap()
+}
+
+/// What Cedar says of the whole set: the refusal, if any, and the policies.
+fn plainly(judge: &Judge, asked: &Asked) -> (Option<Refusal>, BTreeSet<String>) {
+    let site = asked.subject.device.site.as_str();
+    let civil = super::super::civil::Civil::at(asked.time, 540);
+    let mut context = json!({
+        "transport": asked.transport.label(),
+        "source": {"__extn": {"fn": "ip", "arg": asked.source.to_canonical().to_string()}},
+        "time": {"__extn": {"fn": "datetime", "arg": super::super::civil::Civil::at(asked.time, 0).cedar()}},
+        "hour": civil.hour,
+        "weekday": civil.weekday,
+        "authentication_level": asked.subject.authentication_level.level(),
+        "device": reference("Device", &format!("{site}/{}", asked.subject.device.device)),
+        "site": reference("Site", site),
+        "patients": asked.patients,
+    });
+    let optional = [
+        ("tls_version", asked.tls_version.map(|version| version.label().to_owned())),
+        ("method", asked.method.clone()),
+        ("operation", asked.operation.clone()),
+        ("resource_type", asked.resource_type.clone()),
+    ];
+    for (key, value) in optional {
+        if let Some(value) = value {
+            context[key] = json!(value);
+        }
+    }
+    let schema = &judge.vocabulary.schema;
+    let action = uid("Action", asked.action.label());
+    let context = CedarContext::from_json_value(context, Some((schema, &action))).unwrap();
+    let principal = match &asked.subject.user {
+        Some(user) => uid("User", &format!("{site}/{user}")),
+        None => uid("Device", &format!("{site}/{}", asked.subject.device.device)),
+    };
+    let request =
+        CedarRequest::new(principal, action, uid("Route", asked.route.as_str()), context, Some(schema)).unwrap();
+    let whole = PolicySet::from_policies(judge.rules.iter().flat_map(|rule| rule.alone.policies().cloned())).unwrap();
+    let response = Authorizer::new().is_authorized(&request, &whole, &all_entities(judge, asked));
+    let errors: BTreeSet<String> = response
+        .diagnostics()
+        .errors()
+        .map(|error| match error {
+            cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id().to_string(),
+        })
+        .collect();
+    if !errors.is_empty() {
+        return (Some(Refusal::PolicyError), errors);
+    }
+    let reasons: BTreeSet<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+    match (response.decision(), reasons.is_empty()) {
+        (Decision::Allow, _) => (None, reasons),
+        (Decision::Deny, true) => (Some(Refusal::PolicyNoPermit), reasons),
+        (Decision::Deny, false) => (Some(Refusal::PolicyForbid), reasons),
+    }
+}
+
+fn ours(decision: &Result<Permit, Denial>) -> (Option<Refusal>, BTreeSet<String>) {
+    let (refusal, policies) = match decision {
+        Ok(permit) => (None, permit.policies()),
+        Err(denial) => (Some(denial.reason), &denial.policies),
+    };
+    (refusal, policies.iter().map(ToString::to_string).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    /// Two policy sets take turns on one cache, small enough to evict, over requests that come again.
+    #[test]
+    fn slices_and_cache_change_no_decision(
+        sets in prop::array::uniform2(prop::collection::vec(policy(), 0..7)),
+        asked in prop::collection::vec(asked(), 1..6),
+        order in prop::collection::vec((0usize..2, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..24),
+        capacity in select(vec![0usize, 64]),
+    ) {
+        let judges = sets.map(|policies| load(&policies.concat()));
+        let mut cache = DecisionCache::new(capacity, RandomState::new());
+        for (judge, base, donor) in order {
+            let judge = &judges[judge];
+            let mut asked_now = asked[base.index(asked.len())].clone();
+            let donor = &asked[donor.index(asked.len())];
+            // The same parties, in other circumstances: what a wrong key would confuse.
+            asked_now.transport = donor.transport;
+            asked_now.tls_version = donor.tls_version;
+            asked_now.source = donor.source;
+            asked_now.time = donor.time;
+            asked_now.patients.clone_from(&donor.patients);
+            asked_now.resource_type.clone_from(&donor.resource_type);
+            for _ in 0..2 {
+                let decision = decide(judge, &mut cache, &asked_now);
+                prop_assert_eq!(ours(&decision), plainly(judge, &asked_now), "{:?}", asked_now);
+            }
+            let explanation = judge.explain(&asked_now.subject, &asked_now.request());
+            prop_assert_eq!(explanation.refusal, plainly(judge, &asked_now).0);
+            prop_assert!(cache.len() <= cache.capacity());
+        }
+    }
+}
