@@ -181,7 +181,10 @@ fn c1_what_is_plain_is_taken() {
         (post(&host, "Content-Length: \t5 \r\n", "12345"), "12345"),
         (post(&host, "Content-Length: 0\r\n", ""), ""),
         (post(&host, "Transfer-Encoding: CHUNKED\r\n", "5\r\n12345\r\n0\r\n\r\n"), "12345"),
-        (post(&host, "Transfer-Encoding: chunked\r\n", "05;a=b\r\n12345\r\nA\r\n6789012345\r\n0\r\n\r\n"), "123456789012345"),
+        (
+            post(&host, "Transfer-Encoding: chunked\r\n", "05;a=b\r\n12345\r\nA\r\n6789012345\r\n0\r\n\r\n"),
+            "123456789012345",
+        ),
         (post(&host, "", ""), ""),
     ] {
         wire.send(&bytes);

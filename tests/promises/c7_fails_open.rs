@@ -101,7 +101,9 @@ fn c7_the_case_of_the_server_name_means_nothing() {
 #[test]
 fn c7_odd_server_names_are_never_let_in_without_a_certificate() {
     let clinic = Clinic::builder().start();
-    for name in ["localhost.", "*", "*.example", "evil.example", "127.0.0.1", "[::1]", "a..b", "localhost\n", "%00", "é"] {
+    for name in
+        ["localhost.", "*", "*.example", "evil.example", "127.0.0.1", "[::1]", "a..b", "localhost\n", "%00", "é"]
+    {
         let said = s_client(&clinic, name, false);
         assert!(!said.contains("HTTP/1.1"), "{name}: {said}");
         // With a certificate such a name is refused or misdirected; the request's own host does not outweigh it.
@@ -126,9 +128,7 @@ fn c7_a_client_hello_in_small_pieces() {
     let _ = without.clone().in_segments().refused();
     let _ = without.in_records().refused();
     let labels = [("outcome", "certificate-missing")];
-    gateway_tests::until("two refusals", || {
-        (clinic.metric("sekisho_handshakes_total", &labels) >= 2.0).then_some(())
-    });
+    gateway_tests::until("two refusals", || (clinic.metric("sekisho_handshakes_total", &labels) >= 2.0).then_some(()));
 }
 
 /// Files that are no anchors, each with what makes it one of them.
@@ -199,7 +199,8 @@ fn c7_broken_anchors_at_a_reload_change_nothing() {
 fn c7_every_certificate_of_the_anchors_counts() {
     let prepared = Clinic::builder().prepare();
     let other = gateway_tests::Pki::new();
-    let both = format!("# two authorities\n{}\n# the second\n{}", other.devices_ca_pem(), prepared.pki.devices_ca_pem());
+    let both =
+        format!("# two authorities\n{}\n# the second\n{}", other.devices_ca_pem(), prepared.pki.devices_ca_pem());
     prepared.write("tls/devices-ca.crt", both);
     let clinic = prepared.start();
     assert_eq!(clinic.wire(DOCTOR).get("/fhir/Patient/1").status, 200);

@@ -232,6 +232,11 @@ impl Prepared {
         Ok(Clinic { identities: std::cell::RefCell::default(), door, admin, gateway, prepared: self, _held: held })
     }
 
+    /// Writes the configuration with ports of its own, for a gateway that the test starts itself.
+    pub fn write_configuration(&self) {
+        self.write_config(free_port(), free_port());
+    }
+
     fn write_config(&self, listen: SocketAddr, admin: SocketAddr) {
         self.write("sekisho.toml", self.config.render(&listen.to_string(), &admin.to_string()));
     }
@@ -295,12 +300,8 @@ impl Clinic {
     /// A clinic with one site and one doctor, the example's policies and a backend that answers 200.
     #[must_use]
     pub fn builder() -> Builder {
-        let builder = Builder {
-            config: Config::default(),
-            devices: Vec::new(),
-            policies: Vec::new(),
-            wrapper: Vec::new(),
-        };
+        let builder =
+            Builder { config: Config::default(), devices: Vec::new(), policies: Vec::new(), wrapper: Vec::new() };
         builder.device(DOCTOR, "dr-sato", "doctor")
     }
 
@@ -393,8 +394,7 @@ impl Clinic {
     pub fn asked_from(&self, source: SocketAddr) -> Vec<Value> {
         let source = source.to_string();
         let is_asked = |record: &Value| {
-            (audit::is(record, "request") || audit::is(record, "intent"))
-                && text(record, "connection.source") == source
+            (audit::is(record, "request") || audit::is(record, "intent")) && text(record, "connection.source") == source
         };
         self.records().into_iter().filter(is_asked).collect()
     }
@@ -523,7 +523,9 @@ fn free_port() -> SocketAddr {
 fn admin_get(address: SocketAddr, target: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    stream
+        .write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;

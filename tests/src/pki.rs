@@ -103,10 +103,8 @@ impl Pki {
     #[must_use]
     pub fn device(&self, device: &str) -> Identity {
         let (site, name) = device.split_once('/').expect("site/device");
-        let id = DeviceId {
-            site: SiteName::new(site).expect("a site"),
-            device: DeviceName::new(name).expect("a device"),
-        };
+        let id =
+            DeviceId { site: SiteName::new(site).expect("a site"), device: DeviceName::new(name).expect("a device") };
         let domain = TRUST_DOMAIN.parse::<TrustDomain>().expect("a trust domain");
         identity(self.devices.issue_device(&domain, &id, LIFETIME, now()).expect("a device certificate"))
     }
