@@ -2,7 +2,7 @@
 //!
 //! The vocabulary every door shares (site, device, user, role, service, class of information, action), the one
 //! closed list of refusals, the normal form of a request's target, the routes that turn a request into an action,
-//! and the judge, which is the only maker of a [`Permit`](judge::Permit).
+//! and the judge, which is the only maker of a [`Permit`].
 //!
 //! The crate is pure: no sockets, no files, no clock. Time and content come in as arguments, verdicts go out.
 #![forbid(unsafe_code)]

@@ -191,8 +191,12 @@ impl Chain {
             return Err(RecordLength(length));
         };
         let link = link(&self.link, &length_bytes, sequence, durable, bytes);
-        let parts =
-            length_bytes.into_iter().chain([0; 4]).chain(sequence.to_le_bytes()).chain(durable.to_le_bytes()).chain(link);
+        let parts = length_bytes
+            .into_iter()
+            .chain([0; 4])
+            .chain(sequence.to_le_bytes())
+            .chain(durable.to_le_bytes())
+            .chain(link);
         for (place, byte) in header.iter_mut().zip(parts) {
             *place = byte;
         }

@@ -257,7 +257,10 @@ mod tests {
     #[test]
     fn c15_what_a_terminal_obeys_is_escaped() {
         assert_eq!(written(b"a\r\n\x1b[2J\"\\\x08\x0c\t\0\x7f"), r#""a\r\n\u001b[2J\"\\\b\f\t\u0000\u007f""#);
-        assert_eq!(written("\u{202e}\u{85}\u{2028}\u{feff}\u{e0041}".as_bytes()), r#""\u202e\u0085\u2028\ufeff\udb40\udc41""#);
+        assert_eq!(
+            written("\u{202e}\u{85}\u{2028}\u{feff}\u{e0041}".as_bytes()),
+            r#""\u202e\u0085\u2028\ufeff\udb40\udc41""#
+        );
         assert_eq!(written("桜クリニック €".as_bytes()), "\"桜クリニック €\"");
     }
 

@@ -89,8 +89,7 @@ impl Audit {
             return Err(OpenError::NodeName(options.node));
         }
         let mut id = [0; 16];
-        aws_lc_rs::rand::fill(&mut id)
-            .map_err(|_| OpenError::System(std::io::Error::other("no random numbers")))?;
+        aws_lc_rs::rand::fill(&mut id).map_err(|_| OpenError::System(std::io::Error::other("no random numbers")))?;
         let found = recovery::recover(&*storage, &options.node, id)?;
         let layout = Layout {
             log: found.log,

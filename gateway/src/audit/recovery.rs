@@ -21,7 +21,9 @@ pub enum RecoveryError {
     #[error("audit log: {0}")]
     Failure(#[from] Failure),
     /// An acknowledged record is damaged. Nothing is touched: what happened is for a person to find out.
-    #[error("the audit log is damaged, and no crash does that: {0}; keep the directory as evidence and start on another")]
+    #[error(
+        "the audit log is damaged, and no crash does that: {0}; keep the directory as evidence and start on another"
+    )]
     Damaged(#[from] Bad),
     /// The log is another gateway's.
     #[error("the audit directory holds the log of node `{found}`, not of `{expected}`")]

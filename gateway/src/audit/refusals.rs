@@ -118,9 +118,7 @@ impl Limiter {
         // A pair that is kept apart has its summary paid at once; one summary a reason stays in reserve.
         let price = bytes.saturating_add(SUMMARY_BYTES);
         let reserved = SUMMARY_BYTES * u64::try_from(Refusal::ALL.len()).unwrap_or(0);
-        if self.counts.len() >= MAX_ENTRIES
-            || self.spent.saturating_add(price).saturating_add(reserved) > self.budget
-        {
+        if self.counts.len() >= MAX_ENTRIES || self.spent.saturating_add(price).saturating_add(reserved) > self.budget {
             *self.others.entry(reason).or_default() += 1;
             return Treatment::Counted;
         }
@@ -131,9 +129,9 @@ impl Limiter {
 
     /// At the interval's end, its summaries; before that, none. `last` ends the interval now, for a shutdown.
     pub fn due(&mut self, monotonic_ns: u64, unix_ns: i64, last: bool) -> impl Iterator<Item = Summary> + use<> {
-        let ended = self.since.filter(|(start, _)| {
-            last || u128::from(monotonic_ns.saturating_sub(*start)) >= self.interval.as_nanos()
-        });
+        let ended = self
+            .since
+            .filter(|(start, _)| last || u128::from(monotonic_ns.saturating_sub(*start)) >= self.interval.as_nanos());
         let (counts, others, from_unix_ns) = match ended {
             None => (BTreeMap::new(), BTreeMap::new(), 0),
             Some((_, from)) => {

@@ -165,8 +165,7 @@ impl LogFile for File {
 
 impl Storage for Directory {
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.path.join(name))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.path.join(name))?;
         Ok(Box::new(file))
     }
 

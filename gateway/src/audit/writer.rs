@@ -156,11 +156,7 @@ impl Writer {
         }
         if let Some(gap) = self.shared.take_gap() {
             tracing::error!(records = gap.records, "audit records could not be kept");
-            self.say(&Gap {
-                records: gap.records,
-                from_unix_ns: gap.from_unix_ns,
-                until_unix_ns: gap.until_unix_ns,
-            });
+            self.say(&Gap { records: gap.records, from_unix_ns: gap.from_unix_ns, until_unix_ns: gap.until_unix_ns });
         }
     }
 

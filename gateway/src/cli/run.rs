@@ -12,7 +12,6 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
 use crate::config::{Config, Log, LogFormat};
-use crate::quickstart;
 use crate::run::{Ending, Running, Sockets, start};
 
 /// Exit code of an end that cut requests.
@@ -154,28 +153,6 @@ pub(super) fn init_quiet_logging() {
     let _ = tracing_subscriber::registry().with(LevelFilter::WARN).with(layer).try_init();
 }
 
-pub(super) fn start_for_quickstart(config: &Path) -> Result<Started, String> {
-    start(config, Sockets::default()).map(|running| Started(Some(running))).map_err(|error| error.to_string())
-}
-
-/// A gateway as the quickstart holds it. Dropped, it drains.
-pub(super) struct Started(Option<Running>);
-
-impl quickstart::Running for Started {
-    fn wait_ready(&mut self) -> Result<(), String> {
-        // It serves once `start` has returned.
-        match &self.0 {
-            Some(running) if !running.has_ended() => Ok(()),
-            Some(_) | None => Err("the gateway has ended".to_owned()),
-        }
-    }
-
-    fn stop(mut self) -> Result<(), String> {
-        let Some(running) = self.0.take() else { return Ok(()) };
-        running.drain();
-        match running.wait() {
-            Ending::Clean => Ok(()),
-            Ending::Unclean => Err("the gateway did not end cleanly".to_owned()),
-        }
-    }
+pub(super) fn start_for_quickstart(config: &Path) -> Result<Running, String> {
+    start(config, Sockets::default()).map_err(|error| error.to_string())
 }

@@ -107,7 +107,8 @@ mod tests {
         }
         // An answer of 1 ms error, 10 s ago: 5 ms more. After nine hours nobody is sure any more.
         let now_ms = monotonic_ns() / 1_000_000;
-        let aged = |ms: u64| KernelClock { state: AtomicU64::new(1 << 63 | 1_000 << ERROR_SHIFT | (now_ms - ms)) }.now();
+        let aged =
+            |ms: u64| KernelClock { state: AtomicU64::new(1 << 63 | 1_000 << ERROR_SHIFT | (now_ms - ms)) }.now();
         let error = aged(10_000.min(now_ms)).error_ns.unwrap();
         assert!((6_000_000..6_100_000).contains(&error), "{error}");
         assert!(aged(0).synchronised);

@@ -352,7 +352,7 @@ impl Connection {
             if fresh {
                 backend.forget_shared();
             }
-            let (sender, reused) = backend.shared(now).await?;
+            let (sender, reused) = Box::pin(backend.shared(now)).await?;
             if !reused {
                 *connect += now.elapsed();
             }
@@ -362,7 +362,8 @@ impl Connection {
             return Ok(Self::H1(connection));
         }
         let began = Instant::now();
-        let opened = backend.open().await;
+        // Boxed, as it is rare and its future is large.
+        let opened = Box::pin(backend.open()).await;
         *connect += began.elapsed();
         opened.map(Self::H1)
     }
@@ -393,7 +394,7 @@ impl Connection {
                     .map(|incoming| UpstreamBody::over_h1(incoming, connection, Rc::clone(backend), progress.cloned())))
             }
             Self::H2(sender, _) => {
-                let response = check(h2::exchange(sender, request, watched, service, start).await?)?;
+                let response = check(Box::pin(h2::exchange(sender, request, watched, service, start)).await?)?;
                 Ok(response.map(|incoming| UpstreamBody::over_h2(incoming, service.idle_timeout, progress.cloned())))
             }
         }

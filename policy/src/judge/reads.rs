@@ -2,7 +2,9 @@
 //! cannot change the slice's decision.
 
 use cedar_policy::Policy;
-use cedar_policy::pst::{Clause, Expr, Policy as Tree, Var};
+use cedar_policy::pst::{Clause, Expr, Literal, Policy as Tree, Var};
+
+use super::schema::Kind;
 
 /// A set of the context's attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +25,8 @@ impl Reads {
     pub(super) const OPERATION: Self = Self(1 << 10);
     pub(super) const RESOURCE_TYPE: Self = Self(1 << 11);
     pub(super) const PATIENTS: Self = Self(1 << 12);
+    /// Attributes of entities. Not of the context, and told by the key: they only say what must be built.
+    pub(super) const ENTITY_ATTRIBUTES: Self = Self(1 << 13);
     /// Everything, and possibly more: what the walk does not understand.
     pub(super) const ANYTHING: Self = Self(u16::MAX);
 
@@ -89,11 +93,16 @@ impl Reads {
                 Expr::HasAttr { expr, attrs } if is_context(expr) => reads = reads.with(Self::attribute(&attrs.head)),
                 // The context as a whole, other than to take one attribute of it.
                 Expr::Var(Var::Context) => return Self::ANYTHING,
+                // A device written out may be the request's own.
+                Expr::Literal(Literal::EntityUID(uid)) if uid.ty.0.id.as_str() == Kind::Device.label() => {
+                    reads = reads.with(Self::DEVICE);
+                }
                 Expr::Var(Var::Principal | Var::Action | Var::Resource) | Expr::Literal(_) => {}
-                Expr::UnaryOp { expr, .. }
-                | Expr::GetAttr { expr, .. }
-                | Expr::HasAttr { expr, .. }
-                | Expr::Like { expr, .. } => open.push(expr),
+                Expr::GetAttr { expr, .. } | Expr::HasAttr { expr, .. } => {
+                    reads = reads.with(Self::ENTITY_ATTRIBUTES);
+                    open.push(expr);
+                }
+                Expr::UnaryOp { expr, .. } | Expr::Like { expr, .. } => open.push(expr),
                 Expr::BinaryOp { left, right, .. } => open.extend([&**left, &**right]),
                 Expr::Is { expr, in_expr, .. } => {
                     open.push(expr);
@@ -128,14 +137,18 @@ mod tests {
     #[test]
     fn every_mention_is_found_wherever_it_stands() {
         assert_eq!(reads(""), Reads::NONE);
-        assert_eq!(reads("when { principal.name like \"a*\" && resource.name == \"x\" }"), Reads::NONE);
+        assert_eq!(reads("when { principal.name like \"a*\" || resource has name }"), Reads::ENTITY_ATTRIBUTES);
         assert_eq!(reads("when { context.source.isLoopback() }"), Reads::SOURCE);
+        assert_eq!(reads("when { Sekisho::Device::\"s/d\" in principal }"), Reads::DEVICE);
         assert_eq!(reads("unless { context has tls_version }"), Reads::TLS_VERSION);
         assert_eq!(reads("when { context[\"hour\"] > 3 }"), Reads::HOUR);
-        assert_eq!(reads("when { context.device.site == context.site }"), Reads::DEVICE.with(Reads::SITE));
+        assert_eq!(
+            reads("when { context.device.site == context.site }"),
+            Reads::DEVICE.with(Reads::SITE).with(Reads::ENTITY_ATTRIBUTES)
+        );
         assert_eq!(
             reads("when { if [context.transport].contains(\"tls\") then {a: context.weekday}.a > 1 else false }"),
-            Reads::TRANSPORT.with(Reads::WEEKDAY)
+            Reads::TRANSPORT.with(Reads::WEEKDAY).with(Reads::ENTITY_ATTRIBUTES)
         );
         assert_eq!(
             reads("when { principal is Sekisho::User in context.site } unless { context.patients.isEmpty() }"),

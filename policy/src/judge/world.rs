@@ -31,7 +31,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Builds the context's attributes in `reads` and no others: nobody reads the rest.
+    /// Builds the attributes in `reads` and no others, and no device that is neither principal nor read: nobody can
+    /// tell. Every entity built is in all that contains it.
     pub(super) fn new(
         vocabulary: &Vocabulary,
         offset: UtcOffset,
@@ -53,24 +54,35 @@ impl World {
             let roles = subject.roles.iter().map(|role| vocabulary.entity(Kind::Role, role.as_str()));
             roles.chain([site.clone()]).collect::<HashSet<_>>()
         };
+        let with_attributes = reads.has(Reads::ENTITY_ATTRIBUTES);
         let member = |uid: &EntityUid, name: &str| {
+            if !with_attributes {
+                return Ok(Entity::new_no_attrs(uid.clone(), groups()));
+            }
             let attributes = HashMap::from([
                 text("name", name),
                 ("site".to_owned(), RestrictedExpression::new_entity_uid(site.clone())),
             ]);
             Entity::new(uid.clone(), attributes, groups()).map_err(Unspeakable::because)
         };
-        let mut entities = vec![member(&device, subject.device.device.as_str())?];
+        let mut entities = Vec::with_capacity(3);
+        if user.is_none() || reads.has(Reads::DEVICE) {
+            entities.push(member(&device, subject.device.device.as_str())?);
+        }
         if let Some((uid, name)) = &user {
             entities.push(member(uid, name)?);
         }
-        let attributes = HashMap::from([
-            text("name", request.route.as_str()),
-            ("service".to_owned(), RestrictedExpression::new_entity_uid(service.clone())),
-            ("class".to_owned(), RestrictedExpression::new_entity_uid(class.clone())),
-        ]);
-        let parents = HashSet::from([service, class]);
-        entities.push(Entity::new(route.clone(), attributes, parents).map_err(Unspeakable::because)?);
+        let parents = HashSet::from([service.clone(), class.clone()]);
+        entities.push(if with_attributes {
+            let attributes = HashMap::from([
+                text("name", request.route.as_str()),
+                ("service".to_owned(), RestrictedExpression::new_entity_uid(service)),
+                ("class".to_owned(), RestrictedExpression::new_entity_uid(class)),
+            ]);
+            Entity::new(route.clone(), attributes, parents).map_err(Unspeakable::because)?
+        } else {
+            Entity::new_no_attrs(route.clone(), parents)
+        });
 
         let context = context(offset, subject, request, reads, &device, &site)?;
         let principal = user.map_or_else(|| device.clone(), |(uid, _)| uid);

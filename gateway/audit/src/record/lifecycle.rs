@@ -218,7 +218,7 @@ impl ClockEvent {
 
 /// Kind `clock` (R7, A8). Keys: `change_ns` (how far wall time moved: a number, or text with a sign if negative),
 /// `event`, `previous` (the time that was expected or last recorded).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockChange {
     /// What happened.
     pub event: ClockEvent,

@@ -21,7 +21,7 @@ mod refused;
 
 pub use connection::{Certificate, Connection, ConnectionEvent, ConnectionFields, ConnectionTraffic, Tls};
 pub use exchange::{
-    Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, Stream, StreamEvent, MAX_TARGET,
+    Completion, Decision, Durations, End, Exchange, Intent, MAX_TARGET, Outcome, Request, Stream, StreamEvent,
 };
 pub use lifecycle::{
     AuditFailure, ClockChange, ClockEvent, Full, Gap, Recovery, RegistryChange, Reload, Start, Stop, TornTail,

@@ -100,7 +100,8 @@ fn a_request_carries_every_field_of_the_promise() {
 #[test]
 fn c15_hostile_targets_are_one_record_and_come_back() {
     let connection = connection();
-    let hostile: &[&[u8]] = &[b"/a\r\n{\"kind\":\"stop\"}\n", b"/\x1b[2J\"\\", "/\u{202e}gnp".as_bytes(), b"/\xff\xfe", b""];
+    let hostile: &[&[u8]] =
+        &[b"/a\r\n{\"kind\":\"stop\"}\n", b"/\x1b[2J\"\\", "/\u{202e}gnp".as_bytes(), b"/\xff\xfe", b""];
     for target in hostile {
         let exchange = exchange(&connection, target);
         let mut written = Vec::new();
@@ -141,7 +142,13 @@ fn every_kind_is_canonical() {
     let torn = [TornTail { file: "torn-00000000000000000007-1.bin".into(), bytes: 12, sha256: [1; 32] }];
     let error = Some(&b"policy/a.cedar:3:7: \xff"[..]);
     let traffic = ConnectionTraffic { requests: 3, duration_us: 5 };
-    let outcome = Outcome { request: "r", status: 502, reason: Some("backend-timeout"), backend: None, durations: Durations::default() };
+    let outcome = Outcome {
+        request: "r",
+        status: 502,
+        reason: Some("backend-timeout"),
+        backend: None,
+        durations: Durations::default(),
+    };
     let refused = Refused {
         listener: "clinics",
         source: "[2001:db8::1]:443",
@@ -153,9 +160,16 @@ fn every_kind_is_canonical() {
         site: Some("s"),
         device: Some("d"),
     };
-    let summary = RefusedSummary { reason: "certificate-missing", network: None, count: 99, from_unix_ns: -1, until_unix_ns: 0 };
-    let failure =
-        AuditFailure { operation: "fdatasync", errno: Some(5), error: "EIO", segment: "s", failed_sequence: 3, unavailable_us: 1 };
+    let summary =
+        RefusedSummary { reason: "certificate-missing", network: None, count: 99, from_unix_ns: -1, until_unix_ns: 0 };
+    let failure = AuditFailure {
+        operation: "fdatasync",
+        errno: Some(5),
+        error: "EIO",
+        segment: "s",
+        failed_sequence: 3,
+        unavailable_us: 1,
+    };
     let clock = ClockChange { event: ClockEvent::Step, previous_unix_ns: Some(0), change_ns: Some(-3_600_000_000_000) };
     let kinds = [
         canonical(&(&connection, ConnectionEvent::Opened), 1),
@@ -168,13 +182,25 @@ fn every_kind_is_canonical() {
         canonical(&refused, 8),
         canonical(&summary, 9),
         canonical(&RegistryChange { registry_sequence: 4, change: b"{\"a\":1}", actor: b"root" }, 10),
-        canonical(&Start { log: &[7; 16], program: "sekisho 0.1.0", window_ms: 0, durability: "before-answer", on_failure: "refuse" }, 11),
+        canonical(
+            &Start {
+                log: &[7; 16],
+                program: "sekisho 0.1.0",
+                window_ms: 0,
+                durability: "before-answer",
+                on_failure: "refuse",
+            },
+            11,
+        ),
         canonical(&Stop { cause: "SIGTERM" }, 12),
         canonical(&Reload { snapshot: 2, error: None }, 13),
         canonical(&Reload { snapshot: 2, error }, 14),
         canonical(&Recovery { last_sequence: 6, torn: &torn, unresolved: &["r-9".into()], unresolved_count: 1 }, 15),
         canonical(&clock, 16),
-        canonical(&ClockChange { event: ClockEvent::Regression, previous_unix_ns: None, change_ns: Some(i64::MIN) }, 17),
+        canonical(
+            &ClockChange { event: ClockEvent::Regression, previous_unix_ns: None, change_ns: Some(i64::MIN) },
+            17,
+        ),
         canonical(&failure, 18),
         canonical(&Full { error: "ENOSPC" }, 19),
         canonical(&Gap { records: 3, from_unix_ns: 0, until_unix_ns: 1 }, 20),
@@ -183,9 +209,26 @@ fn every_kind_is_canonical() {
     assert_eq!(
         names,
         [
-            "connection-opened", "connection-closed", "outcome", "completion", "stream-opened", "stream-periodic",
-            "stream-closed", "refusal", "refusal-summary", "registry-change", "start", "stop", "reload", "reload",
-            "recovery", "clock", "clock", "audit-failure", "full", "gap",
+            "connection-opened",
+            "connection-closed",
+            "outcome",
+            "completion",
+            "stream-opened",
+            "stream-periodic",
+            "stream-closed",
+            "refusal",
+            "refusal-summary",
+            "registry-change",
+            "start",
+            "stop",
+            "reload",
+            "reload",
+            "recovery",
+            "clock",
+            "clock",
+            "audit-failure",
+            "full",
+            "gap",
         ]
     );
     assert!(kinds[5].get("end").is_none());

@@ -136,8 +136,9 @@ fn what_the_runtime_has_not_seen_yet_is_seen_before_a_request_is_sent() {
                 let (mut stream, _) = listener.accept().unwrap();
                 assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
                 stream.write_all(OK).unwrap();
+                // Not with the answer: after it.
+                std::thread::sleep(Duration::from_millis(30));
                 if first && poisons {
-                    std::thread::sleep(Duration::from_millis(30));
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison").unwrap();
                     kept.push(stream);
                 }
@@ -422,5 +423,16 @@ fn replacing_the_services_keeps_the_pools_of_those_that_stay() {
         assert!(matches!(upstreams.replace([(&service, None)]), Err(InvalidService::Authority { .. })));
         text(send(&upstreams, get()).await.unwrap()).await;
         assert_eq!(count.get(), 2);
+    });
+}
+
+#[test]
+fn the_future_of_a_request_stays_small() {
+    on_worker(async {
+        let upstreams = plain(&service(&["127.0.0.1:1".parse().unwrap()]));
+        let sending = send(&upstreams, get());
+        // It is moved into the task of every request.
+        assert!(size_of_val(&sending) < 3584, "{} bytes", size_of_val(&sending));
+        drop(sending);
     });
 }

@@ -76,6 +76,13 @@ fn condition() -> impl Strategy<Value = &'static str> {
         r#"principal.site == Sekisho::Site::"s1""#,
         r#"resource.service == Sekisho::Service::"y" || resource.name like "r*""#,
         r#"if context.authentication_level == 1 then principal in Sekisho::Role::"doctor" else true"#,
+        r#"Sekisho::Device::"s1/a" in Sekisho::Role::"nurse""#,
+        r#"Sekisho::Device::"s1/a" == context.device"#,
+        r#"[Sekisho::Device::"s1/a", Sekisho::Device::"s2/b"].contains(context.device)"#,
+        r#"resource in [Sekisho::Service::"x", Sekisho::Service::"z"]"#,
+        // Errs where that is not the request's device or user.
+        r#"Sekisho::Device::"s1/a".name == "a""#,
+        r#"Sekisho::User::"s2/b".site == context.site"#,
         // These err: some in what may be cached, some in what may not, some only for some requests.
         "context.authentication_level * 9223372036854775807 > 0",
         "context.hour * 9223372036854775807 > 0",
