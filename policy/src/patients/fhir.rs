@@ -36,7 +36,9 @@ pub(super) fn from_pairs<'a, I: Iterator<Item = Pair<'a>>>(
         None => pairs().any(|(name, value)| name == "_type" && value.split(',').any(|kind| kind == "Patient")),
     };
     for (name, value) in pairs() {
-        if let Some(kind) = parameter_kind(&name, of_patients) {
+        if let Some(kind) = parameter_kind(&name, of_patients)
+            && (kind != Kind::Anything || value.contains("Patient/"))
+        {
             for item in Alternatives(Some(&value)) {
                 add(kind, item, source, patients);
             }
@@ -45,7 +47,7 @@ pub(super) fn from_pairs<'a, I: Iterator<Item = Pair<'a>>>(
 }
 
 /// How a parameter's values name patients.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A reference to a patient, its type said or understood.
     Patient,

@@ -1,7 +1,6 @@
 //! What the configuration says about a route, as written.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 
@@ -65,31 +64,31 @@ pub struct RuleDefinition {
     /// `**` at the end for any number of them, none included, and `{patient}` for one segment that is a patient's
     /// identifier.
     pub path: String,
-    /// The action that policies decide on.
-    #[serde(deserialize_with = "from_text")]
-    pub action: Action,
-    /// `read-only` or `changing` (the default). Read-only is refused where the methods or the action say otherwise.
-    #[serde(default = "changing", deserialize_with = "effect")]
-    pub effect: Effect,
-    /// The class of information, where it is not the route's.
+    /// The action that policies decide on, where it is not what the route's kind says. An operation of FHIR keeps the
+    /// action and effect that its kind gives it unless the rule names it by a literal segment: no wildcard makes a
+    /// `$` harmless.
+    #[serde(default, deserialize_with = "action")]
+    pub action: Option<Action>,
+    /// `read-only` or `changing`, which it is where an action is given without it. Needs an action. Read-only is
+    /// refused where the methods or the action say otherwise.
+    #[serde(default, deserialize_with = "effect")]
+    pub effect: Option<Effect>,
+    /// The class of information, where it is not the route's. It follows the path alone: a FHIR batch, a search across
+    /// types or an `_include` reaches resources that another path has a class for.
     pub class: Option<InformationClass>,
     /// Names of query parameters whose values are patients' identifiers (R5).
     #[serde(default)]
     pub patient_query: Vec<String>,
 }
 
-const fn changing() -> Effect {
-    Effect::Changing
+fn action<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Action>, D::Error> {
+    Cow::<'de, str>::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
-fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(deserializer: D) -> Result<T, D::Error> {
-    Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-}
-
-fn effect<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Effect, D::Error> {
+fn effect<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Effect>, D::Error> {
     match &*Cow::<'de, str>::deserialize(deserializer)? {
-        "read-only" => Ok(Effect::ReadOnly),
-        "changing" => Ok(Effect::Changing),
+        "read-only" => Ok(Some(Effect::ReadOnly)),
+        "changing" => Ok(Some(Effect::Changing)),
         other => {
             let text = other.escape_debug();
             Err(serde::de::Error::custom(format_args!("`{text}` is not an effect: read-only or changing")))

@@ -46,6 +46,12 @@ pub enum RouteProblem {
     /// A rule calls a request harmless that by its method or action is not.
     #[error("`read-only` contradicts {0}")]
     ReadOnlyContradicted(String),
+    /// A rule with an effect and without an action.
+    #[error("an effect needs an `action` beside it")]
+    EffectAlone,
+    /// A rule that would change nothing.
+    #[error("the rule gives neither `action` nor `class` nor `patient_query`, and no `{{patient}}`")]
+    SaysNothing,
     /// An earlier rule of the route has the same path and method, so this one would never be used for it.
     #[error("rule {earlier} has the same path and method `{method}`")]
     Unreachable {

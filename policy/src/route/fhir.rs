@@ -25,11 +25,12 @@ pub(super) fn meaning(
         [kind, id, ..] if kind == "Patient" && !is_special(id) => Some(1),
         _ => None,
     };
-    // An operation may stand anywhere, and what follows its name is the operation's own affair.
+    // An operation may stand anywhere; with anything after its name it is none that is known to be harmless.
     if let Some((position, name)) =
         segments.iter().enumerate().find_map(|(at, segment)| segment.strip_prefix('$').map(|name| (at, name)))
     {
-        let effect = if method.fetches() && is_read_only_operation(name) { Effect::ReadOnly } else { Effect::Changing };
+        let harmless = method.fetches() && position + 1 == segments.len() && is_read_only_operation(name);
+        let effect = if harmless { Effect::ReadOnly } else { Effect::Changing };
         let operation_at = Some(position);
         return Ok(Meaning { type_at, patient_at, operation_at, ..Meaning::new(Action::Operate, effect) });
     }

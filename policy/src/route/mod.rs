@@ -45,8 +45,8 @@ pub struct Route {
 struct Rule {
     methods: SmallVec<[Method; 4]>,
     pattern: Pattern,
-    action: Action,
-    effect: Effect,
+    /// What replaces the kind's verdict.
+    verdict: Option<(Action, Effect)>,
     class: Option<InformationClass>,
     patient_query: Vec<String>,
 }
@@ -142,10 +142,14 @@ impl Route {
             RouteKind::Dicomweb => dicomweb::meaning(method, segments),
             RouteKind::Generic => Ok(generic(method)),
         };
-        // A rule replaces the verdict of the kind, but not what the kind knows about patients.
-        let meaning = match (rule, built_in) {
-            (Some(rule), Ok(known)) => Meaning { action: rule.action, effect: rule.effect, ..known },
-            (Some(rule), Err(_)) => Meaning::new(rule.action, rule.effect),
+        let verdict = rule.and_then(|rule| Some((rule, rule.verdict?)));
+        // A rule replaces the verdict of the kind, but not what the kind knows about the request.
+        let meaning = match (verdict, built_in) {
+            (Some((rule, (action, effect))), Ok(known)) => {
+                let unnamed_operation = known.operation_at.is_some_and(|at| !rule.pattern.is_literal_at(at));
+                if unnamed_operation { known } else { Meaning { action, effect, ..known } }
+            }
+            (Some((_, (action, effect))), Err(_)) => Meaning::new(action, effect),
             (None, built_in) => built_in?,
         };
         let at = |position: usize| segments.get(position).cloned();

@@ -48,6 +48,11 @@ impl Pattern {
             })
     }
 
+    /// Whether the segment at a position is given rather than a wildcard's.
+    pub(crate) fn is_literal_at(&self, position: usize) -> bool {
+        matches!(self.pieces.get(position), Some(Piece::Literal(_)))
+    }
+
     /// Where the patients' identifiers stand.
     pub(crate) fn patient_positions(&self) -> impl Iterator<Item = usize> + '_ {
         self.pieces.iter().enumerate().filter(|(_, piece)| **piece == Piece::Patient).map(|(position, _)| position)

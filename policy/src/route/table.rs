@@ -115,10 +115,19 @@ fn rule(definition: &RuleDefinition) -> Result<Rule, (&'static str, RouteProblem
     let Some(pattern) = Pattern::parse(&definition.path) else {
         return Err(("path", RouteProblem::BadPattern(definition.path.escape_debug().to_string())));
     };
-    if definition.effect == Effect::ReadOnly
-        && let Some(contradiction) = contradiction(definition.action, &methods)
+    let verdict = match (definition.action, definition.effect) {
+        (None, None) => None,
+        (None, Some(_)) => return Err(("effect", RouteProblem::EffectAlone)),
+        (Some(action), effect) => Some((action, effect.unwrap_or(Effect::Changing))),
+    };
+    if let Some((action, Effect::ReadOnly)) = verdict
+        && let Some(contradiction) = contradiction(action, &methods)
     {
         return Err(("effect", RouteProblem::ReadOnlyContradicted(contradiction)));
+    }
+    let names_patients = !definition.patient_query.is_empty() || pattern.patient_positions().next().is_some();
+    if verdict.is_none() && definition.class.is_none() && !names_patients {
+        return Err(("action", RouteProblem::SaysNothing));
     }
     if definition.patient_query.iter().any(String::is_empty) {
         return Err(("patient_query", RouteProblem::EmptyParameter));
@@ -126,8 +135,7 @@ fn rule(definition: &RuleDefinition) -> Result<Rule, (&'static str, RouteProblem
     Ok(Rule {
         methods,
         pattern,
-        action: definition.action,
-        effect: definition.effect,
+        verdict,
         class: definition.class.clone(),
         patient_query: definition.patient_query.clone(),
     })

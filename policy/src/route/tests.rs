@@ -24,6 +24,7 @@ const CLINIC: &str = r#"
     class = "clinical"
     kind = "fhir"
     rules = [
+        { methods = ["GET", "POST", "PUT"], path = "/Observation/**", class = "psychiatric" },
         { methods = ["GET"], path = "/Coverage/**", action = "read", effect = "read-only", class = "administrative" },
         { methods = ["POST"], path = "/Patient/$match", action = "search", effect = "read-only" },
         { methods = ["GET"], path = "/export/{patient}/zip", action = "read", effect = "read-only" },
@@ -128,7 +129,8 @@ fn fhir_interactions() {
             ("/Patient/1/$merge", operation),
             ("/Composition/1/$document?persist=true", operation),
             ("/Patient/1/_history/2/$meta", read_only_operation),
-            ("/Patient/1/$everything/x", read_only_operation),
+            ("/Patient/1/$everything/x", operation),
+            ("/Patient/1/$everything/$merge", operation),
             ("/Patient/1/$Everything", operation),
             ("/patient/1", unknown),
             ("/Patient2/1", unknown),
@@ -252,6 +254,25 @@ fn rules_come_before_the_kind() {
     assert_eq!(class("/fhir/Coverage"), Ok("administrative".to_owned()));
     assert_eq!(class("/fhir/Coverage/1"), Ok("administrative".to_owned()));
     assert_eq!(class("/fhir/CoverageEligibilityRequest/1"), Ok("clinical".to_owned()));
+    // A rule without an action changes the class alone.
+    for (method, raw, told) in [
+        ("GET", "/fhir/Observation?code=x", "search"),
+        ("HEAD", "/fhir/Observation/1", "read"),
+        ("POST", "/fhir/Observation/_search", "search"),
+        ("POST", "/fhir/Observation", "create*"),
+        ("GET", "/fhir/Observation/$lastn", "operate"),
+        ("GET", "/fhir/Observation/$purge", "operate*"),
+    ] {
+        assert_eq!(meaning(&table, method, raw), told, "{method} {raw}");
+        let class = resolve(&table, method, raw, |r| r.class.as_str().to_owned());
+        assert_eq!(class.as_deref(), Ok("psychiatric"), "{method} {raw}");
+    }
+    assert_eq!(meaning(&table, "GET", "/fhir/Observation/1/2/3/4"), "route-unknown");
+    // No wildcard makes an operation harmless; its name does.
+    assert_eq!(meaning(&table, "GET", "/fhir/Coverage/1/$cancel"), "operate*");
+    assert_eq!(class("/fhir/Coverage/1/$cancel"), Ok("administrative".to_owned()));
+    assert_eq!(meaning(&table, "GET", "/fhir/Coverage/a/b/c"), "read");
+    assert_eq!(meaning(&table, "POST", "/fhir/Patient/$match"), "search");
     assert_eq!(meaning(&table, "GET", "/fhir/export/1/zip"), "read");
     assert_eq!(meaning(&table, "POST", "/fhir/export/1/zip"), "route-unknown");
 }
@@ -362,6 +383,15 @@ fn every_error_names_route_and_field() {
         (
             rule("methods=['DELETE'], path='/x', action='read', effect='read-only'"),
             "route `r`, `rules[1].effect`: `read-only` contradicts the method `DELETE`",
+        ),
+        (
+            rule("methods=['GET'], path='/x', class='c', effect='read-only'"),
+            "route `r`, `rules[1].effect`: an effect needs an `action` beside it",
+        ),
+        (
+            rule("methods=['GET'], path='/x'"),
+            "route `r`, `rules[1].action`: the rule gives neither `action` nor `class` nor `patient_query`, and no \
+             `{patient}`",
         ),
         (
             rule("methods=['GET', 'PUT'], path='/x', action='operate'"),

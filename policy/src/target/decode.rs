@@ -38,7 +38,13 @@ impl<'a> Iterator for Segments<'a> {
             }
         };
         // Only `/` itself and a trailing slash leave an empty segment in a normal path.
-        if segment.is_empty() { None } else { Some(decode(segment.as_bytes(), false)) }
+        if segment.is_empty() {
+            None
+        } else if segment.bytes().any(|byte| byte == b'%') {
+            Some(decode(segment.as_bytes(), false))
+        } else {
+            Some(Cow::Borrowed(segment))
+        }
     }
 }
 

@@ -17,8 +17,8 @@
 //! percent triplets and `%00`. Other triplets are data: a query has no structure that decoding could change for a
 //! reader that splits first, as the standard says.
 //!
-//! Comparison is case-sensitive and folds no Unicode forms. A backend that does either needs its own guard, or a
-//! route for each path rather than one for `/`.
+//! Comparison is case-sensitive, folds no Unicode forms and keeps a segment's last dots and spaces. A backend that
+//! ignores case, folds or trims needs a route for each of its paths rather than one for `/`.
 
 mod absolute;
 mod class;

@@ -190,15 +190,26 @@ fn c5_case_and_siblings_are_other_paths() {
     }
 }
 
+fn hex_at(text: &str, at: usize) -> Option<u8> {
+    let hex = text.get(at + 1..at + 3)?;
+    hex.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u8::from_str_radix(hex, 16).unwrap())
+}
+
+fn percent_decode(text: &str) -> Vec<u8> {
+    let mut octets = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let encoded = if text.as_bytes()[at] == b'%' { hex_at(text, at) } else { None };
+        octets.push(encoded.unwrap_or(text.as_bytes()[at]));
+        at += if encoded.is_some() { 3 } else { 1 };
+    }
+    octets
+}
+
 /// The rules of the module's documentation, one after the other, on owned strings.
 fn reference(raw: &[u8]) -> Result<(), Refusal> {
     let Ok(text) = std::str::from_utf8(raw) else { return Err(Refusal::RequestMalformed) };
     let (path, query) = text.split_once('?').map_or((text, ""), |(path, query)| (path, query));
-    let hex_at = |text: &str, at: usize| {
-        text.get(at + 1..at + 3)
-            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
-            .map(|hex| u8::from_str_radix(hex, 16).unwrap())
-    };
     let pchar = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,=:@;/".contains(c);
     let mut verdict = Ok(());
     let mut worse = |refusal: Refusal| {
@@ -230,32 +241,12 @@ fn reference(raw: &[u8]) -> Result<(), Refusal> {
         }
     }
     for segment in path.split('/') {
-        let mut octets = Vec::new();
-        let mut at = 0;
-        while at < segment.len() {
-            match (segment.as_bytes()[at], hex_at(segment, at)) {
-                (b'%', Some(octet)) => {
-                    octets.push(octet);
-                    at += 3;
-                }
-                (byte, _) => {
-                    octets.push(byte);
-                    at += 1;
-                }
-            }
-        }
-        match String::from_utf8(octets) {
+        match String::from_utf8(percent_decode(segment)) {
             Ok(text) if !text.contains(|c| ('\u{80}'..='\u{9f}').contains(&c)) => {}
             _ => worse(Refusal::TargetNotNormal),
         }
     }
     verdict
-}
-
-fn decode_again(text: &str) -> String {
-    form_pairs(text.replace(['&', '='], "").replace('+', "%2B").as_bytes())
-        .map(|(name, _)| name.into_owned())
-        .collect()
 }
 
 /// Texts near the border between normal and not.
@@ -315,7 +306,8 @@ proptest! {
         if let Ok(target) = parse(&raw) {
             let once: Vec<_> = target.segments().collect();
             for segment in &once {
-                for text in [segment.to_string(), decode_again(segment)] {
+                let again = String::from_utf8(percent_decode(segment)).unwrap();
+                for text in [segment.to_string(), again] {
                     prop_assert!(text != "." && text != "..", "{}", raw);
                     prop_assert!(!text.contains(['/', '\\', ';', '?', '#', '%']), "{}", raw);
                     prop_assert!(!text.contains(char::is_control), "{}", raw);
