@@ -76,9 +76,33 @@ fn c2_no_such_method() {
 
 #[test]
 fn c2_too_large() {
-    let clinic = Clinic::builder().limit("body_bytes", 50).start();
-    answers_early(&clinic, 413, |wire, body| post("/fhir/Observation", wire, "Content-Length: 60\r\n", body));
+    let clinic = Clinic::builder().limit("body_bytes", 1_024).start();
+    let outer = |wire: &Wire, body: &str| {
+        let body = body.repeat(20);
+        post("/fhir/Observation", wire, &format!("Content-Length: {}\r\n", body.len()), &body)
+    };
+    answers_early(&clinic, 413, outer);
     assert!(clinic.backend().seen().iter().all(|seen| seen.method() == "GET"));
+}
+
+#[test]
+fn c2_too_large_without_saying_so() {
+    let clinic = Clinic::builder().limit("body_bytes", 1_024).start();
+    let mut wire = clinic.wire(DOCTOR);
+    let host = wire.host();
+    let chunk = inner(&host).repeat(20);
+    wire.send(post(
+        "/fhir/Observation",
+        &wire,
+        "Transfer-Encoding: chunked\r\n",
+        &format!("4b0\r\n{chunk}\r\n0\r\n\r\n"),
+    ));
+    let answer = wire.answer();
+    assert_eq!((answer.status, &*answer.problem()), (413, "body-too-large"));
+    wire.closes();
+    only_these_were_asked(&clinic, &wire);
+    assert_eq!(clinic.wait_for_reasons(wire.local()), ["body-too-large"]);
+    assert!(clinic.backend().seen().is_empty(), "{:?}", clinic.backend().seen());
 }
 
 #[test]

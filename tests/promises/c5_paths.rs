@@ -138,9 +138,13 @@ fn c5_no_spelling_gets_at_what_is_protected_over_http2() {
         frames.headers(1, &fields, true);
         let outcome = frames.outcome(1);
         let refused = outcome.is_refusal() || matches!(outcome, Outcome::Answered(403 | 404 | 421));
-        assert!(refused, "{target}: {outcome:?}");
+        // The library cuts a fragment off before anybody sees it: what is judged is what is left.
+        let is_cut = target.starts_with("/open") && target.contains('#');
+        assert!(refused || is_cut, "{target}: {outcome:?}");
     }
-    assert_eq!(clinic.backend().connections(), 0, "{:#?}", clinic.backend().seen());
+    for seen in clinic.backend().seen() {
+        assert!(matches!(&*seen.target(), "/open" | "/open?x"), "{seen:?}");
+    }
 }
 
 /// Targets in normal form, to be forwarded and recorded as they are.

@@ -111,6 +111,9 @@ fn c7_odd_server_names_are_never_let_in_without_a_certificate() {
         assert!(!said.contains("HTTP/1.1 200"), "{name}: {said}");
     }
     assert_eq!(clinic.backend().connections(), 0);
+    // With its final dot the name is the same, and so is what is asked of the client.
+    let said = s_client(&clinic, "localhost.", false);
+    assert!(!said.contains("HTTP/1.1"), "{said}");
     let asked = clinic.records().into_iter().filter(|record| is(record, "request"));
     for record in asked {
         assert_eq!(text(&record, "reason"), "misdirected", "{record:#}");
