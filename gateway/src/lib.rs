@@ -1,4 +1,5 @@
 //! Sekisho, a zero-trust gateway for medical services. `gateway/ARCHITECTURE.md` follows one request through it.
+#![deny(unsafe_code)]
 
 pub mod admin;
 pub mod answer;

@@ -208,7 +208,7 @@ impl Worker {
         subject: &Arc<Subject>,
         service: &ServiceName,
         authority: &HeaderValue,
-        request_id: &str,
+        request_id: HeaderValue,
     ) -> Result<Ours, Refusal> {
         let configured = snapshot.config.services.iter().find(|known| known.name == *service);
         let audience = configured.map_or(service.as_str(), |service| service.identity_audience.as_str());
@@ -223,7 +223,7 @@ impl Worker {
         let identity = self.identities.token(&statement, now);
         Ok(Ours {
             client_cert: connection.client_cert.clone(),
-            request_id: HeaderValue::from_str(request_id).map_err(|_| Refusal::InternalError)?,
+            request_id,
             forwarded: connection.forwarded(authority).ok_or(Refusal::InternalError)?,
             identity: identity.map_err(|_| Refusal::InternalError)?,
         })

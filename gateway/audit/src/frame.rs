@@ -125,17 +125,13 @@ impl SegmentHeader {
         if crc32c::crc32c(body).to_le_bytes() != *sum {
             return Err(HeaderError::Damaged);
         }
-        let mut read = || -> Option<(u32, usize, [u8; 16], u64, Link, [u8; MAX_NODE])> {
-            Some((
-                u32::from_le_bytes(cursor.take()?),
-                usize::try_from(u32::from_le_bytes(cursor.take()?)).ok()?,
-                cursor.take()?,
-                u64::from_le_bytes(cursor.take()?),
-                cursor.take()?,
-                cursor.take()?,
-            ))
-        };
-        let (version, length, log, first_sequence, previous, name) = read().ok_or(HeaderError::Short)?;
+        let version = u32::from_le_bytes(cursor.take().ok_or(HeaderError::Short)?);
+        let length = u32::from_le_bytes(cursor.take().ok_or(HeaderError::Short)?);
+        let log = cursor.take().ok_or(HeaderError::Short)?;
+        let first_sequence = u64::from_le_bytes(cursor.take().ok_or(HeaderError::Short)?);
+        let previous = cursor.take().ok_or(HeaderError::Short)?;
+        let name: [u8; MAX_NODE] = cursor.take().ok_or(HeaderError::Short)?;
+        let length = usize::try_from(length).map_err(|_| HeaderError::Damaged)?;
         if version != FORMAT_VERSION {
             return Err(HeaderError::Version(version));
         }
@@ -245,16 +241,11 @@ impl<'a> Frame<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, FrameError> {
         let (header, rest) = bytes.split_first_chunk::<FRAME_HEADER>().ok_or(FrameError::Short)?;
         let mut cursor = Cursor(header);
-        let mut read = || -> Option<(u32, [u8; 4], u64, u64, Link)> {
-            Some((
-                u32::from_le_bytes(cursor.take()?),
-                cursor.take()?,
-                u64::from_le_bytes(cursor.take()?),
-                u64::from_le_bytes(cursor.take()?),
-                cursor.take()?,
-            ))
-        };
-        let (length, sum, sequence, durable, link) = read().ok_or(FrameError::Short)?;
+        let length = u32::from_le_bytes(cursor.take().ok_or(FrameError::Short)?);
+        let sum: [u8; 4] = cursor.take().ok_or(FrameError::Short)?;
+        let sequence = u64::from_le_bytes(cursor.take().ok_or(FrameError::Short)?);
+        let durable = u64::from_le_bytes(cursor.take().ok_or(FrameError::Short)?);
+        let link = cursor.take().ok_or(FrameError::Short)?;
         let length = usize::try_from(length).map_err(|_| FrameError::Length)?;
         if !(1..=MAX_RECORD).contains(&length) {
             return Err(FrameError::Length);
@@ -281,12 +272,13 @@ impl<'a> Frame<'a> {
 }
 
 fn link(previous: &Link, length: &[u8; 4], sequence: u64, durable: u64, record: &[u8]) -> Link {
-    let mut head = [0_u8; 52];
-    let parts = previous.iter().copied().chain(*length).chain(sequence.to_le_bytes()).chain(durable.to_le_bytes());
-    for (place, byte) in head.iter_mut().zip(parts) {
-        *place = byte;
-    }
-    Sha256::new().chain_update(head).chain_update(record).finalize().into()
+    let mut hash = Sha256::new();
+    hash.update(previous);
+    hash.update(length);
+    hash.update(sequence.to_le_bytes());
+    hash.update(durable.to_le_bytes());
+    hash.update(record);
+    hash.finalize().into()
 }
 
 /// CRC-32C over the frame without the checksum's own four bytes.

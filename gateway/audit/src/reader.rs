@@ -22,7 +22,7 @@ pub enum Fault {
     /// The record, or one before it, is not the one that was written.
     #[error("the record's link does not continue the chain")]
     Link,
-    /// The segment's header does not continue the chain, or belongs to another log.
+    /// A segment, this or the next, does not continue the chain, or belongs to another log.
     #[error("the segment does not continue the log")]
     Segment,
     /// A frame claims that itself or a later record was durable before it was written.
@@ -149,10 +149,11 @@ impl Verifier {
                 break (content > 0, content);
             }
             if content == 0 {
-                if end_sequence.is_some() {
-                    return Err(bad(chain.next, offset, Fault::Missing));
+                match end_sequence {
+                    None => break (false, 0),
+                    Some(end) if end > chain.next => return Err(bad(chain.next, offset, Fault::Missing)),
+                    Some(_) => return Err(bad(chain.next, offset, Fault::Segment)),
                 }
-                break (false, 0);
             }
             match follow(rest, &chain) {
                 Ok(frame) => {

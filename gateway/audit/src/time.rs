@@ -30,7 +30,7 @@ pub fn write(out: &mut Vec<u8>, unix_ns: i64) {
     out.extend_from_slice(&text);
 }
 
-/// Reads what [`write`] writes; anything else is `None`.
+/// Reads what [`write()`] writes; anything else is `None`.
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
     if text.len() != LENGTH {

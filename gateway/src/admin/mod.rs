@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use certs::profile::{UnknownProfile, operators_config};
+use certs::{Anchors, Profile, ServerIdentity};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -15,8 +17,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
-use certs::profile::{UnknownProfile, operators_config};
-use certs::{Anchors, Profile, ServerIdentity};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::ListenerTls;
@@ -110,11 +110,18 @@ fn answer<B>(request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
 /// A page on loopback is for this machine's own tools: a browser that was lured here by a foreign name is refused.
 fn is_local(host: Option<&HeaderValue>) -> bool {
     let Some(Ok(host)) = host.map(HeaderValue::to_str) else { return false };
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
-    });
+    let name = host.rsplit_once(':').map_or(
+        host,
+        |(name, port)| {
+            if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
+        },
+    );
     name.eq_ignore_ascii_case("localhost")
-        || name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn verdict(verdict: &Verdict, verbose: bool) -> Response<Full<Bytes>> {

@@ -74,8 +74,6 @@ pub(super) struct LaneCore {
     queue: Mutex<Queue>,
     /// Every ticket up to this one is durable.
     durable: AtomicU64,
-    /// Every ticket up to this one has been given up or is durable.
-    failed: AtomicU64,
     /// Bytes of durable records.
     durable_bytes: AtomicU64,
     /// Whoever wakes the lane's waiters.
@@ -111,12 +109,6 @@ impl LaneCore {
     pub(super) fn publish(&self, ticket: u64, bytes: u64) {
         self.durable_bytes.fetch_add(bytes, Ordering::Release);
         self.durable.store(ticket, Ordering::Release);
-        self.wake();
-    }
-
-    /// The writer cannot make what it has taken durable for now.
-    pub(super) fn fail(&self, ticket: u64) {
-        self.failed.fetch_max(ticket, Ordering::AcqRel);
         self.wake();
     }
 
@@ -158,7 +150,7 @@ impl LaneCore {
         if shared.serves_unrecorded() {
             return Some(Ok(()));
         }
-        if self.failed.load(Ordering::Acquire) >= ticket.0 || shared.is_closed() {
+        if shared.is_unavailable() || shared.is_closed() {
             return Some(Err(Refusal::AuditUnavailable));
         }
         shared.answers_at_once().then_some(Ok(()))

@@ -132,7 +132,6 @@ impl Audit {
     }
 
     /// A lane for the calling worker, and its driver, which the worker spawns on its own thread.
-    #[must_use]
     pub fn lane(&self) -> (Lane, impl Future<Output = ()> + 'static) {
         Lane::new(self.shared.clone())
     }

@@ -24,7 +24,7 @@ const FIRST_BYTES: u64 = 4 << 20;
 const LEAST_BYTES: u64 = 64 << 10;
 /// Bytes of the reserve that only `full` and `stop` may use.
 const RESERVE_MARGIN: u64 = 16 << 10;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Who fills the next segment with zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -160,7 +160,11 @@ impl Shared {
 
     /// Whether requests are served although the log cannot be written.
     pub(super) fn serves_unrecorded(&self) -> bool {
-        self.options.on_failure == OnFailure::ServeAndAlarm && self.state.load(Ordering::Acquire) == UNAVAILABLE
+        self.options.on_failure == OnFailure::ServeAndAlarm && self.is_unavailable()
+    }
+
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.state.load(Ordering::Acquire) == UNAVAILABLE
     }
 
     /// Whether a queued record counts as durable at once: with an interval, as long as the disk keeps up with it.
@@ -182,6 +186,7 @@ impl Shared {
         self.state.load(Ordering::Acquire) == CLOSED
     }
 
+    /// Records cannot be made durable for now: whoever waits is told.
     pub(super) fn set_unavailable(&self, failure: &super::segments::Failure) {
         *lock(&self.failure) = Some(State::Unavailable {
             operation: failure.operation,
@@ -193,6 +198,9 @@ impl Shared {
         }
         if !self.is_closing() {
             self.state.store(UNAVAILABLE, Ordering::Release);
+        }
+        for lane in lock(&self.lanes).iter() {
+            lane.wake();
         }
     }
 

@@ -215,15 +215,12 @@ impl Writer {
         tracing::error!(%failure, "the audit log failed");
         self.segments.abandon();
         let now = Instant::now();
-        self.shared.set_unavailable(&failure);
-        self.observer.available(false);
         self.trouble = Some(Trouble { failure, sequence: self.chain.next, since: now, retry_at: now });
-        if !self.overcome() {
-            for batch in &self.batches {
-                if let Some(lane) = self.lanes.get(batch.lane) {
-                    lane.fail(batch.ticket);
-                }
-            }
+        if !self.overcome()
+            && let Some(trouble) = &self.trouble
+        {
+            self.shared.set_unavailable(&trouble.failure);
+            self.observer.available(false);
         }
     }
 

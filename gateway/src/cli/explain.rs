@@ -73,7 +73,8 @@ fn subject(store: &Path, arguments: &ExplainArguments) -> anyhow::Result<policy:
         if let Some(user) = &arguments.user
             && subject.user.as_ref() != Some(user)
         {
-            let known = store.user_show(&crate::store::UserId { site: arguments.site.clone(), user: user.clone() }).await?;
+            let known =
+                store.user_show(&crate::store::UserId { site: arguments.site.clone(), user: user.clone() }).await?;
             let own = store.device_show(&device).await?;
             subject.user = Some(user.clone());
             subject.roles = known.roles.into_iter().chain(own.roles).collect();

@@ -75,8 +75,10 @@ pub fn main() -> ExitCode {
 
 /// Writes to standard error what a terminal cannot be misled by.
 fn say(message: &str) {
-    let shown: String =
-        message.chars().map(|c| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() }).collect();
+    let shown: String = message
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() })
+        .collect();
     let _ = writeln!(io::stderr(), "{shown}");
 }
 

@@ -31,7 +31,6 @@ pub use section::{
 };
 pub use service::{Backend, BackendTls, Service};
 
-
 use document::Context;
 use problem::{Places, folder_of};
 use table::Table;

@@ -14,26 +14,36 @@ use http::{Request, Response};
 use policy::judge::{self, Permit};
 use policy::{Effect, Refusal};
 
+use crate::answer::X_REQUEST_ID;
 use crate::body::{CountedBody, RequestBody};
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
 
 pub use answer::ResponseBody;
-pub use normalise::origin_form;
 use normalise::Normal;
+pub use normalise::origin_form;
 use trail::{Asked, Trail};
 
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let mut trail = Trail::begin(connection, request.method().as_str().as_bytes(), target_of(&request));
     match pass(connection, request, &mut trail).await {
-        Ok(response) => response.map(|body| ResponseBody::forwarded(body, trail)),
+        Ok(mut response) => {
+            // Whatever the backend calls the request, the client and the log call it the same.
+            response.headers_mut().insert(X_REQUEST_ID, trail.id_header());
+            response.map(|body| ResponseBody::forwarded(body, trail))
+        }
         Err(refusal) => trail.refuse(refusal).await,
     }
 }
 
 /// Records and answers a request that could not even be read.
-pub async fn refuse(connection: &Rc<Connection>, refusal: Refusal, method: &str, target: &[u8]) -> Response<ResponseBody> {
+pub async fn refuse(
+    connection: &Rc<Connection>,
+    refusal: Refusal,
+    method: &str,
+    target: &[u8],
+) -> Response<ResponseBody> {
     Trail::begin(connection, method.as_bytes(), target.to_vec().into()).refuse(refusal).await
 }
 
@@ -61,13 +71,24 @@ async fn pass(
     if resolved.effect == Effect::Changing {
         trail.intends().await?;
     }
-    let ours = worker.identify(connection, &snapshot, &subject, resolved.route.service(), &normal.authority, trail.id())?;
+    let ours = worker.identify(
+        connection,
+        &snapshot,
+        &subject,
+        resolved.route.service(),
+        &normal.authority,
+        trail.id_header(),
+    )?;
     let upstreams = worker.upstreams(&snapshot)?;
     let received = trail.received();
     let request = request.map(|body| CountedBody::new(body, received));
     let sent = Instant::now();
     let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;
-    worker.metrics.upstream_duration.with_label_values(&[resolved.route.service().as_str()]).observe(sent.elapsed().as_secs_f64());
+    worker
+        .metrics
+        .upstream_duration
+        .with_label_values(&[resolved.route.service().as_str()])
+        .observe(sent.elapsed().as_secs_f64());
     let answer = answer.map_err(|error| {
         tracing::warn!(request = trail.id(), service = %resolved.route.service(), %error, "the backend did not answer");
         trail.sent_to(error.backend.clone());
@@ -120,7 +141,8 @@ fn decide(
 
 /// The target as it came, for the record: origin-form, or whatever HTTP/2 put into its pseudo-headers.
 fn target_of(request: &Request<RequestBody>) -> bytes::Bytes {
-    request.uri().path_and_query().map_or_else(bytes::Bytes::new, |target| {
-        bytes::Bytes::copy_from_slice(target.as_str().as_bytes())
-    })
+    request
+        .uri()
+        .path_and_query()
+        .map_or_else(bytes::Bytes::new, |target| bytes::Bytes::copy_from_slice(target.as_str().as_bytes()))
 }

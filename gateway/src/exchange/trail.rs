@@ -120,6 +120,11 @@ impl Trail {
         &self.id
     }
 
+    pub(super) fn id_header(&self) -> HeaderValue {
+        // INVARIANT: an id is hexadecimal digits.
+        HeaderValue::from_str(&self.id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+
     pub(super) fn time_ns(&self) -> i64 {
         self.time_ns
     }

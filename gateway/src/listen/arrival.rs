@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use certs::VerifiedPeer;
 use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic};
 use http::HeaderValue;
-use certs::VerifiedPeer;
 use policy::Refusal;
 use policy::judge::TlsVersion;
 use rustls::pki_types::CertificateDer;

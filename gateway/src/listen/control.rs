@@ -82,9 +82,7 @@ mod tests {
             .run_until(async {
                 let control = Rc::new(Control::default());
                 let held = Rc::clone(&control);
-                let task = tokio::task::spawn_local(async move {
-                    held.run(pin!(std::future::pending::<()>())).await
-                });
+                let task = tokio::task::spawn_local(async move { held.run(pin!(std::future::pending::<()>())).await });
                 tokio::task::yield_now().await;
                 control.cut(Refusal::DeviceSuspended);
                 control.cut(Refusal::Draining);

@@ -98,10 +98,10 @@ fn network_of(source: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::test_limits;
+    use crate::config::Limits;
 
     fn limits() -> Limits {
-        Limits { connections: 4, connections_per_address: 2, handshakes: 3, ..test_limits() }
+        Limits { connections: 4, connections_per_address: 2, handshakes: 3, ..Limits::default() }
     }
 
     #[test]

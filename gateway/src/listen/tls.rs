@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, refusal_of_io};
@@ -10,11 +11,16 @@ use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::DefaultTimeProvider;
 use rustls::{HandshakeKind, ProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::config::Listener;
+
+/// How long, and for how many bytes, a refused peer is listened to after its alert.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 64 * 1024;
 
 /// Protocols over TLS, the preferred first.
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -59,12 +65,18 @@ impl TlsListener {
     ///
     /// # Errors
     /// [`ListenerTlsError`]; there is no weaker configuration to fall back to (C7).
-    pub fn load(listener: &Listener, domain: &TrustDomain, admit: Admit, old: Option<&Self>) -> Result<Self, ListenerTlsError> {
+    pub fn load(
+        listener: &Listener,
+        domain: &TrustDomain,
+        admit: Admit,
+        old: Option<&Self>,
+    ) -> Result<Self, ListenerTlsError> {
         let profile: Profile = listener.tls.profile.parse()?;
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
         let identity = ServerIdentity::load_files(&listener.tls.certificate_file, &listener.tls.key_file)?;
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
-        let verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit).map_err(|e| setup(e.to_string()))?;
+        let verifier =
+            DeviceVerifier::new(&anchors, profile, domain.clone(), admit).map_err(|e| setup(e.to_string()))?;
         let verifier = Arc::new(verifier);
         let resumption = match old {
             Some(old) => old.resumption.clone(),
@@ -108,12 +120,23 @@ impl TlsListener {
     /// # Errors
     /// The refusal, and what exactly was wrong, for the record only.
     pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, (Refusal, String)> {
-        let stream = self.acceptor.accept(stream).await.map_err(|error| refusal_of_io(&error))?;
+        let stream = match self.acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                linger(stream).await;
+                return Err(refusal_of_io(&error));
+            }
+        };
         let (_, connection) = stream.get_ref();
-        let peer = self
-            .verifier
-            .peer(connection, unix_time(now_unix_ns))
-            .map_err(|refused| (refused.refusal, refused.detail))?;
+        let peer = match self.verifier.peer(connection, unix_time(now_unix_ns)) {
+            Ok(peer) => peer,
+            Err(refused) => {
+                let (stream, mut tls) = stream.into_inner();
+                tls.send_close_notify();
+                linger(stream).await;
+                return Err((refused.refusal, refused.detail));
+            }
+        };
         let chain = connection.peer_certificates().unwrap_or_default();
         let parameters = Parameters {
             version: match connection.protocol_version() {
@@ -160,6 +183,23 @@ pub struct Parameters {
     pub is_h2: bool,
 }
 
+/// Closes after an alert so that the client gets to read it: what it has sent meanwhile, a request perhaps, would turn
+/// the close into a reset that takes the alert with it.
+async fn linger(mut stream: TcpStream) {
+    let mut left = LINGER_BYTES;
+    let read_away = async {
+        stream.shutdown().await?;
+        let mut buffer = [0; 2048];
+        loop {
+            match stream.read(&mut buffer).await? {
+                0 => return Ok(()),
+                read => left = left.checked_sub(read).ok_or(std::io::ErrorKind::FileTooLarge)?,
+            }
+        }
+    };
+    let _: Result<std::io::Result<()>, _> = tokio::time::timeout(LINGER, read_away).await;
+}
+
 fn unix_time(unix_ns: i64) -> UnixTime {
-    UnixTime::since_unix_epoch(std::time::Duration::from_nanos(u64::try_from(unix_ns).unwrap_or(0)))
+    UnixTime::since_unix_epoch(Duration::from_nanos(u64::try_from(unix_ns).unwrap_or(0)))
 }

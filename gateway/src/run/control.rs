@@ -124,8 +124,7 @@ impl Control {
         watching: Watch<Follow>,
     ) -> Result<(Self, Started), StartError> {
         let config = self.prepared.loaded.config.clone();
-        let bind_error =
-            |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
+        let bind_error = |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
         let sources = Sources {
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
@@ -143,9 +142,8 @@ impl Control {
         let mut listeners = Vec::new();
         let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &config.listeners {
-            let (address, opened) = sockets
-                .open(listener, count)
-                .map_err(|error| bind_error(&listener.name, listener.address, error))?;
+            let (address, opened) =
+                sockets.open(listener, count).map_err(|error| bind_error(&listener.name, listener.address, error))?;
             listeners.push((listener.name.clone(), address));
             for (worker, socket) in by_worker.iter_mut().zip(opened) {
                 worker.push((Arc::from(listener.name.as_str()), socket));

@@ -37,7 +37,10 @@ impl Sources {
             ("audit", audit_condition(&self.log)),
             ("clock", clock_condition(&self.shared.clock, &snapshot.config.clock)),
             // The registry in force goes on deciding without the store; losing it must not stop care.
-            ("registry", store.record_error.map_or(Ok(()), |error| Err(format!("changes cannot be recorded: {error}")))),
+            (
+                "registry",
+                store.record_error.map_or(Ok(()), |error| Err(format!("changes cannot be recorded: {error}"))),
+            ),
         ]
     }
 

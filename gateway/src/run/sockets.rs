@@ -18,7 +18,9 @@ impl Sockets {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut passed = listenfd::ListenFd::from_env();
         let mut sockets = Vec::new();
-        for (index, name) in (0..passed.len()).zip(names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new()))) {
+        for (index, name) in
+            (0..passed.len()).zip(names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new())))
+        {
             if let Some(socket) = passed.take_tcp_listener(index)? {
                 socket.set_nonblocking(true)?;
                 sockets.push((name, socket));

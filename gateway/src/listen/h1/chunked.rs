@@ -148,5 +148,9 @@ fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
         Some(_) => false,
     };
     let text = std::str::from_utf8(size).map_err(|_| Refusal::RequestMalformed)?;
-    if is_extension { u64::from_str_radix(text, 16).map_err(|_| Refusal::RequestMalformed) } else { Err(Refusal::RequestMalformed) }
+    if is_extension {
+        u64::from_str_radix(text, 16).map_err(|_| Refusal::RequestMalformed)
+    } else {
+        Err(Refusal::RequestMalformed)
+    }
 }

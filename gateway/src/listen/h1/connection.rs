@@ -40,8 +40,12 @@ pub async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) {
             Ok(None) => break,
             Err(bad) => {
                 let response = exchange::refuse(connection, bad.refusal, &bad.method, &bad.target).await;
-                let to =
-                    AnswerTo { method: Method::GET, version: Version::HTTP_11, takes_trailers: false, keep_alive: false };
+                let to = AnswerTo {
+                    method: Method::GET,
+                    version: Version::HTTP_11,
+                    takes_trailers: false,
+                    keep_alive: false,
+                };
                 io.borrow_mut().deadline.set(limits.body_idle_timeout);
                 let _ = write_response(&io, response, &to).await;
                 break;
@@ -135,7 +139,11 @@ async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) ->
 }
 
 /// Runs the exchange, and gives it up when the client's stream breaks.
-async fn handle(io: &SharedIo, connection: &Rc<Connection>, request: Request<RequestBody>) -> io::Result<Response<ResponseBody>> {
+async fn handle(
+    io: &SharedIo,
+    connection: &Rc<Connection>,
+    request: Request<RequestBody>,
+) -> io::Result<Response<ResponseBody>> {
     let mut exchange = pin!(exchange::handle(connection, request));
     let mut half_closed = false;
     poll_fn(|cx| {

@@ -93,7 +93,11 @@ impl HeadScan {
             let is_first = self.line_start == 0;
             self.line_start = at + 1;
             if is_empty && !is_first {
-                return if self.searched > limits.header_bytes { Err(Refusal::HeaderTooLarge) } else { Ok(Some(self.searched)) };
+                return if self.searched > limits.header_bytes {
+                    Err(Refusal::HeaderTooLarge)
+                } else {
+                    Ok(Some(self.searched))
+                };
             }
             if is_empty {
                 // RFC 9112 section 2.2 lets a server skip one empty line; none of today's clients sends it.

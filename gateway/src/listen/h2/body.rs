@@ -49,7 +49,8 @@ impl Body for H2Body {
                 }
             }
             Poll::Ready(Some(Err(error))) => {
-                let is_framing = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("PROTOCOL_ERROR"));
+                let is_framing = std::error::Error::source(&error)
+                    .is_some_and(|source| source.to_string().contains("PROTOCOL_ERROR"));
                 Poll::Ready(Some(Err(if is_framing {
                     BodyError::Refused(Refusal::RequestMalformed)
                 } else {

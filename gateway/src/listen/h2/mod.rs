@@ -71,7 +71,8 @@ pub async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) -> Resu
     let service = service_fn(|request: http::Request<Incoming>| {
         let connection = Rc::clone(connection);
         async move {
-            let (body_bytes, idle) = (connection.listener.limits.body_bytes, connection.listener.limits.body_idle_timeout);
+            let (body_bytes, idle) =
+                (connection.listener.limits.body_bytes, connection.listener.limits.body_idle_timeout);
             let request = request.map(|incoming| {
                 if http_body::Body::is_end_stream(&incoming) {
                     RequestBody::Empty
