@@ -19,19 +19,19 @@ export PATH=$tools/bin:$PATH
 nextest_version=0.9.143
 deny_version=0.20.2
 
-# step NAME COMMAND…: runs a command, with its name before and its duration behind it.
+# step NAME COMMAND…: runs a command, with its name before and its duration behind it. Not in a condition: that would
+# let a function go on after a command of it that failed.
 step() {
-    local name=$1 started=$SECONDS
+    current=$1
+    local started=$SECONDS
     shift
-    printf '\n=== %s\n' "$name"
-    if "$@"; then
-        printf '=== %s: %d s\n' "$name" $((SECONDS - started))
-    else
-        local code=$?
-        printf '=== %s: FAILED after %d s (exit %d)\n' "$name" $((SECONDS - started)) "$code" >&2
-        exit "$code"
-    fi
+    printf '\n=== %s\n' "$current"
+    "$@"
+    printf '=== %s: %d s\n' "$current" $((SECONDS - started))
+    current=
 }
+current=
+trap '[ -z "$current" ] || printf "\n=== %s: FAILED, %d s after the start\n" "$current" "$SECONDS" >&2' EXIT
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
@@ -86,7 +86,10 @@ cargo_tool() {
 install_nextest() { cargo_tool cargo-nextest "$nextest_version"; }
 install_deny() { cargo_tool cargo-deny "$deny_version"; }
 
-documentation() { RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --quiet; }
+# A program has no outside: its documentation is for those who work on it.
+documentation() {
+    RUSTDOCFLAGS="-Dwarnings -Arustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
+}
 
 shipped_configuration() {
     # Keys and certificates are not shipped, so the text alone is judged.

@@ -70,9 +70,12 @@ fn c4_lengths_that_are_none() {
     }
 }
 
+/// Names and values, of any bytes.
+type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
+
 /// Name, and the fields that replace or follow those of a plain GET.
 #[rustfmt::skip]
-fn heads(authority: &str) -> Vec<(&'static str, Vec<(&[u8], &[u8])>)> {
+fn heads(authority: &str) -> Vec<(&'static str, Fields<'_>)> {
     let get: [(&[u8], &[u8]); 4] =
         [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", authority.as_bytes()), (b":path", b"/fhir/Patient/1")];
     let with = |more: &[(&'static [u8], &'static [u8])]| [&get[..], more].concat();
@@ -119,7 +122,7 @@ fn heads(authority: &str) -> Vec<(&'static str, Vec<(&[u8], &[u8])>)> {
         ("a value with CRLF", with(&[(b"x", b"1\r\nsekisho-identity: 2")])),
         ("a value with CR", with(&[(b"x", b"1\r2")])),
         ("a value with LF", with(&[(b"x", b"1\n2")])),
-        ("a value with NUL", with(&[(b"x", b"1\02")])),
+        ("a value with NUL", with(&[(b"x", b"1\x002")])),
         ("connection", with(&[(b"connection", b"keep-alive")])),
         ("keep-alive", with(&[(b"keep-alive", b"1")])),
         ("proxy-connection", with(&[(b"proxy-connection", b"keep-alive")])),

@@ -164,7 +164,7 @@ fn c7_broken_anchors_keep_the_gateway_from_starting() {
             Err((failure, prepared)) => {
                 assert_eq!(failure.code, Some(1), "{name}: {failure:?}");
                 assert!(failure.message.contains("devices-ca.crt"), "{name}: {failure:?}");
-                prepared
+                *prepared
             }
         };
     }
@@ -187,8 +187,8 @@ fn c7_broken_anchors_at_a_reload_change_nothing() {
         failed += 1.0;
         let counted = clinic.metric("sekisho_reloads_total", &[("outcome", "failed")]);
         assert!((counted - failed).abs() < f64::EPSILON, "{name}: {counted}");
-        let reloads = clinic.records().into_iter().filter(|record| is(record, "reload"));
-        let last = reloads.last().expect("a reload was recorded");
+        let mut reloads = clinic.records().into_iter().filter(|record| is(record, "reload"));
+        let last = reloads.next_back().expect("a reload was recorded");
         assert!(text(&last, "error").contains("devices-ca.crt"), "{name}: {last:#}");
         assert_eq!(kept.get("/fhir/Patient/1").status, 200, "{name}");
         assert_eq!(clinic.wire(DOCTOR).get("/fhir/Patient/1").status, 200, "{name}");

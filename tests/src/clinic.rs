@@ -199,21 +199,21 @@ impl Prepared {
     ///
     /// # Panics
     /// If it neither ends nor becomes ready.
-    pub fn try_start(self) -> Result<Clinic, (Failure, Self)> {
+    pub fn try_start(self) -> Result<Clinic, (Failure, Box<Self>)> {
         let mut attempt = 1;
         let mut prepared = self;
         loop {
             match prepared.start_once() {
                 Err((failure, again)) if failure.message.contains("ddress already in use") && attempt < ATTEMPTS => {
                     attempt += 1;
-                    prepared = again;
+                    prepared = *again;
                 }
                 outcome => return outcome,
             }
         }
     }
 
-    fn start_once(self) -> Result<Clinic, (Failure, Self)> {
+    fn start_once(self) -> Result<Clinic, (Failure, Box<Self>)> {
         let (listen, held) = hold_port();
         let admin = free_port();
         self.write_config(listen, admin);
@@ -226,7 +226,7 @@ impl Prepared {
         });
         if let Some(status) = ended {
             let message = gateway.said().split_off(said_before);
-            return Err((Failure { code: status.code(), message }, self));
+            return Err((Failure { code: status.code(), message }, Box::new(self)));
         }
         let door = Door::new(listen, self.pki.servers_ca_pem());
         Ok(Clinic { identities: std::cell::RefCell::default(), door, admin, gateway, prepared: self, _held: held })

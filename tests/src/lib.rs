@@ -31,4 +31,4 @@ pub use http1::{Answer, Ended, Wire};
 pub use metrics::Metrics;
 pub use pki::{Identity, Oddity, Pki};
 pub use process::{Failure, Gateway, Output, sekisho};
-pub use wait::{until, within};
+pub use wait::{PATIENCE, until, within};
