@@ -338,6 +338,6 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(a.len(), 32);
         assert!(a.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_eq!(a[..16], b[..16]);
+        assert_eq!(a.get(..16), b.get(..16));
     }
 }

@@ -4,6 +4,7 @@ mod health;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,7 +44,7 @@ pub struct Admin {
 }
 
 /// Serves until dropped.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> Infallible {
+pub async fn serve(listener: TcpListener, admin: Rc<Admin>) -> Infallible {
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
@@ -55,7 +56,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> Infallible {
                 continue;
             }
         };
-        let admin = Arc::clone(&admin);
+        let admin = Rc::clone(&admin);
         spawn_local(async move {
             let _place = place;
             match admin.tls.clone() {
@@ -70,7 +71,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> Infallible {
     }
 }
 
-async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, admin: &Arc<Admin>) {
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, admin: &Rc<Admin>) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let response = answer(&request, admin);
         async move { Ok::<_, Infallible>(response) }

@@ -11,7 +11,7 @@ use crate::config::Limits;
 
 /// Counts of one listener on one worker.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub(super) struct Gate {
     counts: Rc<RefCell<Counts>>,
 }
 
@@ -27,7 +27,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refusal::TooManyConnections`] or [`Refusal::TooManyHandshakes`].
-    pub fn enter(&self, source: IpAddr, limits: &Limits) -> Result<Pass, Refusal> {
+    pub(super) fn enter(&self, source: IpAddr, limits: &Limits) -> Result<Pass, Refusal> {
         let source = network_of(source);
         let mut counts = self.counts.borrow_mut();
         if counts.connections >= limits.connections {
@@ -45,17 +45,11 @@ impl Gate {
         counts.handshakes += 1;
         Ok(Pass { counts: Rc::clone(&self.counts), source, handshaking: true })
     }
-
-    /// Connections inside.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.counts.borrow().connections
-    }
 }
 
 /// A connection's place inside; given back when dropped.
 #[derive(Debug)]
-pub struct Pass {
+pub(super) struct Pass {
     counts: Rc<RefCell<Counts>>,
     source: IpAddr,
     handshaking: bool,
@@ -63,7 +57,7 @@ pub struct Pass {
 
 impl Pass {
     /// The handshake is over, either way.
-    pub fn end_handshake(&mut self) {
+    pub(super) fn end_handshake(&mut self) {
         if std::mem::take(&mut self.handshaking) {
             self.counts.borrow_mut().handshakes -= 1;
         }
@@ -118,7 +112,7 @@ mod tests {
         let fourth = gate.enter(b, &limits()).unwrap();
         assert_eq!(gate.enter(IpAddr::from([127, 0, 0, 3]), &limits()).unwrap_err(), Refusal::TooManyConnections);
         drop((first, second, third, fourth));
-        assert_eq!(gate.connections(), 0);
+        assert_eq!(gate.counts.borrow().connections, 0);
         assert!(gate.counts.borrow().sources.is_empty(), "no source is remembered once it has gone");
     }
 

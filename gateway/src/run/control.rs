@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
@@ -160,7 +161,7 @@ impl Control {
             self.workers.push(threads::spawn(part).map_err(StartError::Thread)?);
         }
         let refreshing = sources.clone();
-        let admin = Arc::new(Admin {
+        let admin = Rc::new(Admin {
             metrics: self.shared.metrics.clone(),
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),

@@ -26,7 +26,7 @@ const DRAIN_BYTES: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves the connection until either side ends it.
-pub async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) {
+pub(crate) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) {
     let limits = &connection.listener.limits;
     let io: SharedIo = Rc::new(RefCell::new(Io::new(stream, limits.body_idle_timeout)));
     let head_limits = HeadLimits {
@@ -131,7 +131,8 @@ async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) ->
         // An answer that overtakes its request: the rest is read away if it is announced and short, and otherwise
         // nothing after it can be told from a new request (C2).
         let too_much = io.continue_is_due() || io.announced_rest().is_none_or(|rest| rest > DRAIN_BYTES as u64);
-        to.keep_alive &= !(unread && response.body().is_answer() && too_much) && !connection.control.is_draining();
+        let lost = unread && response.body().is_answer() && too_much;
+        to.keep_alive &= !lost && !connection.control.is_draining();
     }
     io.borrow_mut().deadline.set(limits.body_idle_timeout);
     let keep_alive = write_response(io, response, &to).await?;

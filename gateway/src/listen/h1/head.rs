@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use policy::Refusal;
 
 /// Most fields that a head may have whatever the configuration says; the parser's table lies on the stack.
-pub const MAX_FIELDS: usize = 128;
+pub(super) const MAX_FIELDS: usize = 128;
 
 /// How long a head may be.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +137,7 @@ fn request_line(bytes: &Bytes) -> (&str, Bytes) {
 /// What the rest of a message may look like up to a point where it must not: on the first refused head of a
 /// connection, whatever was read so far serves the record.
 #[must_use]
-pub fn describe(buffer: &BytesMut) -> (String, Bytes) {
+pub(super) fn describe(buffer: &BytesMut) -> (String, Bytes) {
     let bytes = Bytes::copy_from_slice(buffer.get(..buffer.len().min(64 * 1024)).unwrap_or_default());
     let (method, target) = request_line(&bytes);
     let known = method.len() <= 32 && method.bytes().all(|b| b.is_ascii_graphic());
@@ -266,7 +266,7 @@ fn expects_continue(headers: &HeaderMap, version: Version) -> Result<bool, Refus
 ///
 /// # Errors
 /// [`Refusal::RequestMalformed`] or [`Refusal::HeaderTooLarge`].
-pub fn parse_trailers(bytes: &Bytes) -> Result<HeaderMap, Refusal> {
+pub(super) fn parse_trailers(bytes: &Bytes) -> Result<HeaderMap, Refusal> {
     if has_bare_cr_or_nul(bytes) {
         return Err(Refusal::RequestMalformed);
     }
@@ -291,7 +291,7 @@ pub fn parse_trailers(bytes: &Bytes) -> Result<HeaderMap, Refusal> {
 ///
 /// # Errors
 /// [`Refusal::TargetNotNormal`] if the library cannot hold exactly these bytes.
-pub fn path_and_query(bytes: Bytes) -> Result<PathAndQuery, Refusal> {
+pub(super) fn path_and_query(bytes: Bytes) -> Result<PathAndQuery, Refusal> {
     let kept = PathAndQuery::from_maybe_shared(bytes.clone()).map_err(|_| Refusal::TargetNotNormal)?;
     if kept.as_str().as_bytes() == &bytes[..] { Ok(kept) } else { Err(Refusal::TargetNotNormal) }
 }

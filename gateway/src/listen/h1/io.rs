@@ -26,7 +26,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 /// Bytes read at once.
 const READ_SIZE: usize = 8 * 1024;
 /// Bytes gathered before they are written; one TLS record.
-pub const WRITE_SIZE: usize = 16 * 1024;
+pub(super) const WRITE_SIZE: usize = 16 * 1024;
 
 /// Where the body of the current request stands.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub struct Io {
 }
 
 /// The one owner of the stream lends it out in steps; nothing holds it across an await.
-pub type SharedIo = Rc<RefCell<Io>>;
+pub(super) type SharedIo = Rc<RefCell<Io>>;
 
 impl Io {
     /// Wraps a stream. `idle` bounds the silence inside a body, both ways.

@@ -10,6 +10,7 @@ mod response;
 mod tests;
 
 pub use chunked::{ChunkedDecoder, Piece};
-pub use connection::serve;
+pub(super) use connection::serve;
 pub use head::{Framing, HeadLimits, HeadScan, take_head};
-pub use io::{H1Body, Stream};
+pub use io::H1Body;
+pub(super) use io::Stream;

@@ -17,7 +17,7 @@ use crate::body::BodyError;
 
 /// What the request says about its answer.
 #[derive(Debug, Clone)]
-pub struct AnswerTo {
+pub(super) struct AnswerTo {
     /// HEAD has an answer without a body.
     pub method: Method,
     /// HTTP/1.0 knows no chunks.
@@ -41,7 +41,7 @@ enum AnswerFraming {
 /// # Errors
 /// The client's stream failed or stalled, or the body broke after the head was written: the connection must then
 /// be dropped without a goodbye, so that the client sees a truncated answer as such.
-pub async fn write_response<B>(io: &SharedIo, response: Response<B>, to: &AnswerTo) -> io::Result<bool>
+pub(super) async fn write_response<B>(io: &SharedIo, response: Response<B>, to: &AnswerTo) -> io::Result<bool>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin,
 {

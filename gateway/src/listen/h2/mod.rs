@@ -63,7 +63,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
 ///
 /// # Errors
 /// [`Refusal::ProtocolAbuse`] if the peer broke the bounds on HTTP/2.
-pub async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) -> Result<(), Refusal> {
+pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) -> Result<(), Refusal> {
     let limits = &connection.listener.limits;
     let abuse: Abuse = Rc::default();
     let tasks = Streams { started: Rc::default(), request_timeout: limits.request_timeout };

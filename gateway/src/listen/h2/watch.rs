@@ -117,10 +117,10 @@ impl Budget {
 }
 
 /// Set once the peer has broken its bounds; the connection's loop records it.
-pub type Abuse = Rc<Cell<bool>>;
+pub(super) type Abuse = Rc<Cell<bool>>;
 
 /// A stream whose frames are counted.
-pub struct Watched {
+pub(super) struct Watched {
     stream: Box<dyn Stream>,
     inbound: Walker,
     outbound: Walker,
@@ -130,7 +130,7 @@ pub struct Watched {
 
 impl Watched {
     /// Watches `stream`; the peer may reset `resets` streams in a burst, refilled over ten seconds.
-    pub fn new(stream: Box<dyn Stream>, resets: u32, abuse: Abuse) -> Self {
+    pub(super) fn new(stream: Box<dyn Stream>, resets: u32, abuse: Abuse) -> Self {
         Self {
             stream,
             inbound: Walker::new(PREFACE_BYTES),
