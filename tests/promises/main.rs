@@ -1,1 +1,15 @@
-fn main() {}
+//! What the product promises: one file per promise, each broken on purpose from outside.
+//!
+//! C1 to C16 are classes of mistakes that other gateways made; a file's first lines say which.
+
+mod c15_log_forging;
+mod c16_control_plane;
+mod c1_framing;
+mod c2_early_answers;
+mod c3_upgrades;
+mod c4_h2_desync;
+mod c5_paths;
+mod c6_identity_headers;
+mod c7_fails_open;
+mod mtls_refusals;
+mod policy_matrix;

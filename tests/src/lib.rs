@@ -1,1 +1,34 @@
-//! placeholder
+//! The vocabulary of the promises: a clinic with its certificates, its registry, its policies and its backend, and
+//! the real `sekisho` in front of it, spoken to over real sockets.
+//!
+//! ```no_run
+//! let clinic = gateway_tests::Clinic::builder().start();
+//! let mut wire = clinic.wire("sakura-clinic/exam-1");
+//! assert_eq!(wire.get("/fhir/Patient/1").status, 200);
+//! assert_eq!(clinic.asked_by(&wire).len(), 1);
+//! ```
+//!
+//! Everything waits with a deadline, ends when it is dropped, and lives in a folder of its own: promises run side by
+//! side. A broken expectation panics and says what was there instead.
+
+pub mod audit;
+pub mod backend;
+mod clinic;
+mod config;
+mod door;
+pub mod h2;
+mod http1;
+mod metrics;
+mod pki;
+mod process;
+mod wait;
+
+pub use backend::{Backend, Reply, Seen};
+pub use clinic::{Builder, Clinic, DOCTOR, Prepared};
+pub use config::Config;
+pub use door::{Door, Handshake, Refusal};
+pub use http1::{Answer, Ended, Wire};
+pub use metrics::Metrics;
+pub use pki::{Identity, Oddity, Pki};
+pub use process::{Failure, Gateway, Output, sekisho};
+pub use wait::{until, within};

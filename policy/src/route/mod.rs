@@ -62,7 +62,7 @@ pub struct Resolved<'a> {
     pub action: Action,
     /// Whether its record may follow what the backend does (A1).
     pub effect: Effect,
-    /// The FHIR operation, decoded and without its `$`.
+    /// The FHIR operation, decoded, with its `$`: as policies name it.
     pub operation: Option<Cow<'a, str>>,
     /// The FHIR resource type that is read, searched or changed; the last one where a compartment is searched.
     pub resource_type: Option<Cow<'a, str>>,
@@ -161,7 +161,7 @@ impl Route {
             class: rule.and_then(|rule| rule.class.as_ref()).unwrap_or(&self.class),
             action: meaning.action,
             effect: meaning.effect,
-            operation: meaning.operation_at.and_then(at).map(without_dollar),
+            operation: meaning.operation_at.and_then(at),
             resource_type: meaning.type_at.and_then(at),
             body_patients: meaning.body_patients,
             path_patients,
@@ -180,11 +180,4 @@ const fn generic(method: Method) -> Meaning {
         Method::Delete => Action::Delete,
     };
     Meaning::new(action, Effect::Changing)
-}
-
-fn without_dollar(segment: Cow<'_, str>) -> Cow<'_, str> {
-    match segment {
-        Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix('$').unwrap_or(text)),
-        Cow::Owned(text) => Cow::Owned(text.strip_prefix('$').unwrap_or(&text).to_owned()),
-    }
 }

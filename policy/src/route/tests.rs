@@ -157,9 +157,9 @@ fn fhir_names_its_resource_and_operation() {
         ("POST", "/fhir/_search", None, None, true),
         ("POST", "/fhir", None, None, false),
         ("POST", "/fhir/Patient", Some("Patient"), None, false),
-        ("GET", "/fhir/Patient/1/$everything", Some("Patient"), Some("everything"), false),
-        ("GET", "/fhir/Patient/1/%24everything", Some("Patient"), Some("everything"), false),
-        ("POST", "/fhir/$export", None, Some("export"), false),
+        ("GET", "/fhir/Patient/1/$everything", Some("Patient"), Some("$everything"), false),
+        ("GET", "/fhir/Patient/1/%24everything", Some("Patient"), Some("$everything"), false),
+        ("POST", "/fhir/$export", None, Some("$export"), false),
         ("GET", "/fhir/metadata", None, None, false),
     ] {
         let seen = resolve(&table, method, raw, |r| {

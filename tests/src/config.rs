@@ -1,0 +1,139 @@
+//! A configuration, written key by key.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+/// Routes of a clinic: three classes of FHIR resources, pages for everybody with a role, and a place for nobody.
+const ROUTES: &str = r#"
+[[route]]
+name = "fhir"
+path = "/fhir"
+service = "clinical"
+class = "clinical"
+kind = "fhir"
+[[route]]
+name = "medication"
+path = "/medication"
+service = "clinical"
+class = "medication"
+kind = "fhir"
+[[route]]
+name = "appointments"
+path = "/appointments"
+service = "clinical"
+class = "administrative"
+kind = "fhir"
+[[route]]
+name = "open"
+path = "/open"
+service = "clinical"
+class = "clinical"
+kind = "generic"
+rules = [
+  { methods = ["GET"], path = "/**", action = "read", effect = "read-only" },
+  { methods = ["POST"], path = "/**", action = "create" },
+]
+[[route]]
+name = "admin"
+path = "/admin"
+service = "clinical"
+class = "nobodys"
+kind = "generic"
+rules = [
+  { methods = ["GET"], path = "/**", action = "read", effect = "read-only" },
+  { methods = ["POST"], path = "/**", action = "create" },
+]
+"#;
+
+/// The whole configuration, to be changed before the start or before a reload.
+#[derive(Debug, Clone)]
+pub struct Config {
+    sections: BTreeMap<String, Table>,
+    limits: Table,
+    tls: Table,
+    service: Table,
+    routes: String,
+    extra: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Self {
+            sections: BTreeMap::new(),
+            limits: Table::new(),
+            tls: Table::new(),
+            service: Table::new(),
+            routes: ROUTES.to_owned(),
+            extra: String::new(),
+        };
+        for (section, key, value) in [
+            ("node", "name", "gw1"),
+            ("trust", "domain", crate::pki::TRUST_DOMAIN),
+            ("store", "file", "state/sekisho.db"),
+            ("audit", "directory", "audit"),
+            // Machines that run tests often have nobody who keeps their clock.
+            ("clock", "on_alarm", "mark"),
+            ("policy", "directory", "policy"),
+            ("identity", "key_file", "state/identity.key"),
+        ] {
+            config.set(section, key, value);
+        }
+        // With one worker, every request meets the same pool of connections to the backend.
+        config.set("workers", "count", 1);
+        config.set("shutdown", "drain_s", 5);
+        config.set_tls("certificate_file", "tls/server.crt");
+        config.set_tls("key_file", "tls/server.key");
+        config.set_tls("client_ca_file", "tls/devices-ca.crt");
+        config
+    }
+}
+
+impl Config {
+    /// A key of a section such as `audit`.
+    pub fn set(&mut self, section: &str, key: &str, value: impl Into<Value>) {
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.into());
+    }
+
+    /// A key of the listener's limits.
+    pub fn set_limit(&mut self, key: &str, value: impl Into<Value>) {
+        self.limits.insert(key.to_owned(), value.into());
+    }
+
+    /// A key of the listener's TLS.
+    pub fn set_tls(&mut self, key: &str, value: impl Into<Value>) {
+        self.tls.insert(key.to_owned(), value.into());
+    }
+
+    /// A key of the service `clinical`.
+    pub fn set_service(&mut self, key: &str, value: impl Into<Value>) {
+        self.service.insert(key.to_owned(), value.into());
+    }
+
+    /// Other routes than the default ones, as TOML.
+    pub fn set_routes(&mut self, routes: &str) {
+        routes.clone_into(&mut self.routes);
+    }
+
+    /// More TOML at the end, such as a second service or listener.
+    pub fn append(&mut self, text: &str) {
+        self.extra.push_str(text);
+    }
+
+    /// The file's text.
+    pub(crate) fn render(&self, listen: &str, admin: &str) -> String {
+        let mut sections = self.sections.clone();
+        sections.entry("admin".to_owned()).or_default().entry("listen").or_insert_with(|| admin.into());
+        let mut text = String::new();
+        for (name, table) in &sections {
+            text.push_str(&format!("[{name}]\n{table}\n"));
+        }
+        text.push_str(&format!(
+            "[[listener]]\nname = \"clinics\"\naddress = \"{listen}\"\nserver_names = [\"localhost\", \"127.0.0.1\"]\n\
+             [listener.tls]\n{}\n[listener.limits]\n{}\n",
+            self.tls, self.limits
+        ));
+        text.push_str(&format!("[[service]]\nname = \"clinical\"\n{}\n{}\n{}", self.service, self.routes, self.extra));
+        text
+    }
+}
