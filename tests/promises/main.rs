@@ -2,6 +2,7 @@
 //!
 //! C1 to C16 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod backend_answers;
 mod c15_log_forging;
 mod c16_control_plane;
 mod c1_framing;
@@ -11,5 +12,6 @@ mod c4_h2_desync;
 mod c5_paths;
 mod c6_identity_headers;
 mod c7_fails_open;
+mod c9_certificates;
 mod mtls_refusals;
 mod policy_matrix;
