@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use certs::PeerRefused;
 use gateway_audit::record::{Record, Refused, Stage};
 use http::HeaderValue;
 use policy::judge::DecisionCache;
@@ -132,7 +133,7 @@ impl Worker {
 
     /// A name for a connection or a request that no other has: 32 hexadecimal digits.
     #[must_use]
-    pub fn next_id(&self) -> String {
+    pub fn next_id(&self) -> HeaderValue {
         self.ids.next()
     }
 
@@ -175,7 +176,9 @@ impl Worker {
 
     /// Counts and records a peer that was refused before it could ask for anything. Strangers share a budget, so that
     /// they cannot fill the log.
-    pub fn refuse_arrival(&self, arrival: &Arrival, refusal: Refusal, detail: &str, stage: Stage) {
+    pub fn refuse_arrival(&self, arrival: &Arrival, refused: &PeerRefused, stage: Stage) {
+        let PeerRefused { refusal, detail, device } = refused;
+        let refusal = *refusal;
         self.metrics.handshake(&arrival.listener.name, refusal.label());
         let (summaries, admitted) = self.shared.strangers.take(&self.clock.now(), refusal, arrival.source.ip());
         for summary in summaries {
@@ -191,8 +194,8 @@ impl Worker {
                 detail: (!detail.is_empty()).then_some(detail.as_bytes()),
                 sni: None,
                 certificate: None,
-                site: None,
-                device: None,
+                site: device.as_ref().map(|device| device.site.as_str()),
+                device: device.as_ref().map(|device| device.device.as_str()),
             });
         }
     }
@@ -313,17 +316,19 @@ impl Ids {
         Self { start: u64::from_be_bytes(random) ^ index as u64, next: Cell::new(0) }
     }
 
-    fn next(&self) -> String {
+    fn next(&self) -> HeaderValue {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let count = self.next.get();
         self.next.set(count.wrapping_add(1));
         let value = u128::from(self.start) << 64 | u128::from(count);
-        let mut id = String::with_capacity(32);
-        for shift in (0..32).rev() {
-            let digit = usize::try_from(value >> (shift * 4) & 0xf).unwrap_or(0);
-            id.push(HEX.get(digit).copied().map_or('0', char::from));
+        let mut id = [b'0'; 32];
+        for (place, byte) in id.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+            for (digit, nibble) in place.iter_mut().zip([byte >> 4, byte & 0xf]) {
+                *digit = HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            }
         }
-        id
+        // INVARIANT: hexadecimal digits are a header's value.
+        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
     }
 }
 
@@ -337,7 +342,7 @@ mod tests {
         let (a, b) = (ids.next(), ids.next());
         assert_ne!(a, b);
         assert_eq!(a.len(), 32);
-        assert!(a.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_eq!(a.get(..16), b.get(..16));
+        assert!(a.as_bytes().iter().all(u8::is_ascii_hexdigit));
+        assert_eq!(a.as_bytes().first_chunk::<16>(), b.as_bytes().first_chunk::<16>());
     }
 }

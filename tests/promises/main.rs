@@ -1,9 +1,11 @@
 //! What the product promises: one file per promise, each broken on purpose from outside.
 //!
-//! C1 to C16 are classes of mistakes that other gateways made; a file's first lines say which.
+//! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod backend_answers;
 mod c15_log_forging;
 mod c16_control_plane;
+mod c17_unsafe;
 mod c1_framing;
 mod c2_early_answers;
 mod c3_upgrades;
@@ -11,5 +13,6 @@ mod c4_h2_desync;
 mod c5_paths;
 mod c6_identity_headers;
 mod c7_fails_open;
+mod c9_certificates;
 mod mtls_refusals;
 mod policy_matrix;

@@ -1,5 +1,6 @@
 //! A clinic in a folder of its own.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -199,21 +200,21 @@ impl Prepared {
     ///
     /// # Panics
     /// If it neither ends nor becomes ready.
-    pub fn try_start(self) -> Result<Clinic, (Failure, Self)> {
+    pub fn try_start(self) -> Result<Clinic, (Failure, Box<Self>)> {
         let mut attempt = 1;
         let mut prepared = self;
         loop {
             match prepared.start_once() {
                 Err((failure, again)) if failure.message.contains("ddress already in use") && attempt < ATTEMPTS => {
                     attempt += 1;
-                    prepared = again;
+                    prepared = *again;
                 }
                 outcome => return outcome,
             }
         }
     }
 
-    fn start_once(self) -> Result<Clinic, (Failure, Self)> {
+    fn start_once(self) -> Result<Clinic, (Failure, Box<Self>)> {
         let (listen, held) = hold_port();
         let admin = free_port();
         self.write_config(listen, admin);
@@ -226,10 +227,11 @@ impl Prepared {
         });
         if let Some(status) = ended {
             let message = gateway.said().split_off(said_before);
-            return Err((Failure { code: status.code(), message }, self));
+            return Err((Failure { code: status.code(), message }, Box::new(self)));
         }
         let door = Door::new(listen, self.pki.servers_ca_pem());
-        Ok(Clinic { identities: std::cell::RefCell::default(), door, admin, gateway, prepared: self, _held: held })
+        let (identities, known) = (RefCell::default(), RefCell::default());
+        Ok(Clinic { door, admin, gateway, prepared: self, identities, known, _held: held })
     }
 
     /// Writes the configuration with ports of its own, for a gateway that the test starts itself.
@@ -292,7 +294,8 @@ pub struct Clinic {
     pub gateway: Gateway,
     /// The folder and what is in it.
     pub prepared: Prepared,
-    identities: std::cell::RefCell<BTreeMap<String, Identity>>,
+    identities: RefCell<BTreeMap<String, Identity>>,
+    known: RefCell<Vec<Value>>,
     _held: OwnedFd,
 }
 
@@ -354,7 +357,9 @@ impl Clinic {
     /// If the log is broken.
     #[must_use]
     pub fn records(&self) -> Vec<Value> {
-        self.read_log(audit::read)
+        let mut known = self.known.borrow_mut();
+        self.read_log(|directory| audit::read_on(directory, &mut known));
+        known.clone()
     }
 
     /// The bytes of every record so far.
@@ -368,7 +373,7 @@ impl Clinic {
 
     /// A reader may come between the making of a segment and of its header, so that it looks again before it calls
     /// a log broken.
-    fn read_log<T, E: std::fmt::Display>(&self, read: impl Fn(&Path) -> Result<T, E>) -> T {
+    fn read_log<T, E: std::fmt::Display>(&self, mut read: impl FnMut(&Path) -> Result<T, E>) -> T {
         let directory = self.prepared.path("audit");
         let mut broken = String::new();
         let records = within(std::time::Duration::from_secs(2), || {

@@ -201,7 +201,7 @@ impl Frames {
     ///
     /// # Errors
     /// How the connection ended instead.
-    pub fn next(&mut self) -> Result<Frame, Ended> {
+    pub fn next_frame(&mut self) -> Result<Frame, Ended> {
         loop {
             let frame = self.read()?;
             match frame.kind {
@@ -221,7 +221,7 @@ impl Frames {
     pub fn outcome(&mut self, stream: u32) -> Outcome {
         let mut status = None;
         loop {
-            let frame = match self.next() {
+            let frame = match self.next_frame() {
                 Ok(frame) => frame,
                 Err(Ended::Silent) => panic!("nothing came of stream {stream}"),
                 Err(_) => return status.map_or(Outcome::Closed, Outcome::Answered),

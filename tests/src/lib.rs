@@ -1,7 +1,7 @@
 //! The vocabulary of the promises: a clinic with its certificates, its registry, its policies and its backend, and
 //! the real `sekisho` in front of it, spoken to over real sockets.
 //!
-//! ```no_run
+//! ```text
 //! let clinic = gateway_tests::Clinic::builder().start();
 //! let mut wire = clinic.wire("sakura-clinic/exam-1");
 //! assert_eq!(wire.get("/fhir/Patient/1").status, 200);
@@ -31,4 +31,4 @@ pub use http1::{Answer, Ended, Wire};
 pub use metrics::Metrics;
 pub use pki::{Identity, Oddity, Pki};
 pub use process::{Failure, Gateway, Output, sekisho};
-pub use wait::{until, within};
+pub use wait::{PATIENCE, until, within};

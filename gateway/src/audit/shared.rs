@@ -186,7 +186,7 @@ impl Shared {
         self.state.load(Ordering::Acquire) == CLOSED
     }
 
-    /// Records cannot be made durable for now: whoever waits is told.
+    /// Records cannot be made durable for now; [`wake_lanes`](Self::wake_lanes) tells whoever waits.
     pub(super) fn set_unavailable(&self, failure: &super::segments::Failure) {
         *lock(&self.failure) = Some(State::Unavailable {
             operation: failure.operation,
@@ -199,6 +199,10 @@ impl Shared {
         if !self.is_closing() {
             self.state.store(UNAVAILABLE, Ordering::Release);
         }
+    }
+
+    /// Has everybody who waits look again.
+    pub(super) fn wake_lanes(&self) {
         for lane in lock(&self.lanes).iter() {
             lane.wake();
         }
@@ -219,9 +223,7 @@ impl Shared {
     /// What is not durable will never be.
     pub(super) fn set_closed(&self) {
         self.state.store(CLOSED, Ordering::Release);
-        for lane in lock(&self.lanes).iter() {
-            lane.wake();
-        }
+        self.wake_lanes();
     }
 
     /// Everything queued before this instant is durable.

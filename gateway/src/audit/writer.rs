@@ -220,6 +220,7 @@ impl Writer {
             && let Some(trouble) = &self.trouble
         {
             self.shared.set_unavailable(&trouble.failure);
+            self.shared.wake_lanes();
             self.observer.available(false);
         }
     }
@@ -245,6 +246,8 @@ impl Writer {
             }
             Err(failure) if failure.is_full() && !self.segments.in_reserve() => {
                 if self.segments.begin_reserve(&self.chain).is_ok() {
+                    // Before those are told whose records the reserve takes: whoever hears of it sees the state.
+                    self.shared.set_unavailable(&failure);
                     self.commit_report(Some(&failure));
                 }
             }

@@ -6,7 +6,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+
+use certs::verifier::Admit;
+use policy::Refusal;
+
 use crate::config::{Config, Problem};
+use crate::load::{LoadError, load_config};
 
 /// Bits of a file's mode that let anyone but its owner read, write or run it.
 const OTHERS: u32 = 0o077;
@@ -33,7 +39,7 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<bool> {
         let problems = match Config::load(file) {
             Err(error) => error.into_problems(),
             Ok(_) if args.text_only => Vec::new(),
-            Ok(config) => check_deep(&config),
+            Ok(config) => check_all(config),
         };
         if problems.is_empty() {
             writeln!(out, "{}: ok", file.display())?;
@@ -45,6 +51,33 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<bool> {
     }
     out.flush()?;
     Ok(good)
+}
+
+/// What is wrong with all that a configuration names: first what can be told file by file, then whatever start and
+/// reload themselves would say.
+fn check_all(config: Config) -> Vec<Problem> {
+    let problems = check_deep(&config);
+    if !problems.is_empty() {
+        return problems;
+    }
+    let nobody: Admit = Arc::new(|_| Err(Refusal::DeviceUnregistered));
+    let places = config.clone();
+    match load_config(config, &nobody, None) {
+        Ok(_) => Vec::new(),
+        Err(error) => vec![places.problem(key_of(&error), error.to_string())],
+    }
+}
+
+/// The key that names what could not be loaded.
+fn key_of(error: &LoadError) -> &'static str {
+    match error {
+        LoadError::Config(_) => "",
+        LoadError::TrustDomain(_) => "trust.domain",
+        LoadError::PolicyFile(_) | LoadError::Policy(_) => "policy.directory",
+        LoadError::Routes(_) => "route",
+        LoadError::Listener(_) => "listener",
+        LoadError::Service { .. } => "service",
+    }
 }
 
 /// What is wrong with the files and folders that a configuration names, each blamed on the key that names it.

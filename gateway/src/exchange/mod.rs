@@ -10,6 +10,7 @@ mod trail;
 use std::rc::Rc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use policy::judge::{self, Permit};
 use policy::{Effect, Refusal};
@@ -22,7 +23,7 @@ use crate::snapshot::Snapshot;
 pub use answer::ResponseBody;
 use normalise::Normal;
 pub use normalise::origin_form;
-use trail::{Asked, Trail};
+use trail::{Asked, Target, Trail};
 
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
@@ -44,7 +45,7 @@ pub async fn refuse(
     method: &str,
     target: &[u8],
 ) -> Response<ResponseBody> {
-    Trail::begin(connection, method.as_bytes(), target.to_vec().into()).refuse(refusal).await
+    Trail::begin(connection, method.as_bytes(), Target::Raw(Bytes::copy_from_slice(target))).refuse(refusal).await
 }
 
 async fn pass(
@@ -139,10 +140,10 @@ fn decide(
     }
 }
 
-/// The target as it came, for the record: origin-form, or whatever HTTP/2 put into its pseudo-headers.
-fn target_of(request: &Request<RequestBody>) -> bytes::Bytes {
-    request
-        .uri()
-        .path_and_query()
-        .map_or_else(bytes::Bytes::new, |target| bytes::Bytes::copy_from_slice(target.as_str().as_bytes()))
+/// The target as it came, for the record: origin-form, or nothing where HTTP/2 sent none.
+fn target_of(request: &Request<RequestBody>) -> Target {
+    match request.uri().path_and_query() {
+        Some(target) => Target::Origin(target.clone()),
+        None => Target::Raw(Bytes::new()),
+    }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway_audit::record::{Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
 use policy::patients::{Patients, target_patients};
@@ -29,6 +30,23 @@ use crate::snapshot::Snapshot;
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// A target as it came.
+pub(super) enum Target {
+    /// In origin-form, shared with the request.
+    Origin(PathAndQuery),
+    /// Of a request that was never made.
+    Raw(Bytes),
+}
+
+impl Target {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Origin(target) => target.as_str().as_bytes(),
+            Self::Raw(target) => target,
+        }
+    }
+}
 
 /// What a request asks for, once its route is known.
 pub(super) struct Asked {
@@ -68,9 +86,9 @@ pub(super) struct Trail {
     connection: Rc<Connection>,
     started: Instant,
     time_ns: i64,
-    id: String,
-    method: Box<[u8]>,
-    target: Bytes,
+    id: HeaderValue,
+    method: SmallVec<[u8; 8]>,
+    target: Target,
     authority: Option<HeaderValue>,
     snapshot_version: u64,
     subject: Option<Arc<Subject>>,
@@ -89,13 +107,13 @@ pub(super) struct Trail {
 }
 
 impl Trail {
-    pub(super) fn begin(connection: &Rc<Connection>, method: &[u8], target: Bytes) -> Self {
+    pub(super) fn begin(connection: &Rc<Connection>, method: &[u8], target: Target) -> Self {
         connection.requests.set(connection.requests.get() + 1);
         Self {
             started: Instant::now(),
             time_ns: connection.worker.clock.now().unix_ns,
             id: connection.worker.next_id(),
-            method: method.into(),
+            method: SmallVec::from_slice(method),
             target,
             authority: None,
             snapshot_version: 0,
@@ -117,12 +135,11 @@ impl Trail {
     }
 
     pub(super) fn id(&self) -> &str {
-        &self.id
+        self.id.to_str().unwrap_or_default()
     }
 
     pub(super) fn id_header(&self) -> HeaderValue {
-        // INVARIANT: an id is hexadecimal digits.
-        HeaderValue::from_str(&self.id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+        self.id.clone()
     }
 
     pub(super) fn time_ns(&self) -> i64 {
@@ -210,7 +227,7 @@ impl Trail {
         self.stage = Stage::Over;
         let refusal = recorded.unwrap_or_else(|unrecorded| unrecorded);
         self.count(status_of(refusal), Some(refusal));
-        problem(refusal, &self.id).map(ResponseBody::own)
+        problem(refusal, self.id()).map(ResponseBody::own)
     }
 
     /// Where the bytes of the request's body are counted.
@@ -242,11 +259,11 @@ impl Trail {
         let patients: SmallVec<[&[u8]; 4]> =
             asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes()).collect();
         let exchange = Exchange {
-            request: &self.id,
+            request: self.id(),
             connection: &self.connection.fields,
             method: &self.method,
             authority: self.authority.as_ref().map(HeaderValue::as_bytes),
-            target: &self.target,
+            target: self.target.as_bytes(),
             route: asked.map(|asked| asked.route.as_str()),
             service: asked.map(|asked| asked.service.as_str()),
             class: asked.map(|asked| asked.class.as_str()),
@@ -276,7 +293,7 @@ impl Trail {
             Stage::Begun => self.write_exchange(Some(status), reason)?,
             Stage::Intended => {
                 let outcome = Outcome {
-                    request: &self.id,
+                    request: self.id(),
                     status,
                     reason: reason.map(Refusal::label),
                     backend: self.backend.as_deref(),
@@ -341,7 +358,7 @@ impl Drop for Trail {
             (false, None) => End::Aborted,
         };
         self.connection.worker.append_unwaited(&Completion {
-            request: &self.id,
+            request: self.id(),
             received: self.received.get(),
             sent: self.bytes,
             end,

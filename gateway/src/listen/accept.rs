@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certs::PeerRefused;
 use gateway_audit::record::Stage;
 use policy::Refusal;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -70,7 +71,8 @@ pub async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener
             }
             Err(refusal) => {
                 drop(stream);
-                worker.refuse_arrival(&arrival, refusal, "", Stage::Accept);
+                let refused = PeerRefused { refusal, detail: String::new(), device: None };
+                worker.refuse_arrival(&arrival, &refused, Stage::Accept);
             }
         }
     }
@@ -87,13 +89,13 @@ async fn serve(worker: Rc<Worker>, arrival: Arrival, stream: TcpStream, mut pass
     let handshake = door.tls.handshake(stream, worker.clock.now().unix_ns);
     let outcome = match tokio::time::timeout(listener.limits.handshake_timeout, handshake).await {
         Ok(outcome) => outcome,
-        Err(_) => Err((Refusal::HandshakeTimeout, String::new())),
+        Err(_) => Err(PeerRefused { refusal: Refusal::HandshakeTimeout, detail: String::new(), device: None }),
     };
     pass.end_handshake();
     let Established { stream, peer, chain, parameters } = match outcome {
         Ok(established) => established,
-        Err((refusal, detail)) => {
-            worker.refuse_arrival(&arrival, refusal, &detail, Stage::Handshake);
+        Err(refused) => {
+            worker.refuse_arrival(&arrival, &refused, Stage::Handshake);
             return;
         }
     };

@@ -29,7 +29,7 @@ pub struct Arrival {
     /// When it was accepted.
     pub accepted: Instant,
     /// Its name in every record of the connection: unique on this node while the gateway runs.
-    pub id: String,
+    pub id: HeaderValue,
 }
 
 /// A connection with a known, registered peer: what every request on it has in common.
@@ -76,7 +76,7 @@ impl Connection {
         spiffe_id: String,
     ) -> Rc<Self> {
         let fields = record::Connection::new(&ConnectionFields {
-            id: &arrival.id,
+            id: arrival.id.to_str().unwrap_or_default(),
             listener: &arrival.listener.name,
             transport: "tcp",
             source: &arrival.source.to_string(),

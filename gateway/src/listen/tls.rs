@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, refusal_of_io};
-use certs::{Anchors, DeviceVerifier, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
+use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::DefaultTimeProvider;
@@ -118,13 +118,13 @@ impl TlsListener {
     /// Runs the handshake and reads who is there.
     ///
     /// # Errors
-    /// The refusal, and what exactly was wrong, for the record only.
-    pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, (Refusal, String)> {
+    /// [`PeerRefused`]: the refusal, and what exactly was wrong, for the record only.
+    pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, PeerRefused> {
         let stream = match self.acceptor.accept(stream).into_fallible().await {
             Ok(stream) => stream,
             Err((error, stream)) => {
                 linger(stream).await;
-                return Err(refusal_of_io(&error));
+                return Err(refused_by(&error));
             }
         };
         let (_, connection) = stream.get_ref();
@@ -134,7 +134,7 @@ impl TlsListener {
                 let (stream, mut tls) = stream.into_inner();
                 tls.send_close_notify();
                 linger(stream).await;
-                return Err((refused.refusal, refused.detail));
+                return Err(refused);
             }
         };
         let chain = connection.peer_certificates().unwrap_or_default();
@@ -181,6 +181,18 @@ pub struct Parameters {
     pub sni: Option<String>,
     /// HTTP/2 was agreed on; otherwise HTTP/1.1.
     pub is_h2: bool,
+}
+
+/// What a handshake's error says about the peer, its device included where its certificate names one.
+fn refused_by(error: &std::io::Error) -> PeerRefused {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(error) => PeerRefused::of(error),
+        None => {
+            let (refusal, detail) = refusal_of_io(error);
+            PeerRefused { refusal, detail, device: None }
+        }
+    }
 }
 
 /// Closes after an alert so that the client gets to read it: what it has sent meanwhile, a request perhaps, would turn

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use gateway_audit::record::{RegistryChange, Reload};
 use policy::Refusal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -75,6 +76,10 @@ struct Control {
 impl Control {
     async fn start(path: &Path, sockets: Sockets) -> Result<(Self, Started), StartError> {
         let prepared = prepare(path).await?;
+        // A limit on file sizes is an error of the write that meets it, not the end of the process.
+        let over_limit = SignalKind::from_raw(libc::SIGXFSZ);
+        let mut over_limit = signal(over_limit).map_err(StartError::Thread)?;
+        spawn_local(async move { while over_limit.recv().await.is_some() {} });
         let config = &prepared.loaded.config;
         let unknown = sockets.unknown(&config.listeners);
         if !unknown.is_empty() {

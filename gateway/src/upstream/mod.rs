@@ -18,7 +18,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use policy::ServiceName;
+use policy::{Permit, ServiceName};
 
 use crate::body::BodyError;
 use crate::config::Service;
@@ -136,9 +136,9 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`UpstreamError`] says which backend failed and how; [`UpstreamError::refusal`] what to tell the client.
-    pub async fn send<P, B>(
+    pub async fn send<B>(
         &self,
-        permit: P,
+        permit: Permit,
         service: &ServiceName,
         request: Request<B>,
         ours: headers::Ours,
@@ -146,8 +146,8 @@ impl Upstreams {
     where
         B: Body<Data = Bytes, Error = BodyError> + 'static,
     {
-        // Spent: one permit, one request.
-        let _spent = permit;
+        // One permit, one request.
+        drop(permit);
         let state = self.0.borrow().iter().find(|state| state.service.name == *service).map(Rc::clone);
         let Some(state) = state else {
             return Err(UpstreamError { backend: None, failure: Failure::ServiceUnknown });

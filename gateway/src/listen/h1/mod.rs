@@ -9,6 +9,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
+pub use chunked::{ChunkedDecoder, Piece};
 pub(super) use connection::serve;
 pub use head::{Framing, HeadLimits, HeadScan, take_head};
 pub use io::H1Body;

@@ -17,6 +17,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 
+use policy::judge::{self, DecisionCache, Judge, JudgeOptions, PolicySource};
+use policy::{Action, AuthenticationLevel, DeviceId, EntityVersions, Subject};
+use smallvec::SmallVec;
+
 use super::*;
 use crate::body::FullBody;
 use crate::config::Backend;
@@ -150,6 +154,34 @@ fn ours() -> headers::Ours {
     }
 }
 
+/// A permit as only the judge makes one.
+fn permit() -> Permit {
+    let text = "permit(principal, action, resource);".to_owned();
+    let judge = Judge::load(vec![PolicySource { file: "all".to_owned(), text }], JudgeOptions::default()).unwrap();
+    let device = DeviceId { site: "s".parse().unwrap(), device: "d".parse().unwrap() };
+    let subject = Subject {
+        device,
+        user: None,
+        roles: SmallVec::new(),
+        authentication_level: AuthenticationLevel::Device,
+        versions: EntityVersions::default(),
+    };
+    let context = judge::Context {
+        transport: judge::Transport::Tls,
+        tls_version: None,
+        source: std::net::Ipv4Addr::LOCALHOST.into(),
+        time: 0,
+        method: None,
+        operation: None,
+        resource_type: None,
+        patients: &(),
+    };
+    let (service, class, route) = ("fhir".parse().unwrap(), "c".parse().unwrap(), "r".parse().unwrap());
+    let request = judge::Request { action: Action::Read, service: &service, class: &class, route: &route, context };
+    let mut cache = DecisionCache::new(1, std::hash::RandomState::new());
+    judge.decide(&mut cache, &subject, &request).unwrap()
+}
+
 fn request(method: Method, body: &'static str) -> Request<FullBody> {
     let body = FullBody::new(Bytes::from_static(body.as_bytes()));
     Request::builder().method(method).uri("/fhir/Patient/1?_format=json").header("host", "gateway").body(body).unwrap()
@@ -163,7 +195,7 @@ async fn send<B>(upstreams: &Upstreams, request: Request<B>) -> Result<Answer, U
 where
     B: Body<Data = Bytes, Error = BodyError> + 'static,
 {
-    upstreams.send((), &ServiceName::new("fhir").unwrap(), request, ours()).await
+    upstreams.send(permit(), &ServiceName::new("fhir").unwrap(), request, ours()).await
 }
 
 /// The whole answer, as a client gets it.

@@ -393,7 +393,7 @@ fn backends_take_turns_and_one_that_is_down_is_left_alone() {
         let upstreams = plain(&service(&[gone]));
         let error = send(&upstreams, get()).await.unwrap_err();
         assert_eq!(error.refusal(), Refusal::BackendUnavailable);
-        let nobody = upstreams.send((), &ServiceName::new("other").unwrap(), get(), ours()).await.unwrap_err();
+        let nobody = upstreams.send(permit(), &ServiceName::new("other").unwrap(), get(), ours()).await.unwrap_err();
         assert_eq!(nobody.refusal(), Refusal::InternalError);
     });
 }
