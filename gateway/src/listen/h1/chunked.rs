@@ -17,7 +17,7 @@ const MAX_OVERHEAD: u64 = 64 * 1024;
 
 /// What came next in a chunked body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub enum Piece {
     /// Data, never empty.
     Data(Bytes),
     /// The end, with the trailer section, if it had fields.
@@ -37,7 +37,7 @@ enum State {
 
 /// A state machine: bytes in, pieces out.
 #[derive(Debug)]
-pub(super) struct ChunkedDecoder {
+pub struct ChunkedDecoder {
     state: State,
     overhead: u64,
     data: u64,
@@ -55,7 +55,7 @@ impl ChunkedDecoder {
     /// # Errors
     /// [`Refusal::RequestMalformed`] for anything but `1*HEXDIG [ext] CRLF data CRLF`, [`Refusal::HeaderTooLarge`]
     /// for a trailer section over its bound. The decoder must not be asked again.
-    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Piece, Refusal> {
+    pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Piece, Refusal> {
         loop {
             match self.state {
                 State::Size => {
