@@ -127,7 +127,7 @@ fn run_client(handshake: &Handshake, over: &AtomicBool, number: usize) -> Vec<Ac
         let port = wire.local().port();
         while !over.load(Ordering::Relaxed) {
             turn += 1;
-            let changes = turn % 2 == 0;
+            let changes = turn.is_multiple_of(2);
             let (sent, began) = (now(), Instant::now());
             if changes {
                 wire.send_request("POST", "/fhir/Observation", &[], b"{}");
