@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use gateway_tests::{Clinic, DOCTOR, until};
+use gateway_tests::{Builder, Clinic, DOCTOR, until};
 
 use crate::audit_tools::{Acknowledged, Load, now, small_log};
 
@@ -52,8 +52,8 @@ impl Call {
 const CALLS: &str = "trace=write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg,sendfile,splice,fdatasync,fsync";
 
 /// Runs `act` against a gateway under strace; says what it said and which calls there were.
-fn trace<T>(act: impl FnOnce(&Clinic) -> T) -> (T, Vec<Call>, u16) {
-    let mut prepared = small_log().prepare();
+fn trace<T>(builder: Builder, act: impl FnOnce(&Clinic) -> T) -> (T, Vec<Call>, u16) {
+    let mut prepared = builder.prepare();
     let file = prepared.path("trace");
     let output = file.to_str().expect("an UTF-8 path").to_owned();
     prepared.run_under(&["strace", "-D", "-f", "-ttt", "-yy", "-s", "65536", "-e", CALLS, "-o", &output]);
@@ -134,7 +134,7 @@ fn in_order(calls: &[Call], backend: u16, answer: &Acknowledged) {
 
 #[test]
 fn a1_each_step_of_one_request_waits_for_its_record() {
-    let (answers, calls, backend) = trace(|clinic| {
+    let (answers, calls, backend) = trace(small_log(), |clinic| {
         let mut wire = clinic.wire(DOCTOR);
         // The tickets of TLS are sent with the first answer.
         assert_eq!(wire.get("/fhir/Patient/1").status, 200);
@@ -170,7 +170,7 @@ fn a1_each_step_of_one_request_waits_for_its_record() {
 
 #[test]
 fn a1_holds_where_requests_share_their_syncs() {
-    let (answers, calls, backend) = trace(|clinic| {
+    let (answers, calls, backend) = trace(small_log(), |clinic| {
         let load = Load::start(&clinic.handshake(DOCTOR), 8);
         std::thread::sleep(Duration::from_secs(2));
         load.stop()
@@ -185,6 +185,26 @@ fn a1_holds_where_requests_share_their_syncs() {
         assert_eq!(answer.status, 200, "{answer:?}");
         in_order(&calls, backend, answer);
     }
+}
+
+#[test]
+fn a1_an_answer_before_its_record_would_be_seen() {
+    // With an interval answers come first, as configured: the same check must say so.
+    let builder = small_log().config(|config| {
+        config.set("audit", "durability", "interval");
+        config.set("audit", "interval_ms", 2_000);
+    });
+    let (answer, calls, backend) = trace(builder, |clinic| {
+        let mut wire = clinic.wire(DOCTOR);
+        assert_eq!(wire.get("/fhir/Patient/1").status, 200);
+        std::thread::sleep(Duration::from_millis(60));
+        let sent = now();
+        let answer = wire.get("/fhir/Patient/2");
+        Acknowledged { sent, port: wire.local().port(), ..Acknowledged::new(&answer, false) }
+    });
+    let checked = std::panic::catch_unwind(|| in_order(&calls, backend, &answer));
+    let said = *checked.expect_err("the order is wrong").downcast::<String>().expect("a message");
+    assert!(said.contains("answered before its record was safe"), "{said}");
 }
 
 #[test]
