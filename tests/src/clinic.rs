@@ -228,7 +228,7 @@ impl Prepared {
         let mut gateway = Gateway::spawn(&self.path("sekisho.toml"), &wrapper);
         let ended = until("the gateway to be ready", || match gateway.ended() {
             Some(status) => Some(Some(status)),
-            None => (admin_get(admin, "/readyz")?.0 == 200).then_some(None),
+            None => (admin_get(admin, "/readyz")?.0 == 200 && listens(gateway.pid(), admin)).then_some(None),
         });
         if let Some(status) = ended {
             let message = gateway.said().split_off(said_before);
@@ -527,6 +527,21 @@ fn hold_port() -> (SocketAddr, OwnedFd) {
 
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// Whether it is this process that listens there: another test's gateway may have taken the port first. By the
+/// socket's inode, which the kernel's table and the process's descriptors name.
+fn listens(pid: u32, address: SocketAddr) -> bool {
+    const LISTEN: &str = "0A";
+    let local = format!("0100007F:{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let listener = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut listener = listener.filter(|row| row.get(1) == Some(&&*local) && row.get(3) == Some(&LISTEN));
+    let Some(inode) = listener.find_map(|row| row.get(9).map(|inode| format!("socket:[{inode}]"))) else {
+        return false;
+    };
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|link| link.as_os_str() == &*inode)
 }
 
 /// `None` while nobody answers there.
