@@ -135,6 +135,10 @@ impl LaneCore {
             let records = queue.tickets.saturating_sub(self.durable.load(Ordering::Acquire));
             let held = queue.bytes.saturating_sub(self.durable_bytes.load(Ordering::Acquire));
             if records >= share(shared.options.queue_records) || held + size > share(shared.options.queue_bytes) {
+                let all = Ticket(queue.tickets);
+                drop(queue);
+                // Even if nobody waits for what is queued: whoever comes next does.
+                self.ring(shared, all);
                 return Err(Refusal::AuditBusy);
             }
             queue.buffer.push(bytes, splice);
