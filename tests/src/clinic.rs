@@ -423,6 +423,7 @@ impl Clinic {
         let records = self.records();
         let is_ours = |record: &&Value| {
             text(record, "connection.source") == source.to_string()
+                || text(record, "source") == source.to_string()
                 || (audit::is(record, "outcome") && ids.contains(&text(record, "request")))
         };
         let reasons = records.iter().filter(is_ours).map(|record| text(record, "reason").to_owned());

@@ -214,6 +214,11 @@ fn contains(bytes: &[u8], mark: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use certs::issue::Authority;
+    use rustls::pki_types::UnixTime;
+
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -244,10 +249,12 @@ kind = "fhir"
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("sekisho.toml", CONFIG);
-        write("server.crt", "-----BEGIN CERTIFICATE-----\n");
-        write("ca.crt", "-----BEGIN CERTIFICATE-----\n");
-        // Split, so that no scanner takes this text for a key.
-        write("server.key", concat!("-----BEGIN ", "PRIVATE KEY-----\n"));
+        let (day, now) = (Duration::from_secs(86_400), UnixTime::now());
+        let authority = Authority::new("check", day * 30, now).unwrap();
+        let server = authority.issue_server(&["localhost"], day, now).unwrap();
+        write("ca.crt", authority.certificate_pem());
+        write("server.crt", &server.certificate_pem);
+        write("server.key", server.key_pem.expose());
         mode(&dir, "server.key", 0o600);
         fs::create_dir(dir.path().join("policy")).unwrap();
         write("policy/a.cedar", "");
