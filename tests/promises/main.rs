@@ -2,7 +2,9 @@
 //!
 //! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod admin;
 mod backend_answers;
+mod c10_h2_exhaustion;
 mod c15_log_forging;
 mod c16_control_plane;
 mod c17_unsafe;
@@ -13,6 +15,13 @@ mod c4_h2_desync;
 mod c5_paths;
 mod c6_identity_headers;
 mod c7_fails_open;
+mod c8_resumption;
 mod c9_certificates;
+mod drain;
+mod limits;
 mod mtls_refusals;
+mod orthanc;
 mod policy_matrix;
+mod registry_cli;
+mod reload;
+mod revocation;
