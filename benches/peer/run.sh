@@ -4,7 +4,7 @@
 # SEKISHO_BENCH  the folder of the proxy benchmark (bench.py, gen-pki.sh, loadgen/, peers/); required
 # SEKISHO_BIN    the gateway; unless set, the release build is made
 # BENCH_OUT      results, keys and Sekisho's audit log; unless set, target/bench. On a disk whose fdatasync is real
-# CACHE          the built load generator (~/.cache/sekisho-bench)
+# CACHE          the built load generator and floor (~/.cache/sekisho-bench)
 # Needs nginx, openssl and python3, two free cores, and ports 8443, 9000 and 9443 of 127.0.0.1.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,7 +17,9 @@ BENCH_OUT=$(cd "$BENCH_OUT" && pwd)
 for tool in nginx openssl python3 taskset; do
   command -v "$tool" > /dev/null || { echo "run.sh: $tool is not installed" >&2; exit 1; }
 done
-for tool in loadgen hyper-floor; do
+tools=(loadgen)
+case " $* " in *floor*) tools+=(hyper-floor) ;; esac
+for tool in "${tools[@]}"; do
   [ -x "$CACHE/bin/$tool" ] && continue
   (cd "$SEKISHO_BENCH/$tool" && CARGO_TARGET_DIR="$CACHE/target" cargo build --release --locked)
   cp "$CACHE/target/release/$tool" "$CACHE/bin/"

@@ -3,6 +3,14 @@
 //! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
 mod admin;
+mod audit_clock;
+mod audit_failures;
+mod audit_kill;
+mod audit_offline;
+mod audit_one_writer;
+mod audit_order;
+mod audit_slow_disk;
+mod audit_tools;
 mod backend_answers;
 mod c10_h2_exhaustion;
 mod c15_log_forging;

@@ -166,6 +166,11 @@ impl Prepared {
         change(&mut self.config);
     }
 
+    /// Runs the gateway under another command from its next start on; empty for none.
+    pub fn run_under(&mut self, command: &[&str]) {
+        self.wrapper = command.iter().map(|&part| part.to_owned()).collect();
+    }
+
     /// A command on the registry, such as `["device", "suspend", DOCTOR]`.
     ///
     /// # Panics
