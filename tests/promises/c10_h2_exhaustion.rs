@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gateway_tests::audit::{is, text};
 use gateway_tests::h2::{END_HEADERS, END_STREAM, Frames, encode, hpack, kind};
-use gateway_tests::{Clinic, DOCTOR, Ended, Handshake, Reply};
+use gateway_tests::{Clinic, DOCTOR, Ended, Handshake, Reply, until};
 
 const PRIORITY: u8 = 2;
 const NO_ERROR: u32 = 0;
@@ -123,6 +123,14 @@ fn attack(clinic: &Clinic, name: &str, run: impl FnOnce(&mut Frames) -> Stop) ->
     let took = begun.elapsed();
     over.store(true, Ordering::Relaxed);
     let (served, longest) = bystander.join().expect("the bystander is served");
+    if stop.ended {
+        let closed = clinic.wait_for_record("the connection's end", |record| {
+            is(record, "connection-closed") && text(record, "connection.source") == local.to_string()
+        });
+        let by_us = stop.goaway == Some(ENHANCE_YOUR_CALM);
+        let cause = text(&closed, "cause");
+        assert!(!by_us || cause == "protocol-abuse", "{name}: {closed:#}");
+    }
     let grown = memory(clinic, "VmHWM").saturating_sub(before);
     let asked = clinic.backend().seen().iter().filter(|seen| !seen.target().starts_with("/open")).count();
     println!(
@@ -132,14 +140,6 @@ fn attack(clinic: &Clinic, name: &str, run: impl FnOnce(&mut Frames) -> Stop) ->
     assert!(grown < MEMORY, "{name}: memory grew by {} KiB", grown / 1024);
     assert!(asked <= BACKEND, "{name}: the backend got {asked} requests");
     assert!(longest < Duration::from_secs(2), "{name}: somebody else waited {longest:?}");
-    if stop.ended {
-        let closed = clinic.wait_for_record("the connection's end", |record| {
-            is(record, "connection-closed") && text(record, "connection.source") == local.to_string()
-        });
-        let by_us = stop.goaway == Some(ENHANCE_YOUR_CALM);
-        let cause = text(&closed, "cause");
-        assert!(!by_us || cause == "protocol-abuse", "{name}: {closed:#}");
-    }
     drop(frames);
     assert_eq!(clinic.wire(DOCTOR).get("/open/after").status, 200, "{name}");
     stop
@@ -332,6 +332,50 @@ fn c10_floods_of_frames_that_say_nothing() {
     });
 }
 
+/// Sockets and files that the gateway has open.
+fn open_files(clinic: &Clinic) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", clinic.gateway.pid())).expect("Linux").count()
+}
+
+#[test]
+fn c10_whatever_resets_a_stream_the_backend_is_let_go() {
+    // Slowly enough to stay below every bound: what counts is the backend's work, not the frames.
+    let acts: [(&str, Act); 4] = [
+        ("RST_STREAM", |stream| encode(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes())),
+        ("WINDOW_UPDATE beyond 2^31-1", |stream| {
+            encode(kind::WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes())
+        }),
+        ("PRIORITY on itself", |stream| encode(PRIORITY, 0, stream, &[&stream.to_be_bytes()[..], &[16]].concat())),
+        ("the end of the connection", |_| encode(kind::DATA, 0, 0, b"x")),
+    ];
+    for (name, act) in acts {
+        let clinic = clinic();
+        clinic.backend().answers(|_| Reply::new(200, "{}").after(Duration::from_secs(10)));
+        let mut frames = clinic.frames(DOCTOR);
+        let block = get(&authority(&frames), "/fhir/Patient/1");
+        let mut stop = Stop { sent: 0, goaway: None, ended: false, resets: 0, answers: 0 };
+        frames.wire.set_patience(Duration::from_millis(200));
+        read(&mut frames, &mut stop);
+        let before = open_files(&clinic);
+        // Twice as many as may be open at once.
+        for n in 0..2 * STREAMS {
+            frames.send(kind::HEADERS, END_HEADERS | END_STREAM, stream(n), &block);
+        }
+        until("the requests at the backend", || (clinic.backend().seen().len() >= STREAMS).then_some(()));
+        read(&mut frames, &mut stop);
+        assert_eq!((stop.resets, stop.ended), (STREAMS, false), "{name}: those beyond the bound are refused: {stop:?}");
+        assert_eq!(clinic.backend().seen().len(), STREAMS, "{name}");
+        assert!(open_files(&clinic) >= before + STREAMS, "{name}: each request has a connection of its own");
+        for n in 0..STREAMS {
+            frames.wire.send(act(stream(n)));
+        }
+        let begun = Instant::now();
+        until("the backend to be let go", || (open_files(&clinic) <= before + 1).then_some(()));
+        assert!(begun.elapsed() < Duration::from_secs(2), "{name}: only after {:?}", begun.elapsed());
+        assert_eq!(clinic.backend().seen().len(), STREAMS, "{name}: nothing is asked in their place");
+    }
+}
+
 #[test]
 fn c10_crumbs_of_a_cookie() {
     let clinic = clinic();
@@ -343,14 +387,13 @@ fn c10_crumbs_of_a_cookie() {
         }
         let parts: Vec<_> = block.chunks(16_000).map(<[u8]>::to_vec).collect();
         let last = parts.len() - 1;
-        let stop = flood(frames, parts.len(), |n| {
+        flood(frames, parts.len(), |n| {
             let flags = if n == last { END_HEADERS } else { 0 };
             match n {
                 0 => encode(kind::HEADERS, END_STREAM | flags, 1, &parts[0]),
                 _ => encode(kind::CONTINUATION, flags, 1, &parts[n]),
             }
-        });
-        stop
+        })
     });
     assert!(stop.answers == 1 || stop.resets == 1 || stop.ended, "{stop:?}");
     assert!(
