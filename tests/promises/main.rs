@@ -2,6 +2,7 @@
 //!
 //! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod admin;
 mod audit_clock;
 mod audit_failures;
 mod audit_kill;
@@ -11,6 +12,7 @@ mod audit_order;
 mod audit_slow_disk;
 mod audit_tools;
 mod backend_answers;
+mod c10_h2_exhaustion;
 mod c15_log_forging;
 mod c16_control_plane;
 mod c17_unsafe;
@@ -21,6 +23,13 @@ mod c4_h2_desync;
 mod c5_paths;
 mod c6_identity_headers;
 mod c7_fails_open;
+mod c8_resumption;
 mod c9_certificates;
+mod drain;
+mod limits;
 mod mtls_refusals;
+mod orthanc;
 mod policy_matrix;
+mod registry_cli;
+mod reload;
+mod revocation;

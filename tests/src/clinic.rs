@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
@@ -33,6 +34,9 @@ const ROLES: &[&str] = &["doctor", "nurse", "pharmacist", "clerk", "kiosk"];
 
 /// Ports are free when they are chosen and may be taken when they are used.
 const ATTEMPTS: usize = 5;
+
+/// Whoever took the port meanwhile, be it a connection to itself (RFC 9293 section 3.5), may never answer.
+const GLANCE: Duration = Duration::from_secs(2);
 
 struct Device {
     name: String,
@@ -228,7 +232,7 @@ impl Prepared {
         let mut gateway = Gateway::spawn(&self.path("sekisho.toml"), &wrapper);
         let ended = until("the gateway to be ready", || match gateway.ended() {
             Some(status) => Some(Some(status)),
-            None => (admin_get(admin, "/readyz")?.0 == 200 && listens(gateway.pid(), admin)).then_some(None),
+            None => (admin_get(admin, "/readyz", GLANCE)?.0 == 200 && listens(gateway.pid(), admin)).then_some(None),
         });
         if let Some(status) = ended {
             let message = gateway.said().split_off(said_before);
@@ -445,7 +449,7 @@ impl Clinic {
     /// If it does not answer.
     #[must_use]
     pub fn admin_get(&self, target: &str) -> (u16, String) {
-        admin_get(self.admin, target).expect("the admin listener answers")
+        admin_get(self.admin, target, PATIENCE).expect("the admin listener answers")
     }
 
     /// A scrape of the metrics.
@@ -546,9 +550,9 @@ fn listens(pid: u32, address: SocketAddr) -> bool {
 }
 
 /// `None` while nobody answers there.
-fn admin_get(address: SocketAddr, target: &str) -> Option<(u16, String)> {
+fn admin_get(address: SocketAddr, target: &str, patience: Duration) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
     stream
         .write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
         .ok()?;

@@ -24,7 +24,7 @@ mod process;
 mod wait;
 
 pub use backend::{Backend, Reply, Seen};
-pub use clinic::{Builder, Clinic, DOCTOR, Prepared};
+pub use clinic::{Builder, Clinic, DOCTOR, Prepared, repository};
 pub use config::Config;
 pub use door::{Door, Handshake, Refusal};
 pub use http1::{Answer, Ended, Wire};

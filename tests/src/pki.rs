@@ -102,11 +102,17 @@ impl Pki {
     /// The certificate of a device, `site/device`.
     #[must_use]
     pub fn device(&self, device: &str) -> Identity {
+        self.device_for(device, LIFETIME)
+    }
+
+    /// As [`Pki::device`], valid for so long from this moment on.
+    #[must_use]
+    pub fn device_for(&self, device: &str, lifetime: Duration) -> Identity {
         let (site, name) = device.split_once('/').expect("site/device");
         let id =
             DeviceId { site: SiteName::new(site).expect("a site"), device: DeviceName::new(name).expect("a device") };
         let domain = TRUST_DOMAIN.parse::<TrustDomain>().expect("a trust domain");
-        identity(self.devices.issue_device(&domain, &id, LIFETIME, now()).expect("a device certificate"))
+        identity(self.devices.issue_device(&domain, &id, lifetime, now()).expect("a device certificate"))
     }
 
     /// A server's certificate.

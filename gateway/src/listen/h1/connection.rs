@@ -51,7 +51,12 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
                 break;
             }
         };
-        match exchange_one(&io, connection, head).await {
+        let exchange = pin!(exchange_one(&io, connection, head));
+        let exchanged = match limits.request_timeout {
+            Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+            None => exchange.await,
+        };
+        match exchanged {
             Ok(true) => {}
             Ok(false) => break,
             // A truncated answer must look truncated: no goodbye.

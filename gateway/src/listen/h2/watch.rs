@@ -165,7 +165,7 @@ impl Budget {
 /// What the watch has seen that the connection's loop records.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// The peer has broken its bounds.
+    /// The peer has broken its bounds: ours, or the library's.
     pub(super) abuse: Cell<bool>,
     /// Streams, or the connection, that the library ended for the peer's breach of protocol (C4): requests that never
     /// reach us, or bodies that contradict their heads.
@@ -175,6 +175,8 @@ pub(super) struct Findings {
 /// Errors by which the library says that the peer broke the protocol: PROTOCOL_ERROR, FLOW_CONTROL_ERROR,
 /// STREAM_CLOSED, FRAME_SIZE_ERROR and COMPRESSION_ERROR.
 const BREACHES: [u32; 5] = [1, 3, 5, 6, 9];
+/// By which it says that the peer makes it work too much.
+const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 /// A stream whose frames are counted.
 pub(super) struct Watched {
@@ -214,11 +216,13 @@ impl Watched {
     }
 
     fn sent(&mut self, bytes: &[u8]) {
-        let malformed = &self.findings.malformed;
-        self.outbound.walk(bytes, |seen| {
-            if matches!(seen, Seen::Error(code) if BREACHES.contains(&code)) {
-                malformed.set(malformed.get().saturating_add(1));
+        let findings = &self.findings;
+        self.outbound.walk(bytes, |seen| match seen {
+            Seen::Error(ENHANCE_YOUR_CALM) => findings.abuse.set(true),
+            Seen::Error(code) if BREACHES.contains(&code) => {
+                findings.malformed.set(findings.malformed.get().saturating_add(1));
             }
+            Seen::Error(_) | Seen::Frame { .. } => {}
         });
         #[expect(clippy::cast_precision_loss, reason = "an allowance, not an account")]
         self.budget.earn(bytes.len() as f64 / BYTES_PER_CONTROL);
