@@ -51,6 +51,8 @@ pub struct Metrics {
     pub audit_records: IntCounter,
     /// 1 while the log can be written.
     pub audit_available: IntGauge,
+    /// 1 once requests passed although the log could not be written; until restart.
+    pub audit_alarm: IntGauge,
     /// Seconds for which an answer may precede its record; 0 under the default durability.
     pub audit_window: Gauge,
     /// 1 while the store answers.
@@ -147,6 +149,7 @@ impl Metrics {
             ))?)?,
             audit_records: make.put(IntCounter::with_opts(opts("audit_records_total", "Records made durable."))?)?,
             audit_available: make.put(IntGauge::with_opts(opts("audit_available", "1 while writable."))?)?,
+            audit_alarm: make.put(IntGauge::with_opts(opts("audit_alarm", "1 since requests passed unrecorded."))?)?,
             audit_window: make.put(Gauge::with_opts(opts("audit_window_seconds", "Answers may precede records."))?)?,
             store_available: make.put(IntGauge::with_opts(opts("store_available", "1 while it answers."))?)?,
             backend_up: make.gauges("backend_up", "1 while it takes connections.", &["service", "backend"])?,

@@ -2,6 +2,15 @@
 //!
 //! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod audit_clock;
+mod audit_failures;
+mod audit_kill;
+mod audit_offline;
+mod audit_one_writer;
+mod audit_order;
+mod audit_slow_disk;
+mod audit_tools;
+mod backend_answers;
 mod c15_log_forging;
 mod c16_control_plane;
 mod c17_unsafe;
@@ -12,5 +21,6 @@ mod c4_h2_desync;
 mod c5_paths;
 mod c6_identity_headers;
 mod c7_fails_open;
+mod c9_certificates;
 mod mtls_refusals;
 mod policy_matrix;

@@ -15,7 +15,8 @@ pub fn read_raw(directory: &Path) -> Result<Vec<Vec<u8>>, Bad> {
     let mut segments = BTreeMap::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let bytes = std::fs::read(entry.path()).unwrap_or_default();
+        let mut bytes = std::fs::read(entry.path()).unwrap_or_default();
+        bytes.truncate(length_without_zeros(&bytes));
         // A segment that is just being made has no header yet.
         if name.starts_with("segment-") && SegmentHeader::decode(&bytes).is_ok() {
             segments.insert(name, bytes);
@@ -31,16 +32,29 @@ pub fn read_raw(directory: &Path) -> Result<Vec<Vec<u8>>, Bad> {
     Ok(records)
 }
 
-/// As [`read_raw`], parsed.
+/// Files are filled with zeros ahead of use; looking at them one by one takes the longest by far.
+fn length_without_zeros(bytes: &[u8]) -> usize {
+    const BLOCK: [u8; 4_096] = [0; 4_096];
+    let mut length = bytes.len();
+    while length >= BLOCK.len() && bytes[length - BLOCK.len()..length] == BLOCK {
+        length -= BLOCK.len();
+    }
+    length
+}
+
+/// Adds to `known` what the log holds beyond it.
 ///
 /// # Errors
 /// As [`read_raw`].
 ///
 /// # Panics
 /// If a record is not JSON.
-pub fn read(directory: &Path) -> Result<Vec<Value>, Bad> {
-    let parse = |bytes: &Vec<u8>| serde_json::from_slice(bytes).expect("every record is JSON");
-    Ok(read_raw(directory)?.iter().map(parse).collect())
+pub fn read_on(directory: &Path, known: &mut Vec<Value>) -> Result<(), Bad> {
+    let raw = read_raw(directory)?;
+    for bytes in raw.iter().skip(known.len()) {
+        known.push(serde_json::from_slice(bytes).expect("every record is JSON"));
+    }
+    Ok(())
 }
 
 /// The value at `path`, such as `connection.source`, as text; empty if there is none.

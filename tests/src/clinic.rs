@@ -1,5 +1,6 @@
 //! A clinic in a folder of its own.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -165,6 +166,11 @@ impl Prepared {
         change(&mut self.config);
     }
 
+    /// Runs the gateway under another command from its next start on; empty for none.
+    pub fn run_under(&mut self, command: &[&str]) {
+        self.wrapper = command.iter().map(|&part| part.to_owned()).collect();
+    }
+
     /// A command on the registry, such as `["device", "suspend", DOCTOR]`.
     ///
     /// # Panics
@@ -229,7 +235,8 @@ impl Prepared {
             return Err((Failure { code: status.code(), message }, Box::new(self)));
         }
         let door = Door::new(listen, self.pki.servers_ca_pem());
-        Ok(Clinic { identities: std::cell::RefCell::default(), door, admin, gateway, prepared: self, _held: held })
+        let (identities, known) = (RefCell::default(), RefCell::default());
+        Ok(Clinic { door, admin, gateway, prepared: self, identities, known, _held: held })
     }
 
     /// Writes the configuration with ports of its own, for a gateway that the test starts itself.
@@ -292,7 +299,8 @@ pub struct Clinic {
     pub gateway: Gateway,
     /// The folder and what is in it.
     pub prepared: Prepared,
-    identities: std::cell::RefCell<BTreeMap<String, Identity>>,
+    identities: RefCell<BTreeMap<String, Identity>>,
+    known: RefCell<Vec<Value>>,
     _held: OwnedFd,
 }
 
@@ -354,7 +362,9 @@ impl Clinic {
     /// If the log is broken.
     #[must_use]
     pub fn records(&self) -> Vec<Value> {
-        self.read_log(audit::read)
+        let mut known = self.known.borrow_mut();
+        self.read_log(|directory| audit::read_on(directory, &mut known));
+        known.clone()
     }
 
     /// The bytes of every record so far.
@@ -368,7 +378,7 @@ impl Clinic {
 
     /// A reader may come between the making of a segment and of its header, so that it looks again before it calls
     /// a log broken.
-    fn read_log<T, E: std::fmt::Display>(&self, read: impl Fn(&Path) -> Result<T, E>) -> T {
+    fn read_log<T, E: std::fmt::Display>(&self, mut read: impl FnMut(&Path) -> Result<T, E>) -> T {
         let directory = self.prepared.path("audit");
         let mut broken = String::new();
         let records = within(std::time::Duration::from_secs(2), || {

@@ -4,7 +4,7 @@
 //! one wake to the writer if it sleeps and one wake back for each commit group; the worker then wakes its own
 //! waiters in order.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -74,6 +74,9 @@ pub(super) struct LaneCore {
     queue: Mutex<Queue>,
     /// Every ticket up to this one is durable.
     durable: AtomicU64,
+    /// Somebody waits for the tickets up to this one. What nobody waits for rides along, or goes with the writer's
+    /// next nap: a commit of its own would cost as much as one that hundreds share.
+    rung: AtomicU64,
     /// Bytes of durable records.
     durable_bytes: AtomicU64,
     /// Whoever wakes the lane's waiters.
@@ -139,8 +142,19 @@ impl LaneCore {
             queue.bytes += size;
             queue.tickets
         };
-        shared.wake_writer();
         Ok(Ticket(ticket))
+    }
+
+    /// Has the writer commit everything up to a ticket.
+    fn ring(&self, shared: &Shared, ticket: Ticket) {
+        if ticket != Ticket::UNRECORDED && self.rung.fetch_max(ticket.0, Ordering::SeqCst) < ticket.0 {
+            shared.wake_writer();
+        }
+    }
+
+    /// Somebody waits for a record that is not durable.
+    pub(super) fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::SeqCst) > self.durable.load(Ordering::Acquire)
     }
 
     fn resolve(&self, shared: &Shared, ticket: Ticket) -> Option<Result<(), Refusal>> {
@@ -229,17 +243,29 @@ struct LaneInner {
     scratch: RefCell<Vec<u8>>,
     /// In order of tickets.
     waiters: RefCell<VecDeque<(u64, Waker)>>,
+    /// The last record that somebody waits for and the writer was not told of.
+    unrung: Cell<Option<Ticket>>,
 }
 
 impl Lane {
-    /// A lane and its driver, a future that never ends and must run on the same thread: it wakes the lane's waiters.
+    /// A lane and its driver, a future that never ends and must run on the same thread: it wakes the lane's waiters,
+    /// and the writer, behind all that was ready in the same turn of the loop: they share one commit.
     pub(super) fn new(shared: Arc<Shared>) -> (Self, impl Future<Output = ()> + 'static) {
         let core = shared.add_lane();
-        let inner = Rc::new(LaneInner { shared, core, scratch: RefCell::default(), waiters: RefCell::default() });
+        let inner = Rc::new(LaneInner {
+            shared,
+            core,
+            scratch: RefCell::default(),
+            waiters: RefCell::default(),
+            unrung: Cell::new(None),
+        });
         let driver = inner.clone();
         let drive = poll_fn(move |context| {
             driver.core.waker.register(context.waker());
             driver.release();
+            if let Some(ticket) = driver.unrung.take() {
+                driver.core.ring(&driver.shared, ticket);
+            }
             Poll::Pending
         });
         (Self(inner), drive)
@@ -251,7 +277,11 @@ impl Lane {
     /// [`Refusal::AuditUnavailable`] while the log cannot be written, [`Refusal::AuditBusy`] where the lane holds as
     /// much as it may, [`Refusal::InternalError`] for a record too long for a frame. Nothing was queued then.
     pub fn append(&self, record: &impl Record) -> Result<Ticket, Refusal> {
-        append(&self.0.shared, &self.0.core, &mut self.0.scratch.borrow_mut(), &Waited(record))
+        let ticket = append(&self.0.shared, &self.0.core, &mut self.0.scratch.borrow_mut(), &Waited(record))?;
+        if self.0.unrung.replace(Some(ticket)).is_none() {
+            self.0.core.waker.wake();
+        }
+        Ok(ticket)
     }
 
     /// Queues a record that nobody waits for. It may use the part of the queue that new work may not; where even
@@ -331,7 +361,9 @@ impl ControlLane {
     /// # Errors
     /// As [`Lane::append`].
     pub fn append(&self, record: &impl Record) -> Result<Ticket, Refusal> {
-        append(&self.shared, &self.core, &mut Vec::new(), &Waited(record))
+        let ticket = append(&self.shared, &self.core, &mut Vec::new(), &Waited(record))?;
+        self.core.ring(&self.shared, ticket);
+        Ok(ticket)
     }
 
     /// As [`Lane::append_unwaited`].

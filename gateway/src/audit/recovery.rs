@@ -96,8 +96,12 @@ pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) ->
     }
     if let Tail::Torn { offset, bytes: length } = checked.tail {
         keep_aside(storage, &names, last, tail(&bytes, offset, length), checked.chain.next)?;
+    }
+    if !story.stopped || checked.tail != Tail::Clean {
+        // INVARIANT: what the next segment's header stands on is on disk. A killed process may have written records
+        // and not synced them: they were read from memory here, and a power cut could still take them.
         let mut file = storage.open(last).map_err(Failure::of("open", last))?;
-        file.set_len(offset).map_err(Failure::of("ftruncate", last))?;
+        file.set_len(checked.end).map_err(Failure::of("ftruncate", last))?;
         file.sync().map_err(Failure::of("fdatasync", last))?;
     }
     if checked.records == 0 {

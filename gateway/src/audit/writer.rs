@@ -15,6 +15,8 @@ use super::shared::{Observer, Shared};
 
 /// Longest sleep; whatever is due by time is done within it.
 const NAP: Duration = Duration::from_millis(500);
+/// What nobody waits for is on disk within this time.
+const LAZY: Duration = Duration::from_millis(50);
 /// Buffers above this are not kept for the next group.
 const KEPT_BYTES: usize = 4 << 20;
 
@@ -50,6 +52,8 @@ pub(super) struct Writer {
     scratch: Vec<u8>,
     trouble: Option<Trouble>,
     prepare_at: Instant,
+    /// When the lanes' buffers were last taken.
+    collected: Instant,
 }
 
 impl Writer {
@@ -67,6 +71,7 @@ impl Writer {
             scratch: Vec::new(),
             trouble: None,
             prepare_at: Instant::now(),
+            collected: Instant::now(),
         }
     }
 
@@ -97,7 +102,10 @@ impl Writer {
                 continue;
             }
             let since = Instant::now();
-            self.collect();
+            if self.is_due(since) {
+                self.collected = since;
+                self.collect();
+            }
             if self.has_work() {
                 if let Err(failure) = self.commit() {
                     self.fail(failure);
@@ -117,6 +125,13 @@ impl Writer {
         self.finish()
     }
 
+    /// Somebody waits, or what nobody waits for has waited long enough.
+    fn is_due(&self, now: Instant) -> bool {
+        !self.is_before_answer()
+            || self.lanes.iter().any(|lane| lane.is_rung())
+            || now.saturating_duration_since(self.collected) >= LAZY
+    }
+
     fn is_before_answer(&self) -> bool {
         matches!(self.shared.options.durability, Durability::BeforeAnswer)
     }
@@ -131,8 +146,8 @@ impl Writer {
         let nap = match (&self.trouble, self.shared.options.durability) {
             (Some(trouble), _) => trouble.retry_at.saturating_duration_since(Instant::now()).min(NAP),
             (None, Durability::Interval(bound)) => bound / 2,
-            (None, Durability::BeforeAnswer) if self.lanes.iter().all(|lane| lane.is_empty()) => NAP,
-            (None, Durability::BeforeAnswer) => Duration::ZERO,
+            (None, Durability::BeforeAnswer) if self.lanes.iter().any(|lane| lane.is_rung()) => Duration::ZERO,
+            (None, Durability::BeforeAnswer) => LAZY,
         };
         if !nap.is_zero() && !self.shared.is_stopping() {
             std::thread::park_timeout(nap);

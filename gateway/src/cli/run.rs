@@ -71,6 +71,9 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     user1: Signal,
+    /// Taken only so that it does not end the process: a write beyond the limit of a file's size (`RLIMIT_FSIZE`)
+    /// then fails with `EFBIG`, which the audit log treats like a full disk (row A6).
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -81,6 +84,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

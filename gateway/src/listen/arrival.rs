@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use certs::VerifiedPeer;
-use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic};
+use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic, Refused, Stage};
 use http::HeaderValue;
 use policy::Refusal;
 use policy::judge::TlsVersion;
@@ -126,6 +126,22 @@ impl Connection {
     /// Records the connection's beginning (R5: when a device came).
     pub fn opened(&self) {
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Opened));
+    }
+
+    /// Records something that the peer sent and that is no request.
+    pub fn refused(&self, refusal: Refusal, detail: &str) {
+        let device = self.peer.device();
+        self.worker.append_unwaited(&Refused {
+            listener: &self.listener.name,
+            source: &self.source.to_string(),
+            stage: Stage::Request,
+            reason: refusal.label(),
+            detail: Some(detail.as_bytes()),
+            sni: None,
+            certificate: Some(record::Certificate { sha256: self.peer.fingerprint(), serial: None }),
+            site: Some(device.site.as_str()),
+            device: Some(device.device.as_str()),
+        });
     }
 
     /// Records the connection's end and its cause; none where the peer or a deadline ended it.

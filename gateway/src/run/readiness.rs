@@ -55,6 +55,7 @@ impl Sources {
         metrics.audit_queue.set(i64::try_from(status.queue_records).unwrap_or(i64::MAX));
         metrics.audit_window.set(status.window.as_secs_f64());
         metrics.audit_available.set(i64::from(status.state == State::Serving));
+        metrics.audit_alarm.set(i64::from(status.alarm));
         metrics.store_available.set(i64::from(self.store.borrow().store_error.is_none()));
         let snapshot = self.shared.snapshots.load();
         metrics.snapshot_version.set(i64::try_from(snapshot.version).unwrap_or(i64::MAX));

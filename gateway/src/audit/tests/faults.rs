@@ -119,6 +119,21 @@ impl Disk {
         Self { inner: Arc::new(Mutex::new(inner)), changed: Arc::default() }
     }
 
+    /// The disk as a killed process leaves it: everything written is there, and what was not synced still is not.
+    pub(super) fn kill(&self) -> Self {
+        let inner = self.inner.lock().unwrap();
+        let copy = |file: &Shared| Arc::new(Mutex::new(file.lock().unwrap().clone()));
+        let copies: Vec<_> = inner.names.iter().map(|(name, file)| (name, file, copy(file))).collect();
+        let same = |file: &Shared| {
+            let known = copies.iter().find(|(_, other, _)| Arc::ptr_eq(other, file));
+            known.map_or_else(|| copy(file), |(_, _, copy)| copy.clone())
+        };
+        let durable_names = inner.durable_names.iter().map(|(name, file)| (name.clone(), same(file))).collect();
+        let names = copies.iter().map(|(name, _, copy)| ((*name).clone(), copy.clone())).collect();
+        let inner = Inner { names, durable_names, ..Inner::default() };
+        Self { inner: Arc::new(Mutex::new(inner)), changed: Arc::default() }
+    }
+
     /// Changes a file behind the log's back.
     pub(super) fn edit(&self, name: &str, edit: impl FnOnce(&mut Vec<u8>)) {
         let inner = self.inner.lock().unwrap();

@@ -266,6 +266,27 @@ impl Disk {
 }
 
 #[test]
+fn a3_what_a_killed_process_did_not_sync_is_safe_before_the_log_goes_on() {
+    let disk = Arc::new(Disk::default());
+    let audit = open_on(&disk, inline()).unwrap();
+    work(&audit, "a", 2);
+    disk.hold();
+    let killed = on_worker(&audit, async |lane| {
+        let ticket = lane.append(&completion("b")).unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(100), lane.durable(ticket)).await;
+        assert!(waited.is_err());
+        disk.kill().into_arc()
+    });
+    disk.release();
+    audit.stop("test").unwrap();
+    let next = open_on(&killed, inline()).unwrap();
+    let cut = killed.crash(|_, _| None).into_arc();
+    next.stop("test").unwrap();
+    open_on(&cut, inline()).unwrap().stop("test").unwrap();
+    assert_eq!(requests(&read(&*cut).0), ["a-0", "a-1", "b"]);
+}
+
+#[test]
 fn a3_intents_without_outcome_are_named_once() {
     use gateway_audit::record::{Connection, ConnectionFields, Decision, Durations, Exchange, Intent, Outcome};
     let fields = ConnectionFields {

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use policy::Refusal;
 
-use self::watch::{Abuse, Watched};
+use self::watch::{Findings, Watched};
 use super::Connection;
 use super::deadline::Deadline;
 use super::h1::Stream;
@@ -65,9 +65,9 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
 /// [`Refusal::ProtocolAbuse`] if the peer broke the bounds on HTTP/2.
 pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) -> Result<(), Refusal> {
     let limits = &connection.listener.limits;
-    let abuse: Abuse = Rc::default();
+    let findings: Rc<Findings> = Rc::default();
     let tasks = Streams { started: Rc::default(), request_timeout: limits.request_timeout };
-    let io = Watched::new(stream, limits.h2_resets, Rc::clone(&abuse));
+    let io = Watched::new(stream, limits.h2_resets, Rc::clone(&findings));
     let service = service_fn(|request: http::Request<Incoming>| {
         let connection = Rc::clone(connection);
         async move {
@@ -109,6 +109,7 @@ pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
             while let Poll::Ready(Some(())) = Pin::new(&mut streams).poll_next(cx) {
                 finished = true;
             }
+            tell(&findings, connection);
             if served.is_ready() {
                 return Poll::Ready(());
             }
@@ -138,5 +139,14 @@ pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
         Poll::Pending
     })
     .await;
-    if abuse.get() { Err(Refusal::ProtocolAbuse) } else { Ok(()) }
+    tell(&findings, connection);
+    if findings.abuse.get() { Err(Refusal::ProtocolAbuse) } else { Ok(()) }
+}
+
+/// Records what the library refused by itself, so that no breach of protocol goes unseen (C4). The library bounds how
+/// many there can be on one connection.
+fn tell(findings: &Findings, connection: &Connection) {
+    for _ in 0..findings.malformed.take() {
+        connection.refused(Refusal::RequestMalformed, "the HTTP/2 library ended a stream or the connection");
+    }
 }

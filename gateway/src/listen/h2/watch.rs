@@ -20,6 +20,7 @@ const PREFACE_BYTES: usize = 24;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
 
 /// Frames without progress that a peer may send in a burst, and what it earns back.
 const CONTROL_BURST: f64 = 2_000.0;
@@ -38,18 +39,45 @@ struct Walker {
     skip: usize,
     header: [u8; 9],
     filled: usize,
+    /// The error code of a frame that carries one, while it is being read.
+    code: Option<Code>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Code {
+    /// Payload bytes before the code.
+    before: usize,
+    missing: u8,
+    value: u32,
+}
+
+/// What a frame's header, or the error code in a frame, says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Frame {
+        kind: u8,
+        length: usize,
+    },
+    /// A stream or the connection ends for this reason (RFC 9113 section 7).
+    Error(u32),
 }
 
 impl Walker {
     fn new(skip: usize) -> Self {
-        Self { skip, header: [0; 9], filled: 0 }
+        Self { skip, header: [0; 9], filled: 0, code: None }
     }
 
-    /// Calls `frame(type, length)` for every frame header that `bytes` complete.
-    fn walk(&mut self, mut bytes: &[u8], mut frame: impl FnMut(u8, usize)) {
+    /// Calls `seen` for every frame header, and for every error code, that `bytes` complete.
+    fn walk(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
+            if let Some(code) = &mut self.code
+                && code.read(bytes.get(..skipped).unwrap_or_default())
+            {
+                seen(Seen::Error(code.value));
+                self.code = None;
+            }
             bytes = bytes.get(skipped..).unwrap_or_default();
             let missing = self.header.get_mut(self.filled..).unwrap_or_default();
             let taken = missing.len().min(bytes.len());
@@ -61,15 +89,33 @@ impl Walker {
             if self.filled == self.header.len() {
                 let [a, b, c, kind, ..] = self.header;
                 let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                frame(kind, length);
+                seen(Seen::Frame { kind, length });
                 self.skip = length;
                 self.filled = 0;
+                self.code = match kind {
+                    RST_STREAM if length >= 4 => Some(Code { before: 0, missing: 4, value: 0 }),
+                    GOAWAY if length >= 8 => Some(Code { before: 4, missing: 4, value: 0 }),
+                    _ => None,
+                };
             }
         }
     }
 
     fn is_between_frames(&self) -> bool {
         self.skip == 0 && self.filled == 0
+    }
+}
+
+impl Code {
+    /// Takes payload bytes; true once the code is whole.
+    fn read(&mut self, bytes: &[u8]) -> bool {
+        let passed = self.before.min(bytes.len());
+        self.before -= passed;
+        for byte in bytes.iter().skip(passed).take(usize::from(self.missing)) {
+            self.value = self.value << 8 | u32::from(*byte);
+            self.missing -= 1;
+        }
+        self.missing == 0
     }
 }
 
@@ -116,8 +162,19 @@ impl Budget {
     }
 }
 
-/// Set once the peer has broken its bounds; the connection's loop records it.
-pub(super) type Abuse = Rc<Cell<bool>>;
+/// What the watch has seen that the connection's loop records.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// The peer has broken its bounds.
+    pub(super) abuse: Cell<bool>,
+    /// Streams, or the connection, that the library ended for the peer's breach of protocol (C4): requests that never
+    /// reach us, or bodies that contradict their heads.
+    pub(super) malformed: Cell<u32>,
+}
+
+/// Errors by which the library says that the peer broke the protocol: PROTOCOL_ERROR, FLOW_CONTROL_ERROR,
+/// STREAM_CLOSED, FRAME_SIZE_ERROR and COMPRESSION_ERROR.
+const BREACHES: [u32; 5] = [1, 3, 5, 6, 9];
 
 /// A stream whose frames are counted.
 pub(super) struct Watched {
@@ -125,36 +182,44 @@ pub(super) struct Watched {
     inbound: Walker,
     outbound: Walker,
     budget: Budget,
-    abuse: Abuse,
+    findings: Rc<Findings>,
 }
 
 impl Watched {
     /// Watches `stream`; the peer may reset `resets` streams in a burst, refilled over ten seconds.
-    pub(super) fn new(stream: Box<dyn Stream>, resets: u32, abuse: Abuse) -> Self {
+    pub(super) fn new(stream: Box<dyn Stream>, resets: u32, findings: Rc<Findings>) -> Self {
         Self {
             stream,
             inbound: Walker::new(PREFACE_BYTES),
             outbound: Walker::new(0),
             budget: Budget::new(resets, Instant::now()),
-            abuse,
+            findings,
         }
     }
 
     fn count(&mut self, read: &[u8]) -> io::Result<()> {
         let budget = &mut self.budget;
-        self.inbound.walk(read, |kind, length| budget.spend(kind, length));
+        self.inbound.walk(read, |seen| match seen {
+            Seen::Frame { kind, length } => budget.spend(kind, length),
+            Seen::Error(_) => {}
+        });
         if budget.is_spent() {
             budget.refill(Instant::now());
         }
         if budget.is_spent() {
-            self.abuse.set(true);
+            self.findings.abuse.set(true);
             return Err(io::Error::other("the peer's frames break the bounds on HTTP/2"));
         }
         Ok(())
     }
 
     fn sent(&mut self, bytes: &[u8]) {
-        self.outbound.walk(bytes, |_, _| {});
+        let malformed = &self.findings.malformed;
+        self.outbound.walk(bytes, |seen| {
+            if matches!(seen, Seen::Error(code) if BREACHES.contains(&code)) {
+                malformed.set(malformed.get().saturating_add(1));
+            }
+        });
         #[expect(clippy::cast_precision_loss, reason = "an allowance, not an account")]
         self.budget.earn(bytes.len() as f64 / BYTES_PER_CONTROL);
     }
@@ -238,10 +303,33 @@ mod tests {
             frames.iter().for_each(|&(kind, length)| bytes.extend(frame(kind, length)));
             let (mut walker, mut seen) = (Walker::new(PREFACE_BYTES), Vec::new());
             for part in bytes.chunks(cut) {
-                walker.walk(part, |kind, length| seen.push((kind, length)));
+                walker.walk(part, |found| {
+                    if let Seen::Frame { kind, length } = found {
+                        seen.push((kind, length));
+                    }
+                });
             }
             prop_assert_eq!(seen, frames);
             prop_assert!(walker.is_between_frames());
+        }
+    }
+
+    #[test]
+    fn error_codes_are_found_however_the_bytes_are_cut() {
+        let mut bytes = vec![0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+        bytes.extend(frame(DATA, 5));
+        bytes.extend([0, 0, 10, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0xb, b'h', b'i']);
+        for cut in 1..bytes.len() {
+            let (mut walker, mut codes) = (Walker::new(0), Vec::new());
+            for part in bytes.chunks(cut) {
+                walker.walk(part, |found| {
+                    if let Seen::Error(code) = found {
+                        codes.push(code);
+                    }
+                });
+            }
+            assert_eq!(codes, [1, 0xb], "cut at {cut}");
+            assert!(walker.is_between_frames());
         }
     }
 
