@@ -29,13 +29,16 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
 flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
+# The versions that ship, and libFuzzer's.
+cp "$repo/Cargo.lock" "$here/Cargo.lock"
 # With a target triple the flags are not for build scripts and macros.
-RUSTFLAGS="$flags" cargo build --release --locked --manifest-path "$here/Cargo.toml" --target "$triple" \
+RUSTFLAGS="$flags" cargo build --release --manifest-path "$here/Cargo.toml" --target "$triple" \
   --target-dir "$dir/build" --bins
 
 # The shipped configurations are seeds, too.
 mkdir -p "$dir/shipped"
-cp "$repo/deploy/sekisho.toml" "$repo/gateway/src/quickstart/sekisho.toml" "$dir/shipped/"
+cp "$repo/deploy/sekisho.toml" "$dir/shipped/deploy.toml"
+cp "$repo/gateway/src/quickstart/sekisho.toml" "$dir/shipped/quickstart.toml"
 
 failed=0
 for target in "${targets[@]}"; do

@@ -5,7 +5,7 @@ use http::HeaderMap;
 
 use policy::Refusal;
 
-use super::head::parse_trailers;
+use super::head::{has_bare_lf, parse_trailers};
 
 /// Bytes of one chunk's size line, extension and line end included. Extensions carry nothing for us.
 const MAX_SIZE_LINE: usize = 256;
@@ -106,11 +106,11 @@ impl ChunkedDecoder {
             return Ok(Piece::End(Some(trailers)));
         }
         // A bare LF would otherwise wait for the deadline.
-        let has_bare_lf = memchr::memchr_iter(b'\n', buffer).any(|at| at == 0 || buffer.get(at - 1) != Some(&b'\r'));
-        if has_bare_lf {
+        if has_bare_lf(buffer) {
             return Err(Refusal::RequestMalformed);
         }
-        if buffer.len() > MAX_TRAILER { Err(Refusal::HeaderTooLarge) } else { Ok(Piece::Pending) }
+        // All of the final CRLFCRLF but its last byte may be there already.
+        if buffer.len() > MAX_TRAILER + 3 { Err(Refusal::HeaderTooLarge) } else { Ok(Piece::Pending) }
     }
 }
 

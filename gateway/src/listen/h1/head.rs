@@ -105,7 +105,8 @@ impl HeadScan {
             }
         }
         self.searched = buffer.len();
-        if self.line_start == 0 && buffer.len() > limits.target_bytes + REQUEST_LINE_REST {
+        // The line's CR may be there already.
+        if self.line_start == 0 && buffer.len() > limits.target_bytes + REQUEST_LINE_REST + 1 {
             return Err(Refusal::TargetTooLong);
         }
         if buffer.len() > limits.header_bytes { Err(Refusal::HeaderTooLarge) } else { Ok(None) }
@@ -196,6 +197,11 @@ fn has_bare_cr_or_nul(bytes: &[u8]) -> bool {
     memchr::memchr2_iter(b'\r', b'\0', bytes).any(|at| bytes.get(at..at + 2) != Some(b"\r\n"))
 }
 
+/// The parser takes a lone LF for a line's end; [`HeadScan`] has refused it in a head.
+pub(super) fn has_bare_lf(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes.get(at - 1) != Some(&b'\r'))
+}
+
 /// RFC 9112 section 6.3, without any of its latitude: one way to say how long a body is.
 fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Refusal> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -267,7 +273,7 @@ fn expects_continue(headers: &HeaderMap, version: Version) -> Result<bool, Refus
 /// # Errors
 /// [`Refusal::RequestMalformed`] or [`Refusal::HeaderTooLarge`].
 pub(super) fn parse_trailers(bytes: &Bytes) -> Result<HeaderMap, Refusal> {
-    if has_bare_cr_or_nul(bytes) {
+    if has_bare_cr_or_nul(bytes) || has_bare_lf(bytes) {
         return Err(Refusal::RequestMalformed);
     }
     let mut fields = [httparse::EMPTY_HEADER; 32];

@@ -138,6 +138,8 @@ fn c1_chunks_are_read_strictly() {
             b"0x5\r\nhello\r\n",
             b"-1\r\n",
             b"0\r\nX: 1\n\r\n",
+            b"0\r\nX: 1\nY: 2\r\n\r\n",
+            b"0\r\n\nX: 1\r\n\r\n",
             b"0\r\nX : 1\r\n\r\n",
             b"0\r\n: 1\r\n\r\n",
             b"0\r\nX: a\r\n b\r\n\r\n",
@@ -152,6 +154,33 @@ fn c1_chunks_are_read_strictly() {
 fn extensions_cannot_outweigh_the_data() {
     let flood = format!("1;{}\r\nx\r\n", "a".repeat(200)).repeat(1000);
     assert_eq!(decode(flood.as_bytes(), 4096).unwrap_err(), Refusal::RequestMalformed);
+}
+
+#[test]
+fn a_bound_is_the_same_however_the_bytes_arrive() {
+    let request = |padding: usize| {
+        let method = "M".repeat(LIMITS.target_bytes + padding);
+        format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()
+    };
+    let head = |padding: usize| {
+        let value = "v".repeat(LIMITS.header_bytes - 60 + padding);
+        format!("GET / HTTP/1.1\r\nHost: h\r\nX: {value}\r\n\r\n").into_bytes()
+    };
+    let found = |bytes: &[u8], cut: usize| {
+        let mut scan = HeadScan::default();
+        let ends = (0..bytes.len()).step_by(cut).chain([bytes.len()]);
+        let mut verdicts = ends.map(|end| scan.find_end(&bytes[..end], &LIMITS));
+        verdicts.find(|verdict| *verdict != Ok(None)).unwrap_or(Ok(None))
+    };
+    for bytes in (0..40).map(request).chain((0..60).map(head)) {
+        let whole = found(&bytes, bytes.len());
+        assert_eq!(found(&bytes, 1), whole, "{} bytes", bytes.len());
+    }
+    for padding in 0..10 {
+        let bytes = format!("0\r\nX: {}\r\n\r\n", "v".repeat(8 * 1024 - 8 + padding));
+        let whole = decode(bytes.as_bytes(), bytes.len());
+        assert_eq!(decode(bytes.as_bytes(), 1), whole, "{} bytes", bytes.len());
+    }
 }
 
 proptest! {
