@@ -51,13 +51,15 @@ impl Sources {
         // 16 s is where the kernel stops claiming to know.
         metrics.clock_error.set(reading.error_ns.map_or(16.0, |ns| std::time::Duration::from_nanos(ns).as_secs_f64()));
         metrics.clock_synchronised.set(i64::from(reading.synchronised));
+        let snapshot = self.shared.snapshots.load();
         let status = self.log.status();
         metrics.audit_queue.set(i64::try_from(status.queue_records).unwrap_or(i64::MAX));
+        let queue_limit = snapshot.config.audit.queue_records.saturating_mul(self.shared.workers);
+        metrics.audit_queue_limit.set(i64::try_from(queue_limit).unwrap_or(i64::MAX));
         metrics.audit_window.set(status.window.as_secs_f64());
         metrics.audit_available.set(i64::from(status.state == State::Serving));
         metrics.audit_alarm.set(i64::from(status.alarm));
         metrics.store_available.set(i64::from(self.store.borrow().store_error.is_none()));
-        let snapshot = self.shared.snapshots.load();
         metrics.snapshot_version.set(i64::try_from(snapshot.version).unwrap_or(i64::MAX));
         registry_entries(metrics, &self.shared.snapshots);
         for door in &snapshot.doors {
