@@ -199,6 +199,8 @@ fn strangers_are_counted_after_the_first() {
     }
     let labels = [("outcome", "certificate-missing")];
     until("20 counts", || (clinic.metric("sekisho_handshakes_total", &labels) >= 20.0).then_some(()));
+    // Nobody waits for it, so it is written with the next commit.
+    clinic.wait_for_record("the first refusal", |record| is(record, "refusal"));
     assert_eq!(clinic.records().iter().filter(|record| is(record, "refusal")).count(), 1);
     // The rest is told when the interval ends, or the gateway.
     clinic.terminate();
