@@ -2,7 +2,7 @@
 
 use mimalloc::MiMalloc;
 
-/// Requests allocate little, but many at once; the system's allocator took a twelfth of a worker's time.
+/// Requests allocate little, but many at once; glibc's allocator was visible in every profile.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
