@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,27 +44,27 @@ pub struct Timings {
 }
 
 /// The body of a backend's answer. On HTTP/1.1 reading it drives the connection; dropping it early closes that.
-pub struct UpstreamBody {
-    incoming: Incoming,
-    source: Source,
-}
+pub struct UpstreamBody(Source);
 
 enum Source {
-    /// All there is has arrived.
-    Complete,
+    /// All of it has arrived.
+    Whole(Bytes),
     H1(H1Source),
-    H2 {
-        idle: Duration,
-        watch: Option<Watch>,
-        progress: Option<Rc<Progress>>,
-        moved: bool,
-    },
+    H2(H2Source),
 }
 
 struct H1Source {
     /// Taken out when the exchange is over.
     connection: Option<Box<H1>>,
     backend: Rc<BackendState>,
+    progress: Option<Rc<Progress>>,
+    moved: bool,
+}
+
+struct H2Source {
+    incoming: Incoming,
+    idle: Duration,
+    watch: Option<Watch>,
     progress: Option<Rc<Progress>>,
     moved: bool,
 }
@@ -76,68 +76,84 @@ impl std::fmt::Debug for UpstreamBody {
 }
 
 impl UpstreamBody {
-    pub(super) fn over_h1(
-        incoming: Incoming,
-        connection: Box<H1>,
-        backend: Rc<BackendState>,
-        progress: Option<Rc<Progress>>,
-    ) -> Self {
-        let mut source = H1Source { connection: Some(connection), backend, progress, moved: true };
+    pub(super) fn over_h1(mut connection: Box<H1>, backend: &Rc<BackendState>, progress: Option<Rc<Progress>>) -> Self {
         // A small answer came with its head: the connection is free before the answer is forwarded.
-        let source = if source.release() { Source::Complete } else { Source::H1(source) };
-        Self { incoming, source }
+        let whole = connection.take_whole();
+        let mut source = H1Source { connection: Some(connection), backend: Rc::clone(backend), progress, moved: true };
+        source.release();
+        match whole {
+            Some(bytes) => Self(Source::Whole(bytes)),
+            None => Self(Source::H1(source)),
+        }
     }
 
     pub(super) fn over_h2(incoming: Incoming, idle: Duration, progress: Option<Rc<Progress>>) -> Self {
-        Self { incoming, source: Source::H2 { idle, watch: None, progress, moved: true } }
+        Self(Source::H2(H2Source { incoming, idle, watch: None, progress, moved: true }))
     }
 }
 
 impl H1Source {
     /// Gives the connection back if both directions of the exchange are complete.
-    fn release(&mut self) -> bool {
+    fn release(&mut self) {
         if self.connection.as_ref().is_some_and(|connection| connection.is_idle())
             && let Some(connection) = self.connection.take()
         {
             self.backend.put_idle(connection);
         }
-        self.connection.is_none()
     }
 
-    fn poll_frame(
-        &mut self,
-        incoming: &mut Incoming,
-        cx: &Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-        match connection.poll_body(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx)) {
+        let frame = match connection.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.moved = true;
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| blame(self.progress.as_deref(), &error))))
+                frame.map(|frame| {
+                    // A request body that turned bad ends the answer too, and is then the reason.
+                    let blame = |error| self.progress.as_ref().and_then(|p| p.failed.borrow().clone()).unwrap_or(error);
+                    frame.map_err(blame)
+                })
             }
             Poll::Pending => {
-                if self.progress.as_ref().is_some_and(|progress| progress.moved.take()) {
-                    self.moved = true;
-                }
+                self.moved |= self.progress.as_ref().is_some_and(|progress| progress.moved.take());
                 if std::mem::take(&mut self.moved) {
                     connection.set_deadline(Instant::now() + self.backend.service.idle_timeout);
                 }
-                connection.poll_deadline(cx).map(|()| Some(Err(silence())))
+                std::task::ready!(connection.poll_deadline(cx));
+                Some(Err(silence()))
             }
-        }
+        };
+        self.release();
+        Poll::Ready(frame)
     }
 }
 
 impl Drop for H1Source {
     /// The last frame may have been taken without asking for the end behind it.
     fn drop(&mut self) {
-        let sending = self.progress.as_ref().is_some_and(|progress| !progress.ended.get());
-        if !sending
-            && let Some(connection) = &mut self.connection
-            && connection.settle()
-        {
+        if self.connection.as_mut().is_some_and(|connection| connection.settle()) {
             self.release();
         }
+    }
+}
+
+impl H2Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            self.moved = true;
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| blame(self.progress.as_deref(), &error))));
+        }
+        self.moved |= self.progress.as_ref().is_some_and(|progress| progress.moved.take());
+        let watch = match &mut self.watch {
+            Some(watch) => {
+                if self.moved {
+                    watch.set(Instant::now() + self.idle);
+                }
+                watch
+            }
+            none => none.insert(Watch::new(Instant::now() + self.idle)),
+        };
+        self.moved = false;
+        watch.poll(cx).map(|()| Some(Err(silence())))
     }
 }
 
@@ -164,56 +180,37 @@ impl Body for UpstreamBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { incoming, source } = &mut *self;
-        let polled = match source {
-            Source::Complete => {
-                Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())).map_err(|error| broken(&error))
-            }
-            Source::H1(h1) => {
-                let polled = h1.poll_frame(incoming, cx);
-                if h1.release() {
-                    self.source = Source::Complete;
-                }
-                polled
-            }
-            Source::H2 { idle, watch, progress, moved } => match Pin::new(incoming).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    *moved = true;
-                    Poll::Ready(frame.map(|frame| frame.map_err(|error| blame(progress.as_deref(), &error))))
-                }
-                Poll::Pending => {
-                    *moved |= progress.as_ref().is_some_and(|progress| progress.moved.take());
-                    let watch = match watch {
-                        Some(watch) => {
-                            if *moved {
-                                watch.set(Instant::now() + *idle);
-                            }
-                            watch
-                        }
-                        None => watch.insert(Watch::new(Instant::now() + *idle)),
-                    };
-                    *moved = false;
-                    watch.poll(cx).map(|()| Some(Err(silence())))
-                }
-            },
+        let mut polled = match &mut self.0 {
+            Source::Whole(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            Source::Whole(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::H1(h1) => h1.poll_frame(cx),
+            Source::H2(h2) => h2.poll_frame(cx),
         };
-        polled.map(|frame| {
-            frame.map(|frame| {
-                frame.map(|mut frame| {
-                    if let Some(trailers) = frame.trailers_mut() {
-                        headers::clean_trailers(trailers);
-                    }
-                    frame
-                })
-            })
-        })
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            headers::clean_trailers(trailers);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.0 {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::H1(h1) => h1.connection.is_none(),
+            Source::H2(h2) => h2.incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.0 {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::H1(h1) => h1
+                .connection
+                .as_ref()
+                .map_or(Some(0), |connection| connection.announced())
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Source::H2(h2) => h2.incoming.size_hint(),
+        }
     }
 }

@@ -268,7 +268,7 @@ impl BackendState {
 
     /// Opens an HTTP/1.1 connection.
     pub(super) async fn open(&self) -> Result<Box<H1>, Failure> {
-        self.connected(async { H1::over(self.stream().await?).await.map(Box::new) }).await
+        self.connected(async { Ok(Box::new(H1::over(self.stream().await?))) }).await
     }
 
     /// The shared HTTP/2 connection, opened if there is none; and whether it was there before.

@@ -16,6 +16,17 @@ pub(super) enum Length {
     Unknown,
 }
 
+/// How an answer's body is delimited (RFC 9112 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerFraming {
+    /// By its length.
+    Length(u64),
+    /// By chunks.
+    Chunked,
+    /// By the connection's end.
+    UntilClose,
+}
+
 /// The one `Content-Length`: digits only. Lists and repetitions are refused even where the numbers agree, so that
 /// nobody behind the gateway has to choose.
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
@@ -29,7 +40,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
         return Err("Content-Length is not a number");
     }
     let text = value.to_str().map_err(|_| "Content-Length is not a number")?;
-    // The largest value is hyper's sign for a body of unknown length.
+    // The largest values are libraries' signs for a body of unknown length.
     match text.parse::<u64>() {
         Ok(length) if length < u64::MAX - 2 => Ok(Some(length)),
         Ok(_) | Err(_) => Err("Content-Length is too large"),
@@ -67,7 +78,7 @@ pub(super) fn frame_request(
             Ok(Length::Exact(length))
         }
         (None, None) => {
-            // Said here and not left to hyper, which gives a GET of unknown length no body at all.
+            // Whatever the method: a body that is not framed is the next request.
             if chunked {
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
@@ -77,7 +88,13 @@ pub(super) fn frame_request(
 }
 
 /// Refuses an answer whose framing has two readings, and takes framing fields away where there is no body to frame.
-pub(super) fn check_answer(status: StatusCode, version: Version, headers: &mut HeaderMap) -> Result<(), Failure> {
+///
+/// What it returns frames an HTTP/1.1 body, if the answer has one; unknown means that it ends with the connection.
+pub(super) fn check_answer(
+    status: StatusCode,
+    version: Version,
+    headers: &mut HeaderMap,
+) -> Result<AnswerFraming, Failure> {
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::UpgradeUnasked);
     }
@@ -85,8 +102,10 @@ pub(super) fn check_answer(status: StatusCode, version: Version, headers: &mut H
         return Err(Failure::Malformed("an informational answer as the final one".into()));
     }
     let length = content_length(headers).map_err(|text| Failure::Malformed(text.into()))?;
+    let mut framing = length.map_or(AnswerFraming::UntilClose, AnswerFraming::Length);
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
+        framing = AnswerFraming::Chunked;
         if length.is_some() {
             return Err(Failure::Malformed("both Content-Length and Transfer-Encoding".into()));
         }
@@ -101,7 +120,7 @@ pub(super) fn check_answer(status: StatusCode, version: Version, headers: &mut H
     if status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
     }
-    Ok(())
+    Ok(framing)
 }
 
 #[cfg(test)]

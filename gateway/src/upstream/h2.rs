@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
@@ -14,8 +15,10 @@ use tokio::time::Instant;
 
 use super::body::{OutgoingBody, Progress};
 use super::connect::Stream;
+use super::deadline::Deadline;
 use super::error::Failure;
-use super::h1::{Deadline, Unanswered, describe};
+use super::framing;
+use super::h1::Unanswered;
 use super::watch::Watch;
 use crate::config::Service;
 
@@ -65,6 +68,7 @@ pub(super) async fn exchange(
     service: &Service,
     start: Instant,
 ) -> Result<Response<Incoming>, Unanswered> {
+    let spare = request.body().is_end_stream().then(|| spare(&request));
     let mut answer = pin!(sender.try_send_request(request));
     let mut deadline = Deadline::new(progress, service, start);
     let mut watch = Watch::new(start + service.response_timeout);
@@ -72,19 +76,52 @@ pub(super) async fn exchange(
         if let Poll::Ready(result) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(result));
         }
-        deadline.poll_plain(&mut watch, cx).map(Err)
+        deadline.poll(&mut watch, cx).map(Err)
     })
     .await;
     match result {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(mut error)) => Err(Unanswered {
-            unsent: error.take_message().map(Box::new),
+        Ok(Ok(mut response)) => {
+            framing::check_answer(response.status(), response.version(), response.headers_mut())
+                .map_err(Unanswered::of)?;
+            // hyper leaves its own marks there.
+            response.extensions_mut().clear();
+            Ok(response)
+        }
+        Ok(Err(mut error)) => {
+            let unsent = error.take_message().map(Box::new);
+            let failure = describe(error.error(), progress);
             // A stream that failed before its head has carried no byte of an answer.
-            silent: true,
-            failure: describe(error.error(), progress),
-        }),
-        Err(failure) => Err(Unanswered { failure, unsent: None, silent: false }),
+            let silent = spare.filter(|_| matches!(failure, Failure::Closed(_))).map(Box::new);
+            Err(Unanswered { failure, unsent, silent })
+        }
+        Err(failure) => Err(Unanswered::of(failure)),
     }
+}
+
+/// What must be remembered of a request to send it a second time: its head. It has no body.
+fn spare(request: &Request<OutgoingBody>) -> Request<OutgoingBody> {
+    let mut spare = Request::new(OutgoingBody::empty());
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.version_mut() = request.version();
+    *spare.headers_mut() = request.headers().clone();
+    spare
+}
+
+/// What hyper's error means. A body that turned bad shows as an error of the connection, so it is asked first.
+fn describe(error: &hyper::Error, progress: Option<&Progress>) -> Failure {
+    if let Some(failed) = progress.and_then(|progress| progress.failed.borrow().clone()) {
+        return Failure::RequestBody(failed);
+    }
+    if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
+        return Failure::Malformed(error.to_string());
+    }
+    let mut text = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+    }
+    Failure::Closed(text)
 }
 
 /// Whether the connection is known to have ended.

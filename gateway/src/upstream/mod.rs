@@ -11,11 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, TE};
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use policy::{Permit, ServiceName};
@@ -27,6 +25,7 @@ mod answer;
 mod backend;
 mod body;
 mod connect;
+mod deadline;
 mod error;
 mod framing;
 mod h1;
@@ -42,7 +41,7 @@ pub use backend::{BackendCounters, InvalidService};
 pub use error::{Failure, UpstreamError};
 
 use backend::BackendState;
-use body::{Continue, OutgoingBody, Progress};
+use body::{OutgoingBody, Progress};
 use framing::Length;
 use h1::Unanswered;
 
@@ -59,9 +58,6 @@ struct ServiceState {
     backends: Vec<Rc<BackendState>>,
     next: Cell<usize>,
 }
-
-/// What must be remembered of a request to send it a second time: its head. It has no body.
-struct Spare(Parts);
 
 impl Upstreams {
     /// Pools for these services, all empty. The TLS configuration stands beside each service whose backends use it.
@@ -162,7 +158,8 @@ impl Upstreams {
 struct Prepared {
     request: Request<OutgoingBody>,
     progress: Option<Rc<Progress>>,
-    go: Option<Continue>,
+    /// The body waits until the backend asks for it.
+    expects_continue: bool,
     /// It may be sent again even though it was sent.
     repeatable: bool,
 }
@@ -186,8 +183,8 @@ impl Prepared {
             parts.headers.insert(CONNECTION, HeaderValue::from_name(TE));
         }
         let empty = length == Length::Empty;
-        let go = (cleaned.expects_continue && http1 && !empty).then(Continue::default);
-        if go.is_some() {
+        let expects_continue = cleaned.expects_continue && http1 && !empty;
+        if expects_continue {
             parts.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
         parts.extensions.clear();
@@ -196,10 +193,10 @@ impl Prepared {
         let (body, progress) = if empty {
             (OutgoingBody::empty(), None)
         } else {
-            let (body, progress) = OutgoingBody::streaming(Box::pin(body), length, go.clone());
+            let (body, progress) = OutgoingBody::streaming(Box::pin(body), length);
             (body, Some(progress))
         };
-        Ok(Self { request: Request::from_parts(parts, body), progress, go, repeatable })
+        Ok(Self { request: Request::from_parts(parts, body), progress, expects_continue, repeatable })
     }
 }
 
@@ -229,7 +226,7 @@ impl ServiceState {
 
     async fn send(&self, prepared: Prepared) -> Result<Answer, UpstreamError> {
         let start = Instant::now();
-        let Prepared { mut request, progress, go, repeatable } = prepared;
+        let Prepared { mut request, progress, expects_continue, repeatable } = prepared;
         let mut connect = Duration::ZERO;
         let mut attempts: u8 = 0;
         let mut unreached = 0;
@@ -261,48 +258,26 @@ impl ServiceState {
             if reused {
                 backend.counters.count_reuse();
             }
-            let spare = (reused && repeatable).then(|| Spare::of(&request));
             address(&mut request, &backend, self.service.http2);
             let sent = if attempts == 1 { start } else { Instant::now() };
-            let unanswered = match connection.exchange(request, progress.as_ref(), go.as_ref(), &backend, sent).await {
+            let exchange = connection.exchange(request, expects_continue, progress.as_ref(), &backend, sent);
+            let unanswered = match exchange.await {
                 Ok(response) => {
                     let timings = Timings { head: start.elapsed(), connect, attempts, reused };
                     return Ok(Answer { response, backend: Arc::clone(&backend.name), timings });
                 }
                 Err(unanswered) => unanswered,
             };
-            let again = if !reused || fresh {
-                None
-            } else if let Some(unsent) = unanswered.unsent {
-                Some(*unsent)
-            } else if unanswered.silent && matches!(unanswered.failure, Failure::Closed(_)) {
-                spare.map(Spare::into_request)
-            } else {
-                None
-            };
+            let Unanswered { failure, unsent, silent } = unanswered;
+            let again = unsent.or(silent.filter(|_| repeatable)).filter(|_| reused && !fresh);
             match again {
                 Some(again) => {
                     backend.counters.count_retry();
-                    request = again;
+                    request = *again;
                 }
-                None => return Err(fail(unanswered.failure)),
+                None => return Err(fail(failure)),
             }
         }
-    }
-}
-
-impl Spare {
-    fn of(request: &Request<OutgoingBody>) -> Self {
-        let (mut parts, ()) = Request::new(()).into_parts();
-        parts.method = request.method().clone();
-        parts.uri = request.uri().clone();
-        parts.version = request.version();
-        parts.headers = request.headers().clone();
-        Self(parts)
-    }
-
-    fn into_request(self) -> Request<OutgoingBody> {
-        Request::from_parts(self.0, OutgoingBody::empty())
     }
 }
 
@@ -329,16 +304,6 @@ fn address(request: &mut Request<OutgoingBody>, backend: &BackendState, http2: b
         }
     }
     request.headers_mut().insert(HOST, backend.host.clone());
-}
-
-/// Refuses an answer that can be read in two ways, and cleans the others.
-fn check(mut response: Response<Incoming>) -> Result<Response<Incoming>, Unanswered> {
-    let (status, version) = (response.status(), response.version());
-    framing::check_answer(status, version, response.headers_mut()).map_err(Unanswered::of)?;
-    headers::clean_response(response.headers_mut());
-    // hyper leaves the reason phrase and its own marks there.
-    response.extensions_mut().clear();
-    Ok(response)
 }
 
 enum Connection {
@@ -378,8 +343,8 @@ impl Connection {
     async fn exchange(
         self,
         request: Request<OutgoingBody>,
+        expects_continue: bool,
         progress: Option<&Rc<Progress>>,
-        go: Option<&Continue>,
         backend: &Rc<BackendState>,
         start: Instant,
     ) -> Result<Response<UpstreamBody>, Unanswered> {
@@ -387,14 +352,13 @@ impl Connection {
         let watched = progress.map(|progress| &**progress);
         match self {
             Self::H1(mut connection) => {
-                let response = connection.exchange(request, watched, go, service, start).await?;
-                // Before the connection can reach the pool: one that gave an ambiguous answer is dropped here.
-                let response = check(response)?;
-                Ok(response
-                    .map(|incoming| UpstreamBody::over_h1(incoming, connection, Rc::clone(backend), progress.cloned())))
+                let mut response = connection.exchange(request, expects_continue, watched, service, start).await?;
+                headers::clean_response(response.headers_mut());
+                Ok(response.map(|()| UpstreamBody::over_h1(connection, backend, progress.cloned())))
             }
             Self::H2(sender, _) => {
-                let response = check(Box::pin(h2::exchange(sender, request, watched, service, start)).await?)?;
+                let mut response = Box::pin(h2::exchange(sender, request, watched, service, start)).await?;
+                headers::clean_response(response.headers_mut());
                 Ok(response.map(|incoming| UpstreamBody::over_h2(incoming, service.idle_timeout, progress.cloned())))
             }
         }

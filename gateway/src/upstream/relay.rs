@@ -1,21 +1,17 @@
 //! The one waker of a connection that has no task of its own.
 //!
 //! A pooled connection is polled by whichever task uses it. Handing that task's waker down would leave it registered
-//! in the socket, the timer and hyper's channels after the task is done with the connection: the next user would then
+//! in the socket and the timer after the task is done with the connection: the next user would then
 //! wake the previous one, and an idle connection would keep a finished task's memory. So the connection is always
 //! polled with the same waker, and that one passes the wake on to the current user, if there is one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
 #[derive(Debug, Default)]
-struct Target {
-    waker: AtomicWaker,
-    muted: AtomicBool,
-}
+struct Target(AtomicWaker);
 
 impl Wake for Target {
     fn wake(self: Arc<Self>) {
@@ -23,9 +19,7 @@ impl Wake for Target {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.muted.load(Ordering::Relaxed) {
-            self.waker.wake();
-        }
+        self.0.wake();
     }
 }
 
@@ -44,28 +38,20 @@ impl Relay {
 
     /// Makes the task of `cx` the one to wake, and gives the waker to poll with.
     pub(super) fn attach(&self, cx: &Context<'_>) -> &Waker {
-        self.target.waker.register(cx.waker());
+        self.target.0.register(cx.waker());
         &self.waker
     }
 
     /// Nobody waits any more.
     pub(super) fn detach(&self) {
-        drop(self.target.waker.take());
-    }
-
-    /// Runs `action` without passing on the wakes it causes: for steps after which the caller polls anyway.
-    pub(super) fn muted<R>(&self, action: impl FnOnce() -> R) -> R {
-        self.target.muted.store(true, Ordering::Relaxed);
-        let result = action();
-        self.target.muted.store(false, Ordering::Relaxed);
-        result
+        drop(self.target.0.take());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Count(AtomicUsize);
     impl Wake for Count {
@@ -75,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn wakes_reach_the_last_user_only_and_nobody_when_muted_or_detached() {
+    fn wakes_reach_the_last_user_only_and_nobody_when_detached() {
         let counts = [Arc::new(Count(AtomicUsize::new(0))), Arc::new(Count(AtomicUsize::new(0)))];
         let wakers: Vec<Waker> = counts.iter().map(|count| Waker::from(Arc::clone(count))).collect();
         let relay = Relay::new();
@@ -83,8 +69,6 @@ mod tests {
 
         relay.attach(&Context::from_waker(&wakers[0]));
         relay.attach(&Context::from_waker(&wakers[1]));
-        relay.muted(|| relay.waker.wake_by_ref());
-        assert_eq!(seen(), (0, 0));
         relay.waker.wake_by_ref();
         assert_eq!(seen(), (0, 1));
         relay.attach(&Context::from_waker(&wakers[0]));

@@ -41,15 +41,24 @@ pub struct ChunkedDecoder {
     state: State,
     overhead: u64,
     data: u64,
+    /// Blanks may follow a chunk's size.
+    takes_blanks: bool,
 }
 
 impl Default for ChunkedDecoder {
     fn default() -> Self {
-        Self { state: State::Size, overhead: 0, data: 0 }
+        Self { state: State::Size, overhead: 0, data: 0, takes_blanks: false }
     }
 }
 
 impl ChunkedDecoder {
+    /// Reads a backend's answer: old servers pad a chunk's size with blanks. Its chunks are not forwarded as they
+    /// are, so that no second reader can see them otherwise.
+    #[must_use]
+    pub fn of_an_answer() -> Self {
+        Self { takes_blanks: true, ..Self::default() }
+    }
+
     /// Takes the next piece off the front of `buffer`.
     ///
     /// # Errors
@@ -60,7 +69,7 @@ impl ChunkedDecoder {
             match self.state {
                 State::Size => {
                     let Some(line) = take_line(buffer, MAX_SIZE_LINE)? else { return Ok(Piece::Pending) };
-                    let size = chunk_size(&line)?;
+                    let size = chunk_size(&line, self.takes_blanks)?;
                     self.overhead += line.len() as u64;
                     if self.overhead > MAX_OVERHEAD + self.data {
                         return Err(Refusal::RequestMalformed);
@@ -129,7 +138,7 @@ fn take_line(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Refusal
 }
 
 /// `chunk-size [ chunk-ext ] CRLF`, the extension of visible characters, tabs and spaces only.
-fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
+fn chunk_size(line: &[u8], takes_blanks: bool) -> Result<u64, Refusal> {
     let line = line.strip_suffix(b"\r\n").ok_or(Refusal::RequestMalformed)?;
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let (size, extension) = line.split_at_checked(digits).ok_or(Refusal::RequestMalformed)?;
@@ -138,6 +147,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
     }
     let is_extension = match extension.first() {
         None => true,
+        Some(b' ' | b'\t') if takes_blanks => extension.trim_ascii().is_empty(),
         Some(b';') => extension.iter().all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\t')),
         Some(_) => false,
     };
