@@ -14,7 +14,7 @@ use policy::{Refusal, ServiceName, Subject};
 use tokio::sync::watch;
 
 use crate::audit::{Lane, Ticket};
-use crate::clock::{self, Clock as _, KernelClock};
+use crate::clock::{self, Clock as _, KernelClock, Reading};
 use crate::config::OnClockAlarm;
 use crate::listen::{Arrival, Connection, Strangers};
 use crate::metrics::Metrics;
@@ -137,17 +137,22 @@ impl Worker {
         self.ids.next()
     }
 
-    /// Puts a record into the log's queue.
+    /// Puts a record of an event at a moment that was read already into the log's queue.
     ///
     /// # Errors
     /// [`Refusal::AuditBusy`] or [`Refusal::AuditUnavailable`]; nothing was queued then.
-    pub fn append<R: Record>(&self, record: &R) -> Result<Ticket, Refusal> {
-        self.lane.append(record)
+    pub fn append<R: Record>(&self, record: &R, reading: &Reading) -> Result<Ticket, Refusal> {
+        self.lane.append_at(record, reading)
     }
 
     /// Puts a record into the queue that nobody waits for.
     pub fn append_unwaited<R: Record>(&self, record: &R) {
         self.lane.append_unwaited(record);
+    }
+
+    /// As [`append_unwaited`](Self::append_unwaited), of an event at a moment that was read already.
+    pub fn append_unwaited_at<R: Record>(&self, record: &R, reading: &Reading) {
+        self.lane.append_unwaited_at(record, reading);
     }
 
     /// Waits until the record is on stable storage (A1).
@@ -162,13 +167,13 @@ impl Worker {
     ///
     /// # Errors
     /// [`Refusal::ClockUnsynchronised`].
-    pub fn clock_allows(&self, snapshot: &Snapshot) -> Result<(), Refusal> {
+    pub fn clock_allows(&self, snapshot: &Snapshot, reading: &Reading) -> Result<(), Refusal> {
         let settings = &snapshot.config.clock;
         let on_alarm = match settings.on_alarm {
             OnClockAlarm::Refuse => clock::OnAlarm::Refuse,
             OnClockAlarm::Mark => clock::OnAlarm::Mark,
         };
-        match clock::refusal(&self.clock.now(), on_alarm, settings.max_error) {
+        match clock::refusal(reading, on_alarm, settings.max_error) {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         }
@@ -212,6 +217,7 @@ impl Worker {
         service: &ServiceName,
         authority: &HeaderValue,
         request_id: HeaderValue,
+        reading: &Reading,
     ) -> Result<Ours, Refusal> {
         let configured = snapshot.config.services.iter().find(|known| known.name == *service);
         let audience = configured.map_or(service.as_str(), |service| service.identity_audience.as_str());
@@ -222,7 +228,7 @@ impl Worker {
             service,
             audience,
         };
-        let now = u64::try_from(self.clock.now().unix_ns / 1_000_000_000).unwrap_or(0);
+        let now = u64::try_from(reading.unix_ns / 1_000_000_000).unwrap_or(0);
         let identity = self.identities.token(&statement, now);
         Ok(Ours {
             client_cert: connection.client_cert.clone(),

@@ -18,6 +18,7 @@ use gateway_audit::{Header, Record, Splice};
 use policy::Refusal;
 
 use super::shared::Shared;
+use crate::clock::Reading;
 
 /// Most bytes that a sequence number adds to a written record.
 const SEQUENCE_DIGITS: usize = 22;
@@ -186,9 +187,14 @@ impl Ticket {
 }
 
 /// Writes a record into a scratch buffer and hands it over.
-fn append(shared: &Shared, core: &LaneCore, scratch: &mut Vec<u8>, record: &impl RecordDyn) -> Result<Ticket, Refusal> {
+fn append(
+    shared: &Shared,
+    core: &LaneCore,
+    scratch: &mut Vec<u8>,
+    record: &impl RecordDyn,
+    reading: &Reading,
+) -> Result<Ticket, Refusal> {
     scratch.clear();
-    let reading = shared.clock.now();
     let header = Header { node: &shared.options.node, boot: &shared.options.boot, stamp: reading.stamp() };
     let splice = record.write_to(&header, scratch);
     match core.push(shared, scratch, splice, record.follows()) {
@@ -201,9 +207,15 @@ fn append(shared: &Shared, core: &LaneCore, scratch: &mut Vec<u8>, record: &impl
 }
 
 /// As [`append`]; what finds no room is counted into a `gap` record.
-fn append_unwaited(shared: &Shared, core: &LaneCore, scratch: &mut Vec<u8>, record: &impl RecordDyn) {
-    if append(shared, core, scratch, record).is_err() {
-        shared.count_gap(shared.clock.now().unix_ns);
+fn append_unwaited(
+    shared: &Shared,
+    core: &LaneCore,
+    scratch: &mut Vec<u8>,
+    record: &impl RecordDyn,
+    reading: &Reading,
+) {
+    if append(shared, core, scratch, record, reading).is_err() {
+        shared.count_gap(reading.unix_ns);
     }
 }
 
@@ -281,8 +293,17 @@ impl Lane {
     /// [`Refusal::AuditUnavailable`] while the log cannot be written, [`Refusal::AuditBusy`] where the lane holds as
     /// much as it may, [`Refusal::InternalError`] for a record too long for a frame. Nothing was queued then.
     pub fn append(&self, record: &impl Record) -> Result<Ticket, Refusal> {
-        let ticket = append(&self.0.shared, &self.0.core, &mut self.0.scratch.borrow_mut(), &Waited(record))?;
-        if self.0.unrung.replace(Some(ticket)).is_none() {
+        self.append_at(record, &self.0.shared.clock.now())
+    }
+
+    /// As [`append`](Self::append), of an event at a moment that was read already.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_at(&self, record: &impl Record, reading: &Reading) -> Result<Ticket, Refusal> {
+        let mut scratch = self.0.scratch.borrow_mut();
+        let ticket = append(&self.0.shared, &self.0.core, &mut scratch, &Waited(record), reading)?;
+        if ticket != Ticket::UNRECORDED && self.0.unrung.replace(Some(ticket)).is_none() {
             self.0.core.waker.wake();
         }
         Ok(ticket)
@@ -291,7 +312,13 @@ impl Lane {
     /// Queues a record that nobody waits for. It may use the part of the queue that new work may not; where even
     /// that is full, the record is counted into a `gap` record.
     pub fn append_unwaited(&self, record: &impl Record) {
-        append_unwaited(&self.0.shared, &self.0.core, &mut self.0.scratch.borrow_mut(), &Unwaited(record));
+        self.append_unwaited_at(record, &self.0.shared.clock.now());
+    }
+
+    /// As [`append_unwaited`](Self::append_unwaited), of an event at a moment that was read already.
+    pub fn append_unwaited_at(&self, record: &impl Record, reading: &Reading) {
+        let mut scratch = self.0.scratch.borrow_mut();
+        append_unwaited(&self.0.shared, &self.0.core, &mut scratch, &Unwaited(record), reading);
     }
 
     /// Waits until a record is durable as the operator defined it.
@@ -365,14 +392,14 @@ impl ControlLane {
     /// # Errors
     /// As [`Lane::append`].
     pub fn append(&self, record: &impl Record) -> Result<Ticket, Refusal> {
-        let ticket = append(&self.shared, &self.core, &mut Vec::new(), &Waited(record))?;
+        let ticket = append(&self.shared, &self.core, &mut Vec::new(), &Waited(record), &self.shared.clock.now())?;
         self.core.ring(&self.shared, ticket);
         Ok(ticket)
     }
 
     /// As [`Lane::append_unwaited`].
     pub fn append_unwaited(&self, record: &impl Record) {
-        append_unwaited(&self.shared, &self.core, &mut Vec::new(), &Unwaited(record));
+        append_unwaited(&self.shared, &self.core, &mut Vec::new(), &Unwaited(record), &self.shared.clock.now());
     }
 
     /// As [`Lane::durable`]; works on any runtime.

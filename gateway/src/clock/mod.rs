@@ -54,6 +54,11 @@ impl Reading {
 pub trait Clock: Send + Sync + 'static {
     /// The time.
     fn now(&self) -> Reading;
+
+    /// Only [`Reading::monotonic_ns`], for durations.
+    fn monotonic_ns(&self) -> u64 {
+        self.now().monotonic_ns
+    }
 }
 
 /// What an alarm does to requests (`clock.on_alarm`).

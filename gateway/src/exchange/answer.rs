@@ -17,7 +17,7 @@ enum Kind {
     /// Made by the gateway.
     Own(FullBody),
     /// Comes from a backend. The trail is last, so that it is dropped last.
-    Forwarded { body: Box<UpstreamBody>, trail: Box<Trail> },
+    Forwarded { body: UpstreamBody, trail: Box<Trail> },
 }
 
 impl ResponseBody {
@@ -31,7 +31,7 @@ impl ResponseBody {
         if body.is_end_stream() {
             trail.reached_end();
         }
-        Self(Kind::Forwarded { body: Box::new(body), trail: Box::new(trail) })
+        Self(Kind::Forwarded { body, trail: Box::new(trail) })
     }
 
     /// The gateway made this answer, so nobody reads the rest of the request.
@@ -49,7 +49,7 @@ impl Body for ResponseBody {
         match &mut self.get_mut().0 {
             Kind::Own(body) => Pin::new(body).poll_frame(cx),
             Kind::Forwarded { body, trail } => {
-                let polled = Pin::new(&mut **body).poll_frame(cx);
+                let polled = Pin::new(&mut *body).poll_frame(cx);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
                         trail.sends(frame.data_ref().map_or(0, |data| data.len() as u64));

@@ -4,11 +4,12 @@
 //! that a step left out does not compile. The [`Trail`] writes the records; dropped unfinished it writes that too.
 
 mod answer;
+mod meters;
 mod normalise;
 mod trail;
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,13 +18,15 @@ use policy::{Effect, Refusal};
 
 use crate::answer::X_REQUEST_ID;
 use crate::body::{CountedBody, RequestBody};
+use crate::clock::Clock as _;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
 
 pub use answer::ResponseBody;
+pub use meters::Meters;
 use normalise::Normal;
 pub use normalise::origin_form;
-use trail::{Asked, Target, Trail};
+use trail::{Asked, Target, Trail, seconds};
 
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
@@ -59,9 +62,9 @@ async fn pass(
 
     let normal = Normal::of(connection, &mut request)?;
     trail.addressed_to(&normal.authority);
-    let subject = snapshot.directory.lookup(connection.peer.device())?;
+    let subject = connection.subject(&snapshot)?;
     trail.asked_by(&subject);
-    worker.clock_allows(&snapshot)?;
+    worker.clock_allows(&snapshot, trail.begun())?;
 
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;
@@ -79,23 +82,22 @@ async fn pass(
         resolved.route.service(),
         &normal.authority,
         trail.id_header(),
+        trail.begun(),
     )?;
     let upstreams = worker.upstreams(&snapshot)?;
     let received = trail.received();
     let request = request.map(|body| CountedBody::new(body, received));
-    let sent = Instant::now();
     let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;
-    worker
-        .metrics
-        .upstream_duration
-        .with_label_values(&[resolved.route.service().as_str()])
-        .observe(sent.elapsed().as_secs_f64());
+    let backend = match &answer {
+        Ok(answer) => Some(Arc::clone(&answer.backend)),
+        Err(error) => error.backend.clone(),
+    };
+    let took_ns = trail.sent_to(backend);
+    connection.meters.waited(&worker.metrics, resolved.route.service(), seconds(took_ns));
     let answer = answer.map_err(|error| {
         tracing::warn!(request = trail.id(), service = %resolved.route.service(), %error, "the backend did not answer");
-        trail.sent_to(error.backend.clone());
         error.refusal()
     })?;
-    trail.sent_to(Some(answer.backend.clone()));
     trail.answered(answer.response.status()).await?;
     Ok(answer.response)
 }
@@ -108,12 +110,13 @@ fn decide(
     request: &Request<RequestBody>,
     trail: &mut Trail,
 ) -> Result<Permit, Refusal> {
-    let started = Instant::now();
+    let clock = &connection.worker.clock;
+    let from_ns = clock.monotonic_ns();
     let context = judge::Context {
         transport: judge::Transport::Tls,
         tls_version: Some(connection.tls_version),
         source: connection.source.ip(),
-        time: trail.time_ns(),
+        time: trail.begun().unix_ns,
         method: Some(request.method().as_str()),
         operation: resolved.operation.as_deref(),
         resource_type: resolved.resource_type.as_deref(),
@@ -127,14 +130,15 @@ fn decide(
         context,
     };
     let verdict = snapshot.judge.decide(&mut connection.worker.decisions.borrow_mut(), subject, &asked);
-    connection.worker.metrics.policy_duration.observe(started.elapsed().as_secs_f64());
+    let until_ns = clock.monotonic_ns();
+    connection.worker.metrics.policy_duration.observe(seconds(until_ns.saturating_sub(from_ns)));
     match verdict {
         Ok(permit) => {
-            trail.permitted(permit.policies(), started.elapsed());
+            trail.permitted(permit.policies(), from_ns, until_ns);
             Ok(permit)
         }
         Err(denial) => {
-            trail.denied(&denial.policies, started.elapsed());
+            trail.denied(&denial.policies, from_ns, until_ns);
             Err(denial.reason)
         }
     }

@@ -7,9 +7,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use gateway_audit::Record;
 use gateway_audit::record::{Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
@@ -22,11 +22,13 @@ use policy::{Action, InformationClass, Refusal, RouteName, ServiceName, Subject}
 use smallvec::SmallVec;
 
 use super::answer::ResponseBody;
+use super::meters::Counted;
 use crate::answer::{problem, status_of};
 use crate::audit::Ticket;
-use crate::clock::Clock as _;
+use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
+use crate::worker::Worker;
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -84,8 +86,10 @@ enum Stage {
 /// The guard of a request's records.
 pub(super) struct Trail {
     connection: Rc<Connection>,
-    started: Instant,
-    time_ns: i64,
+    /// When it began.
+    begun: Reading,
+    /// The last moment that was read, monotonic nanoseconds.
+    now_ns: u64,
     id: HeaderValue,
     method: SmallVec<[u8; 8]>,
     target: Target,
@@ -95,12 +99,14 @@ pub(super) struct Trail {
     asked: Option<Asked>,
     decision: Decision,
     policies: Option<Arc<[PolicyName]>>,
-    policy_time: Option<Duration>,
-    sent: Option<Instant>,
-    upstream_time: Option<Duration>,
+    policy_ns: Option<u64>,
+    sent_ns: Option<u64>,
+    upstream_ns: Option<u64>,
     backend: Option<Arc<str>>,
     stage: Stage,
     ticket: Option<Ticket>,
+    /// Somebody waits for what is recorded.
+    waits: bool,
     received: Rc<Cell<u64>>,
     bytes: u64,
     ended: bool,
@@ -109,9 +115,10 @@ pub(super) struct Trail {
 impl Trail {
     pub(super) fn begin(connection: &Rc<Connection>, method: &[u8], target: Target) -> Self {
         connection.requests.set(connection.requests.get() + 1);
+        let begun = connection.worker.clock.now();
         Self {
-            started: Instant::now(),
-            time_ns: connection.worker.clock.now().unix_ns,
+            now_ns: begun.monotonic_ns,
+            begun,
             id: connection.worker.next_id(),
             method: SmallVec::from_slice(method),
             target,
@@ -121,12 +128,13 @@ impl Trail {
             asked: None,
             decision: Decision::Refuse,
             policies: None,
-            policy_time: None,
-            sent: None,
-            upstream_time: None,
+            policy_ns: None,
+            sent_ns: None,
+            upstream_ns: None,
             backend: None,
             stage: Stage::Begun,
             ticket: None,
+            waits: true,
             received: Rc::default(),
             bytes: 0,
             ended: false,
@@ -142,8 +150,13 @@ impl Trail {
         self.id.clone()
     }
 
-    pub(super) fn time_ns(&self) -> i64 {
-        self.time_ns
+    /// When it began.
+    pub(super) fn begun(&self) -> &Reading {
+        &self.begun
+    }
+
+    fn clock(&self) -> &KernelClock {
+        &self.connection.worker.clock
     }
 
     pub(super) fn patients(&self) -> &dyn policy::judge::Patients {
@@ -169,22 +182,32 @@ impl Trail {
         self.asked = Some(asked);
     }
 
-    pub(super) fn permitted(&mut self, policies: &Arc<[PolicyName]>, policy_time: Duration) {
+    /// The judge was asked from one moment to another, monotonic nanoseconds, and said yes.
+    pub(super) fn permitted(&mut self, policies: &Arc<[PolicyName]>, from_ns: u64, until_ns: u64) {
         self.decision = Decision::Permit;
-        self.policies = Some(Arc::clone(policies));
-        self.policy_time = Some(policy_time);
-        self.sent = Some(Instant::now());
+        self.judged(policies, from_ns, until_ns);
+        self.sent_ns = Some(until_ns);
     }
 
-    pub(super) fn denied(&mut self, policies: &Arc<[PolicyName]>, policy_time: Duration) {
+    /// The same, and said no.
+    pub(super) fn denied(&mut self, policies: &Arc<[PolicyName]>, from_ns: u64, until_ns: u64) {
         self.decision = Decision::Deny;
-        self.policies = Some(Arc::clone(policies));
-        self.policy_time = Some(policy_time);
+        self.judged(policies, from_ns, until_ns);
     }
 
-    pub(super) fn sent_to(&mut self, backend: Option<Arc<str>>) {
+    fn judged(&mut self, policies: &Arc<[PolicyName]>, from_ns: u64, until_ns: u64) {
+        self.policies = Some(Arc::clone(policies));
+        self.policy_ns = Some(until_ns.saturating_sub(from_ns));
+        self.now_ns = until_ns;
+    }
+
+    /// The backend has answered, or will not. Says how long that took, in nanoseconds.
+    pub(super) fn sent_to(&mut self, backend: Option<Arc<str>>) -> u64 {
         self.backend = backend;
-        self.upstream_time = self.sent.map(|sent| sent.elapsed());
+        self.now_ns = self.clock().monotonic_ns();
+        let took = self.now_ns.saturating_sub(self.sent_ns.unwrap_or(self.now_ns));
+        self.upstream_ns = Some(took);
+        took
     }
 
     /// Makes the intent durable: before this returns, the backend has not seen a byte.
@@ -195,7 +218,7 @@ impl Trail {
         self.write_exchange(None, None)?;
         self.stage = Stage::Intended;
         self.durable().await?;
-        self.sent = Some(Instant::now());
+        self.sent_ns = Some(self.now_ns);
         Ok(())
     }
 
@@ -245,15 +268,27 @@ impl Trail {
         self.ended = true;
     }
 
+    fn since_begun_ns(&self) -> u64 {
+        self.now_ns.saturating_sub(self.begun.monotonic_ns)
+    }
+
+    /// Reads the clocks for a record.
+    fn read_clock(&mut self) -> Reading {
+        let reading = self.clock().now();
+        self.now_ns = reading.monotonic_ns;
+        reading
+    }
+
     fn durations(&self) -> Durations {
         Durations {
-            total_us: micros(self.started.elapsed()),
-            policy_us: self.policy_time.map(micros),
-            upstream_us: self.upstream_time.map(micros),
+            total_us: self.since_begun_ns() / 1_000,
+            policy_us: self.policy_ns.map(|ns| ns / 1_000),
+            upstream_us: self.upstream_ns.map(|ns| ns / 1_000),
         }
     }
 
     fn write_exchange(&mut self, status: Option<u16>, reason: Option<Refusal>) -> Result<(), Refusal> {
+        let reading = self.read_clock();
         let asked = self.asked.as_ref();
         let subject = self.subject.as_deref();
         let patients: SmallVec<[&[u8]; 4]> =
@@ -280,10 +315,13 @@ impl Trail {
         };
         let worker = &self.connection.worker;
         let ticket = match status {
-            None => worker.append(&Intent { exchange: &exchange })?,
-            Some(status) => worker.append(&Request { exchange: &exchange, status, durations: self.durations() })?,
+            None => put(worker, &Intent { exchange: &exchange }, &reading, self.waits)?,
+            Some(status) => {
+                let durations = self.durations();
+                put(worker, &Request { exchange: &exchange, status, durations }, &reading, self.waits)?
+            }
         };
-        self.ticket = Some(ticket);
+        self.ticket = ticket;
         Ok(())
     }
 
@@ -292,6 +330,7 @@ impl Trail {
         match self.stage {
             Stage::Begun => self.write_exchange(Some(status), reason)?,
             Stage::Intended => {
+                let reading = self.read_clock();
                 let outcome = Outcome {
                     request: self.id(),
                     status,
@@ -299,7 +338,7 @@ impl Trail {
                     backend: self.backend.as_deref(),
                     durations: self.durations(),
                 };
-                self.ticket = Some(self.connection.worker.append(&outcome)?);
+                self.ticket = put(&self.connection.worker, &outcome, &reading, self.waits)?;
             }
             Stage::Answered | Stage::Over => {}
         }
@@ -307,37 +346,24 @@ impl Trail {
         Ok(())
     }
 
-    async fn durable(&self) -> Result<(), Refusal> {
+    async fn durable(&mut self) -> Result<(), Refusal> {
         let Some(ticket) = self.ticket else { return Err(Refusal::InternalError) };
-        let waited = Instant::now();
         let durable = self.connection.worker.durable(ticket).await;
-        self.connection.worker.metrics.audit_wait.observe(waited.elapsed().as_secs_f64());
+        let from_ns = std::mem::replace(&mut self.now_ns, self.connection.worker.clock.monotonic_ns());
+        self.connection.worker.metrics.audit_wait.observe(seconds(self.now_ns.saturating_sub(from_ns)));
         durable
     }
 
     fn count(&self, status: StatusCode, refusal: Option<Refusal>) {
-        let asked = self.asked.as_ref();
-        let class = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-        let metrics = &self.connection.worker.metrics;
-        metrics
-            .requests
-            .with_label_values(&[
-                self.connection.listener.name.as_str(),
-                asked.map_or("none", |asked| asked.route.as_str()),
-                asked.map_or("none", |asked| asked.action.label()),
-                match self.decision {
-                    Decision::Permit => "permit",
-                    Decision::Deny => "deny",
-                    Decision::Refuse => "refuse",
-                },
-                refusal.map_or("none", Refusal::label),
-                class.get(usize::from(status.as_u16() / 100).wrapping_sub(1)).copied().unwrap_or("other"),
-            ])
-            .inc();
-        metrics
-            .request_duration
-            .with_label_values(&[self.connection.listener.name.as_str()])
-            .observe(self.started.elapsed().as_secs_f64());
+        let connection = &self.connection;
+        let counted = Counted {
+            route: self.asked.as_ref().map(|asked| asked.route.clone()),
+            action: self.asked.as_ref().map(|asked| asked.action),
+            decision: self.decision,
+            refusal,
+            class: status.as_u16() / 100,
+        };
+        connection.meters.count(connection, counted, seconds(self.since_begun_ns()));
     }
 }
 
@@ -347,7 +373,8 @@ impl Drop for Trail {
             return;
         }
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
-            // Dropped before there was an answer. A full or failing log is already counted and told by its state.
+            // Dropped before there was an answer, and nobody waits for the record of that any more.
+            self.waits = false;
             let reason = self.connection.control.cut_reason();
             let _ = self.write_answer(CLIENT_CLOSED_REQUEST, reason);
         }
@@ -357,16 +384,28 @@ impl Drop for Trail {
             (false, Some(_)) => End::Revoked,
             (false, None) => End::Aborted,
         };
-        self.connection.worker.append_unwaited(&Completion {
+        let reading = self.read_clock();
+        let completion = Completion {
             request: self.id(),
             received: self.received.get(),
             sent: self.bytes,
             end,
-            duration_us: micros(self.started.elapsed()),
-        });
+            duration_us: self.since_begun_ns() / 1_000,
+        };
+        self.connection.worker.append_unwaited_at(&completion, &reading);
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// Queues a record; without a ticket where nobody waits for it.
+fn put<R: Record>(worker: &Worker, record: &R, reading: &Reading, waits: bool) -> Result<Option<Ticket>, Refusal> {
+    if waits {
+        return worker.append(record, reading).map(Some);
+    }
+    worker.append_unwaited_at(record, reading);
+    Ok(None)
+}
+
+/// Nanoseconds as histograms take them.
+pub(super) fn seconds(ns: u64) -> f64 {
+    std::time::Duration::from_nanos(ns).as_secs_f64()
 }

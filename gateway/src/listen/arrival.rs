@@ -9,13 +9,15 @@ use std::time::Instant;
 use certs::VerifiedPeer;
 use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic, Refused, Stage};
 use http::HeaderValue;
-use policy::Refusal;
 use policy::judge::TlsVersion;
+use policy::{Refusal, Subject};
 use rustls::pki_types::CertificateDer;
 
 use super::control::Control;
 use super::tls::Parameters;
 use crate::config::Listener;
+use crate::exchange::Meters;
+use crate::snapshot::Snapshot;
 use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
 
@@ -62,6 +64,10 @@ pub struct Connection {
     pub control: Control,
     /// Requests taken so far.
     pub requests: Cell<u64>,
+    /// The metrics of its requests.
+    pub meters: Meters,
+    /// Who its peer is, and the version of the snapshot that says so.
+    subject: RefCell<Option<(u64, Arc<Subject>)>>,
 }
 
 impl Connection {
@@ -107,6 +113,8 @@ impl Connection {
             chain,
             control: Control::default(),
             requests: Cell::new(0),
+            meters: Meters::default(),
+            subject: RefCell::default(),
         })
     }
 
@@ -121,6 +129,23 @@ impl Connection {
         let value = headers::forwarded(self.source.ip(), authority.to_str().ok()?, &self.listener.name)?;
         *made = Some((authority.clone(), value.clone()));
         Some(value)
+    }
+
+    /// Who the peer is by the registry in force; looked up once for each snapshot.
+    ///
+    /// # Errors
+    /// As [`Directory::lookup`](crate::registry::Directory::lookup).
+    pub fn subject(&self, snapshot: &Snapshot) -> Result<Arc<Subject>, Refusal> {
+        let mut known = self.subject.borrow_mut();
+        if let Some((version, subject)) = known.as_ref()
+            && *version == snapshot.version
+        {
+            return Ok(Arc::clone(subject));
+        }
+        *known = None;
+        let subject = snapshot.directory.lookup(self.peer.device())?;
+        *known = Some((snapshot.version, Arc::clone(&subject)));
+        Ok(subject)
     }
 
     /// Records the connection's beginning (R5: when a device came).

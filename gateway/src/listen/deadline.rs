@@ -11,7 +11,7 @@ const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 /// One timer per connection. Moving it later costs a store: the timer itself is moved when it fires too early.
 #[derive(Debug)]
-pub struct Deadline {
+pub(super) struct Deadline {
     timer: Pin<Box<Sleep>>,
     at: Instant,
 }
@@ -25,20 +25,15 @@ impl Default for Deadline {
 
 impl Deadline {
     /// Strikes after `period` from now.
-    pub fn set(&mut self, period: Duration) {
+    pub(super) fn set(&mut self, period: Duration) {
         self.at = Instant::now() + period.min(NEVER);
         if self.at < self.timer.deadline() {
             self.timer.as_mut().reset(self.at);
         }
     }
 
-    /// Does not strike.
-    pub fn clear(&mut self) {
-        self.at = Instant::now() + NEVER;
-    }
-
     /// Ready once the time has come.
-    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             if self.timer.deadline() >= self.at {
@@ -71,14 +66,5 @@ mod tests {
         deadline.set(Duration::from_secs(60));
         expired(&mut deadline).await;
         assert_eq!(start.elapsed().as_secs(), 65);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn cleared_it_does_not_strike() {
-        let mut deadline = Deadline::default();
-        deadline.set(Duration::from_secs(5));
-        deadline.clear();
-        let waited = tokio::time::timeout(Duration::from_secs(3600), expired(&mut deadline)).await;
-        assert!(waited.is_err());
     }
 }

@@ -50,7 +50,7 @@ enum Source {
     /// All of it has arrived.
     Whole(Bytes),
     H1(H1Source),
-    H2(H2Source),
+    H2(Box<H2Source>),
 }
 
 struct H1Source {
@@ -88,7 +88,7 @@ impl UpstreamBody {
     }
 
     pub(super) fn over_h2(incoming: Incoming, idle: Duration, progress: Option<Rc<Progress>>) -> Self {
-        Self(Source::H2(H2Source { incoming, idle, watch: None, progress, moved: true }))
+        Self(Source::H2(Box::new(H2Source { incoming, idle, watch: None, progress, moved: true })))
     }
 }
 

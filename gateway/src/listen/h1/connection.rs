@@ -46,7 +46,7 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
                     takes_trailers: false,
                     keep_alive: false,
                 };
-                io.borrow_mut().deadline.set(limits.body_idle_timeout);
+                io.borrow_mut().restart_idle();
                 let _ = write_response(&io, response, &to).await;
                 break;
             }
@@ -71,17 +71,15 @@ async fn read_head(io: &SharedIo, connection: &Connection, limits: &HeadLimits) 
     let timeouts = &connection.listener.limits;
     let mut scan = HeadScan::default();
     let mut started = false;
-    io.borrow_mut().deadline.set(timeouts.keepalive_timeout);
+    io.borrow_mut().strike_after(timeouts.keepalive_timeout);
     poll_fn(|cx| {
         let mut io = io.borrow_mut();
         loop {
             if !io.read.is_empty() {
-                if !started {
-                    started = true;
-                    io.deadline.set(timeouts.header_timeout);
-                }
+                let is_first = !std::mem::replace(&mut started, true);
                 match scan.find_end(&io.read, limits) {
                     Ok(Some(length)) => return Poll::Ready(head::take_head(&mut io.read, length, limits).map(Some)),
+                    Ok(None) if is_first => io.strike_after(timeouts.header_timeout),
                     Ok(None) => {}
                     Err(refusal) => return Poll::Ready(Err(bad_head(&io, refusal))),
                 }
@@ -93,7 +91,7 @@ async fn read_head(io: &SharedIo, connection: &Connection, limits: &HeadLimits) 
                 Poll::Ready(Ok(0)) if started => return Poll::Ready(Err(bad_head(&io, Refusal::RequestMalformed))),
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
                 Poll::Pending => {
-                    std::task::ready!(io.deadline.poll_expired(cx));
+                    std::task::ready!(io.poll_struck(cx));
                     if started {
                         return Poll::Ready(Err(bad_head(&io, Refusal::RequestTimeout)));
                     }
@@ -121,7 +119,7 @@ async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) ->
     };
     let framing = head.framing;
     io.borrow_mut().begin_body(framing, head.expects_continue, limits.body_bytes);
-    io.borrow_mut().deadline.set(limits.body_idle_timeout);
+    io.borrow_mut().restart_idle();
     let response = match request_of(head, io) {
         _ if matches!(framing, Framing::Length(length) if length > limits.body_bytes) => {
             let (method, target) = (to.method.as_str().to_owned(), Bytes::new());
@@ -139,7 +137,7 @@ async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) ->
         let lost = unread && response.body().is_answer() && too_much;
         to.keep_alive &= !lost && !connection.control.is_draining();
     }
-    io.borrow_mut().deadline.set(limits.body_idle_timeout);
+    io.borrow_mut().restart_idle();
     let keep_alive = write_response(io, response, &to).await?;
     Ok(keep_alive && drain(io).await)
 }
@@ -197,7 +195,7 @@ async fn drain(io: &SharedIo) -> bool {
     if io.borrow().continue_is_due() || announced.is_some_and(|rest| rest > DRAIN_BYTES as u64) {
         return false;
     }
-    io.borrow_mut().deadline.set(LINGER);
+    io.borrow_mut().strike_after(LINGER);
     let mut body = H1Body::new(Rc::clone(io), Framing::Chunked);
     let mut left = DRAIN_BYTES;
     poll_fn(|cx| {
@@ -218,7 +216,7 @@ async fn drain(io: &SharedIo) -> bool {
 
 /// Closes so that the client can still read the answer: our side first, then a moment for the other's.
 async fn close(io: &SharedIo) {
-    io.borrow_mut().deadline.set(LINGER);
+    io.borrow_mut().strike_after(LINGER);
     let _ = poll_fn(|cx| io.borrow_mut().poll_shutdown(cx)).await;
     let mut left = DRAIN_BYTES * 4;
     poll_fn(|cx| {
@@ -228,7 +226,7 @@ async fn close(io: &SharedIo) {
             match io.poll_read_more(cx) {
                 Poll::Ready(Ok(read @ 1..)) if left > read => left -= read,
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return io.deadline.poll_expired(cx),
+                Poll::Pending => return io.poll_struck(cx),
             }
         }
     })

@@ -149,9 +149,9 @@ fn parse(bytes: &Bytes, limits: &HeadLimits) -> Result<Head, Refusal> {
     if has_bare_cr_or_nul(bytes) {
         return Err(Refusal::RequestMalformed);
     }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(bytes) {
+    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
         Ok(_) => return Err(Refusal::RequestMalformed),
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeaderTooLarge),

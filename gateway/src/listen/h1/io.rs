@@ -47,8 +47,10 @@ pub struct Io {
     body_left: u64,
     continue_due: bool,
     /// Strikes when the peer is silent for too long in its present state.
-    pub deadline: Deadline,
+    deadline: Deadline,
     idle: Duration,
+    /// Bytes have moved since the deadline was last set: it is set again when there is something to wait for.
+    moved: bool,
 }
 
 /// The one owner of the stream lends it out in steps; nothing holds it across an await.
@@ -66,6 +68,7 @@ impl Io {
             continue_due: false,
             deadline: Deadline::default(),
             idle,
+            moved: true,
         }
     }
 
@@ -146,24 +149,21 @@ impl Io {
                     self.body = BodyState::Done;
                     return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
                 }
-                Piece::Pending => {
-                    let idle = self.idle;
-                    match self.poll_read_more(cx) {
-                        Poll::Ready(Ok(1..)) => self.deadline.set(idle),
-                        Poll::Ready(Ok(0)) => {
-                            self.body = BodyState::Bad(Refusal::RequestMalformed);
-                            return Poll::Ready(Some(Err(BodyError::Broken("the client went away".into()))));
-                        }
-                        Poll::Ready(Err(error)) => {
-                            self.body = BodyState::Bad(Refusal::RequestMalformed);
-                            return Poll::Ready(Some(Err(BodyError::Broken(error.to_string()))));
-                        }
-                        Poll::Pending => {
-                            ready!(self.deadline.poll_expired(cx));
-                            return Poll::Ready(Some(Err(self.spoil(Refusal::RequestTimeout))));
-                        }
+                Piece::Pending => match self.poll_read_more(cx) {
+                    Poll::Ready(Ok(1..)) => self.moved = true,
+                    Poll::Ready(Ok(0)) => {
+                        self.body = BodyState::Bad(Refusal::RequestMalformed);
+                        return Poll::Ready(Some(Err(BodyError::Broken("the client went away".into()))));
                     }
-                }
+                    Poll::Ready(Err(error)) => {
+                        self.body = BodyState::Bad(Refusal::RequestMalformed);
+                        return Poll::Ready(Some(Err(BodyError::Broken(error.to_string()))));
+                    }
+                    Poll::Pending => {
+                        ready!(self.poll_idle(cx));
+                        return Poll::Ready(Some(Err(self.spoil(Refusal::RequestTimeout))));
+                    }
+                },
             }
         }
     }
@@ -196,7 +196,7 @@ impl Io {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     data.advance(written);
-                    self.deadline.set(self.idle);
+                    self.moved = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.stalled(cx),
@@ -211,7 +211,7 @@ impl Io {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     self.out.advance(written);
-                    self.deadline.set(self.idle);
+                    self.moved = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.stalled(cx),
@@ -220,8 +220,32 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
+    /// From here on the peer has this long, whatever it does.
+    pub fn strike_after(&mut self, period: Duration) {
+        self.moved = false;
+        self.deadline.set(period);
+    }
+
+    /// Ready once the time of [`Io::strike_after`] is over.
+    pub fn poll_struck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.deadline.poll_expired(cx)
+    }
+
+    /// From here on the peer may be silent for the idle time.
+    pub fn restart_idle(&mut self) {
+        self.moved = true;
+    }
+
+    /// Ready once nothing has moved for the idle time.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(&mut self.moved) {
+            self.deadline.set(self.idle);
+        }
+        self.deadline.poll_expired(cx)
+    }
+
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.deadline.poll_expired(cx));
+        ready!(self.poll_idle(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
