@@ -2,7 +2,7 @@
 //!
 //! Everything here lives on one worker: pools, counters and connections are neither shared nor locked. A request is
 //! cleaned ([`headers`]), framed anew, sent over a pooled connection, and its answer's head checked; the answer's body
-//! drives the connection from there. `gateway/decisions/` says what hyper hides of a backend's bytes.
+//! drives the connection from there. `gateway/decisions/` says what is taken from a backend and what is refused.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
