@@ -102,6 +102,13 @@ fn a_body_has_so_many_bytes() {
     assert_eq!((answer.status, &*answer.problem()), (413, "body-too-large"));
     assert!(answer.interim.is_empty(), "{answer:?}");
     assert!(clinic.backend().broken().is_empty());
+    for wire in [&wire, &announced] {
+        clinic.wait_for_reasons(wire.local());
+        let asked = clinic.asked_by(wire);
+        let refused = asked.iter().find(|record| text(record, "reason") == "body-too-large").expect("a record");
+        assert_eq!(text(refused, "method"), "POST");
+        assert!(text(refused, "target").starts_with("/open/"), "what was refused is known: {refused:#}");
+    }
 }
 
 #[test]

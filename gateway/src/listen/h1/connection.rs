@@ -122,13 +122,13 @@ async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) ->
     let framing = head.framing;
     io.borrow_mut().begin_body(framing, head.expects_continue, limits.body_bytes);
     io.borrow_mut().deadline.set(limits.body_idle_timeout);
-    let response = match request_of(head, io) {
-        _ if matches!(framing, Framing::Length(length) if length > limits.body_bytes) => {
-            let (method, target) = (to.method.as_str().to_owned(), Bytes::new());
-            exchange::refuse(connection, Refusal::BodyTooLarge, &method, &target).await
+    let response = if matches!(framing, Framing::Length(length) if length > limits.body_bytes) {
+        exchange::refuse(connection, Refusal::BodyTooLarge, head.method.as_str(), &head.target).await
+    } else {
+        match request_of(head, io) {
+            Ok(request) => handle(io, connection, request).await?,
+            Err(bad) => exchange::refuse(connection, bad.refusal, &bad.method, &bad.target).await,
         }
-        Ok(request) => handle(io, connection, request).await?,
-        Err(bad) => exchange::refuse(connection, bad.refusal, &bad.method, &bad.target).await,
     };
     {
         let io = io.borrow();
