@@ -26,6 +26,7 @@ mod c7_fails_open;
 mod c8_resumption;
 mod c9_certificates;
 mod drain;
+mod h2_bounds;
 mod limits;
 mod mtls_refusals;
 mod orthanc;

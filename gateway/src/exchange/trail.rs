@@ -22,7 +22,7 @@ use policy::{Action, InformationClass, Refusal, RouteName, ServiceName, Subject}
 use smallvec::SmallVec;
 
 use super::answer::ResponseBody;
-use crate::answer::{problem, status_of};
+use crate::answer::{problem, status_of, without_content};
 use crate::audit::Ticket;
 use crate::clock::Clock as _;
 use crate::listen::Connection;
@@ -227,7 +227,13 @@ impl Trail {
         self.stage = Stage::Over;
         let refusal = recorded.unwrap_or_else(|unrecorded| unrecorded);
         self.count(status_of(refusal), Some(refusal));
-        problem(refusal, self.id()).map(ResponseBody::own)
+        self.answer(refusal)
+    }
+
+    fn answer(&self, refusal: Refusal) -> Response<ResponseBody> {
+        let answer = problem(refusal, self.id());
+        let answer = if self.method[..] == *b"HEAD" { without_content(answer) } else { answer };
+        answer.map(ResponseBody::own)
     }
 
     /// Where the bytes of the request's body are counted.
