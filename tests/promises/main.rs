@@ -34,3 +34,4 @@ mod policy_matrix;
 mod registry_cli;
 mod reload;
 mod revocation;
+mod timeouts;

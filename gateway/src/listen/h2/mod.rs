@@ -23,7 +23,7 @@ use super::Connection;
 use super::deadline::Deadline;
 use super::h1::Stream;
 use crate::body::RequestBody;
-use crate::exchange;
+use crate::exchange::{self, ANSWER_GRACE};
 
 pub use self::body::H2Body;
 
@@ -57,7 +57,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, task: F) {
         // A peer that takes no answer leaves the library with nothing to poll; the stream's own time ends it.
         self.started.borrow_mut().push(match self.request_timeout {
-            Some(limit) => Box::pin(async move { drop(tokio::time::timeout(limit, task).await) }),
+            Some(limit) => Box::pin(async move { drop(tokio::time::timeout(limit + ANSWER_GRACE, task).await) }),
             None => Box::pin(task),
         });
     }
