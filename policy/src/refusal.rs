@@ -44,7 +44,7 @@ macro_rules! refusals {
 refusals! {
     /// Too many connections from one source address.
     TooManyConnections = "too-many-connections", Peer;
-    /// Too many handshakes under way.
+    /// Too many handshakes under way, in all or from one source address.
     TooManyHandshakes = "too-many-handshakes", Service;
     /// The handshake did not end in time.
     HandshakeTimeout = "handshake-timeout", Peer;
@@ -98,6 +98,8 @@ refusals! {
     ExpectationFailed = "expectation-failed", Peer;
     /// The peer's frames break the bounds on HTTP/2.
     ProtocolAbuse = "protocol-abuse", Peer;
+    /// The device asks for more than it may, or its refused requests have used up their part of the log.
+    RateLimited = "rate-limited", Peer;
     /// No route takes the target.
     RouteUnknown = "route-unknown", Peer;
     /// No policy permits the action.

@@ -37,6 +37,7 @@ knobs! {
     CONNECTIONS = 4_096, 1 => 1_000_000, "each costs memory on the worker before anyone is authenticated";
     CONNECTIONS_PER_ADDRESS = 512, 1 => 1_000_000, "a hospital may come from one address, and so may a flood";
     HANDSHAKES = 512, 1 => 100_000, "each may hold the worker for a signature";
+    HANDSHAKES_PER_ADDRESS = 128, 1 => 100_000, "a hospital may come back from one address at once, and no stranger may hold all places";
     HANDSHAKE_TIMEOUT_MS = 10_000, 500 => 2 * MINUTE_MS, "a distant clinic needs several round trips, a stranger may hold a place no longer";
     HEADER_TIMEOUT_MS = 10_000, 500 => 2 * MINUTE_MS, "a head is a few packets, and a slow one holds a place";
     BODY_IDLE_TIMEOUT_MS = 30_000, 1_000 => HOUR_MS, "a lossy line falls silent for seconds, not for hours";
@@ -48,6 +49,9 @@ knobs! {
     BODY_BYTES = 2 * GIB, KIB => 1 << 40, "an imaging study has gigabytes, and no request has more than 1 TiB";
     H2_CONCURRENT_STREAMS = 128, 1 => 1_000, "RFC 9113 section 5.1.2 recommends at least 100, and each holds a request";
     H2_RESETS = 100, 1 => 10_000, "a viewer cancels what has scrolled away, an attacker cancels everything";
+    DEVICE_REFUSAL_BURST_BYTES = 64 * MIB, MIB => 64 * GIB, "at least the longest record must fit, and one device must not fill the disk";
+    DEVICE_REFUSAL_BYTES_PER_SECOND = 256 * KIB, KIB => GIB, "a refused request has a record of about one KiB, and one device must not fill the disk";
+    DEVICE_REQUESTS_PER_SECOND = 0, 0 => 1_000_000, "0 is no bound, and a worker serves fewer than a million";
 }
 
 // Services.
@@ -89,6 +93,11 @@ pub(super) fn short(number: u64) -> u32 {
 }
 
 /// Zero stands for no limit.
+pub(super) fn limit(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
+}
+
+/// Zero stands for no limit.
 pub(super) fn limit_millis(number: u64) -> Option<Duration> {
     (number > 0).then(|| Duration::from_millis(number))
 }
@@ -99,6 +108,7 @@ impl Default for Limits {
             connections: size(CONNECTIONS.default),
             connections_per_address: size(CONNECTIONS_PER_ADDRESS.default),
             handshakes: size(HANDSHAKES.default),
+            handshakes_per_address: size(HANDSHAKES_PER_ADDRESS.default),
             handshake_timeout: HANDSHAKE_TIMEOUT_MS.millis(),
             header_timeout: HEADER_TIMEOUT_MS.millis(),
             body_idle_timeout: BODY_IDLE_TIMEOUT_MS.millis(),
@@ -110,6 +120,9 @@ impl Default for Limits {
             body_bytes: BODY_BYTES.default,
             h2_concurrent_streams: short(H2_CONCURRENT_STREAMS.default),
             h2_resets: short(H2_RESETS.default),
+            device_refusal_burst_bytes: DEVICE_REFUSAL_BURST_BYTES.default,
+            device_refusal_bytes_per_second: DEVICE_REFUSAL_BYTES_PER_SECOND.default,
+            device_requests_per_second: limit(DEVICE_REQUESTS_PER_SECOND.default),
         }
     }
 }

@@ -8,8 +8,12 @@ mod meters;
 mod normalise;
 mod trail;
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -28,10 +32,25 @@ use normalise::Normal;
 pub use normalise::origin_form;
 use trail::{Asked, Target, Trail, seconds};
 
+/// An exchange whose time is up before there is an answer gets so long to be told.
+pub const ANSWER_GRACE: Duration = Duration::from_secs(1);
+
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let mut trail = Trail::begin(connection, request.method().as_str().as_bytes(), target_of(&request));
-    match pass(connection, request, &mut trail).await {
+    if !connection.may_ask() {
+        return trail.limit();
+    }
+    let passed = {
+        let mut deadline = connection.deadline();
+        let mut passing = pin!(pass(connection, request, &mut trail));
+        poll_fn(|cx| match passing.as_mut().poll(cx) {
+            Poll::Ready(passed) => Poll::Ready(Some(passed)),
+            Poll::Pending => deadline.poll_expired(cx).map(|()| None),
+        })
+        .await
+    };
+    match passed.unwrap_or_else(|| Err(trail.overdue())) {
         Ok(mut response) => {
             // Whatever the backend calls the request, the client and the log call it the same.
             response.headers_mut().insert(X_REQUEST_ID, trail.id_header());
@@ -85,7 +104,7 @@ async fn pass(
         trail.begun(),
     )?;
     let upstreams = worker.upstreams(&snapshot)?;
-    let received = trail.received();
+    let received = trail.forwards();
     let request = request.map(|body| CountedBody::new(body, received));
     let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;
     let backend = match &answer {

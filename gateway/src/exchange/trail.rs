@@ -4,7 +4,6 @@
 //! something: its intent, durable before the backend sees a byte, and its outcome, durable before its answer. Either
 //! is followed by a completion, which nobody waits for.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,8 +22,9 @@ use smallvec::SmallVec;
 
 use super::answer::ResponseBody;
 use super::meters::Counted;
-use crate::answer::{problem, status_of};
+use crate::answer::{problem, status_of, without_content};
 use crate::audit::Ticket;
+use crate::body::Received;
 use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
@@ -32,6 +32,10 @@ use crate::worker::Worker;
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What the record of a refused request is reckoned at beside its connection and what the peer wrote: names of route,
+/// service, user, roles and policies, and the keys.
+const RECORD_BYTES: u64 = 1024;
 
 /// A target as it came.
 pub(super) enum Target {
@@ -107,7 +111,9 @@ pub(super) struct Trail {
     ticket: Option<Ticket>,
     /// Somebody waits for what is recorded.
     waits: bool,
-    received: Rc<Cell<u64>>,
+    received: Rc<Received>,
+    /// A backend has the request, and there is no answer.
+    forwarding: bool,
     bytes: u64,
     ended: bool,
 }
@@ -136,6 +142,7 @@ impl Trail {
             ticket: None,
             waits: true,
             received: Rc::default(),
+            forwarding: false,
             bytes: 0,
             ended: false,
             connection: Rc::clone(connection),
@@ -203,6 +210,7 @@ impl Trail {
 
     /// The backend has answered, or will not. Says how long that took, in nanoseconds.
     pub(super) fn sent_to(&mut self, backend: Option<Arc<str>>) -> u64 {
+        self.forwarding = false;
         self.backend = backend;
         self.now_ns = self.clock().monotonic_ns();
         let took = self.now_ns.saturating_sub(self.sent_ns.unwrap_or(self.now_ns));
@@ -236,6 +244,10 @@ impl Trail {
     /// Records a refusal and answers with it. Where even that cannot be recorded, the answer says so instead: the
     /// client learns nothing about its request that the log does not hold.
     pub(super) async fn refuse(mut self, refusal: Refusal) -> Response<ResponseBody> {
+        let was_permitted = self.decision == Decision::Permit || self.stage != Stage::Begun;
+        if !was_permitted && !self.connection.may_record(self.record_bytes()) {
+            return self.limit();
+        }
         if self.decision == Decision::Permit && self.stage == Stage::Begun {
             self.decision = Decision::Refuse;
         }
@@ -250,12 +262,55 @@ impl Trail {
         self.stage = Stage::Over;
         let refusal = recorded.unwrap_or_else(|unrecorded| unrecorded);
         self.count(status_of(refusal), Some(refusal));
-        problem(refusal, self.id()).map(ResponseBody::own)
+        self.answer(refusal)
     }
 
-    /// Where the bytes of the request's body are counted.
-    pub(super) fn received(&self) -> Rc<Cell<u64>> {
+    /// Answers that the device is over its bounds. That is counted, and told as a summary.
+    pub(super) fn limit(mut self) -> Response<ResponseBody> {
+        self.connection.limited();
+        self.decision = Decision::Refuse;
+        self.stage = Stage::Over;
+        self.count(status_of(Refusal::RateLimited), Some(Refusal::RateLimited));
+        self.answer(Refusal::RateLimited)
+    }
+
+    /// What the record of a refusal is reckoned at; not less than it takes.
+    fn record_bytes(&self) -> u64 {
+        let patients = self.asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes());
+        let authority = self.authority.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        let strings = [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients);
+        RECORD_BYTES + self.connection.fields.as_bytes().len() as u64 + strings.map(written_bytes).sum::<u64>()
+    }
+
+    fn answer(&self, refusal: Refusal) -> Response<ResponseBody> {
+        let answer = problem(refusal, self.id());
+        let answer = if self.method[..] == *b"HEAD" { without_content(answer) } else { answer };
+        answer.map(ResponseBody::own)
+    }
+
+    /// The request goes to a backend. Returns where the bytes of its body are counted.
+    pub(super) fn forwards(&mut self) -> Rc<Received> {
+        self.forwarding = true;
         Rc::clone(&self.received)
+    }
+
+    /// Whose fault it is that the time is up before there is an answer.
+    pub(super) fn overdue(&self) -> Refusal {
+        match (self.forwarding, self.received.awaited.get()) {
+            (true, true) => Refusal::RequestTimeout,
+            (true, false) => Refusal::BackendTimeout,
+            // Whatever else a request waits for is a record.
+            (false, _) => Refusal::AuditUnavailable,
+        }
+    }
+
+    /// The time for the whole exchange is up.
+    fn is_overdue(&self) -> bool {
+        self.connection
+            .listener
+            .limits
+            .request_timeout
+            .is_some_and(|limit| u128::from(self.since_begun_ns()) >= limit.as_nanos())
     }
 
     /// Counts bytes of the answer's body.
@@ -378,16 +433,17 @@ impl Drop for Trail {
             let reason = self.connection.control.cut_reason();
             let _ = self.write_answer(CLIENT_CLOSED_REQUEST, reason);
         }
+        let reading = self.read_clock();
         let end = match (self.ended, self.connection.control.cut_reason()) {
             (true, _) => End::Complete,
             (false, Some(Refusal::Draining)) => End::Drained,
             (false, Some(_)) => End::Revoked,
+            (false, None) if self.is_overdue() => End::Timeout,
             (false, None) => End::Aborted,
         };
-        let reading = self.read_clock();
         let completion = Completion {
             request: self.id(),
-            received: self.received.get(),
+            received: self.received.bytes.get(),
             sent: self.bytes,
             end,
             duration_us: self.since_begun_ns() / 1_000,
@@ -408,4 +464,14 @@ fn put<R: Record>(worker: &Worker, record: &R, reading: &Reading, waits: bool) -
 /// Nanoseconds as histograms take them.
 pub(super) fn seconds(ns: u64) -> f64 {
     std::time::Duration::from_nanos(ns).as_secs_f64()
+}
+
+/// Bytes of a string in a record, at most: what JSON escapes takes two, a control character six.
+fn written_bytes(bytes: &[u8]) -> u64 {
+    let written = |byte: &u8| match byte {
+        b'"' | b'\\' => 2,
+        0x20..=0x7e => 1,
+        _ => 6,
+    };
+    bytes.iter().map(written).sum::<u64>() + 8
 }

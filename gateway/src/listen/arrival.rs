@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use certs::VerifiedPeer;
@@ -13,13 +14,21 @@ use policy::judge::TlsVersion;
 use policy::{Refusal, Subject};
 use rustls::pki_types::CertificateDer;
 
+use super::allowance::{Allowance, Rate};
 use super::control::Control;
+use super::deadline::Deadline;
 use super::tls::Parameters;
+use crate::clock::Clock as _;
 use crate::config::Listener;
 use crate::exchange::Meters;
 use crate::snapshot::Snapshot;
 use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
+
+/// What a record of a refusal that is no request's is reckoned at, in bytes.
+const REFUSAL_BYTES: u64 = 1024;
+/// Requests that a device may make at once, in seconds of its rate: a viewer asks for many images together.
+const REQUEST_BURST_SECONDS: u64 = 10;
 
 /// A stream that the gate let in. Nobody knows yet who it is.
 #[derive(Debug)]
@@ -60,12 +69,16 @@ pub struct Connection {
     forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
     /// The `connection` part of every record.
     pub fields: record::Connection,
+    /// What its device may still have of this worker.
+    allowance: Rc<Allowance>,
     /// The rein.
     pub control: Control,
     /// Requests taken so far.
     pub requests: Cell<u64>,
     /// The metrics of its requests.
     pub meters: Meters,
+    /// Timers of exchanges that are over. A timer that is used again is moved by a store.
+    deadlines: RefCell<Vec<Deadline>>,
     /// Who its peer is, and the version of the snapshot that says so.
     subject: RefCell<Option<(u64, Arc<Subject>)>>,
 }
@@ -102,6 +115,7 @@ impl Connection {
             client_cert: chain.first().and_then(|leaf| client_cert(leaf)),
             spiffe_id,
             forwarded: RefCell::default(),
+            allowance: worker.allowances.of(peer.device(), &worker.clock.now()),
             sni: tls.sni,
             tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
             fields,
@@ -114,6 +128,7 @@ impl Connection {
             control: Control::default(),
             requests: Cell::new(0),
             meters: Meters::default(),
+            deadlines: RefCell::default(),
             subject: RefCell::default(),
         })
     }
@@ -129,6 +144,16 @@ impl Connection {
         let value = headers::forwarded(self.source.ip(), authority.to_str().ok()?, &self.listener.name)?;
         *made = Some((authority.clone(), value.clone()));
         Some(value)
+    }
+
+    /// The deadline of an exchange that begins.
+    pub(crate) fn deadline(&self) -> ExchangeDeadline<'_> {
+        let timer = self.listener.limits.request_timeout.map(|limit| {
+            let mut deadline = self.deadlines.borrow_mut().pop().unwrap_or_default();
+            deadline.set(limit);
+            deadline
+        });
+        ExchangeDeadline { connection: self, timer }
     }
 
     /// Who the peer is by the registry in force; looked up once for each snapshot.
@@ -153,8 +178,36 @@ impl Connection {
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Opened));
     }
 
+    /// Whether its device may make another request.
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        let limit = self.listener.limits.device_requests_per_second;
+        limit.is_none_or(|per_second| {
+            let rate = Rate { burst: per_second.saturating_mul(REQUEST_BURST_SECONDS), per_second };
+            self.allowance.may_ask(&self.worker.clock.now(), rate)
+        })
+    }
+
+    /// Whether a refusal may be recorded in full, in so many bytes; otherwise it is to be [counted](Self::limited).
+    #[must_use]
+    pub fn may_record(&self, bytes: u64) -> bool {
+        let limits = &self.listener.limits;
+        let rate =
+            Rate { burst: limits.device_refusal_burst_bytes, per_second: limits.device_refusal_bytes_per_second };
+        self.allowance.may_record(&self.worker.clock.now(), bytes, rate)
+    }
+
+    /// Counts a refusal instead of recording it.
+    pub fn limited(&self) {
+        self.allowance.count(&self.worker.clock.now());
+    }
+
     /// Records something that the peer sent and that is no request.
     pub fn refused(&self, refusal: Refusal, detail: &str) {
+        if !self.may_record(REFUSAL_BYTES) {
+            self.limited();
+            return;
+        }
         let device = self.peer.device();
         self.worker.append_unwaited(&Refused {
             listener: &self.listener.name,
@@ -180,5 +233,25 @@ impl Connection {
         };
         let cause = cause.map_or("peer", Refusal::label);
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Closed { cause, traffic }));
+    }
+}
+
+/// When an exchange must have its answer; a timer lent by its connection.
+pub(crate) struct ExchangeDeadline<'a> {
+    connection: &'a Connection,
+    /// None where the listener sets no bound.
+    timer: Option<Deadline>,
+}
+
+impl ExchangeDeadline<'_> {
+    /// Ready once the time is up.
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.as_mut().map_or(Poll::Pending, |timer| timer.poll_expired(cx))
+    }
+}
+
+impl Drop for ExchangeDeadline<'_> {
+    fn drop(&mut self) {
+        self.connection.deadlines.borrow_mut().extend(self.timer.take());
     }
 }
