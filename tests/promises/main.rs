@@ -28,6 +28,7 @@ mod c9_certificates;
 mod drain;
 mod limits;
 mod mtls_refusals;
+mod operator;
 mod orthanc;
 mod policy_matrix;
 mod registry_cli;

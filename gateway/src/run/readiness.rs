@@ -12,6 +12,7 @@ use crate::clock::{Clock as _, KernelClock};
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
 use crate::snapshot::Snapshots;
+use crate::upstream::Sight;
 use crate::worker::Shared;
 
 /// Where the answers come from.
@@ -73,20 +74,25 @@ impl Sources {
         self.backends();
     }
 
-    /// A backend is up while any worker can reach it.
+    /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing
+    /// is said; and nothing more of one that the configuration no longer has.
     fn backends(&self) {
         let counters = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut up: BTreeMap<(String, String), bool> = BTreeMap::new();
+        let mut seen: BTreeMap<(String, String), Option<Sight>> = BTreeMap::new();
         let mut errors: BTreeMap<(String, String, &'static str), u64> = BTreeMap::new();
         for backend in counters.iter().flatten() {
             let name = (backend.service.to_string(), backend.backend.to_string());
-            *up.entry(name.clone()).or_default() |= backend.is_up();
+            let latest = seen.entry(name.clone()).or_default();
+            *latest = (*latest).max(backend.last_seen());
             for (reason, count) in backend.errors() {
                 *errors.entry((name.0.clone(), name.1.clone(), reason)).or_default() += count;
             }
         }
-        for ((service, backend), up) in up {
-            self.shared.metrics.backend_up.with_label_values(&[&service, &backend]).set(i64::from(up));
+        self.shared.metrics.backend_up.reset();
+        for ((service, backend), sight) in seen {
+            if let Some(Sight { up, .. }) = sight {
+                self.shared.metrics.backend_up.with_label_values(&[&service, &backend]).set(i64::from(up));
+            }
         }
         for ((service, backend, reason), count) in errors {
             let counter = self.shared.metrics.backend_errors.with_label_values(&[&*service, &*backend, reason]);
