@@ -152,7 +152,11 @@ impl Metrics {
             audit_alarm: make.put(IntGauge::with_opts(opts("audit_alarm", "1 since requests passed unrecorded."))?)?,
             audit_window: make.put(Gauge::with_opts(opts("audit_window_seconds", "Answers may precede records."))?)?,
             store_available: make.put(IntGauge::with_opts(opts("store_available", "1 while it answers."))?)?,
-            backend_up: make.gauges("backend_up", "1 if the last attempt reached it, 0 if not.", &["service", "backend"])?,
+            backend_up: make.gauges(
+                "backend_up",
+                "1 if the last attempt reached it, 0 if not.",
+                &["service", "backend"],
+            )?,
             backend_errors: make.counters(
                 "backend_errors_total",
                 "Failures of backends.",

@@ -82,3 +82,32 @@ fn a_dead_backend_is_down_whichever_worker_asks_and_up_when_it_is_back() {
     ask(&clinic, 200);
     assert_eq!(up(&clinic), Some(true));
 }
+
+#[test]
+fn every_certificate_has_an_end_in_the_metrics() {
+    let mut prepared = Clinic::builder().prepare();
+    let gateway = prepared.pki.server(&["gateway.internal"]);
+    prepared.write("tls/gateway.crt", &gateway.certificate_pem);
+    prepared.write("tls/gateway.key", &gateway.key_pem);
+    prepared.reconfigure(|config| {
+        config.append(
+            "[[service]]\nname = \"pacs\"\nbackends = [\"https://127.0.0.1:1\"]\n\
+             tls = { ca_file = \"tls/servers-ca.crt\", certificate_file = \"tls/gateway.crt\", \
+             key_file = \"tls/gateway.key\" }\n",
+        );
+    });
+    let mut clinic = prepared.start();
+    let ends = |clinic: &Clinic, kind: &str, name: &str| {
+        clinic.metric("sekisho_certificate_expiry_timestamp_seconds", &[("kind", kind), ("name", name)])
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    for (kind, name) in
+        [("server", "clinics"), ("device-ca", "clinics"), ("backend-ca", "pacs"), ("backend-identity", "pacs")]
+    {
+        assert!(ends(&clinic, kind, name) > now, "{kind}, {name}:\n{}", clinic.metrics().page());
+    }
+    // What the configuration no longer names is no longer shown.
+    clinic.reconfigure(|config| config.clear_appended());
+    assert!(clinic.reload());
+    assert!(ends(&clinic, "backend-ca", "pacs") < 1.0, "{}", clinic.metrics().page());
+}

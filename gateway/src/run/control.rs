@@ -131,7 +131,10 @@ impl Control {
     ) -> Result<(Self, Started), StartError> {
         let config = self.prepared.loaded.config.clone();
         let bind_error = |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
+        let (admin_tls, admin_certificates) =
+            admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?;
         let sources = Sources {
+            admin_certificates: admin_certificates.into(),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
             store: watching.state(),
@@ -171,7 +174,7 @@ impl Control {
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),
             jwks: self.prepared.signing_key.jwks_json().into(),
-            tls: admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?,
+            tls: admin_tls,
         });
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
         spawn_local(async move { match watching.run().await {} });

@@ -1,6 +1,7 @@
 //! Whether the gateway takes requests, and the metrics that are read rather than counted.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +12,7 @@ use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{CertificateEnd, Snapshots};
 use crate::upstream::Sight;
 use crate::worker::Shared;
 
@@ -22,6 +23,8 @@ pub(super) struct Sources {
     pub(super) log: Arc<Log>,
     pub(super) store: watch::Receiver<WatchState>,
     pub(super) draining: Arc<AtomicBool>,
+    /// Of the admin listener, which takes other certificates only at a start.
+    pub(super) admin_certificates: Rc<[CertificateEnd]>,
 }
 
 impl Sources {
@@ -65,11 +68,15 @@ impl Sources {
         registry_entries(metrics, &self.shared.snapshots);
         for door in &snapshot.doors {
             let name = door.listener.name.as_str();
-            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
-            metrics.certificate_expiry.with_label_values(&["server", name]).set(door.tls.not_after as f64);
             let workers = self.shared.workers;
             let limit = door.listener.limits.connections.saturating_mul(workers);
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
+        }
+        metrics.certificate_expiry.reset();
+        for CertificateEnd { purpose, name, not_after } in snapshot.certificates.iter().chain(&*self.admin_certificates)
+        {
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+            metrics.certificate_expiry.with_label_values(&[purpose.label(), name]).set(*not_after as f64);
         }
         self.backends();
     }

@@ -34,7 +34,6 @@ mod h2;
 pub mod headers;
 pub mod identity;
 mod relay;
-pub mod tls;
 mod watch;
 
 pub use answer::{Answer, Timings, UpstreamBody};
