@@ -18,7 +18,7 @@ const NAMED_UNRESOLVED: usize = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// A call failed.
-    #[error("audit log: {0}")]
+    #[error("the audit log cannot be read: {0}")]
     Failure(#[from] Failure),
     /// An acknowledged record is damaged. Nothing is touched: what happened is for a person to find out.
     #[error(

@@ -32,7 +32,7 @@ pub enum StartError {
     #[error("the kernel's clock cannot be read: {0}")]
     Clock(std::io::Error),
     /// The audit log.
-    #[error("audit log: {0}")]
+    #[error(transparent)]
     Audit(#[from] audit::OpenError),
     /// The start could not be recorded.
     #[error("the start cannot be recorded: {0}")]
