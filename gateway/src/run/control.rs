@@ -133,7 +133,9 @@ impl Control {
         let bind_error = |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
         let (admin_tls, admin_certificates) =
             admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?;
+        let roster = Arc::new(threads::Roster::new(count));
         let sources = Sources {
+            roster: Arc::clone(&roster),
             admin_certificates: admin_certificates.into(),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
@@ -158,16 +160,29 @@ impl Control {
                 worker.push((Arc::from(listener.name.as_str()), socket));
             }
         }
+        let (go, going) = watch::channel(false);
+        let (report, mut reports) = mpsc::unbounded_channel();
         for (index, sockets) in by_worker.into_iter().enumerate() {
             let part = threads::Part {
-                index,
+                place: threads::Place::new(&roster, index, report.clone()),
                 shared: self.shared.clone(),
                 log: Arc::clone(&self.prepared.log),
                 sockets,
+                go: going.clone(),
                 cut: cutting.clone(),
             };
             self.workers.push(threads::spawn(part).map_err(StartError::Thread)?);
         }
+        drop(report);
+        while let Some((index, started)) = reports.recv().await {
+            if let Err(reason) = started {
+                // Without `go` the others end, and the log can be closed.
+                drop(go);
+                self.workers.drain(..).for_each(|worker| drop(worker.join()));
+                return Err(StartError::Worker { index, reason });
+            }
+        }
+        go.send_replace(true);
         let refreshing = sources.clone();
         let admin = Rc::new(Admin {
             metrics: self.shared.metrics.clone(),

@@ -73,6 +73,14 @@ pub enum StartError {
     /// The metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),
+    /// A worker.
+    #[error("worker {index} cannot start: {reason}")]
+    Worker {
+        /// Its number, from 0.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
     /// A thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

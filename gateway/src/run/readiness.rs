@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+use super::threads::Roster;
 use crate::admin::{Condition, Health};
 use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
@@ -23,6 +24,7 @@ pub(super) struct Sources {
     pub(super) log: Arc<Log>,
     pub(super) store: watch::Receiver<WatchState>,
     pub(super) draining: Arc<AtomicBool>,
+    pub(super) roster: Arc<Roster>,
     /// Of the admin listener, which takes other certificates only at a start.
     pub(super) admin_certificates: Rc<[CertificateEnd]>,
 }
@@ -36,8 +38,10 @@ impl Sources {
     fn conditions(&self) -> Vec<Condition> {
         let snapshot = self.shared.snapshots.load();
         let store = self.store.borrow().clone();
+        let draining = self.draining.load(Ordering::Relaxed);
         vec![
-            ("draining", if self.draining.load(Ordering::Relaxed) { Err("shutting down".to_owned()) } else { Ok(()) }),
+            ("draining", if draining { Err("shutting down".to_owned()) } else { Ok(()) }),
+            ("workers", if draining { Ok(()) } else { self.roster.condition() }),
             ("audit", audit_condition(&self.log)),
             ("clock", clock_condition(&self.shared.clock, &snapshot.config.clock)),
             // The registry in force goes on deciding without the store; losing it must not stop care.
