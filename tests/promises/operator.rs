@@ -2,9 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use gateway_tests::audit::is;
 use gateway_tests::{Clinic, DOCTOR, until};
 
 /// A backend that can die with all its connections, and come back where it was.
@@ -110,4 +113,68 @@ fn every_certificate_has_an_end_in_the_metrics() {
     clinic.reconfigure(|config| config.clear_appended());
     assert!(clinic.reload());
     assert!(ends(&clinic, "backend-ca", "pacs") < 1.0, "{}", clinic.metrics().page());
+}
+
+#[test]
+fn a_worker_that_cannot_start_is_a_failed_start() {
+    // Enough files for every worker's socket, and not for every worker's runtime.
+    let prepared = Clinic::builder()
+        .config(|config| config.set("workers", "count", 200))
+        .under(&["prlimit", "--nofile=400"])
+        .prepare();
+    let Err((failure, mut prepared)) = prepared.try_start() else { panic!("it serves with workers missing") };
+    assert_eq!(failure.code, Some(1), "{}", failure.message);
+    let said = failure.message.lines().last().expect("a message");
+    assert!(said.contains("worker ") && said.contains("cannot start: Too many open files"), "{said}");
+    // It closed its log: the next start has nothing to recover.
+    prepared.run_under(&[]);
+    prepared.reconfigure(|config| config.set("workers", "count", 2));
+    let clinic = prepared.start();
+    assert!(!clinic.records().iter().any(|record| is(record, "recovery")));
+    let (status, page) = clinic.admin_get("/readyz?verbose");
+    assert!(status == 200 && page.contains("[+] workers ok"), "{page}");
+}
+
+/// What the gateway tells systemd, message by message, until `last` comes.
+fn told(socket: &UnixDatagram, last: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    let mut buffer = [0; 4096];
+    while !messages.iter().any(|message: &String| message.contains(last)) {
+        let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("no `{last}` after {messages:?}: {error}"));
+        messages.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+    }
+    messages
+}
+
+#[test]
+fn systemd_hears_of_a_reload_when_it_begins_and_when_it_is_done() {
+    let mut prepared = Clinic::builder().prepare();
+    let path = prepared.path("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    prepared.run_under(&["env", &format!("NOTIFY_SOCKET={}", path.display())]);
+    let mut clinic = prepared.start();
+    assert_eq!(told(&socket, "READY=1"), ["STATUS=serving\nREADY=1\n"]);
+    assert!(clinic.reload());
+    let messages = told(&socket, "READY=1");
+    let [reloading, ready] = &messages[..] else { panic!("{messages:?}") };
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert!(ready.starts_with("STATUS=reloaded: serving snapshot "), "{ready}");
+    let snapshot = clinic.metric("sekisho_snapshot_version", &[]);
+    assert!(ready.contains(&format!(" {snapshot}\n")), "{ready}: {snapshot}");
+
+    clinic.prepared.write("policy/broken.cedar", "permit (principal,\n action, resource) when { nonsense };\n");
+    assert!(!clinic.reload());
+    let messages = told(&socket, "READY=1");
+    let refused = messages.last().expect("a message");
+    assert!(refused.starts_with("STATUS=reload refused, serving the old configuration: broken.cedar:"), "{refused}");
+    assert!(refused.ends_with("\nREADY=1\n") && refused.lines().count() == 2, "{refused}");
+
+    clinic.terminate();
+    clinic.gateway.wait();
+    assert_eq!(told(&socket, "STOPPING=1"), ["STATUS=draining\nSTOPPING=1\n"]);
+    let said = clinic.gateway.said();
+    let end = said.lines().find(|line| line.contains("received a signal") && line.contains("TERM")).expect("a line");
+    assert!(end.contains(&format!("\"sender_pid\":{}", std::process::id())), "{end}");
+    assert!(end.contains("\"sender_uid\":"), "{end}");
 }

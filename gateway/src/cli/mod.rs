@@ -6,6 +6,7 @@ pub mod policy;
 pub mod quickstart;
 pub mod registry;
 mod run;
+mod signals;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
