@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gateway_tests::audit::is;
-use gateway_tests::{Clinic, DOCTOR, until};
+use gateway_tests::audit::{is, text};
+use gateway_tests::{Clinic, DOCTOR, Prepared, until};
 
 /// A backend that can die with all its connections, and come back where it was.
 struct Mortal {
@@ -177,4 +177,46 @@ fn systemd_hears_of_a_reload_when_it_begins_and_when_it_is_done() {
     let end = said.lines().find(|line| line.contains("received a signal") && line.contains("TERM")).expect("a line");
     assert!(end.contains(&format!("\"sender_pid\":{}", std::process::id())), "{end}");
     assert!(end.contains("\"sender_uid\":"), "{end}");
+}
+
+#[test]
+fn an_old_copy_of_the_registry_does_not_un_revoke_while_nobody_looks() {
+    let mut prepared = Clinic::builder().prepare();
+    let store = |prepared: &Prepared| prepared.path("state/sekisho.db");
+    let backup = prepared.path("backup.db");
+    std::fs::copy(store(&prepared), &backup).expect("a backup");
+    prepared.registry(&["device", "suspend", DOCTOR]);
+    prepared = prepared.start().stop();
+    let right = std::fs::read(store(&prepared)).expect("the store");
+    std::fs::copy(&backup, store(&prepared)).expect("the old copy");
+    let Err((failure, again)) = prepared.try_start() else { panic!("it serves a device that was suspended") };
+    assert_eq!(failure.code, Some(1), "{}", failure.message);
+    assert!(failure.message.contains("registry rolled back"), "{}", failure.message);
+
+    // The way out that the runbook tells: the changes are made again, and a log begins beside the old one.
+    let mut prepared = *again;
+    prepared.registry(&["device", "suspend", DOCTOR]);
+    let Err((failure, again)) = prepared.try_start() else { panic!("another history passes for the one recorded") };
+    assert_eq!(failure.code, Some(1), "{}", failure.message);
+    prepared = *again;
+    let redone = std::fs::read(store(&prepared)).expect("the store");
+    std::fs::write(store(&prepared), right).expect("the right copy");
+    let clinic = prepared.start();
+    let rollbacks: Vec<_> = clinic.records().into_iter().filter(|record| is(record, "registry-rollback")).collect();
+    assert_eq!(rollbacks.len(), 2, "{rollbacks:#?}");
+    assert!(rollbacks[0]["recorded_sequence"].as_u64() > rollbacks[0]["store_sequence"].as_u64());
+    let changes: Vec<_> = clinic.records().iter().filter_map(|record| record["registry_sequence"].as_u64()).collect();
+    assert_eq!(changes, (1..=changes.len() as u64).collect::<Vec<_>>(), "each change once");
+    let _ = clinic.handshake(DOCTOR).refused();
+
+    prepared = clinic.stop();
+    std::fs::write(store(&prepared), redone).expect("the other copy");
+    prepared.reconfigure(|config| config.set("audit", "directory", "audit-2"));
+    let clinic = prepared.start();
+    let _ = clinic.handshake(DOCTOR).refused();
+    let log = gateway_tests::audit::read_raw(&clinic.prepared.path("audit-2")).expect("a log");
+    let redone = log.iter().filter_map(|record| serde_json::from_slice::<serde_json::Value>(record).ok());
+    let redone: Vec<_> = redone.filter(|record| is(record, "registry-change")).collect();
+    let suspends = redone.iter().filter(|record| text(record, "change").contains("\"verb\":\"suspend\""));
+    assert_eq!(suspends.count(), 1, "{redone:#?}");
 }

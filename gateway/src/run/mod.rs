@@ -6,6 +6,7 @@
 mod control;
 mod prepare;
 mod readiness;
+mod registry;
 mod sockets;
 mod threads;
 

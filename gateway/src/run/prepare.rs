@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use certs::verifier::Admit;
 use policy::{DeviceId, Refusal};
 
+use super::registry::RegistryError;
 use crate::audit::{self, Audit as Log, Options};
 use crate::clock::{KernelClock, boot_id};
 use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
@@ -43,6 +44,9 @@ pub enum StartError {
     /// Changes of the registry that were made while no gateway ran.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
+    /// The registry is not the one that the audit log tells of.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The key that identities are signed with.
     #[error(transparent)]
     Key(#[from] KeyError),
