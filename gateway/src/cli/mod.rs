@@ -1,5 +1,6 @@
 //! The `sekisho` command. One file per family of subcommands; here they are told apart.
 
+pub mod audit;
 pub mod check;
 mod explain;
 pub mod policy;
@@ -7,6 +8,7 @@ pub mod quickstart;
 pub mod registry;
 mod run;
 mod signals;
+mod terminal;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,9 @@ enum Command {
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Look into an audit log; only reads
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Clinics and hospitals
     Site(SiteArgs),
     /// Managed terminals of a site
@@ -92,7 +97,9 @@ fn say(message: &str) {
         .chars()
         .map(|c| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() })
         .collect();
-    let _ = writeln!(io::stderr(), "{shown}");
+    if !shown.is_empty() {
+        let _ = writeln!(io::stderr(), "{shown}");
+    }
 }
 
 fn usage(error: &clap::Error) -> ExitCode {
@@ -115,6 +122,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             arguments.run(run::start_for_quickstart)
         }
         Command::Policy(command) => explain::policy(&command, out),
+        Command::Audit(command) => Ok(code(audit::run(&command, out)?)),
         Command::Site(SiteArgs { options, command }) => registry(options, RegistryCommand::Site(command)),
         Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),
         Command::User(UserArgs { options, command }) => registry(options, RegistryCommand::User(command)),
