@@ -220,3 +220,27 @@ fn an_old_copy_of_the_registry_does_not_un_revoke_while_nobody_looks() {
     let suspends = redone.iter().filter(|record| text(record, "change").contains("\"verb\":\"suspend\""));
     assert_eq!(suspends.count(), 1, "{redone:#?}");
 }
+
+#[test]
+fn backends_fetch_the_keys_and_nothing_else_without_a_certificate() {
+    let port = TcpListener::bind("127.0.0.3:0").and_then(|l| l.local_addr()).expect("a port");
+    let clinic = Clinic::builder().config(|config| config.set("identity", "jwks_listen", port.to_string())).start();
+    let ask = |request: &str| {
+        let mut stream = TcpStream::connect(port).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream.write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    let answer = ask("GET /.well-known/sekisho/jwks.json HTTP/1.1\r\nHost: gateway.internal\r\n\r\n");
+    let (head, keys) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/jwk-set+json"), "{head}");
+    assert_eq!(keys, clinic.admin_get("/.well-known/sekisho/jwks.json").1);
+    for page in ["/metrics", "/readyz?verbose", "/livez", "/", "/.well-known/sekisho/jwks.json/../../../metrics"] {
+        let answer = ask(&format!("GET {page} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 404"), "{page}: {answer}");
+    }
+    let answer = ask("POST /.well-known/sekisho/jwks.json HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+}

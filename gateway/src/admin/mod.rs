@@ -1,6 +1,7 @@
 //! The admin listener: metrics and health for network operations, on its own socket and its own identity (C16).
 
 mod health;
+pub mod jwks;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,6 +30,10 @@ pub use health::{Condition, Health, Verdict};
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Connections at once: operators and their scrapers, not the world.
 const CONNECTIONS: usize = 64;
+
+/// Where the keys are that identities are signed with, and what they are (RFC 7517 section 8.5).
+const JWKS_PATH: &str = "/.well-known/sekisho/jwks.json";
+const JWKS_TYPE: &str = "application/jwk-set+json";
 
 /// What the pages are made of.
 pub struct Admin {
@@ -104,7 +109,7 @@ fn answer<B>(request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
         "/livez" => verdict(&admin.health.live(), verbose),
         "/readyz" => verdict(&admin.health.ready(), verbose),
         "/startupz" => verdict(&admin.health.started(), verbose),
-        "/.well-known/sekisho/jwks.json" => page(StatusCode::OK, "application/jwk-set+json", admin.jwks.clone()),
+        JWKS_PATH => page(StatusCode::OK, JWKS_TYPE, admin.jwks.clone()),
         _ => page(StatusCode::NOT_FOUND, "text/plain", "there is nothing here\n"),
     }
 }

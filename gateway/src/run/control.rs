@@ -153,6 +153,14 @@ impl Control {
         let admin_address =
             admin_socket.local_addr().map_err(|error| bind_error("admin", config.admin.listen, error))?;
 
+        let jwks: bytes::Bytes = self.prepared.signing_key.jwks_json().into();
+        let keys_socket = match config.identity.jwks_listen {
+            Some(address) => {
+                Some(admin::bind(address).await.map_err(|error| bind_error("identity.jwks_listen", address, error))?)
+            }
+            None => None,
+        };
+
         let mut listeners = Vec::new();
         let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &config.listeners {
@@ -191,9 +199,12 @@ impl Control {
             metrics: self.shared.metrics.clone(),
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),
-            jwks: self.prepared.signing_key.jwks_json().into(),
+            jwks: jwks.clone(),
             tls: admin_tls,
         });
+        if let Some(socket) = keys_socket {
+            spawn_local(async move { match admin::jwks::serve(socket, jwks).await {} });
+        }
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
         spawn_local(async move { match watching.run().await {} });
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
