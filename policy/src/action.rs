@@ -6,7 +6,8 @@ use std::str::FromStr;
 /// The action that a policy decides on (R2: create, append and change are separate rights).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
-    /// Open a connection or a stream that carries no requests of its own.
+    /// Open a connection or a stream that carries no requests of its own, such as a tunnel. HTTP listeners never ask for
+    /// it: there the registry admits the connection, and every request is judged. A route's rule may name it.
     Connect,
     /// Fetch something that is named.
     Read,
@@ -20,7 +21,8 @@ pub enum Action {
     Delete,
     /// Call a named operation, such as FHIR's `$everything`.
     Operate,
-    /// Present credentials to a service.
+    /// Present credentials to a service. No kind of route yields it: a rule of a route names it for the paths of a
+    /// service's own login.
     Login,
 }
 

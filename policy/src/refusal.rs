@@ -84,7 +84,7 @@ refusals! {
     TargetTooLong = "target-too-long", Peer;
     /// The header section has more fields or bytes than the listener takes.
     HeaderTooLarge = "header-too-large", Peer;
-    /// The body is longer than the route takes.
+    /// The body is longer than `body_bytes` of the listener.
     BodyTooLarge = "body-too-large", Peer;
     /// The request did not arrive in time.
     RequestTimeout = "request-timeout", Peer;
@@ -92,7 +92,7 @@ refusals! {
     Misdirected = "misdirected", Peer;
     /// CONNECT, TRACE or a method that no route knows.
     MethodNotAllowed = "method-not-allowed", Peer;
-    /// The request asks to change the protocol and the route does not allow it.
+    /// The request asks to change the protocol (RFC 9110 7.8, RFC 8441), which no route allows.
     UpgradeRefused = "upgrade-refused", Peer;
     /// The request expects something other than `100-continue`.
     ExpectationFailed = "expectation-failed", Peer;

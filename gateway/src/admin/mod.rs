@@ -1,6 +1,7 @@
 //! The admin listener: metrics and health for network operations, on its own socket and its own identity (C16).
 
 mod health;
+pub mod jwks;
 mod places;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::ListenerTls;
+use crate::snapshot::{CertificateEnd, Purpose};
 
 pub use health::{Condition, Health, Verdict};
 use places::Places;
@@ -35,6 +37,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// One line about refused connections within this time: whoever is refused must not fill the diagnostics.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Where the keys are that identities are signed with, and what they are (RFC 7517 section 8.5).
+const JWKS_PATH: &str = "/.well-known/sekisho/jwks.json";
+const JWKS_TYPE: &str = "application/jwk-set+json";
 
 /// What the pages are made of.
 pub struct Admin {
@@ -133,7 +139,7 @@ fn answer<B>(request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
         "/livez" => verdict(&admin.health.live(), verbose),
         "/readyz" => verdict(&admin.health.ready(), verbose),
         "/startupz" => verdict(&admin.health.started(), verbose),
-        "/.well-known/sekisho/jwks.json" => page(StatusCode::OK, "application/jwk-set+json", admin.jwks.clone()),
+        JWKS_PATH => page(StatusCode::OK, JWKS_TYPE, admin.jwks.clone()),
         _ => page(StatusCode::NOT_FOUND, "text/plain", "there is nothing here\n"),
     }
 }
@@ -169,18 +175,25 @@ fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
 }
 
 /// The TLS that operators come through: their certificates are verified against their own anchors, which are not the
-/// devices'. None where the listener is on loopback and has none.
+/// devices'; and when its certificates end. None where the listener is on loopback and has none.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<Option<TlsAcceptor>, String> {
-    let Some(tls) = tls else { return Ok(None) };
+pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<(Option<TlsAcceptor>, Vec<CertificateEnd>), String> {
+    let Some(tls) = tls else { return Ok((None, Vec::new())) };
     let profile: Profile = tls.profile.parse().map_err(|error: UnknownProfile| error.to_string())?;
     let anchors = Anchors::load_file(&tls.client_ca_file).map_err(|error| error.to_string())?;
     let identity =
         ServerIdentity::load_files(&tls.certificate_file, &tls.key_file).map_err(|error| error.to_string())?;
     let config = operators_config(profile, &identity, &anchors).map_err(|error| error.to_string())?;
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    let end = |purpose, not_after: rustls::pki_types::UnixTime| CertificateEnd {
+        purpose,
+        name: "admin".to_owned(),
+        not_after: not_after.as_secs(),
+    };
+    let ends =
+        vec![end(Purpose::AdminServer, identity.not_after()), end(Purpose::OperatorAuthorities, anchors.not_after())];
+    Ok((Some(TlsAcceptor::from(Arc::new(config))), ends))
 }
 
 /// Opens the admin listener's socket.

@@ -1,11 +1,14 @@
 //! The `sekisho` command. One file per family of subcommands; here they are told apart.
 
+pub mod audit;
 pub mod check;
 mod explain;
 pub mod policy;
 pub mod quickstart;
 pub mod registry;
 mod run;
+mod signals;
+mod terminal;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -45,6 +48,9 @@ enum Command {
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Look into an audit log; only reads
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Clinics and hospitals
     Site(SiteArgs),
     /// Managed terminals of a site
@@ -67,10 +73,22 @@ pub fn main() -> ExitCode {
     match carry_out(arguments.command) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("sekisho: {error:#}"));
+            say(&format!("sekisho: {}", told(&error)));
             ExitCode::from(FAILURE)
         }
     }
+}
+
+/// An error and its causes, each once: most of ours name their cause in their own message.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Writes to standard error what a terminal cannot be misled by.
@@ -79,7 +97,9 @@ fn say(message: &str) {
         .chars()
         .map(|c| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() })
         .collect();
-    let _ = writeln!(io::stderr(), "{shown}");
+    if !shown.is_empty() {
+        let _ = writeln!(io::stderr(), "{shown}");
+    }
 }
 
 fn usage(error: &clap::Error) -> ExitCode {
@@ -102,6 +122,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             arguments.run(run::start_for_quickstart)
         }
         Command::Policy(command) => explain::policy(&command, out),
+        Command::Audit(command) => Ok(code(audit::run(&command, out)?)),
         Command::Site(SiteArgs { options, command }) => registry(options, RegistryCommand::Site(command)),
         Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),
         Command::User(UserArgs { options, command }) => registry(options, RegistryCommand::User(command)),
@@ -133,4 +154,50 @@ fn store_path(options: &RegistryOptions) -> anyhow::Result<PathBuf> {
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::run::StartError;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || io::Error::from_raw_os_error(2);
+        let read = crate::load::PolicyFileError::Read { path: "p.cedar".into(), source: missing() };
+        assert_eq!(told(&read.into()), "cannot read `p.cedar`: No such file or directory (os error 2)");
+        let error = anyhow::Error::from(missing()).context("the service manager's sockets");
+        assert_eq!(told(&error), "the service manager's sockets: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn the_audit_log_is_named_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let held = crate::audit::Directory::open(folder.path()).unwrap();
+        for error in [crate::audit::Directory::open(&file), crate::audit::Directory::open(folder.path())] {
+            let error = StartError::from(crate::audit::OpenError::from(error.unwrap_err()));
+            assert_eq!(told(&error.into()).matches("audit ").count(), 1);
+        }
+        drop(held);
+    }
+
+    /// Every command that reads the configuration reads the same one.
+    #[test]
+    fn there_is_one_default_configuration() {
+        fn defaults(command: &clap::Command, found: &mut Vec<(String, String)>) {
+            for argument in command.get_arguments().filter(|argument| argument.get_id() == "config") {
+                let values = argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned());
+                found.extend(values.map(|value| (command.get_name().to_owned(), value)));
+            }
+            command.get_subcommands().for_each(|command| defaults(command, found));
+        }
+        let mut found = Vec::new();
+        defaults(&Arguments::command(), &mut found);
+        assert!(found.len() >= 2, "{found:?}");
+        assert!(found.iter().all(|(_, path)| path == DEFAULT_CONFIG), "{found:?}");
+    }
 }

@@ -20,8 +20,13 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let audit = file.section("audit", audit);
     let clock = file.section("clock", clock);
     let policy = file.section("policy", |table| table.path_or("directory", "policy"));
-    let identity = file.section("identity", |table| table.path("key_file"));
     let mut addresses = Addresses::default();
+    let identity = file.section("identity", |table| {
+        let key_file = table.path("key_file");
+        let jwks_listen = table.text_optional("jwks_listen");
+        let jwks_listen = jwks_listen.and_then(|listen| addresses.take(table, &listen));
+        Some(Identity { key_file: key_file?, jwks_listen })
+    });
     let admin = file.section("admin", |table| admin(table, &mut addresses));
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
@@ -41,7 +46,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         audit: audit?,
         clock,
         policy: Policy { directory: policy? },
-        identity: Identity { key_file: identity? },
+        identity: identity?,
         admin: admin?,
         log,
         workers,

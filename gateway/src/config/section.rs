@@ -83,6 +83,8 @@ pub struct Policy {
 pub struct Identity {
     /// The signing key of `Sekisho-Identity`, PEM; made at the first start where it is absent.
     pub key_file: PathBuf,
+    /// Where backends fetch the public half by plain HTTP, and nothing else is served; none unless set.
+    pub jwks_listen: Option<SocketAddr>,
 }
 
 /// Metrics and health (R19).

@@ -141,7 +141,7 @@ pub(super) const SCENES: &[Scene] = &[
         target: PATIENT,
         body: None,
         expected: Expected::Alert(Refusal::CertificateUntrusted),
-        printed: false,
+        printed: true,
     },
     Scene {
         title: "no certificate",

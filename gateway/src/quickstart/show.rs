@@ -26,6 +26,8 @@ impl Display for Welcome<'_> {
         writeln!(f, "  health    {}/readyz?verbose", base(addresses.admin, "http"))?;
         writeln!(f, "  audit     {}", Word(&layout.audit()))?;
         writeln!(f, "  policies  {}", Word(&layout.dir().join("policy")))?;
+        writeln!(f, "\nclock.on_alarm=\"mark\": requests pass, and records say whether anybody keeps the clock.")?;
+        writeln!(f, "In service it is \"refuse\".")?;
         writeln!(f, "\nPaste these into another terminal:\n")?;
         for scene in SCENES.iter().filter(|scene| scene.printed) {
             writeln!(f, "# {} {}", scene.story, Outcome(scene.expected))?;
@@ -37,7 +39,7 @@ impl Display for Welcome<'_> {
             writeln!(f, "{program} device {verb} sakura-clinic/doctor-terminal --config {}", Word(&file))?;
         }
         writeln!(f, "\n# Every one of them, the refused included, is in the audit log and counted:")?;
-        writeln!(f, "grep -ahoE '\\{{\"[ -~]*\\}}' {}/segment-*.log | tail -3", Word(&layout.audit()))?;
+        writeln!(f, "{} audit show --dir {} --last 5", Word(program), Word(&layout.audit()))?;
         writeln!(f, "curl -s {}/metrics | grep ^sekisho_\n", base(addresses.admin, "http"))?;
         write!(f, "Ctrl-C stops it; the next start goes on with this folder.")
     }

@@ -33,11 +33,10 @@ mod h2;
 pub mod headers;
 pub mod identity;
 mod relay;
-pub mod tls;
 mod watch;
 
 pub use answer::{Answer, Timings, UpstreamBody};
-pub use backend::{BackendCounters, InvalidService};
+pub use backend::{BackendCounters, InvalidService, Sight};
 pub use error::{Failure, UpstreamError};
 
 use backend::BackendState;
@@ -263,6 +262,7 @@ impl ServiceState {
             let exchange = connection.exchange(request, expects_continue, progress.as_ref(), &backend, sent);
             let unanswered = match exchange.await {
                 Ok(response) => {
+                    backend.counters.see_answer();
                     let timings = Timings { head: start.elapsed(), connect, attempts, reused };
                     return Ok(Answer { response, backend: Arc::clone(&backend.name), timings });
                 }

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::cli::terminal;
+use crate::cli::terminal::text as safe;
 use crate::store::{Device, EntryName, Kind, Role, Site, User};
 
 /// An entry that can be shown. The display name comes last, since its width on a terminal depends on the script.
@@ -114,38 +116,13 @@ pub(super) fn removed(entries: &[EntryName], as_json: bool, out: &mut dyn Write)
 
 fn json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-    for character in text.chars() {
-        if character != '\n' && steers(character) {
-            // Such a character stands only inside strings, where JSON takes it escaped.
-            let mut units = [0; 2];
-            character.encode_utf16(&mut units).iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?;
-        } else {
-            write!(out, "{character}")?;
-        }
+    // Line breaks stand only between tokens.
+    for line in text.lines() {
+        writeln!(out, "{}", terminal::json(line))?;
     }
-    writeln!(out)
+    Ok(())
 }
 
 fn joined<T: ToString>(names: &[T]) -> String {
     if names.is_empty() { "-".to_owned() } else { names.iter().map(T::to_string).collect::<Vec<_>>().join(",") }
-}
-
-/// The text with everything escaped that steers a terminal, breaks a line, or hides or reorders text.
-pub(super) fn safe(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if steers(character) {
-            safe.extend(character.escape_unicode());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
-/// Control characters, line and paragraph separators, and the invisible ones that set direction (UAX #9) or join.
-fn steers(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

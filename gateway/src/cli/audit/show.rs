@@ -1,0 +1,154 @@
+//! `sekisho audit show`: the last records, a line each.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+use super::LogArgs;
+use super::read::{self, End};
+use crate::cli::terminal;
+
+/// The arguments of `sekisho audit show`.
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    log: LogArgs,
+    /// How many records, counted from the end
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    last: usize,
+    /// Whether to wait for more; only `no` is known
+    #[arg(long, value_name = "no", default_value = "no", value_parser = ["no"])]
+    follow: String,
+    /// One JSON object a line: the whole records, with what a terminal would obey escaped
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints records. False if the log holds a bad record; those before it are printed.
+///
+/// # Errors
+/// If the log cannot be read, or `out` not be written.
+pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
+    let directory = arguments.log.directory()?;
+    let end = read::last(&directory, arguments.last)?;
+    match print(&end, arguments.json, out) {
+        // Whoever reads a pipe may have seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(true),
+        printed => printed?,
+    }
+    let mut notes = String::new();
+    if let Some((segment, bytes)) = &end.torn {
+        let _ = writeln!(
+            notes,
+            "note: {bytes} bytes behind the last record of `{segment}`: a gateway is writing, or a crash left them"
+        );
+    }
+    if let Some(bad) = &end.bad {
+        let _ = writeln!(notes, "BAD: {bad}; what is shown is before it");
+    }
+    super::super::say(notes.trim_end());
+    Ok(end.bad.is_none())
+}
+
+fn print(end: &End, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    for (sequence, record) in &end.records {
+        let text = String::from_utf8_lossy(record);
+        if json {
+            writeln!(out, "{}", terminal::json(&text))?;
+        } else {
+            let line = match serde_json::from_slice::<Value>(record) {
+                Ok(record) => line(*sequence, &record),
+                Err(_) => format!("{sequence} (not JSON) {text}"),
+            };
+            writeln!(out, "{}", terminal::text(&line))?;
+        }
+    }
+    out.flush()
+}
+
+/// Time, number, kind; then what the record has of the rest, each by name.
+fn line(sequence: u64, record: &Value) -> String {
+    let at = |path: &str| path.split('.').try_fold(record, |value, key| value.get(key)).map(plain);
+    let or = |first: &str, second: &str| at(first).or_else(|| at(second));
+    let mut line = format!("{} {sequence} {}", at("time").unwrap_or_default(), at("kind").unwrap_or_default());
+    let device = match (or("connection.site", "site"), or("connection.device", "device")) {
+        (None, None) => None,
+        (site, device) => Some(format!("{}/{}", site.unwrap_or_default(), device.unwrap_or_default())),
+    };
+    let fields = [
+        ("device", device),
+        ("user", at("user")),
+        ("method", at("method")),
+        ("target", at("target")),
+        ("decision", at("decision")),
+        ("reason", at("reason")),
+        ("status", at("status")),
+        ("source", or("connection.source", "source").filter(|_| at("decision").is_none())),
+        ("request", at("request")),
+        ("end", at("end")),
+        ("cause", at("cause")),
+        ("actor", at("actor")),
+        ("change", at("change")),
+        ("event", at("event")),
+        ("result", at("result")),
+        ("error", at("error")),
+        ("count", at("count")),
+        ("records", at("records")),
+        ("recorded_sequence", at("recorded_sequence")),
+        ("store_sequence", at("store_sequence")),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            let quoted = value.is_empty() || value.contains([' ', '"', '=']);
+            let value = if quoted { Value::from(value).to_string() } else { value };
+            let _ = write!(line, " {name}={value}");
+        }
+    }
+    line
+}
+
+/// Text as it is, anything else as JSON.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_what_the_record_has() {
+        let record = serde_json::json!({
+            "time": "2026-11-22T01:02:03.000000000Z", "kind": "request", "user": "dr-sato", "method": "GET",
+            "connection": { "site": "sakura-clinic", "device": "exam-1", "source": "192.0.2.1:5" },
+            "target": "/fhir/Patient?name=a b", "decision": "deny", "reason": "policy-no-permit", "status": 403,
+            "request": "00ff",
+        });
+        assert_eq!(
+            line(7, &record),
+            "2026-11-22T01:02:03.000000000Z 7 request device=sakura-clinic/exam-1 user=dr-sato method=GET \
+             target=\"/fhir/Patient?name=a b\" decision=deny reason=policy-no-permit status=403 request=00ff"
+        );
+        let refused = serde_json::json!({ "kind": "refusal", "source": "192.0.2.1:5", "target": { "base64": "/w==" } });
+        assert_eq!(line(1, &refused), " 1 refusal target=\"{\\\"base64\\\":\\\"/w==\\\"}\" source=192.0.2.1:5");
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_of_it() {
+        let hostile = "a\u{1b}[2J\u{9b}\u{202e}\u{2028}\n{\"kind\":\"stop\"}\u{200f}\u{e0041}";
+        let record = serde_json::json!({ "kind": "request", "target": hostile }).to_string();
+        for json in [true, false] {
+            let end = End { records: vec![(1, record.clone().into_bytes())], ..End::default() };
+            let mut out = Vec::new();
+            print(&end, json, &mut out).unwrap();
+            let shown = String::from_utf8(out).unwrap();
+            assert_eq!(shown.matches('\n').count(), 1, "{shown:?}");
+            assert!(shown.trim_end().chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{shown:?}");
+            if json {
+                let read: Value = serde_json::from_str(&shown).unwrap();
+                assert_eq!(read["target"], hostile);
+            }
+        }
+    }
+}
