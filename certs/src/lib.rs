@@ -13,6 +13,7 @@ pub mod anchors;
 pub mod identity;
 pub mod issue;
 pub mod leaf;
+pub mod path;
 pub mod pem;
 pub mod profile;
 pub mod spiffe;
