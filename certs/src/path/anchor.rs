@@ -1,11 +1,11 @@
 //! Trust anchors, as given by certificates. What a root says of itself is enforced (RFC 5937): dates, path length, name
 //! constraints and extended key usage.
 
-use super::certificate::{Certificate, KeyFault, PublicKey, Unread};
+use super::certificate::{Certificate, KeyFault, PublicKey};
 use super::constraints::NameConstraints;
 use super::name::Name;
 use super::refused::{PathRefusal, PathRefused};
-use super::{Limits, Malformed};
+use super::Malformed;
 
 /// An anchor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +30,8 @@ impl TrustAnchor {
     /// [`PathRefused`] if it cannot be read, is no CA's, has an unknown critical extension or a weak key.
     pub fn from_der(der: &[u8]) -> Result<Self, PathRefused> {
         let bare = |refusal| PathRefused { refusal, subject: String::new() };
-        let certificate = Certificate::read(der, &Limits::default()).map_err(|unread| {
-            bare(match unread {
-                Unread::Malformed(malformed) => PathRefusal::Malformed(malformed),
-                Unread::TooLarge => PathRefusal::TooLarge,
-            })
-        })?;
+        let certificate =
+            Certificate::read_any(der).map_err(|malformed| bare(PathRefusal::Malformed(malformed)))?;
         let refused = |refusal| PathRefused { refusal, subject: certificate.subject.display() };
         let extensions = &certificate.extensions;
         if let Some(oid) = extensions.unknown_critical {

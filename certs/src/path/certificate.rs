@@ -138,10 +138,15 @@ impl<'a> Certificate<'a> {
         if bytes.len() > limits.certificate_bytes {
             return Err(Unread::TooLarge);
         }
-        Ok(Self::read_any(bytes)?)
+        let read = Self::read_any(bytes)?;
+        if read.serial == [0] {
+            return Err(Malformed("the serial number is zero").into());
+        }
+        Ok(read)
     }
 
-    fn read_any(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    /// Reads without a limit, and takes the serial number 0, which some roots have.
+    pub(crate) fn read_any(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let signed = Signed::read(bytes)?;
         let mut tbs = Reader::new(signed.content);
         let version = match tbs.optional(der::constructed(0))? {
@@ -224,13 +229,10 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// At most 20 octets, and not zero (RFC 5280 4.1.2.2). Negative numbers are tolerated, as it asks: they only tell
+/// At most 20 octets (RFC 5280 4.1.2.2). Negative numbers are tolerated, as it asks: they only tell
 /// certificates apart.
 fn check_serial(serial: &[u8]) -> Result<(), Malformed> {
     der::check_integer(serial)?;
-    if serial == [0] {
-        return Err(Malformed("the serial number is zero"));
-    }
     if serial.strip_prefix(&[0]).unwrap_or(serial).len() > 20 {
         return Err(Malformed("the serial number is longer than 20 octets"));
     }

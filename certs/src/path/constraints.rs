@@ -112,10 +112,8 @@ fn check_base(tag: u8, value: &[u8]) -> Result<(), Malformed> {
         DNS => value.is_empty() || names::is_host_name(value),
         // An empty host would permit all and exclude all; nobody means it.
         URI => is_domain(value),
-        EMAIL => match split_mailbox(value) {
-            Some((local, host)) => !local.is_empty() && names::is_host_name(host),
-            None => is_domain(value),
-        },
+        EMAIL if value.contains(&b'@') => comparable(tag, value),
+        EMAIL => is_domain(value),
         IP => {
             let (_, mask) = value.split_at(value.len() / 2);
             matches!(value.len(), 8 | 32) && is_prefix_mask(mask)
@@ -201,10 +199,13 @@ fn is_below(host: &[u8], domain: &[u8]) -> bool {
         .is_some_and(|(front, back)| front.len() > 1 && front.ends_with(b".") && back.eq_ignore_ascii_case(domain))
 }
 
+/// A quoted local part may hold another `@`. Which one counts is read in two ways, so such a mailbox is none.
 fn split_mailbox(value: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = value.iter().rposition(|byte| *byte == b'@')?;
-    let (local, host) = value.split_at_checked(at)?;
-    Some((local, host.get(1..)?))
+    let mut parts = value.split(|byte| *byte == b'@');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(local), Some(host), None) => Some((local, host)),
+        _ => None,
+    }
 }
 
 fn email_within(value: &[u8], base: &[u8]) -> bool {

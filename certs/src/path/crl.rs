@@ -181,10 +181,6 @@ impl Crl {
         &self.scope
     }
 
-    pub(super) fn key_id(&self) -> Option<&[u8]> {
-        self.key_id.as_deref()
-    }
-
     pub(super) fn was_verified_by(&self, key: &[u8]) -> bool {
         self.verified_by.get().is_some_and(|known| **known == *key)
     }

@@ -9,7 +9,7 @@
 mod anchor;
 mod certificate;
 mod constraints;
-pub(crate) mod crl;
+mod crl;
 mod der;
 mod extensions;
 mod name;
@@ -23,7 +23,7 @@ mod search;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 
 pub use anchor::TrustAnchor;
-pub use crl::{Crl, CrlError, CrlSet};
+pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
 pub use names::PeerName;
 pub use policy::PolicySettings;
 pub use refused::{PathRefusal, PathRefused, RevocationReason};
