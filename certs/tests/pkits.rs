@@ -13,17 +13,88 @@ use std::process::Command;
 
 use certs::Profile;
 use certs::path::{
-    Crl, CrlError, CrlSet, PathRefused, Purpose, RevocationMode, Settings, TrustAnchor, ValidPath, validate,
+    Crl, CrlError, CrlSet, Malformed, PathRefused, Purpose, RevocationMode, Settings, TrustAnchor, ValidPath, validate,
 };
 
 /// 2012-01-01, within the validity of what the suite means to be valid.
 const NOW: i64 = 1_325_376_000;
 
 /// End entities whose outcome differs from the suite's, and why.
-const DEVIATIONS: &[(&str, &str)] = &[];
+const DEVIATIONS: &[(&str, &str)] = &[
+    ("ValidDSASignaturesTest4", DSA),
+    ("ValidDSAParameterInheritanceTest5", DSA),
+    ("ValidIDPwithindirectCRLTest22", INDIRECT),
+    ("ValidIDPwithindirectCRLTest24", INDIRECT),
+    ("ValidIDPwithindirectCRLTest25", INDIRECT),
+    ("ValidcRLIssuerTest28", INDIRECT),
+    ("ValidcRLIssuerTest29", INDIRECT),
+    ("ValidcRLIssuerTest30", INDIRECT),
+    ("ValidcRLIssuerTest33", INDIRECT),
+];
+
+const DSA: &str = "no TLS profile has DSA";
+const INDIRECT: &str = "a CRL that speaks for other issuers is not taken: its signer would revoke, and clear, for all of \
+                        them; what only it covers is unknown, which refuses";
+
+/// Why an invalid path is refused, by a part of the end entity's name; the first that fits counts. A right refusal for a
+/// wrong reason is no pass.
+const REASONS: &[(&str, &str)] = &[
+    ("BadCRL", "revocation-unknown"),
+    ("EESignature", "unknown-issuer"),
+    // The suite broke these two by their count of unused bits, which DER does not allow.
+    ("CASignature", "malformed"),
+    ("DSASignature", "malformed"),
+    ("notBeforeDate", "not-yet-valid"),
+    ("notAfterDate", "expired"),
+    ("NameChaining", "unknown-issuer"),
+    ("MissingCRL", "revocation-unknown"),
+    ("Revoked", "revoked"),
+    ("WrongCRL", "revocation-unknown"),
+    ("UnknownCRL", "revocation-unknown"),
+    ("nextUpdate", "revocation-unknown"),
+    ("SerialNumber", "revoked"),
+    // Test 21's CRL signer is itself revoked.
+    ("SeparateCertificateandCRLKeysTest20", "revoked"),
+    ("SeparateCertificateandCRLKeysTest21", "revocation-unknown"),
+    // Test 8 uses a CRL signer's certificate as a CA's.
+    ("BasicSelfIssuedCRLSigningKeyTest8", "not-authority"),
+    ("BasicSelfIssued", "revoked"),
+    ("MissingbasicConstraints", "not-authority"),
+    ("cAFalse", "not-authority"),
+    ("pathLenConstraint", "path-length"),
+    ("cRLSignFalse", "revocation-unknown"),
+    ("keyCertSignFalse", "not-authority"),
+    ("requireExplicitPolicy", "policy-not-accepted"),
+    ("PolicyMapping", "policy-not-accepted"),
+    ("anyPolicy", "policy-not-accepted"),
+    ("inhibitAnyPolicy", "policy-not-accepted"),
+    ("nameConstraints", "name-not-permitted"),
+    ("distributionPointTest2", "revoked"),
+    ("distributionPointTest6", "revoked"),
+    ("distributionPoint", "revocation-unknown"),
+    ("onlyContains", "revocation-unknown"),
+    ("onlySomeReasonsTest17", "revocation-unknown"),
+    ("onlySomeReasons", "revoked"),
+    ("indirectCRL", "revocation-unknown"),
+    ("cRLIssuer", "revocation-unknown"),
+    ("NoBase", "revocation-unknown"),
+    ("deltaCRLTest10", "revocation-unknown"),
+    ("deltaCRL", "revoked"),
+    ("UnknownCritical", "unknown-critical-extension"),
+];
 
 /// CRLs that are not taken.
-const REFUSED_CRLS: &[(&str, CrlError)] = &[];
+const REFUSED_CRLS: &[(&str, CrlError)] = &[
+    // The suite changed the signature's count of unused bits.
+    ("BadCRLSignatureCACRL", CrlError::Malformed(Malformed("a bit string does not end with an octet"))),
+    ("UnknownCRLEntryExtensionCACRL", CrlError::UnknownCriticalExtension),
+    ("UnknownCRLExtensionCACRL", CrlError::UnknownCriticalExtension),
+    ("indirectCRLCA1CRL", CrlError::Indirect),
+    ("indirectCRLCA3cRLIssuerCRL", CrlError::Indirect),
+    ("indirectCRLCA4cRLIssuerCRL", CrlError::Indirect),
+    ("indirectCRLCA5CRL", CrlError::Indirect),
+    ("onlyContainsAttributeCertsCACRL", CrlError::AttributeCertificates),
+];
 
 const ANY: &[u8] = &[];
 const ONE: &[u8] = &[1];
@@ -138,6 +209,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 struct Suite {
     anchor: TrustAnchor,
     authorities: Vec<Vec<u8>>,
+    bad_signed: Vec<u8>,
     ends: BTreeMap<String, Vec<u8>>,
     crls: CrlSet,
     refused_crls: BTreeMap<String, CrlError>,
@@ -146,11 +218,13 @@ struct Suite {
 impl Suite {
     fn load() -> Self {
         let folder = folder();
-        let (mut ends, mut authorities) = (BTreeMap::new(), Vec::new());
+        let (mut ends, mut authorities, mut bad_signed) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (name, der) in files(&folder.join("certs")) {
             match name.strip_suffix("EE") {
                 Some(end) => drop(ends.insert(end.to_owned(), der)),
                 None if name == "TrustAnchorRootCertificate" => {}
+                // Read by nobody, and in the way of every other refusal: it is at hand for its own case only.
+                None if name == "BadSignedCACert" => bad_signed = der,
                 None => authorities.push(der),
             }
         }
@@ -162,7 +236,7 @@ impl Suite {
                 Err(error) => drop(refused_crls.insert(name, error)),
             }
         }
-        Self { anchor: TrustAnchor::from_der(&anchor).unwrap(), authorities, ends, crls, refused_crls }
+        Self { anchor: TrustAnchor::from_der(&anchor).unwrap(), authorities, bad_signed, ends, crls, refused_crls }
     }
 
     fn run(&self, end: &str, purpose: Purpose, initial: Initial) -> Result<ValidPath, PathRefused> {
@@ -177,7 +251,10 @@ impl Suite {
         settings.policies.inhibit_mapping = initial.inhibit_mapping;
         settings.policies.inhibit_any = initial.inhibit_any;
         let leaf = self.ends.get(end).unwrap_or_else(|| panic!("there is no {end}"));
-        let others: Vec<&[u8]> = self.authorities.iter().map(Vec::as_slice).collect();
+        let mut others: Vec<&[u8]> = self.authorities.iter().map(Vec::as_slice).collect();
+        if end == "InvalidCASignatureTest2" {
+            others.push(&self.bad_signed);
+        }
         validate(leaf, &others, std::slice::from_ref(&self.anchor), &self.crls, &settings, None, NOW)
     }
 }
@@ -193,7 +270,7 @@ fn policy(number: u8) -> Vec<u8> {
 #[test]
 fn every_end_entity_has_its_outcome_or_a_reason() {
     let suite = Suite::load();
-    assert_eq!((suite.ends.len(), suite.authorities.len()), (223, 181));
+    assert_eq!((suite.ends.len(), suite.authorities.len()), (223, 180));
     let deviations: BTreeMap<&str, &str> = DEVIATIONS.iter().copied().collect();
     let with_settings: BTreeSet<&str> = POLICY_CASES.iter().map(|case| case.1).collect();
     let mut wrong = Vec::new();
@@ -209,6 +286,10 @@ fn every_end_entity_has_its_outcome_or_a_reason() {
         };
         for purpose in [Purpose::ClientAuth, Purpose::ServerAuth] {
             let outcome = suite.run(end, purpose, Initial::default());
+            if let (false, Err(refused)) = (valid, &outcome) {
+                let label = REASONS.iter().find(|(part, _)| end.contains(part)).map_or("", |(_, label)| label);
+                assert_eq!(refused.refusal.label(), label, "{end}: {refused}");
+            }
             if (outcome.is_ok() == valid) == deviations.contains_key(end.as_str()) {
                 wrong.push(format!("{end}: {}", outcome.map_or_else(|e| e.to_string(), |_| "accepted".to_owned())));
             }

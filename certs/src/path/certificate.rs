@@ -212,9 +212,6 @@ impl<'a> Certificate<'a> {
             if self.subject.is_empty() && !extensions.alternative_names_critical {
                 return Err(Malformed("neither the subject nor a critical subjectAltName names anybody"));
             }
-            if extensions.key_usage.is_some_and(|usage| usage.signs_certificates()) {
-                return Err(Malformed("the key usage says CA, the basic constraints do not"));
-            }
         }
         Ok(())
     }

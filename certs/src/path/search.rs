@@ -313,6 +313,9 @@ fn check_end(certificate: &Certificate<'_>, settings: &Settings, role: Role<'_>)
         return Err(PathRefusal::WrongPurpose("it is a CA's"));
     }
     let extensions = &certificate.extensions;
+    if !certificate.is_authority() && extensions.key_usage.is_some_and(|usage| usage.signs_certificates()) {
+        return Err(PathRefusal::WrongPurpose("its key usage says CA, its basic constraints do not"));
+    }
     if extensions.key_usage.is_some_and(|usage| !usage.signs_data()) {
         return Err(PathRefusal::WrongPurpose("its key usage lacks `digitalSignature`"));
     }
