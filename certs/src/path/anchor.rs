@@ -34,6 +34,9 @@ impl TrustAnchor {
             Certificate::read_any(der).map_err(|malformed| bare(PathRefusal::Malformed(malformed)))?;
         let refused = |refusal| PathRefused { refusal, subject: certificate.subject.display() };
         let extensions = &certificate.extensions;
+        if certificate.subject.is_empty() {
+            return Err(refused(PathRefusal::Malformed(Malformed("a CA has no name"))));
+        }
         if let Some(oid) = extensions.unknown_critical {
             return Err(refused(PathRefusal::UnknownCriticalExtension(display_oid(oid))));
         }

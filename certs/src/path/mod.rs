@@ -213,5 +213,16 @@ pub fn validate(
     })
 }
 
+/// The algorithm identifier's content and the key of a certificate.
+pub(crate) fn public_key(certificate: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let key = Certificate::read_any(certificate)?.key;
+    Ok((key.algorithm, key.key))
+}
+
+/// A certificate's SubjectPublicKeyInfo.
+pub(crate) fn public_key_info(certificate: &[u8]) -> Result<&[u8], Malformed> {
+    Ok(Certificate::read_any(certificate)?.key.whole)
+}
+
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,7 @@ fn verifier(anchors: &str, registry: &Arc<Mutex<Result<(), Refusal>>>) -> Arc<De
     let anchors = Anchors::from_pem(anchors.as_bytes()).unwrap();
     let registry = Arc::clone(registry);
     let admit: Admit = Arc::new(move |_| *registry.lock().unwrap());
-    Arc::new(DeviceVerifier::new(&anchors, Profile::CryptrecHighTls12, domain(), admit).unwrap())
+    Arc::new(DeviceVerifier::new(&anchors, Profile::CryptrecHighTls12, domain(), admit))
 }
 
 impl Door {
@@ -264,7 +264,7 @@ fn each_bad_certificate_has_its_refusal_and_alert() {
     door.clock.set(later(YEAR + Duration::from_secs(1)));
     assert_eq!(of(&good), (Refusal::CertificateExpired, A::CertificateExpired));
     door.clock.set(UnixTime::since_unix_epoch(Duration::from_secs(NOW.as_secs() - 86_400)));
-    assert_eq!(of(&good), (Refusal::CertificateExpired, A::CertificateExpired));
+    assert_eq!(of(&good), (Refusal::CertificateNotYetValid, A::CertificateExpired));
 }
 
 #[test]
@@ -438,14 +438,17 @@ fn a_chain_through_an_intermediate_needs_the_intermediate() {
     assert_eq!(verifier.recheck(&chain[..1], NOW).unwrap_err().refusal, Refusal::CertificateUntrusted);
 }
 
-/// C9, RUSTSEC-2026-0098: a constraint on URIs that is not applied is a constraint that is broken. webpki cannot apply
-/// one, and so takes no URI under it.
+/// C9, RUSTSEC-2026-0098: a constraint on URIs that is not applied is a constraint that is broken.
 #[test]
 fn a_uri_outside_the_name_constraint_is_refused() {
     let (root, chain) = three_levels(Some(permitted_uri("other.example")));
     let verifier = verifier(&root, &Arc::new(Mutex::new(Ok(()))));
     let refused = verifier.recheck(&chain, NOW).unwrap_err();
-    assert_eq!((refused.refusal, refused.detail.as_str()), (Refusal::CertificateMalformed, "NameConstraintViolation"));
+    assert_eq!(refused.refusal, Refusal::CertificateName);
+    assert!(refused.detail.contains("spiffe://sekisho.example/site/sakura-clinic/device/ward-1"), "{}", refused.detail);
+    let (root, chain) = three_levels(Some(permitted_uri("sekisho.example")));
+    let peer = self::verifier(&root, &Arc::new(Mutex::new(Ok(())))).recheck(&chain, NOW).unwrap();
+    assert_eq!(peer.device(), &device("sakura-clinic", "ward-1"));
 }
 
 #[test]
