@@ -22,6 +22,8 @@ mod search;
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 
+pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only};
+
 pub use anchor::TrustAnchor;
 pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
 pub use names::PeerName;
@@ -222,6 +224,36 @@ pub(crate) fn public_key(certificate: &[u8]) -> Result<(&[u8], &[u8]), Malformed
 /// A certificate's SubjectPublicKeyInfo.
 pub(crate) fn public_key_info(certificate: &[u8]) -> Result<&[u8], Malformed> {
     Ok(Certificate::read_any(certificate)?.key.whole)
+}
+
+/// What a leaf says of its holder, for readers of other modules.
+pub(crate) struct LeafFacts<'a> {
+    pub(crate) policies: Vec<&'a [u8]>,
+    /// The key usage is there and has digitalSignature.
+    pub(crate) signs_data: bool,
+    pub(crate) directory_attributes: Option<&'a [u8]>,
+    /// Attributes of the subject.
+    pub(crate) common_name: Option<String>,
+    pub(crate) serial_number: Option<String>,
+    /// The directory names among the alternative names, escaped for a terminal.
+    pub(crate) alternative_names: Vec<String>,
+}
+
+/// Reads a leaf.
+pub(crate) fn read_leaf(der: &[u8]) -> Result<LeafFacts<'_>, Malformed> {
+    let leaf = Certificate::read_any(der)?;
+    let names = leaf.extensions.alternative_names.map(names::each).into_iter().flatten();
+    let directory = names.filter(|(tag, _)| *tag == names::DIRECTORY);
+    Ok(LeafFacts {
+        signs_data: leaf.extensions.key_usage.is_some_and(|usage| usage.signs_data()),
+        directory_attributes: leaf.extensions.directory_attributes,
+        common_name: leaf.subject.attribute(&[0x55, 0x04, 0x03]),
+        serial_number: leaf.subject.attribute(&[0x55, 0x04, 0x05]),
+        alternative_names: directory
+            .map(|(_, value)| Ok(name::Name::read(value)?.display()))
+            .collect::<Result<_, Malformed>>()?,
+        policies: leaf.extensions.policies.unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]

@@ -79,6 +79,23 @@ impl<'a> Name<'a> {
         found
     }
 
+    /// The one value of an attribute, as text; none if there are two.
+    pub(crate) fn attribute(self, wanted: &[u8]) -> Option<String> {
+        let mut found = None;
+        let mut rdns = der::only(self.0, der::SEQUENCE).ok()?;
+        while let Ok(mut rdn) = rdns.inside(der::SET) {
+            while let Ok((oid, value)) = attribute(&mut rdn) {
+                if oid == wanted {
+                    if found.is_some() {
+                        return None;
+                    }
+                    found = Some(decode(value)?);
+                }
+            }
+        }
+        found
+    }
+
     /// For messages: values in order, escaped for a terminal.
     pub(crate) fn display(self) -> String {
         let mut text = String::new();
