@@ -110,9 +110,7 @@ impl Anchors {
             if !read.is_authority().map_err(fault)? || !read.signs_certificates().map_err(fault)? {
                 return Err(AnchorsError::NotAuthority { line });
             }
-            trust.push(
-                TrustAnchor::from_der(&section.der).map_err(|source| AnchorsError::Unfit { line, source })?,
-            );
+            trust.push(TrustAnchor::from_der(&section.der).map_err(|source| AnchorsError::Unfit { line, source })?);
             let certificate = CertificateDer::from(section.der);
             store
                 .add(certificate.clone())

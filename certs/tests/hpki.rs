@@ -115,7 +115,10 @@ fn webpki_refuses_such_a_card() {
     let provider = Profile::CryptrecHigh.provider();
     let webpki = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
     let now = rustls::pki_types::UnixTime::now();
-    assert!(webpki.verify_client_cert(card, std::slice::from_ref(ca), now).is_err(), "then certs::path has one use less");
+    assert!(
+        webpki.verify_client_cert(card, std::slice::from_ref(ca), now).is_err(),
+        "then certs::path has one use less"
+    );
 }
 
 #[test]

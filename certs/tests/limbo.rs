@@ -2,15 +2,21 @@
 //!
 //! The suite is `suites/limbo.json` in the folder that `SEKISHO_SHARED` names, or in `../shared` beside the tree.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use certs::Profile;
 use certs::path::{
     Crl, CrlSet, PathRefused, PeerName, Purpose, RevocationMode, Settings, TrustAnchor, ValidPath, validate,
 };
-use certs::Profile;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde_json::Value;
@@ -50,7 +56,8 @@ const DEVIATIONS: &[(&str, &str)] = &[
     ("pathlen::validation-ignores-pathlen-in-leaf", CA_LEAF),
 ];
 
-const KEY_IDS: &str = "key identifiers help to find an issuer and prove nothing; what is absent or odd there is no danger";
+const KEY_IDS: &str =
+    "key identifiers help to find an issuer and prove nothing; what is absent or odd there is no danger";
 const ENFORCED: &str = "the extension is enforced whether it is marked critical or not; the suite and PKITS disagree";
 const CN: &str = "the common name is never looked at, so that it may say anything";
 const EKU: &str = "a rule of the CA/Browser Forum for public CAs, which clinics' and HPKI's are not";

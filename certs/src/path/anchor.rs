@@ -1,11 +1,11 @@
 //! Trust anchors, as given by certificates. What a root says of itself is enforced (RFC 5937): dates, path length, name
 //! constraints and extended key usage.
 
+use super::Malformed;
 use super::certificate::{Certificate, KeyFault, PublicKey};
 use super::constraints::NameConstraints;
 use super::name::Name;
 use super::refused::{PathRefusal, PathRefused};
-use super::Malformed;
 
 /// An anchor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +30,7 @@ impl TrustAnchor {
     /// [`PathRefused`] if it cannot be read, is no CA's, has an unknown critical extension or a weak key.
     pub fn from_der(der: &[u8]) -> Result<Self, PathRefused> {
         let bare = |refusal| PathRefused { refusal, subject: String::new() };
-        let certificate =
-            Certificate::read_any(der).map_err(|malformed| bare(PathRefusal::Malformed(malformed)))?;
+        let certificate = Certificate::read_any(der).map_err(|malformed| bare(PathRefusal::Malformed(malformed)))?;
         let refused = |refusal| PathRefused { refusal, subject: certificate.subject.display() };
         let extensions = &certificate.extensions;
         if certificate.subject.is_empty() {
@@ -87,7 +86,9 @@ impl TrustAnchor {
     }
 
     pub(super) fn serves(&self, purpose: &[u8], any: &[u8]) -> bool {
-        self.extended_key_usage.as_ref().is_none_or(|usages| usages.iter().any(|usage| usage == purpose || usage == any))
+        self.extended_key_usage
+            .as_ref()
+            .is_none_or(|usages| usages.iter().any(|usage| usage == purpose || usage == any))
     }
 }
 

@@ -170,11 +170,11 @@ fn touches(tag: u8, value: &[u8], base: &[u8]) -> bool {
     }
     match value.strip_prefix(b"*.") {
         // `*.example.com` stands for `a.example.com` too.
-        Some(rest) if tag == DNS => {
-            base.iter().position(|byte| *byte == b'.').and_then(|dot| base.get(dot + 1..)).is_some_and(|parent| {
-                parent.eq_ignore_ascii_case(rest)
-            })
-        }
+        Some(rest) if tag == DNS => base
+            .iter()
+            .position(|byte| *byte == b'.')
+            .and_then(|dot| base.get(dot + 1..))
+            .is_some_and(|parent| parent.eq_ignore_ascii_case(rest)),
         _ => false,
     }
 }
@@ -276,7 +276,8 @@ mod tests {
         assert_eq!(host("https://a@evil.example:443/x?y#z"), Some("evil.example"));
         assert_eq!(host("https://good.example@evil.example"), Some("evil.example"));
         assert_eq!(host("https://good.example\\@evil.example"), Some("evil.example"));
-        for none in ["", "urn:a:b", "mailto:a@b", "https:///x", "https://[::1]/", "https://127.0.0.1/", "https://a:b/"] {
+        for none in ["", "urn:a:b", "mailto:a@b", "https:///x", "https://[::1]/", "https://127.0.0.1/", "https://a:b/"]
+        {
             assert_eq!(host(none), None, "{none}");
         }
     }

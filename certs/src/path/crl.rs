@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
+use super::Malformed;
 use super::certificate::Signed;
 use super::der::{self, Reader};
 use super::extensions::{authority_key_id, extension};
-use super::name::Name;
+use super::name::{Canonical, Name};
 use super::points::{ALL_REASONS, PointName};
 use super::refused::RevocationReason;
-use super::Malformed;
 
 /// The largest list, in bytes.
 pub const MAX_CRL_BYTES: usize = 64 * 1024 * 1024;
@@ -62,7 +62,7 @@ struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scope {
     /// Any of these names is its point's; none means all points.
-    pub(crate) names: Vec<Vec<Vec<u8>>>,
+    pub(crate) names: Vec<Canonical>,
     pub(crate) only_users: bool,
     pub(crate) only_authorities: bool,
     pub(crate) reasons: u16,
@@ -74,7 +74,7 @@ pub struct Crl {
     der: Box<[u8]>,
     digest: [u8; 32],
     issuer: Box<[u8]>,
-    issuer_canonical: Vec<Vec<u8>>,
+    issuer_canonical: Canonical,
     this_update: i64,
     next_update: i64,
     number: Vec<u8>,
@@ -192,7 +192,9 @@ impl Crl {
 
     /// Does this delta bring `complete` up to date? (RFC 5280 5.2.4)
     pub(super) fn builds_on(&self, complete: &Self) -> bool {
-        self.base.as_ref().is_some_and(|base| !is_less(&complete.number, base) && is_less(&complete.number, &self.number))
+        self.base
+            .as_ref()
+            .is_some_and(|base| !is_less(&complete.number, base) && is_less(&complete.number, &self.number))
             && self.scope == complete.scope
             && self.key_id == complete.key_id
     }
@@ -360,11 +362,13 @@ fn scope(value: &[u8], issuer: Name<'_>) -> Result<Scope, CrlError> {
     Ok(Scope { names, only_users, only_authorities, reasons })
 }
 
+type ByIssuer = HashMap<Canonical, Vec<Arc<Crl>>>;
+
 /// The lists in use. Cheap to clone; a change makes a new set, and what cannot be used changes nothing.
 #[derive(Debug, Clone, Default)]
 pub struct CrlSet {
     sources: BTreeMap<String, Arc<Crl>>,
-    by_issuer: Arc<HashMap<Vec<Vec<u8>>, Vec<Arc<Crl>>>>,
+    by_issuer: Arc<ByIssuer>,
     version: [u8; 32],
 }
 
@@ -406,7 +410,7 @@ impl CrlSet {
     }
 
     fn of(sources: BTreeMap<String, Arc<Crl>>) -> Self {
-        let mut by_issuer: HashMap<Vec<Vec<u8>>, Vec<Arc<Crl>>> = HashMap::new();
+        let mut by_issuer: ByIssuer = ByIssuer::new();
         let mut digests = Vec::with_capacity(sources.len() * 32);
         for crl in sources.values() {
             digests.extend_from_slice(&crl.digest);

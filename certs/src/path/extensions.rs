@@ -41,6 +41,9 @@ pub(crate) struct PolicyConstraints {
     pub(crate) inhibit_mapping: Option<u32>,
 }
 
+/// A policy of the issuer's domain, and one of the subject's.
+pub(crate) type Mapping<'a> = (&'a [u8], &'a [u8]);
+
 /// What the extensions say. Object identifiers are their contents.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Extensions<'a> {
@@ -54,8 +57,7 @@ pub(crate) struct Extensions<'a> {
     /// The value of nameConstraints.
     pub(crate) name_constraints_der: Option<&'a [u8]>,
     pub(crate) policies: Option<Vec<&'a [u8]>>,
-    /// Issuer's domain, subject's domain.
-    pub(crate) policy_mappings: Vec<(&'a [u8], &'a [u8])>,
+    pub(crate) policy_mappings: Vec<Mapping<'a>>,
     pub(crate) policy_constraints: PolicyConstraints,
     pub(crate) inhibit_any_policy: Option<u32>,
     pub(crate) authority_key_id: Option<&'a [u8]>,
@@ -215,7 +217,7 @@ fn policies(value: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
     if all.len() == count { Ok(all) } else { Err(Malformed("a policy comes twice")) }
 }
 
-fn mappings(value: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Malformed> {
+fn mappings(value: &[u8]) -> Result<Vec<Mapping<'_>>, Malformed> {
     list(value, |reader| {
         let mut mapping = reader.inside(der::SEQUENCE)?;
         let pair = (mapping.oid()?, mapping.oid()?);

@@ -17,6 +17,9 @@ const MAX_PARTS: usize = 64;
 /// pkcs-9-at-emailAddress.
 const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01];
 
+/// A name's parts, each in a form that is equal exactly if the parts mean the same.
+pub(crate) type Canonical = Vec<Vec<u8>>;
+
 /// A `Name`, as its DER.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a>(&'a [u8]);
@@ -57,7 +60,7 @@ impl<'a> Name<'a> {
     }
 
     /// One text for every relative name. Two names are the same exactly if these are.
-    pub(crate) fn canonical(self) -> Vec<Vec<u8>> {
+    pub(crate) fn canonical(self) -> Canonical {
         let mut parts = Vec::new();
         // INVARIANT: the shape was checked when it was read; a part that cannot be read would end the list early.
         let Ok(mut rdns) = der::only(self.0, der::SEQUENCE) else { return parts };
@@ -124,7 +127,7 @@ impl<'a> Name<'a> {
 }
 
 /// The names of a `GeneralName`'s relativeToCRLIssuer: one relative name below another's.
-pub(crate) fn canonical_below(issuer: Name<'_>, relative: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+pub(crate) fn canonical_below(issuer: Name<'_>, relative: &[u8]) -> Result<Canonical, Malformed> {
     check_rdn(relative)?;
     let mut parts = issuer.canonical();
     parts.push(canonical_rdn(relative));

@@ -1,7 +1,7 @@
 //! Distribution points of CRLs (RFC 5280 4.2.1.13 and 5.2.5): which list speaks of which certificate.
 
 use super::der::{self, Reader};
-use super::name::{self, Name};
+use super::name::{self, Canonical, Name};
 use super::{MAX_ITEMS, Malformed};
 
 /// Every reason that a CRL can give: bits 1 to 8 of `ReasonFlags`.
@@ -75,7 +75,7 @@ impl<'a> PointName<'a> {
     }
 
     /// Each name in a form that can be compared; relative ones are completed by `issuer`.
-    pub(crate) fn comparable(&self, issuer: Name<'_>) -> Result<Vec<Vec<Vec<u8>>>, Malformed> {
+    pub(crate) fn comparable(&self, issuer: Name<'_>) -> Result<Vec<Canonical>, Malformed> {
         match self {
             Self::Relative(rdn) => Ok(vec![name::canonical_below(issuer, rdn)?]),
             Self::Full(names) => names

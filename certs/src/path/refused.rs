@@ -174,7 +174,9 @@ impl std::fmt::Display for PathRefusal {
 fn rfc3339(seconds: i64) -> String {
     u64::try_from(seconds).map_or_else(
         |_| format!("{seconds} s from 1970"),
-        |seconds| crate::rfc3339(rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))),
+        |seconds| {
+            crate::rfc3339(rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+        },
     )
 }
 

@@ -153,9 +153,9 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// The same name with the same key proves nothing anew.
     fn repeats(&self, path: &[usize], candidate: &Certificate<'_>) -> bool {
-        path.iter().filter_map(|at| self.pool.get(*at)).any(|known| {
-            known.key.whole == candidate.key.whole && known.subject.same(candidate.subject)
-        })
+        path.iter()
+            .filter_map(|at| self.pool.get(*at))
+            .any(|known| known.key.whole == candidate.key.whole && known.subject.same(candidate.subject))
     }
 
     fn step(&mut self, index: usize) -> Result<(), PathRefused> {
@@ -246,9 +246,7 @@ impl<'s, 'a> Search<'s, 'a> {
                     })?;
                 }
             }
-            policies
-                .certificate(certificate, is_last)
-                .map_err(|not| refuse(PathRefusal::PolicyNotAccepted(not.0)))?;
+            policies.certificate(certificate, is_last).map_err(|not| refuse(PathRefusal::PolicyNotAccepted(not.0)))?;
             if let Some(oid) = certificate.extensions.unknown_critical {
                 return Err(refuse(PathRefusal::UnknownCriticalExtension(display_oid(oid))));
             }

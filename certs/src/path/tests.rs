@@ -42,9 +42,10 @@ fn crl(ca: &Ca, number: u64, days: (i64, i64), revoked: &[u64]) -> Vec<u8> {
 }
 
 fn set(lists: &[&[u8]]) -> CrlSet {
-    lists.iter().enumerate().fold(CrlSet::default(), |set, (index, der)| {
-        set.with(&index.to_string(), Crl::from_der(der).unwrap()).unwrap()
-    })
+    lists
+        .iter()
+        .enumerate()
+        .fold(CrlSet::default(), |set, (index, der)| set.with(&index.to_string(), Crl::from_der(der).unwrap()).unwrap())
 }
 
 fn params(name: &str, authority: bool) -> CertificateParams {
@@ -121,8 +122,9 @@ fn a_bad_list_never_empties_the_set() {
     let bad = leaf(8, &ca, |_| ());
     let list = crl(&ca, 5, (-2, 5), &[8]);
     let crls = set(&[&list]);
-    let is_revoked =
-        |crls: &CrlSet| matches!(with_crls(&bad, &ca, crls, RevocationMode::Prefer, now()), Err(PathRefusal::Revoked { .. }));
+    let is_revoked = |crls: &CrlSet| {
+        matches!(with_crls(&bad, &ca, crls, RevocationMode::Prefer, now()), Err(PathRefusal::Revoked { .. }))
+    };
     assert!(is_revoked(&crls));
     // An older list from the same place: a replay.
     let older = Crl::from_der(&crl(&ca, 4, (-2, 5), &[])).unwrap();
@@ -250,6 +252,8 @@ struct Sample {
     middle: Vec<u8>,
     end: Vec<u8>,
     crl: Vec<u8>,
+    /// Lists `end`.
+    revoking: Vec<u8>,
 }
 
 /// A chain with most extensions in it.
@@ -276,12 +280,13 @@ static SAMPLE: LazyLock<Sample> = LazyLock::new(|| {
         middle: middle.der().to_vec(),
         end,
         crl: crl(&middle, 1, (-2, 5), &[1, 2, 3]),
+        revoking: crl(&middle, 1, (-2, 5), &[1, 300]),
     }
 });
 
-fn judge(end: &[u8], middle: &[u8], list: &[u8]) -> Result<ValidPath, PathRefused> {
+fn judge(end: &[u8], middle: &[u8], list: &[u8], mode: RevocationMode) -> Result<ValidPath, PathRefused> {
     let mut settings = settings();
-    settings.revocation.mode = RevocationMode::Prefer;
+    settings.revocation.mode = mode;
     let crls = match Crl::from_der(list) {
         Ok(crl) => CrlSet::default().with("", crl).unwrap(),
         Err(_) => CrlSet::default(),
@@ -312,7 +317,7 @@ proptest! {
         let [end, middle] = &both;
         let same = *end == sample.end && *middle == sample.middle;
         let started = Instant::now();
-        let outcome = judge(end, middle, &sample.crl);
+        let outcome = judge(end, middle, &sample.crl, RevocationMode::Prefer);
         prop_assert!(started.elapsed() < Duration::from_secs(2));
         prop_assert_eq!(outcome.is_ok(), same, "{:?}", outcome);
         let _ = TrustAnchor::from_der(middle);
@@ -322,9 +327,9 @@ proptest! {
     #[test]
     fn mutated_lists_never_panic(index in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
         let sample = &*SAMPLE;
-        let mut list = sample.crl.clone();
+        let mut list = sample.revoking.clone();
         let at = index.index(list.len());
         if cut { list.truncate(at) } else { list[at] = byte }
-        prop_assert!(judge(&sample.end, &sample.middle, &list).is_ok());
+        prop_assert!(judge(&sample.end, &sample.middle, &list, RevocationMode::Require).is_err());
     }
 }

@@ -106,7 +106,10 @@ impl Chains {
         }
         update(&mut context, crls.version());
         let Settings { purpose, algorithms, policies, revocation, authority_as_leaf, limits } = &settings;
-        update(&mut context, format!("{purpose:?} {policies:?} {revocation:?} {authority_as_leaf} {limits:?}").as_bytes());
+        update(
+            &mut context,
+            format!("{purpose:?} {policies:?} {revocation:?} {authority_as_leaf} {limits:?}").as_bytes(),
+        );
         for algorithm in *algorithms {
             update(&mut context, algorithm.signature_alg_id().as_ref());
             update(&mut context, algorithm.public_key_alg_id().as_ref());
