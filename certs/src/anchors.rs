@@ -9,6 +9,7 @@ use rustls::pki_types::pem::SectionKind;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::leaf::{IdentityError, Leaf};
+use crate::path::{PathRefused, TrustAnchor};
 use crate::pem::{self, PemError};
 
 /// One or more trust anchors.
@@ -17,6 +18,7 @@ pub struct Anchors {
     // INVARIANT: not empty.
     store: Arc<RootCertStore>,
     certificates: Arc<[CertificateDer<'static>]>,
+    trust: Arc<[TrustAnchor]>,
     not_after: UnixTime,
 }
 
@@ -47,6 +49,14 @@ pub enum AnchorsError {
         line: usize,
         /// What is wrong with it.
         source: IdentityError,
+    },
+    /// A certificate that cannot be an anchor: a weak key, an unknown critical extension, not as RFC 5280 has it.
+    #[error("the certificate that begins on line {line} cannot be an anchor: {source}")]
+    Unfit {
+        /// The line of `-----BEGIN`.
+        line: usize,
+        /// What is wrong with it.
+        source: PathRefused,
     },
     /// A certificate that may not sign others: its basic constraints or its key usage do not say so.
     #[error("the certificate that begins on line {line} is not a CA's")]
@@ -85,6 +95,7 @@ impl Anchors {
     pub fn from_pem(bytes: &[u8]) -> Result<Self, AnchorsError> {
         let mut store = RootCertStore::empty();
         let mut certificates = Vec::new();
+        let mut trust = Vec::new();
         let mut not_after: Option<UnixTime> = None;
         for section in pem::sections(bytes)? {
             let line = section.line;
@@ -99,6 +110,7 @@ impl Anchors {
             if !read.is_authority().map_err(fault)? || !read.signs_certificates().map_err(fault)? {
                 return Err(AnchorsError::NotAuthority { line });
             }
+            trust.push(TrustAnchor::from_der(&section.der).map_err(|source| AnchorsError::Unfit { line, source })?);
             let certificate = CertificateDer::from(section.der);
             store
                 .add(certificate.clone())
@@ -107,7 +119,7 @@ impl Anchors {
             not_after = Some(not_after.map_or(read.not_after(), |earliest| earliest.min(read.not_after())));
         }
         let not_after = not_after.ok_or(PemError::Empty)?;
-        Ok(Self { store: Arc::new(store), certificates: certificates.into(), not_after })
+        Ok(Self { store: Arc::new(store), certificates: certificates.into(), trust: trust.into(), not_after })
     }
 
     /// Reads a PEM file.
@@ -127,11 +139,15 @@ impl Anchors {
         &self.certificates
     }
 
-    /// The earliest end among the anchors' own validities, for the expiry metric. Path validation does not look at an
-    /// anchor's dates (RFC 5280 6.1.1 (d)).
+    /// The earliest end among the anchors' own validities, for the expiry metric. Devices' paths end with their anchor
+    /// (RFC 5937); backends' do not (RFC 5280 6.1.1 (d)).
     #[must_use]
     pub const fn not_after(&self) -> UnixTime {
         self.not_after
+    }
+
+    pub(crate) fn trust(&self) -> Arc<[TrustAnchor]> {
+        Arc::clone(&self.trust)
     }
 
     pub(crate) fn store(&self) -> Arc<RootCertStore> {

@@ -1,7 +1,8 @@
 //! From bytes to a verified device.
 //!
-//! A listener's trust anchors ([`anchors`]), the device that a certificate names ([`spiffe`], [`leaf`]), the verifier
-//! that joins both and is the only maker of a [`VerifiedPeer`] ([`verifier`]), the TLS
+//! A listener's trust anchors ([`anchors`]), certification paths and revocation ([`path`]), the device that a certificate
+//! names ([`spiffe`], [`leaf`]), the user that an HPKI certificate names ([`hpki`]), the verifier that joins them and is
+//! the only maker of a [`VerifiedPeer`] ([`verifier`]), the TLS
 //! profiles ([`profile`]), the gateway's own certificates ([`identity`]) and the issuing of development and clinic
 //! certificates ([`issue`]).
 //!
@@ -10,9 +11,11 @@
 #![forbid(unsafe_code)]
 
 pub mod anchors;
+pub mod hpki;
 pub mod identity;
 pub mod issue;
 pub mod leaf;
+pub mod path;
 pub mod pem;
 pub mod profile;
 pub mod spiffe;
@@ -23,7 +26,7 @@ pub use identity::{ServerIdentity, ServerIdentityError};
 pub use leaf::{IdentityError, device_of};
 pub use profile::Profile;
 pub use spiffe::TrustDomain;
-pub use verifier::{DeviceVerifier, PeerRefused, VerifiedPeer, refusal_of};
+pub use verifier::{ChainCache, DeviceVerifier, PeerRefused, VerifiedPeer, refusal_of};
 
 /// SHA-256 of a certificate's DER: the fingerprint that records and the registry show.
 #[must_use]

@@ -27,7 +27,13 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::CertificateMalformed
         | Refusal::CertificateUntrusted
         | Refusal::CertificateExpired
+        | Refusal::CertificateNotYetValid
         | Refusal::CertificateRevoked
+        | Refusal::RevocationUnknown
+        | Refusal::CertificateName
+        | Refusal::CertificatePolicy
+        | Refusal::CertificateWeak
+        | Refusal::CertificateTooLarge
         | Refusal::CertificatePurpose
         | Refusal::CertificateIdentity
         | Refusal::SiteUnregistered

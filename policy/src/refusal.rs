@@ -56,10 +56,22 @@ refusals! {
     CertificateMalformed = "certificate-malformed", Peer;
     /// No trust anchor of the listener issued the certificate.
     CertificateUntrusted = "certificate-untrusted", Peer;
-    /// The certificate is not valid at this time.
+    /// The certificate, or one above it, is not valid any more.
     CertificateExpired = "certificate-expired", Peer;
+    /// The certificate, or one above it, is not valid yet.
+    CertificateNotYetValid = "certificate-not-yet-valid", Peer;
     /// The certificate was revoked by its issuer.
     CertificateRevoked = "certificate-revoked", Peer;
+    /// Nobody can say whether the certificate was revoked, and the listener wants to know.
+    RevocationUnknown = "revocation-unknown", Operator;
+    /// The certificate has a name that its issuers may not certify.
+    CertificateName = "certificate-name", Peer;
+    /// The certificate's policies are not those that the listener accepts.
+    CertificatePolicy = "certificate-policy", Peer;
+    /// The certificate, or one above it, has a weak key or a signature that is not accepted.
+    CertificateWeak = "certificate-weak", Peer;
+    /// The certificates are larger, more or deeper than the bounds, or a path costs too much work to find.
+    CertificateTooLarge = "certificate-too-large", Peer;
     /// The certificate may not be used by a client.
     CertificatePurpose = "certificate-purpose", Peer;
     /// The certificate names no device: not exactly one URI SAN that is a SPIFFE ID of this trust domain.

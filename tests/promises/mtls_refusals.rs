@@ -99,7 +99,7 @@ fn an_expired_certificate() {
 
 #[test]
 fn a_certificate_that_is_not_yet_valid() {
-    refuses_oddity(|odd| odd.years = (2090, 2091), "certificate-expired");
+    refuses_oddity(|odd| odd.years = (2090, 2091), "certificate-not-yet-valid");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! ticket was made. So a `VerifiedPeer` is made in one place only, [`DeviceVerifier::peer`], which judges a resumed
 //! session's chain anew, with the anchors, the registry and the time of the resumption.
 
+mod chains;
 mod refused;
 
 use std::fmt;
@@ -15,17 +16,21 @@ use std::sync::Arc;
 
 use policy::{DeviceId, Refusal};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, SignatureScheme,
+    CertificateError, CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, PeerMisbehaved,
+    SignatureScheme,
 };
 
 use crate::leaf::Leaf;
+use crate::path::{self, CrlSet, Purpose, RevocationSettings, Settings};
 use crate::{Anchors, Profile, TrustDomain, fingerprint};
+use chains::Chains;
 
-pub use refused::{PeerRefused, refusal_of, refusal_of_io, refused_device};
+pub use chains::ChainCache;
+pub use refused::{PeerRefused, noting, refusal_of, refusal_of_io, refused_device};
 
 /// What the registry says of a device: may it connect?
 pub type Admit = Arc<dyn Fn(&DeviceId) -> Result<(), Refusal> + Send + Sync>;
@@ -67,23 +72,47 @@ impl VerifiedPeer {
 
 /// The client certificate verifier of a listener. A certificate is mandatory.
 pub struct DeviceVerifier {
-    // The seam for path validation: everything that reads the chain's signatures, dates and constraints goes through
-    // it, and nothing else here does.
-    path: Arc<dyn ClientCertVerifier>,
+    chains: Chains,
+    algorithms: WebPkiSupportedAlgorithms,
+    hints: Vec<DistinguishedName>,
     domain: TrustDomain,
     admit: Admit,
 }
 
 impl DeviceVerifier {
-    /// A verifier that validates paths by webpki against `anchors`, with the signature algorithms of `profile`.
-    ///
-    /// # Errors
-    /// What rustls says of the anchors.
-    pub fn new(anchors: &Anchors, profile: Profile, domain: TrustDomain, admit: Admit) -> Result<Self, Error> {
-        let path = WebPkiClientVerifier::builder_with_provider(anchors.store(), profile.provider())
-            .build()
-            .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Self { path, domain, admit })
+    /// A verifier that validates paths ([`path::validate`]) to `anchors`, with the signature algorithms of `profile`.
+    /// Nobody looks at revocation before [`DeviceVerifier::with_revocation`].
+    #[must_use]
+    pub fn new(anchors: &Anchors, profile: Profile, domain: TrustDomain, admit: Admit) -> Self {
+        let algorithms = profile.provider().signature_verification_algorithms;
+        let settings = Settings::new(Purpose::ClientAuth, algorithms.all);
+        let trust = anchors.trust();
+        let hints = trust.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect();
+        let chains = Chains::new(trust, CrlSet::default(), settings, Arc::default());
+        Self { chains, algorithms, hints, domain, admit }
+    }
+
+    /// The verifier with these CRLs, asked as `settings` say.
+    #[must_use]
+    pub fn with_revocation(mut self, crls: CrlSet, settings: RevocationSettings) -> Self {
+        self.chains = self.chains.with(|own, all, _| {
+            *own = crls;
+            all.revocation = settings;
+        });
+        self
+    }
+
+    /// The verifier with another's memory of chains. A chain that was judged by other anchors or CRLs is not taken.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Arc<ChainCache>) -> Self {
+        self.chains.cache = cache;
+        self
+    }
+
+    /// The memory of chains that held.
+    #[must_use]
+    pub fn cache(&self) -> &Arc<ChainCache> {
+        &self.chains.cache
     }
 
     /// The peer of a connection whose handshake has ended. A full handshake was judged by
@@ -117,7 +146,7 @@ impl DeviceVerifier {
     /// [`PeerRefused`] as in the handshake itself.
     pub fn recheck(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<VerifiedPeer, PeerRefused> {
         let (leaf, intermediates) = split(chain)?;
-        let (read, device) = self.judge(leaf, intermediates, now).map_err(|error| PeerRefused::of(&error))?;
+        let (read, device) = self.judge(leaf, intermediates, now)?;
         Ok(VerifiedPeer { device, fingerprint: fingerprint(leaf), not_after: read.not_after(), resumed: false })
     }
 
@@ -126,12 +155,12 @@ impl DeviceVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(Leaf, DeviceId), Error> {
-        self.path.verify_client_cert(leaf, intermediates, now).map_err(|error| refused::path_error(error, leaf))?;
+    ) -> Result<(Leaf, DeviceId), PeerRefused> {
+        self.chains.check(leaf, intermediates, now)?;
         let (read, device) = self.identify(leaf)?;
         match (self.admit)(&device) {
             Ok(()) => Ok((read, device)),
-            Err(refusal) => Err(PeerRefused::registry(refusal, device).into()),
+            Err(refusal) => Err(PeerRefused::registry(refusal, device)),
         }
     }
 
@@ -160,7 +189,7 @@ impl ClientCertVerifier for DeviceVerifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.path.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -169,7 +198,8 @@ impl ClientCertVerifier for DeviceVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.judge(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion())
+        self.judge(end_entity, intermediates, now)?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -178,7 +208,17 @@ impl ClientCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.path.verify_tls12_signature(message, cert, dss)
+        let (algorithm, key) = path::public_key(cert).map_err(|_| CertificateError::BadEncoding)?;
+        // In TLS 1.2 a scheme names a hash; the curve is the key's (RFC 8422 5.10).
+        let mut schemes = self.algorithms.mapping.iter().filter(|(scheme, _)| *scheme == dss.scheme);
+        let verify = schemes
+            .next()
+            .and_then(|(_, all)| all.iter().find(|own| own.public_key_alg_id().as_ref() == algorithm))
+            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+        match verify.verify_signature(key, message, dss.signature()) {
+            Ok(()) => Ok(HandshakeSignatureValid::assertion()),
+            Err(_) => Err(CertificateError::BadSignature.into()),
+        }
     }
 
     fn verify_tls13_signature(
@@ -187,25 +227,18 @@ impl ClientCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.path.verify_tls13_signature(message, cert, dss)
+        let key = path::public_key_info(cert).map_err(|_| CertificateError::BadEncoding)?;
+        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.path.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
 impl fmt::Debug for DeviceVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceVerifier").field("path", &self.path).field("domain", &self.domain).finish_non_exhaustive()
-    }
-}
-
-impl From<PeerRefused> for Error {
-    fn from(refused: PeerRefused) -> Self {
-        // The alert is certificate_unknown (RFC 8446 6.2). access_denied would fit a registry's refusal better, but
-        // rustls gives it only for a variant that carries no reason, and the record needs the reason.
-        Self::InvalidCertificate(CertificateError::Other(rustls::OtherError(Arc::new(refused))))
+        f.debug_struct("DeviceVerifier").field("domain", &self.domain).finish_non_exhaustive()
     }
 }
 

@@ -1,13 +1,28 @@
-//! Refused peers: from what rustls, webpki and this crate say to the closed list of refusals.
+//! Refused peers: from what rustls and this crate say to the closed list of refusals, and back to the alert.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use policy::{DeviceId, Refusal};
-use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error, OtherError};
 
 use crate::IdentityError;
-use crate::leaf::Leaf;
+use crate::path::{PathRefusal, PathRefused};
+
+thread_local! {
+    static NOTED: RefCell<Option<PeerRefused>> = const { RefCell::new(None) };
+}
+
+/// Runs a step of a handshake, and tells what the verifier refused in it, in full.
+///
+/// rustls's errors choose the alert, and those with the right alert have no room for the reason: that a certificate was
+/// revoked, but not when and why. So the verifier notes its reason on the thread, and who drives the handshake picks it
+/// up: rustls calls the verifier within the step.
+pub fn noting<R>(step: impl FnOnce() -> R) -> (R, Option<PeerRefused>) {
+    NOTED.take();
+    let outcome = step();
+    (outcome, NOTED.take())
+}
 
 /// Why a peer is not let in. The detail is for the record, never for the peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +57,7 @@ impl PeerRefused {
             of_certificate(error)
         } else if matches!(error, Error::InvalidCertRevocationList(_)) {
             // A revocation list that cannot be used leaves the certificate unproved.
-            Refusal::CertificateUntrusted
+            Refusal::RevocationUnknown
         } else {
             Refusal::HandshakeFailed
         };
@@ -86,41 +101,67 @@ fn carried(error: &Error) -> Option<&PeerRefused> {
     inner.downcast_ref()
 }
 
+impl From<PathRefused> for PeerRefused {
+    fn from(refused: PathRefused) -> Self {
+        Self::new(refusal_of_path(&refused.refusal), refused.to_string())
+    }
+}
+
+/// The refusal that stands for what is wrong with a path.
+const fn refusal_of_path(refusal: &PathRefusal) -> Refusal {
+    match refusal {
+        PathRefusal::Malformed(_) | PathRefusal::UnknownCriticalExtension(_) => Refusal::CertificateMalformed,
+        PathRefusal::TooLarge | PathRefusal::TooMany | PathRefusal::TooDeep | PathRefusal::TooMuchWork => {
+            Refusal::CertificateTooLarge
+        }
+        PathRefusal::UnknownIssuer | PathRefusal::NotAuthority(_) | PathRefusal::PathLength => {
+            Refusal::CertificateUntrusted
+        }
+        PathRefusal::Expired { .. } => Refusal::CertificateExpired,
+        PathRefusal::NotYetValid { .. } => Refusal::CertificateNotYetValid,
+        PathRefusal::WrongPurpose(_) => Refusal::CertificatePurpose,
+        PathRefusal::NameNotPermitted(_) => Refusal::CertificateName,
+        PathRefusal::WrongName => Refusal::CertificateIdentity,
+        PathRefusal::PolicyNotAccepted(_) => Refusal::CertificatePolicy,
+        PathRefusal::WeakKey(_) | PathRefusal::Algorithm => Refusal::CertificateWeak,
+        PathRefusal::Revoked { .. } => Refusal::CertificateRevoked,
+        PathRefusal::RevocationUnknown(_) => Refusal::RevocationUnknown,
+    }
+}
+
+impl From<PeerRefused> for Error {
+    /// Chooses the alert (RFC 8446 6.2). access_denied would fit a registry's refusal better than certificate_unknown,
+    /// but rustls gives it only for a variant that carries no reason.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no alert fits any other refusal better")]
+    fn from(refused: PeerRefused) -> Self {
+        NOTED.set(Some(refused.clone()));
+        Self::InvalidCertificate(match refused.refusal {
+            Refusal::CertificateMalformed => CertificateError::BadEncoding,
+            Refusal::CertificateUntrusted => CertificateError::UnknownIssuer,
+            Refusal::CertificateExpired => CertificateError::Expired,
+            Refusal::CertificateNotYetValid => CertificateError::NotValidYet,
+            Refusal::CertificateRevoked => CertificateError::Revoked,
+            Refusal::RevocationUnknown => CertificateError::UnknownRevocationStatus,
+            Refusal::CertificatePurpose => CertificateError::InvalidPurpose,
+            _ => CertificateError::Other(OtherError(Arc::new(refused))),
+        })
+    }
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "all else is about form, and the enum is non-exhaustive")]
 fn of_certificate(error: &CertificateError) -> Refusal {
     use CertificateError as E;
     match error {
-        E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. } => {
-            Refusal::CertificateExpired
-        }
+        E::Expired | E::ExpiredContext { .. } => Refusal::CertificateExpired,
+        E::NotValidYet | E::NotValidYetContext { .. } => Refusal::CertificateNotYetValid,
         E::Revoked => Refusal::CertificateRevoked,
-        E::UnknownIssuer
-        | E::UnknownRevocationStatus
-        | E::ExpiredRevocationList
-        | E::ExpiredRevocationListContext { .. } => Refusal::CertificateUntrusted,
+        E::UnknownIssuer => Refusal::CertificateUntrusted,
+        E::UnknownRevocationStatus | E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. } => {
+            Refusal::RevocationUnknown
+        }
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => Refusal::CertificatePurpose,
-        // Of the handshake's own signature: `path_error` renames those of the path.
+        // Of the handshake's own signature: path validation has no such error.
         E::BadSignature => Refusal::HandshakeFailed,
         _ => Refusal::CertificateMalformed,
-    }
-}
-
-/// Makes the errors of path validation say what was wrong with the certificate.
-#[expect(clippy::wildcard_enum_match_arm, reason = "all else keeps its meaning and its alert")]
-pub(super) fn path_error(error: Error, leaf: &CertificateDer<'_>) -> Error {
-    match error {
-        // A signature by another key than the issuer's: to the peer and in the record, the issuer is unknown.
-        Error::InvalidCertificate(CertificateError::BadSignature) => {
-            Error::InvalidCertificate(CertificateError::UnknownIssuer)
-        }
-        // webpki's errors that rustls has no name for, a CA as leaf among them.
-        Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => {
-            let refused = match Leaf::read(leaf).and_then(|read| read.check_purpose()) {
-                Err(purpose) => PeerRefused::from(purpose),
-                Ok(()) => PeerRefused::new(Refusal::CertificateMalformed, inner.to_string()),
-            };
-            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
-        }
-        other => other,
     }
 }

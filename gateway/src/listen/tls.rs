@@ -1,11 +1,13 @@
 //! TLS on a listener: from a stream to a verified peer.
 
+use std::future::{Future as _, poll_fn};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
-use certs::verifier::{Admit, refusal_of_io};
+use certs::verifier::{Admit, noting, refusal_of_io};
 use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -77,8 +79,10 @@ impl TlsListener {
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
         let identity = ServerIdentity::load_files(&listener.tls.certificate_file, &listener.tls.key_file)?;
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
-        let verifier =
-            DeviceVerifier::new(&anchors, profile, domain.clone(), admit).map_err(|e| setup(e.to_string()))?;
+        let mut verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit);
+        if let Some(old) = old {
+            verifier = verifier.with_cache(Arc::clone(old.verifier.cache()));
+        }
         let verifier = Arc::new(verifier);
         let resumption = match old {
             Some(old) => old.resumption.clone(),
@@ -123,11 +127,18 @@ impl TlsListener {
     /// # Errors
     /// [`PeerRefused`]: the refusal, and what exactly was wrong, for the record only.
     pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, PeerRefused> {
-        let stream = match self.acceptor.accept(stream).into_fallible().await {
+        let mut accept = pin!(self.acceptor.accept(stream).into_fallible());
+        let mut refused = None;
+        let outcome = poll_fn(|context| {
+            let (outcome, noted) = noting(|| accept.as_mut().poll(context));
+            refused = refused.take().or(noted);
+            outcome
+        });
+        let stream = match outcome.await {
             Ok(stream) => stream,
             Err((error, stream)) => {
                 linger(stream).await;
-                return Err(refused_by(&error));
+                return Err(refused.unwrap_or_else(|| refused_by(&error)));
             }
         };
         let (_, connection) = stream.get_ref();

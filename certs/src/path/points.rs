@@ -1,0 +1,93 @@
+//! Distribution points of CRLs (RFC 5280 4.2.1.13 and 5.2.5): which list speaks of which certificate.
+
+use super::der::{self, Reader};
+use super::name::{self, Canonical, Name};
+use super::{MAX_ITEMS, Malformed};
+
+/// Every reason that a CRL can give: bits 1 to 8 of `ReasonFlags`.
+pub(crate) const ALL_REASONS: u16 = 0x7f80;
+
+/// A `DistributionPointName`.
+#[derive(Debug, Clone)]
+pub(crate) enum PointName<'a> {
+    /// `GeneralNames`, each as tag and value.
+    Full(Vec<(u8, &'a [u8])>),
+    /// A relative name below the CRL issuer's.
+    Relative(&'a [u8]),
+}
+
+/// One point.
+#[derive(Debug, Clone)]
+pub(crate) struct DistributionPoint<'a> {
+    pub(crate) name: Option<PointName<'a>>,
+    /// Named bits.
+    pub(crate) reasons: u16,
+    /// Somebody else issues the CRL.
+    pub(crate) indirect: bool,
+}
+
+/// Reads a cRLDistributionPoints or freshestCRL.
+pub(crate) fn read(value: &[u8]) -> Result<Vec<DistributionPoint<'_>>, Malformed> {
+    let mut list = der::only(value, der::SEQUENCE)?;
+    let mut all = Vec::new();
+    while !list.is_empty() {
+        if all.len() >= MAX_ITEMS {
+            return Err(Malformed("there are too many distribution points"));
+        }
+        let mut point = list.inside(der::SEQUENCE)?;
+        let name = point.optional(der::constructed(0))?.map(PointName::read).transpose()?;
+        let reasons = match point.optional(der::context(1))? {
+            None => ALL_REASONS,
+            Some(bits) => der::named_bits(bits)? & ALL_REASONS,
+        };
+        let indirect = point.optional(der::constructed(2))?.is_some();
+        point.end()?;
+        if name.is_none() && !indirect {
+            return Err(Malformed("a distribution point says nothing"));
+        }
+        all.push(DistributionPoint { name, reasons, indirect });
+    }
+    if all.is_empty() { Err(Malformed("there are no distribution points")) } else { Ok(all) }
+}
+
+impl<'a> PointName<'a> {
+    /// Reads the content of the `[0]` element.
+    pub(crate) fn read(explicit: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(explicit);
+        let tlv = reader.any()?;
+        reader.end()?;
+        if tlv.tag == der::constructed(1) {
+            return Ok(Self::Relative(tlv.value));
+        }
+        if tlv.tag != der::constructed(0) {
+            return Err(Malformed("the name of a distribution point is of no kind that there is"));
+        }
+        let mut names = Reader::new(tlv.value);
+        let mut all = Vec::new();
+        while !names.is_empty() {
+            if all.len() >= MAX_ITEMS {
+                return Err(Malformed("a distribution point has too many names"));
+            }
+            let one = names.any()?;
+            all.push((one.tag, one.value));
+        }
+        if all.is_empty() { Err(Malformed("a distribution point has no name")) } else { Ok(Self::Full(all)) }
+    }
+
+    /// Each name in a form that can be compared; relative ones are completed by `issuer`.
+    pub(crate) fn comparable(&self, issuer: Name<'_>) -> Result<Vec<Canonical>, Malformed> {
+        match self {
+            Self::Relative(rdn) => Ok(vec![name::canonical_below(issuer, rdn)?]),
+            Self::Full(names) => names
+                .iter()
+                .map(|(tag, value)| {
+                    if *tag == der::constructed(4) {
+                        Ok(Name::read(value)?.canonical())
+                    } else {
+                        Ok(vec![vec![*tag], value.to_vec()])
+                    }
+                })
+                .collect(),
+        }
+    }
+}

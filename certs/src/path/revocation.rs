@@ -1,0 +1,223 @@
+//! Revocation by CRLs (RFC 5280 6.3): which lists speak of a certificate, who signed them, and what they say.
+
+use std::sync::Arc;
+
+use super::certificate::Certificate;
+use super::crl::{Crl, Scope};
+use super::name::Name;
+use super::points::{ALL_REASONS, DistributionPoint};
+use super::refused::{PathRefusal, PathRefused};
+use super::search::{Issuer, Role, Search};
+
+/// How much is asked of revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RevocationMode {
+    /// Nobody looks.
+    #[default]
+    Off,
+    /// What is revoked is refused; what nobody speaks of passes.
+    Prefer,
+    /// Every certificate of the path must be known not to be revoked.
+    Require,
+}
+
+/// How revocation is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RevocationSettings {
+    /// How much is asked.
+    pub mode: RevocationMode,
+    /// How long a list is used after its next update was due, in seconds.
+    pub grace: u32,
+}
+
+/// How deep the paths of separate CRL signers go: a signer's own status is asked of lists that may be signed by another.
+const MAX_SIGNER_DEPTH: u8 = 2;
+
+/// What lists say of one certificate.
+enum Status {
+    Good { since: i64, until: i64 },
+    Unknown(&'static str),
+}
+
+impl Search<'_, '_> {
+    /// Narrows `since` and `until` to when the answer holds.
+    ///
+    /// # Errors
+    /// [`PathRefused`] if the certificate is revoked, or if nobody knows and somebody must.
+    pub(super) fn check_revocation(
+        &mut self,
+        index: usize,
+        issuer: Issuer,
+        validity: &mut (i64, i64),
+        depth: u8,
+    ) -> Result<(), PathRefused> {
+        let settings = self.settings.revocation;
+        if settings.mode == RevocationMode::Off || (settings.mode == RevocationMode::Prefer && self.crls.is_empty()) {
+            return Ok(());
+        }
+        match self.status(index, issuer, depth)? {
+            Status::Good { since, until } => {
+                *validity = (validity.0.max(since), validity.1.min(until));
+                Ok(())
+            }
+            Status::Unknown(_) if settings.mode == RevocationMode::Prefer => Ok(()),
+            Status::Unknown(why) => Err(self.refuse(index, PathRefusal::RevocationUnknown(why))),
+        }
+    }
+
+    fn status(&mut self, index: usize, issuer: Issuer, depth: u8) -> Result<Status, PathRefused> {
+        let Some(certificate) = self.pool.get(index) else { return Ok(Status::Unknown("there is no certificate")) };
+        let crls = self.crls;
+        let lists = crls.of_issuer(certificate.issuer);
+        let points = &certificate.extensions.distribution_points;
+        let mut why = match (lists.is_empty(), points.iter().all(|point| point.indirect) && !points.is_empty()) {
+            (true, true) => "its CRLs are indirect",
+            (true, false) => "there is no CRL of its issuer",
+            (false, _) => "no CRL of its issuer is about it",
+        };
+        let (mut known, mut validity) = (0_u16, (i64::MIN, i64::MAX));
+        let mut scopes: Vec<&Scope> = Vec::new();
+        for crl in lists.iter().filter(|crl| !crl.is_delta()) {
+            let reasons = reasons_covered(crl.scope(), certificate, points);
+            // Lists come newest first: an older one of the same scope is out of date.
+            if reasons == 0 || scopes.contains(&crl.scope()) {
+                continue;
+            }
+            if crl.this_update() > self.now {
+                why = "its CRL is not valid yet";
+                continue;
+            }
+            if !self.is_signed(crl, index, issuer, depth)? {
+                why = "the signature of its CRL is not its issuer's";
+                continue;
+            }
+            scopes.push(crl.scope());
+            let delta = self.delta(crl, lists, index, issuer, depth)?;
+            let entry = match delta.and_then(|delta| delta.entry(certificate.serial)) {
+                Some(changed) => changed,
+                None => crl.entry(certificate.serial).flatten(),
+            };
+            // A list that is out of date still tells whom it revoked.
+            if let Some((when, reason)) = entry {
+                return Err(self.refuse(index, PathRefusal::Revoked { when, reason }));
+            }
+            let until = delta.map_or(crl.next_update(), |delta| crl.next_update().min(delta.next_update()));
+            let until = until.saturating_add(i64::from(self.settings.revocation.grace));
+            if until < self.now {
+                why = "its CRL is out of date";
+                continue;
+            }
+            known |= reasons;
+            validity = (validity.0.max(crl.this_update()), validity.1.min(until));
+        }
+        if known == ALL_REASONS {
+            Ok(Status::Good { since: validity.0, until: validity.1 })
+        } else {
+            Ok(Status::Unknown(if known == 0 { why } else { "its CRLs do not cover all reasons" }))
+        }
+    }
+
+    /// The newest delta that brings a complete list up to date.
+    fn delta<'c>(
+        &mut self,
+        complete: &Crl,
+        lists: &'c [Arc<Crl>],
+        index: usize,
+        issuer: Issuer,
+        depth: u8,
+    ) -> Result<Option<&'c Crl>, PathRefused> {
+        let grace = i64::from(self.settings.revocation.grace);
+        let mut newest: Option<&Crl> = None;
+        for delta in lists.iter().filter(|delta| delta.builds_on(complete)) {
+            let current = delta.this_update() <= self.now && delta.next_update().saturating_add(grace) >= self.now;
+            if current
+                && newest.is_none_or(|known| delta.is_newer_than(known))
+                && self.is_signed(delta, index, issuer, depth)?
+            {
+                newest = Some(delta);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Was the list signed by the certificate's issuer: with the key that signed the certificate, or with another one
+    /// of the same name that a path to the same anchor vouches for?
+    fn is_signed(&mut self, crl: &Crl, index: usize, issuer: Issuer, depth: u8) -> Result<bool, PathRefused> {
+        let Ok(name) = crl.issuer() else { return Ok(false) };
+        if self.may_sign_crls(issuer) && self.verifies(crl, issuer, index)? {
+            return Ok(true);
+        }
+        let anchor_is_it = |anchor: &super::TrustAnchor| anchor.subject().is_ok_and(|subject| subject.same(name));
+        for anchor in 0..self.anchors.len() {
+            let other = Issuer::Anchor(anchor);
+            let fits = self.anchors.get(anchor).is_some_and(anchor_is_it);
+            if fits && other != issuer && self.may_sign_crls(other) && self.verifies(crl, other, index)? {
+                return Ok(true);
+            }
+        }
+        if depth >= MAX_SIGNER_DEPTH {
+            return Ok(false);
+        }
+        for other in 0..self.pool.len() {
+            let signer = Issuer::Certificate(other);
+            if signer == issuer || !self.is_crl_signer(other, name) || !self.verifies(crl, signer, index)? {
+                continue;
+            }
+            match self.find(other, Role::CrlSigner, depth + 1) {
+                Ok(_) => return Ok(true),
+                Err(refused) if refused.refusal == PathRefusal::TooMuchWork => return Err(refused),
+                Err(_) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_crl_signer(&self, index: usize, name: Name<'_>) -> bool {
+        self.pool.get(index).is_some_and(|certificate| {
+            certificate.subject.same(name) && certificate.extensions.key_usage.is_some_and(|usage| usage.signs_crls())
+        })
+    }
+
+    fn may_sign_crls(&self, issuer: Issuer) -> bool {
+        match issuer {
+            Issuer::Anchor(anchor) => self.anchors.get(anchor).is_some_and(|anchor| anchor.signs_crls),
+            Issuer::Certificate(index) => self
+                .pool
+                .get(index)
+                .is_some_and(|issuer| issuer.extensions.key_usage.is_none_or(|usage| usage.signs_crls())),
+        }
+    }
+
+    fn verifies(&mut self, crl: &Crl, issuer: Issuer, index: usize) -> Result<bool, PathRefused> {
+        let Some(key) = self.key_of(issuer) else { return Ok(false) };
+        if crl.was_verified_by(key.whole) {
+            return Ok(true);
+        }
+        let Ok(signed) = crl.signed() else { return Ok(false) };
+        let good = self.verify(&signed, key).map_err(|refusal| self.refuse(index, refusal))?;
+        if good {
+            crl.verified_by(key.whole);
+        }
+        Ok(good)
+    }
+}
+
+/// The reasons for which the list can speak of the certificate (RFC 5280 6.3.3 (b) to (e)).
+fn reasons_covered(scope: &Scope, certificate: &Certificate<'_>, points: &[DistributionPoint<'_>]) -> u16 {
+    let authority = certificate.is_authority();
+    if (scope.only_users && authority) || (scope.only_authorities && !authority) {
+        return 0;
+    }
+    let of_points = points
+        .iter()
+        .filter(|point| !point.indirect)
+        .filter(|point| {
+            let Some(name) = &point.name else { return false };
+            let comparable = name.comparable(certificate.issuer).unwrap_or_default();
+            scope.names.is_empty() || comparable.iter().any(|name| scope.names.contains(name))
+        })
+        .fold(0, |reasons, point| reasons | point.reasons);
+    // Whatever the certificate says, its issuer's own point counts: without a name, or with the issuer's.
+    let own = scope.names.is_empty() || scope.names.contains(&certificate.issuer.canonical());
+    scope.reasons & if own { ALL_REASONS } else { of_points }
+}
