@@ -346,7 +346,10 @@ impl Ids {
             }
         }
         // INVARIANT: hexadecimal digits are a header's value.
-        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
+        let mut id = HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"));
+        // It never comes twice: in HPACK's table it would only push out what does (RFC 7541 7.1.3).
+        id.set_sensitive(true);
+        id
     }
 }
 

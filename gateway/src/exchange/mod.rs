@@ -42,7 +42,7 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) 
         return trail.limit();
     }
     let passed = {
-        let mut deadline = connection.deadline();
+        let mut deadline = connection.deadline(Duration::ZERO);
         let mut passing = pin!(pass(connection, request, &mut trail));
         poll_fn(|cx| match passing.as_mut().poll(cx) {
             Poll::Ready(passed) => Poll::Ready(Some(passed)),
