@@ -33,6 +33,12 @@ pub struct RevocationSettings {
 /// How deep the paths of separate CRL signers go: a signer's own status is asked of lists that may be signed by another.
 const MAX_SIGNER_DEPTH: u8 = 2;
 
+/// From when until when something holds.
+type Window = (i64, i64);
+
+/// A list, and how long its signer is good.
+type Signed<'c> = (&'c Crl, Window);
+
 /// A certificate in a path, and what is above it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Link<'p> {
@@ -55,7 +61,7 @@ impl Search<'_, '_> {
     ///
     /// # Errors
     /// [`PathRefused`] if the certificate is revoked, or if nobody knows and somebody must.
-    pub(super) fn check_revocation(&mut self, link: Link<'_>, validity: &mut (i64, i64)) -> Result<(), PathRefused> {
+    pub(super) fn check_revocation(&mut self, link: Link<'_>, validity: &mut Window) -> Result<(), PathRefused> {
         let settings = self.settings.revocation;
         if settings.mode == RevocationMode::Off || (settings.mode == RevocationMode::Prefer && self.crls.is_empty()) {
             return Ok(());
@@ -139,9 +145,9 @@ impl Search<'_, '_> {
         complete: &Crl,
         lists: &'c [Arc<Crl>],
         link: Link<'_>,
-    ) -> Result<Option<(&'c Crl, (i64, i64))>, PathRefused> {
+    ) -> Result<Option<Signed<'c>>, PathRefused> {
         let grace = i64::from(self.settings.revocation.grace);
-        let mut newest: Option<(&Crl, (i64, i64))> = None;
+        let mut newest: Option<Signed<'_>> = None;
         for delta in lists.iter().filter(|delta| delta.builds_on(complete)) {
             let current = delta.this_update() <= self.now && delta.next_update().saturating_add(grace) >= self.now;
             if current
@@ -156,8 +162,8 @@ impl Search<'_, '_> {
 
     /// Was the list signed by the certificate's issuer: with the key that signed the certificate, or with another one
     /// of the same name and the same origin? If so, from when until when that holds.
-    fn signed(&mut self, crl: &Crl, link: Link<'_>) -> Result<Option<(i64, i64)>, PathRefused> {
-        const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
+    fn signed(&mut self, crl: &Crl, link: Link<'_>) -> Result<Option<Window>, PathRefused> {
+        const ALWAYS: Window = (i64::MIN, i64::MAX);
         let Ok(name) = crl.issuer() else { return Ok(None) };
         if self.may_sign_crls(link.issuer) && self.verifies(crl, link.issuer, link.index)? {
             return Ok(Some(ALWAYS));
