@@ -10,6 +10,7 @@ mod anchor;
 mod certificate;
 mod constraints;
 mod crl;
+mod crl_file;
 mod der;
 mod extensions;
 mod name;
@@ -26,6 +27,8 @@ pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only};
 
 pub use anchor::TrustAnchor;
 pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
+pub use crl_file::{CrlFileError, read_crls};
+pub use points::crl_urls;
 pub use names::PeerName;
 pub use policy::PolicySettings;
 pub use refused::{PathRefusal, PathRefused, RevocationReason};

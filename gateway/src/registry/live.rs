@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use policy::Refusal;
 use slab::Slab;
@@ -33,15 +32,14 @@ impl Live {
             connection.control.drain();
         }
         let snapshot = connection.worker.snapshot();
-        let same_trust = Arc::ptr_eq(&judged_by.loaded, &snapshot.loaded);
-        if let Err(refusal) = judge(connection, &snapshot, !same_trust) {
+        if let Err(refusal) = judge(connection, &snapshot, snapshot.has_other_trust(judged_by)) {
             connection.control.cut(refusal);
         }
         Registered { live: self, key }
     }
 
     /// Cuts every connection whose peer `snapshot` does not take any more; `new_trust` says that its certificate has
-    /// to be verified anew, since anchors may have changed. Returns how many.
+    /// to be verified anew, since anchors or CRLs may have changed. Returns how many.
     pub fn rejudge(&self, snapshot: &Snapshot, new_trust: bool) -> usize {
         let mut cut = 0;
         for (_, connection) in self.connections.borrow().iter() {
