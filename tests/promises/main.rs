@@ -26,6 +26,7 @@ mod c6_identity_headers;
 mod c7_fails_open;
 mod c8_resumption;
 mod c9_certificates;
+mod crl;
 mod device_budget;
 mod drain;
 mod h2_bounds;

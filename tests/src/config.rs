@@ -135,9 +135,16 @@ impl Config {
         }
         text.push_str(&format!(
             "[[listener]]\nname = \"clinics\"\naddress = \"{listen}\"\nserver_names = [\"localhost\", \"127.0.0.1\"]\n\
-             [listener.tls]\n{}\n[listener.limits]\n{}\n",
-            self.tls, self.limits
+             [listener.limits]\n{}\n[listener.tls]\n",
+            self.limits
         ));
+        let is_table = |(_, value): &(&String, &Value)| value.is_table();
+        for (key, value) in self.tls.iter().filter(|pair| !is_table(pair)) {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+        for (key, value) in self.tls.iter().filter(is_table) {
+            text.push_str(&format!("[listener.tls.{key}]\n{}\n", value.as_table().expect("a table")));
+        }
         text.push_str(&format!("[[service]]\nname = \"clinical\"\n{}\n{}\n{}", self.service, self.routes, self.extra));
         text
     }
