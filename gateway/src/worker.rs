@@ -307,7 +307,7 @@ impl Worker {
             self.tell_limited(snapshot.config.audit.refusal_interval, false);
             let new_trust = snapshot.has_other_trust(&judged);
             judged = Arc::clone(&snapshot);
-            let cut = self.live.rejudge(&snapshot, new_trust);
+            let cut = self.live.rejudge(&snapshot, new_trust).await;
             if cut > 0 {
                 tracing::info!(worker = self.index, cut, snapshot = snapshot.version, "ended live connections");
             }

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
 use crate::pki::{Identity, spiffe_id};
@@ -53,8 +57,22 @@ impl Ca {
     #[must_use]
     pub fn root(name: &str) -> Self {
         let ca = Self::folder(name);
-        ca.run(&["req", "-x509", "-key", "ca.key", "-subj", &format!("/CN={name}"), "-days", "365", "-out", "ca.crt",
-            "-config", "ca.cnf", "-extensions", "authority"]);
+        ca.run(&[
+            "req",
+            "-x509",
+            "-key",
+            "ca.key",
+            "-subj",
+            &format!("/CN={name}"),
+            "-days",
+            "365",
+            "-out",
+            "ca.crt",
+            "-config",
+            "ca.cnf",
+            "-extensions",
+            "authority",
+        ]);
         ca
     }
 
@@ -62,7 +80,18 @@ impl Ca {
     #[must_use]
     pub fn below(&self, name: &str, urls: &[&str]) -> Self {
         let mut ca = Self::folder(name);
-        ca.run(&["req", "-new", "-key", "ca.key", "-subj", &format!("/CN={name}"), "-out", "ca.csr", "-config", "ca.cnf"]);
+        ca.run(&[
+            "req",
+            "-new",
+            "-key",
+            "ca.key",
+            "-subj",
+            &format!("/CN={name}"),
+            "-out",
+            "ca.csr",
+            "-config",
+            "ca.cnf",
+        ]);
         let extensions = "basicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign, cRLSign\n\
                           subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n";
         ca.write("ca.crt", self.sign(&ca.read("ca.csr"), extensions, urls));
@@ -97,8 +126,23 @@ impl Ca {
     pub fn device(&self, device: &str, urls: &[&str]) -> Identity {
         let folder = TempDir::with_prefix("device-").expect("a folder");
         let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-        self.run(&["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-            &path("key"), "-subj", &format!("/CN={}", device.replace('/', "-")), "-out", &path("csr"), "-config", "ca.cnf"]);
+        self.run(&[
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            &path("key"),
+            "-subj",
+            &format!("/CN={}", device.replace('/', "-")),
+            "-out",
+            &path("csr"),
+            "-config",
+            "ca.cnf",
+        ]);
         let csr = std::fs::read_to_string(path("csr")).expect("a request");
         let extensions = format!(
             "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
@@ -116,8 +160,22 @@ impl Ca {
         let points =
             if urls.is_empty() { String::new() } else { format!("crlDistributionPoints = {}\n", urls.join(",")) };
         self.write("sign.ext", format!("[e]\n{extensions}{points}"));
-        self.run(&["ca", "-config", "ca.cnf", "-batch", "-notext", "-in", "sign.csr", "-out", "signed.crt", "-extfile",
-            "sign.ext", "-extensions", "e", "-rand_serial"]);
+        self.run(&[
+            "ca",
+            "-config",
+            "ca.cnf",
+            "-batch",
+            "-notext",
+            "-in",
+            "sign.csr",
+            "-out",
+            "signed.crt",
+            "-extfile",
+            "sign.ext",
+            "-extensions",
+            "e",
+            "-rand_serial",
+        ]);
         self.read("signed.crt")
     }
 
@@ -149,6 +207,44 @@ impl Ca {
         self.read("ca.crl")
     }
 
+    /// A CRL with this many entries, DER, made by hand: OpenSSL would take minutes. The first entry names
+    /// `certificate`, the rest nobody.
+    ///
+    /// # Panics
+    /// If there are none or more than 16 million.
+    #[must_use]
+    pub fn long_crl(&self, entries: u32, certificate: &CertificateDer<'_>) -> Vec<u8> {
+        use x509_cert::der::{Decode as _, Encode as _};
+        let own = CertificateDer::from_pem_slice(self.certificate_pem().as_bytes()).expect("a certificate");
+        let own = x509_cert::Certificate::from_der(&own).expect("a certificate");
+        let revoked = x509_cert::Certificate::from_der(certificate).expect("a certificate");
+        let ecdsa_sha256 = [0x30, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+        let at = |text: &[u8]| tlv(0x17, text);
+        let entry = |serial: &[u8]| tlv(0x30, &[&tlv(2, serial)[..], &at(b"250101000000Z")].concat());
+        let mut list = entry(revoked.tbs_certificate().serial_number().as_bytes());
+        for number in 1..entries {
+            let serial = [&[0x40; 15][..], &number.to_be_bytes()].concat();
+            list.extend(entry(&serial));
+        }
+        let number = tlv(0x30, &[&tlv(6, &[0x55, 0x1d, 20])[..], &tlv(4, &[2, 2, 0x40, 0])].concat());
+        let tbs = [
+            &[2, 1, 1][..],
+            &ecdsa_sha256,
+            &own.tbs_certificate().subject().to_der().expect("DER"),
+            &at(b"250101000000Z"),
+            &at(b"491231000000Z"),
+            &tlv(0x30, &list),
+            &tlv(0xa0, &tlv(0x30, &number)),
+        ]
+        .concat();
+        let tbs = tlv(0x30, &tbs);
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem().as_bytes()).expect("a key");
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.secret_der()).expect("a P-256 key");
+        let signature = pair.sign(&SystemRandom::new(), &tbs).expect("a signature");
+        let signature = tlv(3, &[&[0], signature.as_ref()].concat());
+        tlv(0x30, &[&tbs[..], &ecdsa_sha256, &signature].concat())
+    }
+
     /// A PEM file's content as DER.
     #[must_use]
     pub fn crl_der(pem: &str) -> Vec<u8> {
@@ -173,4 +269,21 @@ impl Ca {
         let output = output.expect("OpenSSL is installed");
         assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(value.len()).expect("a short element").to_be_bytes();
+    let header = match value.len() {
+        0..=0x7f => vec![tag, length[3]],
+        0x80..=0xffff => vec![tag, 0x82, length[2], length[3]],
+        _ => vec![tag, 0x83 + u8::from(length[0] > 0)],
+    };
+    let rest =
+        if value.len() > 0xffff { length.iter().copied().skip_while(|byte| *byte == 0).collect() } else { vec![] };
+    let header = match header[..] {
+        // DER has the shortest form.
+        [tag, 0x82, 0, low] => vec![tag, 0x81, low],
+        _ => header,
+    };
+    [&header[..], &rest, value].concat()
 }

@@ -65,7 +65,8 @@ pub fn crl_urls(certificate: &[u8]) -> Result<Vec<String>, Malformed> {
     let mut urls = Vec::new();
     for point in read.extensions.distribution_points.iter().filter(|point| !point.indirect) {
         let Some(PointName::Full(names)) = &point.name else { continue };
-        let texts = names.iter().filter(|(tag, _)| *tag == URI).filter_map(|(_, value)| std::str::from_utf8(value).ok());
+        let texts =
+            names.iter().filter(|(tag, _)| *tag == URI).filter_map(|(_, value)| std::str::from_utf8(value).ok());
         let is_http = |url: &&str| url.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://"));
         for url in texts.filter(is_http) {
             if url.len() <= MAX_URL && !urls.iter().any(|known| known == url) {

@@ -146,9 +146,7 @@ impl Chains {
                     // Which of the presented certificates are on the path, nobody has said yet.
                     let mut settings = self.settings.clone();
                     settings.revocation.mode = RevocationMode::Off;
-                    if let Ok(found) =
-                        path::validate(leaf, &others, &self.anchors, &self.crls, &settings, None, now)
-                    {
+                    if let Ok(found) = path::validate(leaf, &others, &self.anchors, &self.crls, &settings, None, now) {
                         self.tell(notice, leaf, &found);
                     }
                 }

@@ -66,11 +66,6 @@ fn revocation(table: &Table<'_>) -> Revocation {
         let why = "name `crl_files` or a `crl_directory`, or set `fetch`";
         table.problem("mode", format!("`{}` is `must`, and no CRL comes from anywhere; {why}", table.key("mode")));
     }
-    for (key, there) in [("fetch_hosts", !fetch_hosts.is_empty()), ("cache_directory", cache_directory.is_some())] {
-        if there && !fetch {
-            table.problem(key, format!("`{}` has no use: `{}` is false", table.key(key), table.key("fetch")));
-        }
-    }
     Revocation {
         mode,
         crl_files,
@@ -93,15 +88,13 @@ pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
     let client_ca_file = table.path_optional("client_ca_file");
     match (certificate_file, key_file, client_ca_file) {
         (None, None, None) => Some(None),
-        (Some(certificate_file), Some(key_file), Some(client_ca_file)) => {
-            Some(Some(ListenerTls {
-                certificate_file,
-                key_file,
-                client_ca_file,
-                profile: ADMIN_PROFILE.to_owned(),
-                revocation: Revocation::off(),
-            }))
-        }
+        (Some(certificate_file), Some(key_file), Some(client_ca_file)) => Some(Some(ListenerTls {
+            certificate_file,
+            key_file,
+            client_ca_file,
+            profile: ADMIN_PROFILE.to_owned(),
+            revocation: Revocation::off(),
+        })),
         (certificate_file, key_file, client_ca_file) => {
             for (key, file) in
                 [("certificate_file", certificate_file), ("key_file", key_file), ("client_ca_file", client_ca_file)]

@@ -10,6 +10,9 @@ use crate::clock::Clock as _;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
 
+/// Connections that are judged by other anchors or CRLs before a worker does something else.
+const AT_ONCE: usize = 16;
+
 /// The live connections of one worker. Nothing else holds them all, so nothing has to be locked.
 #[derive(Default)]
 pub struct Live {
@@ -40,12 +43,20 @@ impl Live {
 
     /// Cuts every connection whose peer `snapshot` does not take any more; `new_trust` says that its certificate has
     /// to be verified anew, since anchors or CRLs may have changed. Returns how many.
-    pub fn rejudge(&self, snapshot: &Snapshot, new_trust: bool) -> usize {
+    pub async fn rejudge(&self, snapshot: &Snapshot, new_trust: bool) -> usize {
         let mut cut = 0;
-        for (_, connection) in self.connections.borrow().iter() {
-            if let Err(refusal) = judge(connection, snapshot, new_trust) {
-                connection.control.cut(refusal);
-                cut += 1;
+        // Those that come meanwhile are judged by `register`.
+        let living: Vec<_> = self.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect();
+        for some in living.chunks(AT_ONCE) {
+            for connection in some {
+                if let Err(refusal) = judge(connection, snapshot, new_trust) {
+                    connection.control.cut(refusal);
+                    cut += 1;
+                }
+            }
+            // A chain that nobody remembers costs several signature checks, and requests must not wait for all of them.
+            if new_trust {
+                tokio::task::yield_now().await;
             }
         }
         cut

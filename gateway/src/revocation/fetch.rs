@@ -105,14 +105,15 @@ mod tests {
 
     #[test]
     fn only_plain_urls_of_allowed_hosts_are_fetched_from() {
-        let place = |url: &str, hosts: &[&str]| {
-            Place::of(url, &hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>())
-        };
+        let place =
+            |url: &str, hosts: &[&str]| Place::of(url, &hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>());
         let good = place("http://CA.example:8080/a/b.crl?x=1", &["ca.example"]).unwrap();
         assert_eq!((good.host.as_str(), good.port, good.target.as_str()), ("ca.example", 8080, "/a/b.crl?x=1"));
         assert_eq!(place("http://ca.example", &[]).unwrap().target, "/");
         assert_eq!(place("http://[::1]/x", &["::1"]).unwrap().host, "::1");
-        for bad in ["https://ca.example/a", "ldap://ca.example/a", "http:///a", "http://u@ca.example/a", "/a", "", "http://\n"] {
+        for bad in
+            ["https://ca.example/a", "ldap://ca.example/a", "http:///a", "http://u@ca.example/a", "/a", "", "http://\n"]
+        {
             assert!(place(bad, &[]).is_err(), "{bad}");
         }
         assert!(place("http://ca.example.evil/a", &["ca.example"]).is_err());

@@ -119,6 +119,10 @@ pub(super) fn read(path: &Path, most: u64) -> Result<Vec<Crl>, Why> {
 
 /// Reads lists, each of at most so many bytes.
 pub(super) fn parse(bytes: &[u8], most: u64) -> Result<Vec<Crl>, Why> {
+    // DER is as long as its list.
+    if bytes.starts_with(&[0x30]) && bytes.len() as u64 > most {
+        return Err(Why::TooLarge(most));
+    }
     let lists = read_crls(bytes)?;
     if lists.iter().any(|list| list.size() as u64 > most) {
         return Err(Why::TooLarge(most));

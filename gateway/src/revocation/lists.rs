@@ -233,7 +233,10 @@ impl Lists {
         let lists = files::read(path, self.config.max_crl_bytes)?;
         for list in &lists {
             check_time(list, now)?;
-            list.prove(self.anchors.certificates().iter().map(AsRef::as_ref), self.profile.provider().signature_verification_algorithms.all)?;
+            list.prove(
+                self.anchors.certificates().iter().map(AsRef::as_ref),
+                self.profile.provider().signature_verification_algorithms.all,
+            )?;
         }
         Ok(lists)
     }
@@ -261,7 +264,8 @@ impl Lists {
     /// Takes what was fetched, if it is a list of the point's issuer. Blocks. True if it was taken.
     pub(super) fn take(&self, key: &Key, fetched: Result<&[u8], String>, now: i64) -> bool {
         let Some(point) = self.state().points.get(key).cloned() else { return false };
-        let outcome = fetched.map_err(Why::Fetch).and_then(|bytes| Ok((self.of_point(bytes, &point.issuer, now)?, bytes)));
+        let outcome =
+            fetched.map_err(Why::Fetch).and_then(|bytes| Ok((self.of_point(bytes, &point.issuer, now)?, bytes)));
         let source = source_of(key);
         let mut state = self.state();
         let taken = outcome.and_then(|(crl, bytes)| {
@@ -300,7 +304,8 @@ impl Lists {
         check_time(&crl, now)?;
         let anchors = self.anchors.certificates().iter().map(AsRef::as_ref);
         let authorities = std::iter::once(issuer).chain(anchors);
-        crl.prove(authorities, self.profile.provider().signature_verification_algorithms.all)?.ok_or(certs::path::CrlError::Forged)?;
+        crl.prove(authorities, self.profile.provider().signature_verification_algorithms.all)?
+            .ok_or(certs::path::CrlError::Forged)?;
         Ok(crl)
     }
 
@@ -433,7 +438,7 @@ impl State {
 /// A notice for the verifier, where points are fetched from.
 pub(crate) fn notice(lists: &Arc<Lists>) -> Option<certs::verifier::Notice> {
     let lists = Arc::clone(lists);
-    lists.fetches().then(|| -> certs::verifier::Notice {
-        Arc::new(move |certificate, issuer| lists.want(certificate, issuer))
-    })
+    lists
+        .fetches()
+        .then(|| -> certs::verifier::Notice { Arc::new(move |certificate, issuer| lists.want(certificate, issuer)) })
 }
