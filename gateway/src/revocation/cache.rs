@@ -43,7 +43,7 @@ pub(super) fn read(directory: &Path, most: u64) -> Vec<(String, Crl)> {
         let Some(name) = name.filter(|_| path.extension().is_some_and(|extension| extension == "crl")) else {
             continue;
         };
-        match files::read(&path, most).map(|lists| <[Crl; 1]>::try_from(lists)) {
+        match files::read(&path, most).map(<[Crl; 1]>::try_from) {
             Ok(Ok([crl])) => found.push((name.to_owned(), crl)),
             Ok(Err(_)) => {}
             Err(why) => tracing::warn!(file = %path.display(), %why, "a fetched CRL is damaged"),
