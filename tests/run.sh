@@ -2,8 +2,8 @@
 # Installs what is missing, checks everything that ships, and runs every test: `bash tests/run.sh`.
 #
 # Needs Rust (rust-toolchain or the version in Cargo.toml) with rustfmt and clippy, a C compiler, and on a bare Debian
-# root or sudo. A missing tool is an error, never a skip. Honours CARGO_TARGET_DIR, and SEKISHO_SHARED: the folder with
-# suites/limbo.json, `shared` beside the tree unless it is set.
+# root or sudo. A missing tool is an error, never a skip. Honours CARGO_TARGET_DIR, and SEKISHO_SHARED: a folder whose
+# suites/limbo.json is read instead of the copy in certs/tests/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
