@@ -13,6 +13,7 @@ mod audit_slow_disk;
 mod audit_tools;
 mod backend_answers;
 mod c10_h2_exhaustion;
+mod c12_slow_peers;
 mod c15_log_forging;
 mod c16_control_plane;
 mod c17_unsafe;
