@@ -4,6 +4,7 @@
 
 mod admin;
 mod audit_clock;
+mod audit_complete;
 mod audit_failures;
 mod audit_kill;
 mod audit_offline;
