@@ -46,6 +46,12 @@ packages() {
     has curl curl
     has openssl openssl
     has strace strace
+    has nbdkit nbdkit
+    has nbdfuse libnbd-bin
+    has fusermount3 fuse3
+    has mkfs.ext4 e2fsprogs
+    has losetup mount
+    has unshare util-linux
     has promtool prometheus
     has Orthanc orthanc
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb

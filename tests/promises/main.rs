@@ -12,6 +12,7 @@ mod audit_one_writer;
 mod audit_order;
 mod audit_slow_disk;
 mod audit_tools;
+mod audit_write_back;
 mod backend_answers;
 mod c10_h2_exhaustion;
 mod c12_slow_peers;
