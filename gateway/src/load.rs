@@ -8,7 +8,6 @@ use certs::verifier::Admit;
 use certs::{Anchors, Profile, ServerIdentity, TrustDomain};
 use policy::judge::{Judge, JudgeOptions};
 use policy::route::RouteTable;
-use rustls::time_provider::DefaultTimeProvider;
 
 use crate::cli::policy::{PolicyCommandError, read_policies};
 use crate::config::{Config, ConfigError, Service};
@@ -96,7 +95,7 @@ fn service_tls(service: &Service) -> Result<Option<Arc<rustls::ClientConfig>>, L
         authorities: &authorities,
         identity: identity.as_ref(),
         alpn,
-        clock: Arc::new(DefaultTimeProvider),
+        clock: Arc::new(crate::clock::TlsTime),
     })
     .map(|config| Some(Arc::new(config)))
     .map_err(|error| failed(error.to_string()))
