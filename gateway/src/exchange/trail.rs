@@ -31,9 +31,6 @@ use crate::snapshot::Snapshot;
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// Longest time from the start of an exchange's deadline to its trail's.
-const DEADLINE_LEAD: Duration = Duration::from_millis(10);
-
 /// A target as it came.
 pub(super) enum Target {
     /// In origin-form, shared with the request.
@@ -248,13 +245,6 @@ impl Trail {
         self.ended = true;
     }
 
-    /// The exchange has had all the time there is (`request_timeout_ms`), so that it is the deadline that drops it. The
-    /// deadline's clock is started just before the trail's.
-    fn is_overdue(&self) -> bool {
-        let limit = self.connection.listener.limits.request_timeout;
-        limit.is_some_and(|limit| self.started.elapsed() + DEADLINE_LEAD >= limit)
-    }
-
     fn durations(&self) -> Durations {
         Durations {
             total_us: micros(self.started.elapsed()),
@@ -358,14 +348,13 @@ impl Drop for Trail {
         }
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
             // Dropped before there was an answer. A full or failing log is already counted and told by its state.
-            let reason = self.connection.control.cut_reason().or(self.is_overdue().then_some(Refusal::RequestTimeout));
+            let reason = self.connection.control.cut_reason();
             let _ = self.write_answer(CLIENT_CLOSED_REQUEST, reason);
         }
         let end = match (self.ended, self.connection.control.cut_reason()) {
             (true, _) => End::Complete,
             (false, Some(Refusal::Draining)) => End::Drained,
             (false, Some(_)) => End::Revoked,
-            (false, None) if self.is_overdue() => End::Timeout,
             (false, None) => End::Aborted,
         };
         self.connection.worker.append_unwaited(&Completion {
