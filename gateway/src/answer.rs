@@ -1,7 +1,7 @@
 //! The one table from refusals to answers (RFC 9457). What strangers learn is a label, a title and a request id.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use policy::Refusal;
@@ -105,6 +105,17 @@ pub fn problem(refusal: Refusal, request_id: &str) -> Response<FullBody> {
     response
 }
 
+/// The same answer to a HEAD: its fields say what a GET would be answered with, and there is no content (RFC 9110
+/// section 9.3.2). HTTP/2 has no rule by which a client would skip it (RFC 9113 section 8.1.1).
+#[must_use]
+pub fn without_content(response: Response<FullBody>) -> Response<FullBody> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, FullBody::default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +134,10 @@ mod tests {
             assert_eq!(json["type"], format!("urn:sekisho:refusal:{refusal}"));
             assert_eq!(json["status"], status.as_u16());
             assert_eq!(json["instance"], "urn:sekisho:request:0123");
+            let head = without_content(problem(refusal, "0123"));
+            assert_eq!(head.headers()[CONTENT_LENGTH], body.len().to_string());
+            assert_eq!(head.headers()[CONTENT_TYPE], "application/problem+json");
+            assert!(http_body::Body::is_end_stream(head.body()));
         }
     }
 }

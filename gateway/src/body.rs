@@ -65,16 +65,25 @@ impl Body for RequestBody {
     }
 }
 
+/// What has come of a request's body.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Bytes so far.
+    pub bytes: Cell<u64>,
+    /// Somebody wants the next byte, and it is the client's to send.
+    pub awaited: Cell<bool>,
+}
+
 /// A request's body, and how much of it has come.
 pub struct CountedBody {
     body: RequestBody,
-    received: Rc<Cell<u64>>,
+    received: Rc<Received>,
 }
 
 impl CountedBody {
     /// Counts into `received`.
     #[must_use]
-    pub fn new(body: RequestBody, received: Rc<Cell<u64>>) -> Self {
+    pub fn new(body: RequestBody, received: Rc<Received>) -> Self {
         Self { body, received }
     }
 }
@@ -86,9 +95,10 @@ impl Body for CountedBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
+        this.received.awaited.set(polled.is_pending());
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-            this.received.set(this.received.get() + bytes);
+            this.received.bytes.set(this.received.bytes.get() + bytes);
         }
         polled
     }

@@ -44,7 +44,7 @@ macro_rules! refusals {
 refusals! {
     /// Too many connections from one source address.
     TooManyConnections = "too-many-connections", Peer;
-    /// Too many handshakes under way.
+    /// Too many handshakes under way, in all or from one source address.
     TooManyHandshakes = "too-many-handshakes", Service;
     /// The handshake did not end in time.
     HandshakeTimeout = "handshake-timeout", Peer;

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use gateway_tests::audit::text;
 use gateway_tests::{Clinic, DOCTOR, until};
@@ -88,7 +89,7 @@ fn c16_no_field_opens_it() {
 /// Sends bytes to the admin listener and returns its answer.
 fn to_admin(clinic: &Clinic, request: &str) -> String {
     let mut stream = TcpStream::connect(clinic.admin).expect("a connection");
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("a timeout");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -168,6 +169,45 @@ fn c16_a_device_is_no_operator() {
     assert_eq!(answer.status, 200, "{}", gateway.said());
     let _ = door.with(&device).refused();
     let _ = door.without_certificate().refused();
+}
+
+#[test]
+fn c16_one_address_cannot_hide_the_gateway() {
+    let clinic = Clinic::builder().start();
+    let silent: Vec<_> = (0..300).map(|_| gateway_tests::connect_from([127, 0, 0, 2], clinic.admin)).collect();
+    let begun = Instant::now();
+    assert_eq!(clinic.admin_get("/livez").0, 200);
+    assert_eq!(clinic.admin_get("/metrics").0, 200);
+    assert!(begun.elapsed() < Duration::from_secs(5), "only after {:?}", begun.elapsed());
+    drop(silent);
+}
+
+#[test]
+fn c16_an_admin_connection_carries_one_request() {
+    let clinic = Clinic::builder().start();
+    // What is asked and not read must not pile up: the answer to the first ends the connection.
+    let answers = to_admin(&clinic, &"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100));
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    assert!(answers.contains("connection: close"), "{answers}");
+}
+
+#[test]
+fn c16_an_admin_connection_has_an_end() {
+    let clinic = Clinic::builder().start();
+    let mut slow = TcpStream::connect(clinic.admin).expect("a connection");
+    slow.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let begun = Instant::now();
+    // One byte of a head now and then.
+    let mut bytes = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".iter().chain(std::iter::repeat(&b'x'));
+    while begun.elapsed() < Duration::from_secs(20) {
+        let written = slow.write_all(&[*bytes.next().expect("endless")]);
+        if written.is_err()
+            || !matches!(&slow.read(&mut [0; 512]), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+        {
+            break;
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "still open after {:?}", begun.elapsed());
 }
 
 #[test]

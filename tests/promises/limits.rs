@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gateway_tests::audit::{is, text};
 use gateway_tests::h2::{END_STREAM, kind};
-use gateway_tests::{Clinic, DOCTOR, Ended, Wire, until};
+use gateway_tests::{Clinic, DOCTOR, Ended, Wire, connect_from, until};
 
 /// Expects the refusal with this status and label, its record, and that the backend saw nothing of it.
 fn refuses(clinic: &Clinic, wire: &mut Wire, status: u16, label: &str) {
@@ -102,6 +102,13 @@ fn a_body_has_so_many_bytes() {
     assert_eq!((answer.status, &*answer.problem()), (413, "body-too-large"));
     assert!(answer.interim.is_empty(), "{answer:?}");
     assert!(clinic.backend().broken().is_empty());
+    for wire in [&wire, &announced] {
+        clinic.wait_for_reasons(wire.local());
+        let asked = clinic.asked_by(wire);
+        let refused = asked.iter().find(|record| text(record, "reason") == "body-too-large").expect("a record");
+        assert_eq!(text(refused, "method"), "POST");
+        assert!(text(refused, "target").starts_with("/open/"), "what was refused is known: {refused:#}");
+    }
 }
 
 #[test]
@@ -257,6 +264,26 @@ fn so_many_handshakes_are_under_way() {
     assert_eq!(inside.get("/open/ok").status, 200, "those inside stay");
     drop(silent);
     until("a place to be free", || clinic.handshake(DOCTOR).try_open().ok());
+}
+
+#[test]
+fn one_address_has_so_many_handshakes() {
+    let clinic = Clinic::builder().limit("handshakes", 4).limit("handshakes_per_address", 2).start();
+    let mut inside = clinic.wire(DOCTOR);
+    // Another address of this machine: nobody there has a certificate.
+    let silent: Vec<_> = (0..8).map(|_| connect_from([127, 0, 0, 2], clinic.door.address)).collect();
+    let refused = clinic.wait_for_record("the refusal", |record| text(record, "reason") == "too-many-handshakes");
+    assert!(text(&refused, "source").starts_with("127.0.0.2:"), "{refused:#}");
+    until("the refused to be counted", || {
+        let counted = clinic.metric("sekisho_handshakes_total", &[("outcome", "too-many-handshakes")]);
+        ((counted - 6.0).abs() < f64::EPSILON).then_some(())
+    });
+    let reasons = clinic.records();
+    let full = reasons.iter().filter(|record| text(record, "reason") == "too-many-handshakes");
+    assert_eq!(full.count(), 1, "the rest is in the strangers' summary");
+    assert_eq!(clinic.wire(DOCTOR).get("/open/ok").status, 200, "another address is let in");
+    assert_eq!(inside.get("/open/ok").status, 200);
+    drop(silent);
 }
 
 #[test]

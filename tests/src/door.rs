@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustix::net::{AddressFamily, SocketType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -46,6 +47,18 @@ pub enum Refusal {
     Alert(AlertDescription),
     /// By closing the connection.
     Closed,
+}
+
+/// A connection from another address of this machine: all of 127.0.0.0/8 is.
+///
+/// # Panics
+/// If there is no socket.
+#[must_use]
+pub fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    rustix::net::bind(&socket, &SocketAddr::from((source, 0))).expect("an address of this machine");
+    rustix::net::connect(&socket, &to).expect("a connection");
+    socket.into()
 }
 
 impl Door {

@@ -26,7 +26,7 @@ mod wait;
 pub use backend::{Backend, Reply, Seen};
 pub use clinic::{Builder, Clinic, DOCTOR, Prepared, repository};
 pub use config::Config;
-pub use door::{Door, Handshake, Refusal};
+pub use door::{Door, Handshake, Refusal, connect_from};
 pub use http1::{Answer, Ended, Wire};
 pub use metrics::Metrics;
 pub use pki::{Identity, Oddity, Pki};

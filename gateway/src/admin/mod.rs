@@ -1,11 +1,13 @@
 //! The admin listener: metrics and health for network operations, on its own socket and its own identity (C16).
 
 mod health;
+mod places;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use certs::profile::{UnknownProfile, operators_config};
@@ -18,16 +20,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::ListenerTls;
 
 pub use health::{Condition, Health, Verdict};
+use places::Places;
 
-/// A request to the admin listener may take so long.
-const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
-/// Connections at once: operators and their scrapers, not the world.
-const CONNECTIONS: usize = 64;
+/// A handshake may take so long, and a request's head again.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// From accept to the answer's last byte. A connection carries one request: a scraper comes every few seconds at most,
+/// and one that does not read must not hold a place for long.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// One line about refused connections within this time: whoever is refused must not fill the diagnostics.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// What the pages are made of.
 pub struct Admin {
@@ -45,29 +52,51 @@ pub struct Admin {
 
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, admin: Rc<Admin>) -> Infallible {
-    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    let places = Places::default();
+    let mut told: Option<Instant> = None;
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an operator's connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
+        };
+        let Some(place) = places.take(source.ip()) else {
+            if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                told = Some(Instant::now());
+                tracing::warn!(%source, "refused an operator's connection: too many at once");
+            }
+            continue;
         };
         let admin = Rc::clone(&admin);
         spawn_local(async move {
             let _place = place;
-            match admin.tls.clone() {
-                None => serve_connection(stream, &admin).await,
-                Some(tls) => match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => serve_connection(stream, &admin).await,
-                    Ok(Err(error)) => tracing::warn!(%source, %error, "refused an operator's connection"),
-                    Err(_) => tracing::warn!(%source, "an operator's handshake took too long"),
-                },
-            }
+            serve_in_time(stream, admin.tls.clone(), &admin, source).await;
         });
+    }
+}
+
+/// Serves one connection to its end, which comes in time.
+async fn serve_in_time<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    tls: Option<TlsAcceptor>,
+    admin: &Rc<Admin>,
+    source: SocketAddr,
+) {
+    let served = async {
+        match tls {
+            None => serve_connection(stream, admin).await,
+            Some(tls) => match timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => serve_connection(stream, admin).await,
+                Ok(Err(error)) => tracing::warn!(%source, %error, "refused an operator's connection"),
+                Err(_) => tracing::warn!(%source, "an operator's handshake took too long"),
+            },
+        }
+    };
+    if timeout(CONNECTION_TIMEOUT, served).await.is_err() {
+        tracing::warn!(%source, "an operator's connection took too long");
     }
 }
 
@@ -79,6 +108,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, admin: &
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -164,6 +194,21 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_its_answer_is_left() {
+        let metrics = crate::metrics::Metrics::new().unwrap();
+        let health = Health { readiness: Box::new(Vec::new) };
+        let admin = Rc::new(Admin { metrics, refresh: Box::new(|| ()), health, jwks: Bytes::new(), tls: None });
+        let (mut peer, ours) = tokio::io::duplex(64);
+        let begun = Instant::now();
+        let asks = async {
+            tokio::io::AsyncWriteExt::write_all(&mut peer, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await
+        };
+        let (asked, ()) = tokio::join!(asks, serve_in_time(ours, None, &admin, ([192, 0, 2, 1], 1).into()));
+        asked.unwrap();
+        assert_eq!(begun.elapsed(), CONNECTION_TIMEOUT);
+    }
 
     #[test]
     fn a_foreign_name_is_not_local() {

@@ -73,6 +73,7 @@ fn limits(table: &Table<'_>) -> Limits {
         connections: size("connections", &knob::CONNECTIONS),
         connections_per_address: size("connections_per_address", &knob::CONNECTIONS_PER_ADDRESS),
         handshakes: size("handshakes", &knob::HANDSHAKES),
+        handshakes_per_address: size("handshakes_per_address", &knob::HANDSHAKES_PER_ADDRESS),
         handshake_timeout: table.millis("handshake_timeout_ms", &knob::HANDSHAKE_TIMEOUT_MS),
         header_timeout: table.millis("header_timeout_ms", &knob::HEADER_TIMEOUT_MS),
         body_idle_timeout: table.millis("body_idle_timeout_ms", &knob::BODY_IDLE_TIMEOUT_MS),

@@ -37,6 +37,7 @@ knobs! {
     CONNECTIONS = 4_096, 1 => 1_000_000, "each costs memory on the worker before anyone is authenticated";
     CONNECTIONS_PER_ADDRESS = 512, 1 => 1_000_000, "a hospital may come from one address, and so may a flood";
     HANDSHAKES = 512, 1 => 100_000, "each may hold the worker for a signature";
+    HANDSHAKES_PER_ADDRESS = 128, 1 => 100_000, "a hospital may come back from one address at once, and no stranger may hold all places";
     HANDSHAKE_TIMEOUT_MS = 10_000, 500 => 2 * MINUTE_MS, "a distant clinic needs several round trips, a stranger may hold a place no longer";
     HEADER_TIMEOUT_MS = 10_000, 500 => 2 * MINUTE_MS, "a head is a few packets, and a slow one holds a place";
     BODY_IDLE_TIMEOUT_MS = 30_000, 1_000 => HOUR_MS, "a lossy line falls silent for seconds, not for hours";
@@ -99,6 +100,7 @@ impl Default for Limits {
             connections: size(CONNECTIONS.default),
             connections_per_address: size(CONNECTIONS_PER_ADDRESS.default),
             handshakes: size(HANDSHAKES.default),
+            handshakes_per_address: size(HANDSHAKES_PER_ADDRESS.default),
             handshake_timeout: HANDSHAKE_TIMEOUT_MS.millis(),
             header_timeout: HEADER_TIMEOUT_MS.millis(),
             body_idle_timeout: BODY_IDLE_TIMEOUT_MS.millis(),

@@ -41,6 +41,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Handshakes under way at once, per worker.
     pub handshakes: usize,
+    /// Of these from one source address (IPv6: one /64), per worker.
+    pub handshakes_per_address: usize,
     /// From accept to the end of the handshake.
     pub handshake_timeout: Duration,
     /// From the first byte of a head to its last.

@@ -8,12 +8,13 @@ mod normalise;
 mod trail;
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use policy::judge::{self, Permit};
 use policy::{Effect, Refusal};
+use tokio::time::timeout;
 
 use crate::answer::X_REQUEST_ID;
 use crate::body::{CountedBody, RequestBody};
@@ -25,10 +26,17 @@ use normalise::Normal;
 pub use normalise::origin_form;
 use trail::{Asked, Target, Trail};
 
+/// An exchange whose time is up before there is an answer gets so long to be told.
+pub const ANSWER_GRACE: Duration = Duration::from_secs(1);
+
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let mut trail = Trail::begin(connection, request.method().as_str().as_bytes(), target_of(&request));
-    match pass(connection, request, &mut trail).await {
+    let passed = match connection.listener.limits.request_timeout {
+        Some(limit) => timeout(limit, pass(connection, request, &mut trail)).await.ok(),
+        None => Some(pass(connection, request, &mut trail).await),
+    };
+    match passed.unwrap_or_else(|| Err(trail.overdue())) {
         Ok(mut response) => {
             // Whatever the backend calls the request, the client and the log call it the same.
             response.headers_mut().insert(X_REQUEST_ID, trail.id_header());
@@ -81,7 +89,7 @@ async fn pass(
         trail.id_header(),
     )?;
     let upstreams = worker.upstreams(&snapshot)?;
-    let received = trail.received();
+    let received = trail.forwards();
     let request = request.map(|body| CountedBody::new(body, received));
     let sent = Instant::now();
     let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;

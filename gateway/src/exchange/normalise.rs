@@ -7,6 +7,7 @@ use policy::Refusal;
 use policy::target::CanonicalTarget;
 
 use crate::body::RequestBody;
+use crate::config::Limits;
 use crate::listen::Connection;
 
 /// What normalising found.
@@ -21,13 +22,14 @@ impl Normal {
     ///
     /// # Errors
     /// [`Refusal::Misdirected`], [`Refusal::RequestAmbiguous`], [`Refusal::UpgradeRefused`],
-    /// [`Refusal::HeaderTooLarge`], [`Refusal::BodyTooLarge`] or [`Refusal::RequestMalformed`].
+    /// [`Refusal::HeaderTooLarge`], [`Refusal::TargetTooLong`], [`Refusal::BodyTooLarge`] or [`Refusal::RequestMalformed`].
     pub(super) fn of(connection: &Connection, request: &mut Request<RequestBody>) -> Result<Self, Refusal> {
         let limits = &connection.listener.limits;
         if request.headers().len() > limits.header_count {
             return Err(Refusal::HeaderTooLarge);
         }
         if request.version() == Version::HTTP_2 {
+            check_header_list(request, limits)?;
             let headers = request.headers();
             if headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(UPGRADE) {
                 return Err(Refusal::RequestMalformed);
@@ -55,6 +57,30 @@ impl Normal {
     pub(super) fn target<'a>(&self, uri: &'a Uri, connection: &Connection) -> Result<CanonicalTarget<'a>, Refusal> {
         let target = uri.path_and_query().ok_or(Refusal::TargetNotNormal)?;
         CanonicalTarget::parse(target.as_str().as_bytes(), connection.listener.limits.target_bytes)
+    }
+}
+
+/// What a field adds to the size of a header list besides its name and value (RFC 9113 section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
+/// The bound on a head, over HTTP/2 as the size of its header list (RFC 9113 section 6.5.2). The HTTP/1.1 codec counts
+/// the bytes of the head itself.
+fn check_header_list<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refusal> {
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let pseudo = [
+        (":method", request.method().as_str().len()),
+        (":scheme", uri.scheme_str().map_or(0, str::len)),
+        (":authority", uri.authority().map_or(0, |authority| authority.as_str().len())),
+        (":path", target),
+    ];
+    let size = |name: &str, value: usize| name.len() + value + FIELD_OVERHEAD;
+    let pseudo: usize = pseudo.iter().map(|(name, value)| size(name, *value)).sum();
+    let fields: usize = request.headers().iter().map(|(name, value)| size(name.as_str(), value.len())).sum();
+    match pseudo + fields > limits.header_bytes {
+        false => Ok(()),
+        true if target > limits.target_bytes => Err(Refusal::TargetTooLong),
+        true => Err(Refusal::HeaderTooLarge),
     }
 }
 
@@ -122,6 +148,20 @@ pub fn origin_form(target: &Bytes, headers: &HeaderMap) -> Result<Bytes, Refusal
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_list_is_measured_as_rfc_9113_says() {
+        // 7+3, 7+5, 10+9, 5+8 and 32 each, then 1+value+32.
+        let size = |value: usize| 54 + 4 * 32 + 33 + value;
+        let limits = Limits { header_bytes: size(100), target_bytes: 90, ..Limits::default() };
+        let request = |path: &str, value: usize| {
+            Request::get(format!("https://localhost{path}")).header("x", "v".repeat(value)).body(()).unwrap()
+        };
+        assert_eq!(check_header_list(&request("/open/ok", 100), &limits), Ok(()));
+        assert_eq!(check_header_list(&request("/open/ok", 101), &limits), Err(Refusal::HeaderTooLarge));
+        let long = format!("/{}", "t".repeat(90));
+        assert_eq!(check_header_list(&request(&long, 100), &limits), Err(Refusal::TargetTooLong));
+    }
 
     #[test]
     fn an_authority_is_split_or_refused() {

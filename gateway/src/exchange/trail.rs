@@ -4,7 +4,6 @@
 //! something: its intent, durable before the backend sees a byte, and its outcome, durable before its answer. Either
 //! is followed by a completion, which nobody waits for.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +21,9 @@ use policy::{Action, InformationClass, Refusal, RouteName, ServiceName, Subject}
 use smallvec::SmallVec;
 
 use super::answer::ResponseBody;
-use crate::answer::{problem, status_of};
+use crate::answer::{problem, status_of, without_content};
 use crate::audit::Ticket;
+use crate::body::Received;
 use crate::clock::Clock as _;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
@@ -101,7 +101,9 @@ pub(super) struct Trail {
     backend: Option<Arc<str>>,
     stage: Stage,
     ticket: Option<Ticket>,
-    received: Rc<Cell<u64>>,
+    received: Rc<Received>,
+    /// A backend has the request, and there is no answer.
+    forwarding: bool,
     bytes: u64,
     ended: bool,
 }
@@ -128,6 +130,7 @@ impl Trail {
             stage: Stage::Begun,
             ticket: None,
             received: Rc::default(),
+            forwarding: false,
             bytes: 0,
             ended: false,
             connection: Rc::clone(connection),
@@ -183,6 +186,7 @@ impl Trail {
     }
 
     pub(super) fn sent_to(&mut self, backend: Option<Arc<str>>) {
+        self.forwarding = false;
         self.backend = backend;
         self.upstream_time = self.sent.map(|sent| sent.elapsed());
     }
@@ -227,12 +231,34 @@ impl Trail {
         self.stage = Stage::Over;
         let refusal = recorded.unwrap_or_else(|unrecorded| unrecorded);
         self.count(status_of(refusal), Some(refusal));
-        problem(refusal, self.id()).map(ResponseBody::own)
+        self.answer(refusal)
     }
 
-    /// Where the bytes of the request's body are counted.
-    pub(super) fn received(&self) -> Rc<Cell<u64>> {
+    fn answer(&self, refusal: Refusal) -> Response<ResponseBody> {
+        let answer = problem(refusal, self.id());
+        let answer = if self.method[..] == *b"HEAD" { without_content(answer) } else { answer };
+        answer.map(ResponseBody::own)
+    }
+
+    /// The request goes to a backend. Returns where the bytes of its body are counted.
+    pub(super) fn forwards(&mut self) -> Rc<Received> {
+        self.forwarding = true;
         Rc::clone(&self.received)
+    }
+
+    /// Whose fault it is that the time is up before there is an answer.
+    pub(super) fn overdue(&self) -> Refusal {
+        match (self.forwarding, self.received.awaited.get()) {
+            (true, true) => Refusal::RequestTimeout,
+            (true, false) => Refusal::BackendTimeout,
+            // Whatever else a request waits for is a record.
+            (false, _) => Refusal::AuditUnavailable,
+        }
+    }
+
+    /// The time for the whole exchange is up.
+    fn is_overdue(&self) -> bool {
+        self.connection.listener.limits.request_timeout.is_some_and(|limit| self.started.elapsed() >= limit)
     }
 
     /// Counts bytes of the answer's body.
@@ -355,11 +381,12 @@ impl Drop for Trail {
             (true, _) => End::Complete,
             (false, Some(Refusal::Draining)) => End::Drained,
             (false, Some(_)) => End::Revoked,
+            (false, None) if self.is_overdue() => End::Timeout,
             (false, None) => End::Aborted,
         };
         self.connection.worker.append_unwaited(&Completion {
             request: self.id(),
-            received: self.received.get(),
+            received: self.received.bytes.get(),
             sent: self.bytes,
             end,
             duration_us: micros(self.started.elapsed()),

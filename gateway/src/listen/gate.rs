@@ -17,9 +17,15 @@ pub(super) struct Gate {
 
 #[derive(Debug, Default)]
 struct Counts {
+    all: Held,
+    sources: HashMap<IpAddr, Held>,
+}
+
+/// What is held at the moment: by all, or by one source.
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
     connections: usize,
     handshakes: usize,
-    sources: HashMap<IpAddr, usize>,
 }
 
 impl Gate {
@@ -30,20 +36,31 @@ impl Gate {
     pub(super) fn enter(&self, source: IpAddr, limits: &Limits) -> Result<Pass, Refusal> {
         let source = network_of(source);
         let mut counts = self.counts.borrow_mut();
-        if counts.connections >= limits.connections {
+        let from_here = counts.sources.get(&source).copied().unwrap_or_default();
+        if counts.all.connections >= limits.connections || from_here.connections >= limits.connections_per_address {
             return Err(Refusal::TooManyConnections);
         }
-        if counts.handshakes >= limits.handshakes {
+        // A handshake costs its sender nothing and proves nothing: whoever holds all of them shuts everybody out (R11).
+        if counts.all.handshakes >= limits.handshakes || from_here.handshakes >= limits.handshakes_per_address {
             return Err(Refusal::TooManyHandshakes);
         }
-        let from_here = counts.sources.entry(source).or_default();
-        if *from_here >= limits.connections_per_address {
-            return Err(Refusal::TooManyConnections);
-        }
-        *from_here += 1;
-        counts.connections += 1;
-        counts.handshakes += 1;
+        counts.change(source, |held| {
+            held.connections += 1;
+            held.handshakes += 1;
+        });
         Ok(Pass { counts: Rc::clone(&self.counts), source, handshaking: true })
+    }
+}
+
+impl Counts {
+    /// Changes what all hold and what one source holds, and forgets a source that holds nothing.
+    fn change(&mut self, source: IpAddr, change: impl Fn(&mut Held)) {
+        change(&mut self.all);
+        let held = self.sources.entry(source).or_default();
+        change(held);
+        if held.connections == 0 {
+            self.sources.remove(&source);
+        }
     }
 }
 
@@ -59,7 +76,7 @@ impl Pass {
     /// The handshake is over, either way.
     pub(super) fn end_handshake(&mut self) {
         if std::mem::take(&mut self.handshaking) {
-            self.counts.borrow_mut().handshakes -= 1;
+            self.counts.borrow_mut().change(self.source, |held| held.handshakes -= 1);
         }
     }
 }
@@ -67,19 +84,12 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         self.end_handshake();
-        let mut counts = self.counts.borrow_mut();
-        counts.connections -= 1;
-        if let Some(count) = counts.sources.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                counts.sources.remove(&self.source);
-            }
-        }
+        self.counts.borrow_mut().change(self.source, |held| held.connections -= 1);
     }
 }
 
 /// One peer can use every address of its IPv6 /64.
-fn network_of(source: IpAddr) -> IpAddr {
+pub(crate) fn network_of(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => source,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
@@ -112,8 +122,25 @@ mod tests {
         let fourth = gate.enter(b, &limits()).unwrap();
         assert_eq!(gate.enter(IpAddr::from([127, 0, 0, 3]), &limits()).unwrap_err(), Refusal::TooManyConnections);
         drop((first, second, third, fourth));
-        assert_eq!(gate.counts.borrow().connections, 0);
+        assert_eq!(gate.counts.borrow().all.connections, 0);
         assert!(gate.counts.borrow().sources.is_empty(), "no source is remembered once it has gone");
+    }
+
+    #[test]
+    fn one_source_holds_its_share_of_the_handshakes_and_no_more() {
+        let gate = Gate::default();
+        let limits =
+            Limits { connections: 9, connections_per_address: 9, handshakes: 4, handshakes_per_address: 2, ..limits() };
+        let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let mut silent: Vec<_> = (0..2).map(|_| gate.enter(a, &limits).unwrap()).collect();
+        assert_eq!(gate.enter(a, &limits).unwrap_err(), Refusal::TooManyHandshakes);
+        let other = gate.enter(b, &limits).unwrap();
+        silent[0].end_handshake();
+        silent.push(gate.enter(a, &limits).unwrap());
+        assert_eq!(gate.enter(a, &limits).unwrap_err(), Refusal::TooManyHandshakes);
+        drop((silent, other));
+        assert!(gate.counts.borrow().sources.is_empty(), "no source is remembered once it has gone");
+        assert_eq!(gate.counts.borrow().all.handshakes, 0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod tls;
 pub use accept::{accept_loop, bind};
 pub use arrival::{Arrival, Connection};
 pub use control::Control;
+pub(crate) use gate::network_of;
 pub use h1::{ChunkedDecoder, Framing, H1Body, HeadLimits, HeadScan, Piece, take_head};
 pub use h2::H2Body;
 pub use strangers::Strangers;

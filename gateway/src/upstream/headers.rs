@@ -57,37 +57,57 @@ macro_rules! names {
     };
 }
 
-/// Prefixes of fields by which gateways, proxies and clouds tell a backend who asks or from where.
-const X_PREFIXES: &[&str] = &[
-    "x-amzn-mtls-",
-    "x-amzn-oidc-",
-    "x-arr-",
-    "x-auth-request-",
-    "x-authenticated-",
-    "x-client-",
-    "x-envoy-",
-    "x-forwarded-",
-    "x-goog-authenticated-",
-    "x-goog-iap-",
-    "x-ms-client-principal",
-    "x-original-",
-    "x-remote-",
-    "x-sekisho-",
-    "x-ssl-",
-    "x-tls-",
-    "x-webauth-",
-];
+/// Prefixes of names, and the question whether a name has one of them: the first letters select a handful of literals,
+/// so that an ordinary field costs one look.
+macro_rules! prefixes {
+    ($(#[$doc:meta])* $list:ident, $contains:ident: $($start:pat => $($prefix:literal),+;)*) => {
+        $(#[$doc])*
+        fn $contains(name: &str) -> bool {
+            match name.as_bytes() {
+                $($start => $(name.starts_with($prefix))||+,)*
+                _ => false,
+            }
+        }
+
+        #[cfg(test)]
+        const $list: &[&str] = &[$($($prefix),+),*];
+    };
+}
+
+prefixes! {
+    /// Prefixes of fields by which gateways, proxies and clouds tell a backend who asks or from where.
+    PREFIXES, is_prefixed:
+    [b'c', b'f', ..] => "cf-access-", "cf-connecting-";
+    [b'c', b'l', ..] => "client-cert";
+    [b'o', ..] => "oidc-claim-";
+    [b'p', ..] => "proxy-";
+    [b's', ..] => "sekisho-", "ssl-client-";
+    [b't', ..] => "tailscale-";
+    [b'x', b'-', b'a', ..] => "x-amzn-mtls-", "x-amzn-oidc-", "x-appengine-", "x-arr-", "x-auth-request-",
+        "x-authenticated-", "x-azure-";
+    [b'x', b'-', b'c', ..] => "x-client-";
+    [b'x', b'-', b'e', ..] => "x-envoy-";
+    [b'x', b'-', b'f', ..] => "x-forwarded-";
+    [b'x', b'-', b'g', ..] => "x-goog-authenticated-", "x-goog-iap-";
+    [b'x', b'-', b'm', ..] => "x-ms-client-principal";
+    [b'x', b'-', b'o', ..] => "x-original-";
+    [b'x', b'-', b'r', ..] => "x-remote-";
+    [b'x', b'-', b's', ..] => "x-sekisho-", "x-ssl-";
+    [b'x', b'-', b't', ..] => "x-tls-";
+    [b'x', b'-', b'w', ..] => "x-webauth-";
+}
 
 names! {
     /// Whole names of the same kind, fields that make a backend take another method or target than the one judged (C5),
     /// and the fields of one connection (RFC 9110 7.6.1).
     NAMES, is_named:
     "alt-used",
-    "cf-connecting-ip",
+    "client-ip",
     "connection",
     "early-data",
     "expect",
     "fastly-client-ip",
+    "fly-client-ip",
     "forwarded",
     "http2-settings",
     "keep-alive",
@@ -134,16 +154,7 @@ names! {
 /// Whether a client's field must not reach a backend. A name with `_` never does: many backends read `_` and `-` as
 /// the same letter, and no registered field has one.
 fn is_not_forwarded(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    let prefixed = match bytes.first() {
-        Some(b'x') => X_PREFIXES.iter().any(|prefix| name.starts_with(prefix)),
-        Some(b'c') => name.starts_with("client-cert") || name.starts_with("cf-access-"),
-        Some(b'p') => name.starts_with("proxy-"),
-        Some(b's') => name.starts_with("sekisho-") || name.starts_with("ssl-client-"),
-        Some(b't') => name.starts_with("tailscale-"),
-        _ => false,
-    };
-    prefixed || is_named(name) || memchr::memchr(b'_', bytes).is_some()
+    is_prefixed(name) || is_named(name) || memchr::memchr(b'_', name.as_bytes()).is_some()
 }
 
 /// The fields that a `Connection` field names, as far as it may.

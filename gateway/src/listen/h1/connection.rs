@@ -17,8 +17,9 @@ use super::head::{self, BadHead, Framing, Head, HeadLimits, HeadScan};
 use super::io::{H1Body, Io, SharedIo, Stream};
 use super::response::{AnswerTo, write_response};
 use crate::body::RequestBody;
-use crate::exchange::{self, ResponseBody};
+use crate::exchange::{self, ANSWER_GRACE, ResponseBody};
 use crate::listen::Connection;
+use crate::listen::deadline::Deadline;
 
 /// Most bytes of an unread request body that are read away to keep a connection.
 const DRAIN_BYTES: usize = 64 * 1024;
@@ -34,6 +35,8 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
         header_bytes: limits.header_bytes,
         header_count: limits.header_count,
     };
+    // One timer for all exchanges: it is moved by a store.
+    let mut end = Deadline::default();
     loop {
         let head = match read_head(&io, connection, &head_limits).await {
             Ok(Some(head)) => head,
@@ -51,12 +54,17 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
                 break;
             }
         };
-        let exchange = pin!(exchange_one(&io, connection, head));
-        let exchanged = match limits.request_timeout {
-            Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
-            None => exchange.await,
-        };
-        match exchanged {
+        let mut exchange = pin!(exchange_one(&io, connection, head));
+        if let Some(limit) = limits.request_timeout {
+            end.set(limit + ANSWER_GRACE);
+        }
+        let exchanged = poll_fn(|cx| match exchange.as_mut().poll(cx) {
+            Poll::Pending if limits.request_timeout.is_some() => {
+                end.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+            polled => polled,
+        });
+        match exchanged.await {
             Ok(true) => {}
             Ok(false) => break,
             // A truncated answer must look truncated: no goodbye.
@@ -122,13 +130,13 @@ async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) ->
     let framing = head.framing;
     io.borrow_mut().begin_body(framing, head.expects_continue, limits.body_bytes);
     io.borrow_mut().deadline.set(limits.body_idle_timeout);
-    let response = match request_of(head, io) {
-        _ if matches!(framing, Framing::Length(length) if length > limits.body_bytes) => {
-            let (method, target) = (to.method.as_str().to_owned(), Bytes::new());
-            exchange::refuse(connection, Refusal::BodyTooLarge, &method, &target).await
+    let response = if matches!(framing, Framing::Length(length) if length > limits.body_bytes) {
+        exchange::refuse(connection, Refusal::BodyTooLarge, head.method.as_str(), &head.target).await
+    } else {
+        match request_of(head, io) {
+            Ok(request) => handle(io, connection, request).await?,
+            Err(bad) => exchange::refuse(connection, bad.refusal, &bad.method, &bad.target).await,
         }
-        Ok(request) => handle(io, connection, request).await?,
-        Err(bad) => exchange::refuse(connection, bad.refusal, &bad.method, &bad.target).await,
     };
     {
         let io = io.borrow();

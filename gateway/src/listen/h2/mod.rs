@@ -23,7 +23,7 @@ use super::Connection;
 use super::deadline::Deadline;
 use super::h1::Stream;
 use crate::body::RequestBody;
-use crate::exchange;
+use crate::exchange::{self, ANSWER_GRACE};
 
 pub use self::body::H2Body;
 
@@ -39,6 +39,10 @@ const LOCAL_RESETS: usize = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The library answers a header list beyond its own bound by itself. That bound is so many times ours, so that what
+/// breaks ours is answered and recorded like every refusal.
+const OVERSIZE: usize = 4;
+
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Hands the streams' tasks to their connection: they live and die with it, so that cutting the connection cuts
@@ -53,7 +57,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, task: F) {
         // A peer that takes no answer leaves the library with nothing to poll; the stream's own time ends it.
         self.started.borrow_mut().push(match self.request_timeout {
-            Some(limit) => Box::pin(async move { drop(tokio::time::timeout(limit, task).await) }),
+            Some(limit) => Box::pin(async move { drop(tokio::time::timeout(limit + ANSWER_GRACE, task).await) }),
             None => Box::pin(task),
         });
     }
@@ -62,12 +66,13 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
 /// Serves the connection until either side ends it.
 ///
 /// # Errors
-/// [`Refusal::ProtocolAbuse`] if the peer broke the bounds on HTTP/2.
+/// [`Refusal::ProtocolAbuse`] if the peer broke the bounds on HTTP/2, [`Refusal::RequestTimeout`] if a header section of
+/// it did not end in time.
 pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) -> Result<(), Refusal> {
     let limits = &connection.listener.limits;
     let findings: Rc<Findings> = Rc::default();
     let tasks = Streams { started: Rc::default(), request_timeout: limits.request_timeout };
-    let io = Watched::new(stream, limits.h2_resets, Rc::clone(&findings));
+    let io = Watched::new(stream, limits.h2_resets, limits.header_timeout, Rc::clone(&findings));
     let service = service_fn(|request: http::Request<Incoming>| {
         let connection = Rc::clone(connection);
         async move {
@@ -87,7 +92,7 @@ pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
         hyper::server::conn::http2::Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.h2_concurrent_streams)
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(limits.header_bytes.saturating_mul(OVERSIZE)).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(LOCAL_RESETS)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -140,6 +145,10 @@ pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
     })
     .await;
     tell(&findings, connection);
+    if findings.late.get() {
+        connection.refused(Refusal::RequestTimeout, "a header section over HTTP/2 did not end in time");
+        return Err(Refusal::RequestTimeout);
+    }
     if findings.abuse.get() { Err(Refusal::ProtocolAbuse) } else { Ok(()) }
 }
 
@@ -148,5 +157,8 @@ pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
 fn tell(findings: &Findings, connection: &Connection) {
     for _ in 0..findings.malformed.take() {
         connection.refused(Refusal::RequestMalformed, "the HTTP/2 library ended a stream or the connection");
+    }
+    for _ in 0..findings.oversized.take() {
+        connection.refused(Refusal::HeaderTooLarge, "the HTTP/2 library answered a header list beyond its bound");
     }
 }
