@@ -57,7 +57,7 @@ pub struct Metrics {
     pub audit_window: Gauge,
     /// 1 while the store answers.
     pub store_available: IntGauge,
-    /// 1 while a backend takes connections.
+    /// 1 if a backend could be reached when a worker last tried, 0 if not; absent before the first attempt.
     pub backend_up: IntGaugeVec,
     /// Failures of backends by service, backend and reason.
     pub backend_errors: IntCounterVec,
@@ -152,7 +152,11 @@ impl Metrics {
             audit_alarm: make.put(IntGauge::with_opts(opts("audit_alarm", "1 since requests passed unrecorded."))?)?,
             audit_window: make.put(Gauge::with_opts(opts("audit_window_seconds", "Answers may precede records."))?)?,
             store_available: make.put(IntGauge::with_opts(opts("store_available", "1 while it answers."))?)?,
-            backend_up: make.gauges("backend_up", "1 while it takes connections.", &["service", "backend"])?,
+            backend_up: make.gauges(
+                "backend_up",
+                "1 if the last attempt reached it, 0 if not.",
+                &["service", "backend"],
+            )?,
             backend_errors: make.counters(
                 "backend_errors_total",
                 "Failures of backends.",

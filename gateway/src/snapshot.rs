@@ -33,6 +33,51 @@ pub struct Loaded {
     pub routes: RouteTable,
     /// TLS towards the backends of each service, where they use it; in the order of `config.services`.
     pub backend_tls: Vec<Option<Arc<rustls::ClientConfig>>>,
+    /// When the certificates of listeners and services end, for the metrics.
+    pub certificates: Vec<CertificateEnd>,
+}
+
+/// When a certificate ends that the gateway shows or trusts; of several authorities, the first to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateEnd {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The listener or the service.
+    pub name: String,
+    /// Seconds since 1970.
+    pub not_after: u64,
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A listener's own.
+    Server,
+    /// The authorities of a listener's devices.
+    DeviceAuthorities,
+    /// The admin listener's own.
+    AdminServer,
+    /// The authorities of operators.
+    OperatorAuthorities,
+    /// The authorities that may vouch for a service's backends.
+    BackendAuthorities,
+    /// What the gateway shows to a service's backends.
+    BackendIdentity,
+}
+
+impl Purpose {
+    /// The label `kind` of the metric.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::DeviceAuthorities => "device-ca",
+            Self::AdminServer => "admin",
+            Self::OperatorAuthorities => "operator-ca",
+            Self::BackendAuthorities => "backend-ca",
+            Self::BackendIdentity => "backend-identity",
+        }
+    }
 }
 
 /// A listener with its certificates loaded.

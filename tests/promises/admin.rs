@@ -298,7 +298,11 @@ fn operators_come_with_certificates_of_their_own() {
         wire.try_answer().ok()
     });
     assert_eq!(page.status, 200, "{}", gateway.said());
-    assert!(String::from_utf8_lossy(&page.body).contains("sekisho_build_info"));
+    let metrics = String::from_utf8_lossy(&page.body);
+    for kind in ["admin", "operator-ca"] {
+        let series = format!("sekisho_certificate_expiry_timestamp_seconds{{kind=\"{kind}\",name=\"admin\"}} 1");
+        assert!(metrics.contains(&series), "{metrics}");
+    }
     let device = prepared.pki.device(DOCTOR);
     for handshake in [door.with(&device), door.without_certificate()] {
         let refusal = handshake.refused();

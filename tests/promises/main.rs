@@ -32,6 +32,7 @@ mod drain;
 mod h2_bounds;
 mod limits;
 mod mtls_refusals;
+mod operator;
 mod orthanc;
 mod policy_matrix;
 mod registry_cli;

@@ -120,6 +120,11 @@ impl Config {
         self.extra.push_str(text);
     }
 
+    /// Takes back all that was appended.
+    pub fn clear_appended(&mut self) {
+        self.extra.clear();
+    }
+
     /// The file's text.
     pub(crate) fn render(&self, listen: &str, admin: &str) -> String {
         let mut sections = self.sections.clone();

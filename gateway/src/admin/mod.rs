@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::ListenerTls;
+use crate::snapshot::{CertificateEnd, Purpose};
 
 pub use health::{Condition, Health, Verdict};
 use places::Places;
@@ -169,18 +170,25 @@ fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
 }
 
 /// The TLS that operators come through: their certificates are verified against their own anchors, which are not the
-/// devices'. None where the listener is on loopback and has none.
+/// devices'; and when its certificates end. None where the listener is on loopback and has none.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<Option<TlsAcceptor>, String> {
-    let Some(tls) = tls else { return Ok(None) };
+pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<(Option<TlsAcceptor>, Vec<CertificateEnd>), String> {
+    let Some(tls) = tls else { return Ok((None, Vec::new())) };
     let profile: Profile = tls.profile.parse().map_err(|error: UnknownProfile| error.to_string())?;
     let anchors = Anchors::load_file(&tls.client_ca_file).map_err(|error| error.to_string())?;
     let identity =
         ServerIdentity::load_files(&tls.certificate_file, &tls.key_file).map_err(|error| error.to_string())?;
     let config = operators_config(profile, &identity, &anchors).map_err(|error| error.to_string())?;
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    let end = |purpose, not_after: rustls::pki_types::UnixTime| CertificateEnd {
+        purpose,
+        name: "admin".to_owned(),
+        not_after: not_after.as_secs(),
+    };
+    let ends =
+        vec![end(Purpose::AdminServer, identity.not_after()), end(Purpose::OperatorAuthorities, anchors.not_after())];
+    Ok((Some(TlsAcceptor::from(Arc::new(config))), ends))
 }
 
 /// Opens the admin listener's socket.

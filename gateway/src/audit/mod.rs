@@ -23,7 +23,7 @@ use gateway_audit::record::{ClockChange, ClockEvent, Recovery, Start};
 
 pub use lane::{ControlLane, Lane, Ticket};
 pub use options::{Durability, OnFailure, Options};
-pub use recovery::RecoveryError;
+pub use recovery::{RecoveryError, RegistryMark};
 pub use segments::{Failure, Preparation, segment_first, segment_name};
 pub use shared::{Observer, State, Status};
 pub use storage::{Directory, DirectoryError, LogFile, Storage};
@@ -57,6 +57,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct Audit {
     shared: Arc<Shared>,
+    registry: Option<RegistryMark>,
     thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
 }
 
@@ -128,7 +129,7 @@ impl Audit {
         writer.begin()?;
         let thread = Builder::new().name("audit".into()).spawn(move || writer.run()).map_err(OpenError::System)?;
         shared.set_writer(thread.thread().clone());
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, registry: found.registry, thread: Mutex::new(Some(thread)) })
     }
 
     /// A lane for the calling worker, and its driver, which the worker spawns on its own thread.
@@ -140,6 +141,13 @@ impl Audit {
     #[must_use]
     pub fn control(&self) -> ControlLane {
         ControlLane::new(self.shared.clone())
+    }
+
+    /// The last change of the registry that stood in the last two segments when the log was opened; none if there was
+    /// none there.
+    #[must_use]
+    pub const fn registry_mark(&self) -> Option<&RegistryMark> {
+        self.registry.as_ref()
     }
 
     /// Figures for metrics and `/readyz`.

@@ -6,6 +6,7 @@ use gateway_audit::frame::{Chain, Frame, SegmentHeader, genesis};
 use gateway_audit::reader::{Bad, Tail, Verifier};
 use gateway_audit::record::TornTail;
 use gateway_audit::time;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::segments::{Failure, is_torn_at, segment_first, torn_name};
@@ -18,7 +19,7 @@ const NAMED_UNRESOLVED: usize = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// A call failed.
-    #[error("audit log: {0}")]
+    #[error("the audit log cannot be read: {0}")]
     Failure(#[from] Failure),
     /// An acknowledged record is damaged. Nothing is touched: what happened is for a person to find out.
     #[error(
@@ -52,6 +53,19 @@ pub(super) struct Found {
     pub(super) clean: bool,
     /// Time of the last record.
     pub(super) last_unix_ns: Option<i64>,
+    /// The last change of the registry among the records that were looked at.
+    pub(super) registry: Option<RegistryMark>,
+}
+
+/// A change of the registry as its record tells it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RegistryMark {
+    /// Its number in the registry.
+    pub registry_sequence: u64,
+    /// Who made it.
+    pub actor: String,
+    /// The change as the registry keeps it: JSON.
+    pub change: String,
 }
 
 impl Found {
@@ -79,6 +93,7 @@ pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) ->
             unresolved_count: 0,
             clean: true,
             last_unix_ns: None,
+            registry: None,
         });
     };
     let bytes = storage.read(last).map_err(Failure::of("read", last))?;
@@ -120,6 +135,7 @@ pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) ->
         unresolved_count,
         clean: story.stopped,
         last_unix_ns: story.last_unix_ns,
+        registry: story.registry,
     })
 }
 
@@ -163,6 +179,7 @@ struct Story {
     intents: BTreeSet<String>,
     stopped: bool,
     last_unix_ns: Option<i64>,
+    registry: Option<RegistryMark>,
 }
 
 #[derive(serde::Deserialize)]
@@ -170,6 +187,21 @@ struct Line {
     kind: String,
     request: Option<String>,
     time: String,
+    registry_sequence: Option<u64>,
+    actor: Option<Value>,
+    change: Option<Value>,
+}
+
+impl Line {
+    /// What it says of the registry; nothing where it is not text, as the registry's changes are.
+    fn registry(&self) -> Option<RegistryMark> {
+        let text = |value: &Option<Value>| value.as_ref()?.as_str().map(str::to_owned);
+        Some(RegistryMark {
+            registry_sequence: self.registry_sequence?,
+            actor: text(&self.actor)?,
+            change: text(&self.change)?,
+        })
+    }
 }
 
 impl Story {
@@ -181,6 +213,9 @@ impl Story {
         };
         self.stopped = line.kind == "stop";
         self.last_unix_ns = time::parse(&line.time).or(self.last_unix_ns);
+        if line.kind == "registry-change" {
+            self.registry = line.registry().or(self.registry.take());
+        }
         match (line.kind.as_str(), line.request) {
             ("intent", Some(request)) => {
                 self.intents.insert(request);

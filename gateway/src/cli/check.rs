@@ -76,7 +76,7 @@ fn key_of(error: &LoadError) -> &'static str {
         LoadError::PolicyFile(_) | LoadError::Policy(_) => "policy.directory",
         LoadError::Routes(_) => "route",
         LoadError::Listener(_) => "listener",
-        LoadError::Service { .. } => "service",
+        LoadError::Service { .. } | LoadError::Backends(_) => "service",
     }
 }
 

@@ -13,8 +13,9 @@ use policy::patients::target_patients;
 use policy::route::RouteTable;
 use policy::target::CanonicalTarget;
 
-use super::policy::{ExplainArguments, Outcome, PolicyCommand, check, explain, no_routes, read_policies, test};
+use super::policy::{ExplainArguments, Outcome, PolicyCommand, check, explain, no_routes, test};
 use crate::config::Config;
+use crate::load::read_policies;
 use crate::store::Store;
 
 /// Longest target that a command line may name.

@@ -6,6 +6,7 @@ pub mod policy;
 pub mod quickstart;
 pub mod registry;
 mod run;
+mod signals;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -67,10 +68,22 @@ pub fn main() -> ExitCode {
     match carry_out(arguments.command) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("sekisho: {error:#}"));
+            say(&format!("sekisho: {}", told(&error)));
             ExitCode::from(FAILURE)
         }
     }
+}
+
+/// An error and its causes, each once: most of ours name their cause in their own message.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Writes to standard error what a terminal cannot be misled by.
@@ -133,4 +146,50 @@ fn store_path(options: &RegistryOptions) -> anyhow::Result<PathBuf> {
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::run::StartError;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || io::Error::from_raw_os_error(2);
+        let read = crate::load::PolicyFileError::Read { path: "p.cedar".into(), source: missing() };
+        assert_eq!(told(&read.into()), "cannot read `p.cedar`: No such file or directory (os error 2)");
+        let error = anyhow::Error::from(missing()).context("the service manager's sockets");
+        assert_eq!(told(&error), "the service manager's sockets: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn the_audit_log_is_named_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let held = crate::audit::Directory::open(folder.path()).unwrap();
+        for error in [crate::audit::Directory::open(&file), crate::audit::Directory::open(folder.path())] {
+            let error = StartError::from(crate::audit::OpenError::from(error.unwrap_err()));
+            assert_eq!(told(&error.into()).matches("audit ").count(), 1);
+        }
+        drop(held);
+    }
+
+    /// Every command that reads the configuration reads the same one.
+    #[test]
+    fn there_is_one_default_configuration() {
+        fn defaults(command: &clap::Command, found: &mut Vec<(String, String)>) {
+            for argument in command.get_arguments().filter(|argument| argument.get_id() == "config") {
+                let values = argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned());
+                found.extend(values.map(|value| (command.get_name().to_owned(), value)));
+            }
+            command.get_subcommands().for_each(|command| defaults(command, found));
+        }
+        let mut found = Vec::new();
+        defaults(&Arguments::command(), &mut found);
+        assert!(found.len() >= 2, "{found:?}");
+        assert!(found.iter().all(|(_, path)| path == DEFAULT_CONFIG), "{found:?}");
+    }
 }

@@ -1,15 +1,13 @@
 //! `sekisho policy`: check policies, run expected decisions, and explain one.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use policy::cases::{Cases, CasesError, MAX_CASES_BYTES, Resolve, Resolved};
-use policy::judge::{
-    Context, Judge, JudgeOptions, LoadError, MAX_FILE_BYTES, MAX_FILES, PolicySource, Request, TlsVersion, Transport,
-};
+use policy::judge::{Context, Judge, JudgeOptions, LoadError, Request, TlsVersion, Transport};
 use policy::{DeviceName, SiteName, Subject, UserName};
+
+use crate::load::{PolicyFileError, read_bounded, read_policies};
 
 /// What `sekisho policy` can do.
 #[derive(Debug, clap::Subcommand)]
@@ -52,7 +50,7 @@ pub struct ExplainArguments {
     #[arg(long)]
     pub path: String,
     /// The configuration to take policies, routes and registry from.
-    #[arg(long, value_name = "FILE", default_value = "sekisho.toml")]
+    #[arg(long, value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
     pub config: PathBuf,
 }
 
@@ -60,16 +58,8 @@ pub struct ExplainArguments {
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyCommandError {
     /// A file or folder cannot be read.
-    #[error("cannot read `{path}`: {source}")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A folder has more policy files than a policy set may have.
-    #[error("`{0}` has more than {MAX_FILES} files of policies")]
-    TooManyFiles(PathBuf),
+    #[error(transparent)]
+    File(#[from] PolicyFileError),
     /// The policies are refused; one line for each problem.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -93,50 +83,6 @@ pub enum Outcome {
     Good,
     /// Cases fail: exit code 1.
     Bad,
-}
-
-/// Reads the `*.cedar` files of a folder in order of their names. Folders in it and hidden files are not read. An
-/// empty folder is legal: it denies everything.
-///
-/// # Errors
-/// [`PolicyCommandError::Read`] if the folder or a file cannot be read, is longer than a policy file may be, or is not
-/// UTF-8; [`PolicyCommandError::TooManyFiles`] if there are too many.
-pub fn read_policies(directory: &Path) -> Result<Vec<PolicySource>, PolicyCommandError> {
-    let fail = |source| PolicyCommandError::Read { path: directory.to_owned(), source };
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if path.extension() == Some(OsStr::new("cedar")) && !hidden && !path.is_dir() {
-            paths.push(path);
-        }
-    }
-    if paths.len() > MAX_FILES {
-        return Err(PolicyCommandError::TooManyFiles(directory.to_owned()));
-    }
-    paths.sort();
-    let sources = paths.into_iter().map(|path| {
-        let text = read_bounded(&path, MAX_FILE_BYTES)?;
-        let file = path.file_name().unwrap_or_default().to_string_lossy().escape_debug().to_string();
-        Ok(PolicySource { file, text })
-    });
-    sources.collect()
-}
-
-fn read_bounded(path: &Path, most: usize) -> Result<String, PolicyCommandError> {
-    let fail = |source| PolicyCommandError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(fail)?;
-    // A device or a pipe has no end, and no policies.
-    if !file.metadata().map_err(fail)?.is_file() {
-        return Err(fail(io::Error::other("not a file")));
-    }
-    let mut text = String::new();
-    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit).read_to_string(&mut text).map_err(fail)?;
-    if text.len() > most {
-        return Err(fail(io::Error::other(format!("more than {most} bytes"))));
-    }
-    Ok(text)
 }
 
 /// `sekisho policy check DIR`: says what was read, and what is odd but legal.
@@ -221,6 +167,8 @@ pub fn explain(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use policy::{Action, AuthenticationLevel, DeviceId, EntityVersions};
 
@@ -241,23 +189,6 @@ mod tests {
         let (outcome, text) = printed(|out| test(&example().join("cases.toml"), &no_routes, out));
         assert_eq!(outcome, Outcome::Good, "{text}");
         assert!(text.ends_with(" passed, 0 failed\n"), "{text}");
-    }
-
-    #[test]
-    fn only_policy_files_are_read_in_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        write("b.cedar", "permit(principal, action, resource);");
-        write("a.cedar", "");
-        write(".hidden.cedar", "nonsense");
-        write("notes.txt", "nonsense");
-        fs::create_dir(folder.path().join("folder.cedar")).unwrap();
-        let files: Vec<_> = read_policies(folder.path()).unwrap().into_iter().map(|source| source.file).collect();
-        assert_eq!(files, ["a.cedar", "b.cedar"]);
-        write("c.cedar", &"x".repeat(MAX_FILE_BYTES + 1));
-        let error = read_policies(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("c.cedar") && error.contains("more than"), "{error}");
-        assert!(read_policies(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
     }
 
     #[test]

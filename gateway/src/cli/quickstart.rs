@@ -47,7 +47,7 @@ impl Running for run::Running {
     }
 
     fn reload(&self) {
-        self.request_reload();
+        drop(self.begin_reload());
     }
 
     fn has_ended(&self) -> bool {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
+use super::signals::{Signals, Wish};
 use crate::config::{Config, Log, LogFormat};
 use crate::run::{Ending, Running, Sockets, start};
 
@@ -33,9 +33,9 @@ pub(super) fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
     super::block_on(async {
         let mut signals = Signals::new().context("cannot listen for signals")?;
         let running = start(&arguments.config, sockets)?;
-        notify(&[NotifyState::Ready]);
-        let ended = signals.obey(&running).await;
-        notify(&[NotifyState::Stopping]);
+        notify(&[NotifyState::Status("serving"), NotifyState::Ready]);
+        let ended = obey(&mut signals, &running).await;
+        notify(&[NotifyState::Status("draining"), NotifyState::Stopping]);
         let ending = tokio::task::spawn_blocking(move || running.wait());
         let code = match finish(ending, ended, &mut signals).await {
             Ending::Clean => ExitCode::SUCCESS,
@@ -51,7 +51,7 @@ async fn finish(ending: tokio::task::JoinHandle<Ending>, stop: Stop, signals: &m
     loop {
         tokio::select! {
             ended = &mut ending => return ended.unwrap_or(Ending::Unclean),
-            () = signals.end() => stop.now(),
+            wish = signals.next() => if wish == Wish::End { stop.now() },
         }
     }
 }
@@ -65,68 +65,71 @@ impl Stop {
     }
 }
 
-struct Signals {
-    terminate: Signal,
-    quit: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    user1: Signal,
-    /// Taken only so that it does not end the process: a write beyond the limit of a file's size (`RLIMIT_FSIZE`)
-    /// then fails with `EFBIG`, which the audit log treats like a full disk (row A6).
-    _file_size: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            quit: signal(SignalKind::quit())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
-        })
-    }
-
-    /// One of the signals that end the gateway.
-    async fn end(&mut self) {
+/// Carries out what signals say until one of them begins the end, or the gateway ends by itself.
+async fn obey(signals: &mut Signals, running: &Running) -> Stop {
+    let stop = Stop(running.stop_handle());
+    let mut look = tokio::time::interval(LOOK);
+    let watchdog = watchdog_interval();
+    let mut fed = Instant::now();
+    let mut reloading = None;
+    loop {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.quit.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Carries out what signals say until one of them begins the end, or the gateway ends by itself.
-    async fn obey(&mut self, running: &Running) -> Stop {
-        let stop = Stop(running.stop_handle());
-        let mut look = tokio::time::interval(LOOK);
-        let watchdog = watchdog_interval();
-        let mut fed = Instant::now();
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.quit.recv() => break,
-                _ = self.interrupt.recv() => break,
-                _ = self.hangup.recv() => {
-                    notify(&[NotifyState::Reloading]);
-                    running.request_reload();
-                    notify(&[NotifyState::Ready]);
+            wish = signals.next() => match wish {
+                Wish::End => break,
+                Wish::Reload => {
+                    notify_reloading();
+                    // Where one is under way, this one follows it, and its outcome is the one that counts.
+                    reloading = Some(running.begin_reload());
                 }
-                _ = self.user1.recv() => tracing::info!("diagnostics go to standard error: there is no file to reopen"),
-                _ = look.tick() => {
-                    if running.has_ended() {
-                        return stop;
-                    }
-                    if watchdog.is_some_and(|interval| fed.elapsed() >= interval) && running.answers().await {
-                        fed = Instant::now();
-                        notify(&[NotifyState::Watchdog]);
-                    }
+                Wish::Reopen => tracing::info!("diagnostics go to standard error: there is no file to reopen"),
+            },
+            outcome = outcome_of(&mut reloading) => {
+                reloading = None;
+                notify(&[NotifyState::Status(&status(&outcome)), NotifyState::Ready]);
+            }
+            _ = look.tick() => {
+                if running.has_ended() {
+                    return stop;
+                }
+                if watchdog.is_some_and(|interval| fed.elapsed() >= interval) && running.answers().await {
+                    fed = Instant::now();
+                    notify(&[NotifyState::Watchdog]);
                 }
             }
         }
-        running.drain();
-        stop
+    }
+    running.drain();
+    stop
+}
+
+type Outcome = Result<u64, String>;
+
+/// The outcome of the reload under way; never, if there is none.
+async fn outcome_of(reloading: &mut Option<tokio::sync::oneshot::Receiver<Outcome>>) -> Outcome {
+    match reloading {
+        Some(reloading) => reloading.await.unwrap_or_else(|_| Err("the gateway has ended".to_owned())),
+        None => std::future::pending().await,
+    }
+}
+
+/// One line for `systemctl status`.
+fn status(outcome: &Outcome) -> String {
+    match outcome {
+        Ok(snapshot) => format!("reloaded: serving snapshot {snapshot}"),
+        Err(error) => {
+            let line = error.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("reload refused, serving the old configuration: {line}")
+        }
+    }
+}
+
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => {
+            tracing::warn!(%error, "the monotonic clock cannot be read");
+            notify(&[NotifyState::Reloading]);
+        }
     }
 }
 
@@ -159,4 +162,16 @@ pub(super) fn init_quiet_logging() {
 
 pub(super) fn start_for_quickstart(config: &Path) -> Result<Running, String> {
     start(config, Sockets::default()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_line() {
+        assert_eq!(status(&Ok(7)), "reloaded: serving snapshot 7");
+        let refused = status(&Err("a.cedar:1:2: no\n\tb.cedar:3:4: no\r\n".to_owned()));
+        assert_eq!(refused, "reload refused, serving the old configuration: a.cedar:1:2: no b.cedar:3:4: no");
+    }
 }

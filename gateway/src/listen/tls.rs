@@ -55,6 +55,8 @@ pub struct TlsListener {
     domain: TrustDomain,
     /// The end of the server certificate's validity, seconds since 1970.
     pub not_after: u64,
+    /// The first end among the authorities of its devices, seconds since 1970.
+    pub authorities_not_after: u64,
     /// The certificate's file, for the metric's help in a log line.
     pub certificate_file: PathBuf,
 }
@@ -97,6 +99,7 @@ impl TlsListener {
             resumption,
             domain: domain.clone(),
             not_after: identity.not_after().as_secs(),
+            authorities_not_after: anchors.not_after().as_secs(),
             certificate_file: listener.tls.certificate_file.clone(),
         })
     }

@@ -8,24 +8,22 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gateway_audit::record::{RegistryChange, Reload};
-use policy::Refusal;
+use gateway_audit::record::Reload;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
+use super::registry::{Follow, Marks, Recorder};
 use super::{Command, Ending, Sockets, threads};
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
 use crate::listen::Strangers;
 use crate::load::load;
-use crate::registry::Directory;
-use crate::registry::watch::{OnChange, Watch};
+use crate::registry::watch::Watch;
 use crate::snapshot::Snapshots;
-use crate::store::Change;
 use crate::worker::Shared;
 
 /// A step of the wall clock beyond this is worth a record.
@@ -65,6 +63,7 @@ pub(super) fn main(path: &Path, sockets: Sockets, inbox: mpsc::UnboundedReceiver
 
 struct Control {
     prepared: Prepared,
+    marks: Marks,
     shared: Shared,
     lane: ControlLane,
     drain: watch::Sender<bool>,
@@ -89,9 +88,12 @@ impl Control {
         let snapshots = Arc::new(Snapshots::new(Arc::clone(&prepared.loaded), Arc::clone(&prepared.directory)));
 
         // Changes that were made while no gateway ran are recorded before anybody is served by them.
-        let hook = Follow { snapshots: Arc::clone(&snapshots), lane: lane.clone() };
+        let (marks, audited) = Marks::open(&config.audit.directory, &prepared.log, &prepared.store).await?;
+        let recorder = Recorder { lane: lane.clone(), marks: marks.clone() };
+        let hook = Follow { snapshots: Arc::clone(&snapshots), recorder };
         let mut watching = Watch::new(prepared.store.clone(), &config.node, hook);
-        snapshots.publish_directory(watching.catch_up(0).await?);
+        snapshots.publish_directory(watching.catch_up(audited).await?);
+        spawn_local(marks.clone().keep());
 
         let (drain, draining) = watch::channel(false);
         let (cut, cutting) = watch::channel(false);
@@ -110,6 +112,7 @@ impl Control {
             workers: count,
         };
         let control = Self {
+            marks,
             lane,
             drain,
             cut,
@@ -131,7 +134,12 @@ impl Control {
     ) -> Result<(Self, Started), StartError> {
         let config = self.prepared.loaded.config.clone();
         let bind_error = |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
+        let (admin_tls, admin_certificates) =
+            admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?;
+        let roster = Arc::new(threads::Roster::new(count));
         let sources = Sources {
+            roster: Arc::clone(&roster),
+            admin_certificates: admin_certificates.into(),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
             store: watching.state(),
@@ -155,23 +163,36 @@ impl Control {
                 worker.push((Arc::from(listener.name.as_str()), socket));
             }
         }
+        let (go, going) = watch::channel(false);
+        let (report, mut reports) = mpsc::unbounded_channel();
         for (index, sockets) in by_worker.into_iter().enumerate() {
             let part = threads::Part {
-                index,
+                place: threads::Place::new(&roster, index, report.clone()),
                 shared: self.shared.clone(),
                 log: Arc::clone(&self.prepared.log),
                 sockets,
+                go: going.clone(),
                 cut: cutting.clone(),
             };
             self.workers.push(threads::spawn(part).map_err(StartError::Thread)?);
         }
+        drop(report);
+        while let Some((index, started)) = reports.recv().await {
+            if let Err(reason) = started {
+                // Without `go` the others end, and the log can be closed.
+                drop(go);
+                self.workers.drain(..).for_each(|worker| drop(worker.join()));
+                return Err(StartError::Worker { index, reason });
+            }
+        }
+        go.send_replace(true);
         let refreshing = sources.clone();
         let admin = Rc::new(Admin {
             metrics: self.shared.metrics.clone(),
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),
             jwks: self.prepared.signing_key.jwks_json().into(),
-            tls: admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?,
+            tls: admin_tls,
         });
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
         spawn_local(async move { match watching.run().await {} });
@@ -263,6 +284,7 @@ impl Control {
             clean &= worker.join().unwrap_or(false);
         }
         tell_summaries(&self.shared, &self.lane, true);
+        self.marks.write();
         let closed = close(&self.prepared.log, if clean { "drained" } else { "cut" });
         tracing::info!(clean, "ended");
         if clean && closed { Ending::Clean } else { Ending::Unclean }
@@ -292,27 +314,5 @@ fn tell_summaries(shared: &Shared, lane: &ControlLane, last: bool) {
     for summary in shared.strangers.due(&clock::Clock::now(&*shared.clock), last) {
         shared.metrics.refusal_summaries.inc();
         summary.with_record(|record| lane.append_unwaited(record));
-    }
-}
-
-/// What the gateway does about a change of the registry.
-struct Follow {
-    snapshots: Arc<Snapshots>,
-    lane: ControlLane,
-}
-
-impl OnChange for Follow {
-    type Error = Refusal;
-
-    fn publish(&self, directory: Arc<Directory>, changes: &[Change]) {
-        let snapshot = self.snapshots.publish_directory(directory);
-        tracing::info!(snapshot, changes = changes.len(), "the registry has changed");
-    }
-
-    async fn record(&self, change: &Change) -> Result<(), Refusal> {
-        let body = serde_json::to_vec(&change.body).map_err(|_| Refusal::InternalError)?;
-        let record =
-            RegistryChange { registry_sequence: change.sequence, change: &body, actor: change.actor.as_bytes() };
-        self.lane.record(&record).await
     }
 }

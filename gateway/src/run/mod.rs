@@ -6,6 +6,7 @@
 mod control;
 mod prepare;
 mod readiness;
+mod registry;
 mod sockets;
 mod threads;
 
@@ -101,16 +102,15 @@ impl Running {
     /// # Errors
     /// Why the new ones are bad; the old ones stay in force.
     pub fn reload(&self) -> Result<u64, String> {
-        let (answer, answered) = oneshot::channel();
-        let gone = || "the gateway has ended".to_owned();
-        self.commands.send(Command::Reload(answer)).map_err(|_| gone())?;
-        answered.blocking_recv().unwrap_or_else(|_| Err(gone()))
+        self.begin_reload().blocking_recv().unwrap_or_else(|_| Err("the gateway has ended".to_owned()))
     }
 
-    /// As [`Running::reload`], without waiting: the outcome is in the log, the metrics and the records.
-    pub fn request_reload(&self) {
-        let (answer, _) = oneshot::channel();
+    /// As [`Running::reload`], without waiting: what is received says what came of it; nothing, if the gateway ended.
+    #[must_use]
+    pub fn begin_reload(&self) -> oneshot::Receiver<Result<u64, String>> {
+        let (answer, answered) = oneshot::channel();
         let _ = self.commands.send(Command::Reload(answer));
+        answered
     }
 
     /// Stops taking connections and lets the requests under way finish.

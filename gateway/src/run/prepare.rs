@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use certs::verifier::Admit;
 use policy::{DeviceId, Refusal};
 
+use super::registry::RegistryError;
 use crate::audit::{self, Audit as Log, Options};
 use crate::clock::{Clock as _, KernelClock, boot_id};
 use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
@@ -35,7 +36,7 @@ pub enum StartError {
     #[error("the clock is before 1970")]
     BeforeEpoch,
     /// The audit log.
-    #[error("audit log: {0}")]
+    #[error(transparent)]
     Audit(#[from] audit::OpenError),
     /// The start could not be recorded.
     #[error("the start cannot be recorded: {0}")]
@@ -46,6 +47,9 @@ pub enum StartError {
     /// Changes of the registry that were made while no gateway ran.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
+    /// The registry is not the one that the audit log tells of.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The key that identities are signed with.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -76,6 +80,14 @@ pub enum StartError {
     /// The metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),
+    /// A worker.
+    #[error("worker {index} cannot start: {reason}")]
+    Worker {
+        /// Its number, from 0.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
     /// A thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

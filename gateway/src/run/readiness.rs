@@ -1,17 +1,20 @@
 //! Whether the gateway takes requests, and the metrics that are read rather than counted.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+use super::threads::Roster;
 use crate::admin::{Condition, Health};
 use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{CertificateEnd, Snapshots};
+use crate::upstream::Sight;
 use crate::worker::Shared;
 
 /// Where the answers come from.
@@ -21,6 +24,9 @@ pub(super) struct Sources {
     pub(super) log: Arc<Log>,
     pub(super) store: watch::Receiver<WatchState>,
     pub(super) draining: Arc<AtomicBool>,
+    pub(super) roster: Arc<Roster>,
+    /// Of the admin listener, which takes other certificates only at a start.
+    pub(super) admin_certificates: Rc<[CertificateEnd]>,
 }
 
 impl Sources {
@@ -32,8 +38,10 @@ impl Sources {
     fn conditions(&self) -> Vec<Condition> {
         let snapshot = self.shared.snapshots.load();
         let store = self.store.borrow().clone();
+        let draining = self.draining.load(Ordering::Relaxed);
         vec![
-            ("draining", if self.draining.load(Ordering::Relaxed) { Err("shutting down".to_owned()) } else { Ok(()) }),
+            ("draining", if draining { Err("shutting down".to_owned()) } else { Ok(()) }),
+            ("workers", if draining { Ok(()) } else { self.roster.condition() }),
             ("audit", audit_condition(&self.log)),
             ("clock", clock_condition(&self.shared.clock, &snapshot.config.clock)),
             // The registry in force goes on deciding without the store; losing it must not stop care.
@@ -64,29 +72,38 @@ impl Sources {
         registry_entries(metrics, &self.shared.snapshots);
         for door in &snapshot.doors {
             let name = door.listener.name.as_str();
-            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
-            metrics.certificate_expiry.with_label_values(&["server", name]).set(door.tls.not_after as f64);
             let workers = self.shared.workers;
             let limit = door.listener.limits.connections.saturating_mul(workers);
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
+        metrics.certificate_expiry.reset();
+        for CertificateEnd { purpose, name, not_after } in snapshot.certificates.iter().chain(&*self.admin_certificates)
+        {
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+            metrics.certificate_expiry.with_label_values(&[purpose.label(), name]).set(*not_after as f64);
+        }
         self.backends();
     }
 
-    /// A backend is up while any worker can reach it.
+    /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing
+    /// is said; and nothing more of one that the configuration no longer has.
     fn backends(&self) {
         let counters = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut up: BTreeMap<(String, String), bool> = BTreeMap::new();
+        let mut seen: BTreeMap<(String, String), Option<Sight>> = BTreeMap::new();
         let mut errors: BTreeMap<(String, String, &'static str), u64> = BTreeMap::new();
         for backend in counters.iter().flatten() {
             let name = (backend.service.to_string(), backend.backend.to_string());
-            *up.entry(name.clone()).or_default() |= backend.is_up();
+            let latest = seen.entry(name.clone()).or_default();
+            *latest = (*latest).max(backend.last_seen());
             for (reason, count) in backend.errors() {
                 *errors.entry((name.0.clone(), name.1.clone(), reason)).or_default() += count;
             }
         }
-        for ((service, backend), up) in up {
-            self.shared.metrics.backend_up.with_label_values(&[&service, &backend]).set(i64::from(up));
+        self.shared.metrics.backend_up.reset();
+        for ((service, backend), sight) in seen {
+            if let Some(Sight { up, .. }) = sight {
+                self.shared.metrics.backend_up.with_label_values(&[&service, &backend]).set(i64::from(up));
+            }
         }
         for ((service, backend, reason), count) in errors {
             let counter = self.shared.metrics.backend_errors.with_label_values(&[&*service, &*backend, reason]);

@@ -3,15 +3,16 @@
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use policy::Refusal;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-use crate::audit::Audit as Log;
+use crate::audit::{Audit as Log, Lane};
 use crate::listen::accept_loop;
 use crate::worker::{Shared, Worker};
 
@@ -20,55 +21,118 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// Cut connections get so long to write their last records.
 const CUT_GRACE: Duration = Duration::from_millis(200);
 
+/// Which workers serve: each writes of itself, readiness reads.
+#[derive(Debug)]
+pub(super) struct Roster(Box<[AtomicBool]>);
+
+impl Roster {
+    pub(super) fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    /// # Errors
+    /// Names the workers that do not serve.
+    pub(super) fn condition(&self) -> Result<(), String> {
+        let serves = |worker: &AtomicBool| worker.load(Ordering::Relaxed);
+        let missing = self.0.iter().enumerate().filter(|(_, worker)| !serves(worker));
+        let missing: Vec<_> = missing.map(|(index, _)| index.to_string()).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("not serving: worker {}", missing.join(", "))) }
+    }
+}
+
+/// What became of one worker's start.
+pub(super) type Report = (usize, Result<(), String>);
+
+/// A worker's place in the roster. Whatever ends the worker, a panic included, takes it off, and its start is reported
+/// once.
+pub(super) struct Place {
+    roster: Arc<Roster>,
+    index: usize,
+    report: Option<mpsc::UnboundedSender<Report>>,
+}
+
+impl Place {
+    pub(super) fn new(roster: &Arc<Roster>, index: usize, report: mpsc::UnboundedSender<Report>) -> Self {
+        Self { roster: Arc::clone(roster), index, report: Some(report) }
+    }
+
+    fn tell(&mut self, started: Result<(), String>) {
+        self.set(started.is_ok());
+        if let Some(report) = self.report.take() {
+            let _ = report.send((self.index, started));
+        }
+    }
+
+    fn set(&self, serves: bool) {
+        if let Some(place) = self.roster.0.get(self.index) {
+            place.store(serves, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.tell(Err("it ended".to_owned()));
+    }
+}
+
 /// One worker's part.
 pub(super) struct Part {
-    pub(super) index: usize,
+    pub(super) place: Place,
     pub(super) shared: Shared,
     pub(super) log: Arc<Log>,
     pub(super) sockets: Vec<(Arc<str>, StdListener)>,
+    /// Set once every worker has started: nobody is served by half a gateway.
+    pub(super) go: watch::Receiver<bool>,
     /// Set once connections that still live are to be cut.
     pub(super) cut: watch::Receiver<bool>,
 }
 
 /// Starts a worker. It ends once the gateway drains and its connections are gone; `true` if none had to be cut.
 pub(super) fn spawn(part: Part) -> std::io::Result<JoinHandle<bool>> {
-    std::thread::Builder::new().name(format!("worker-{}", part.index)).spawn(move || main(part))
+    std::thread::Builder::new().name(format!("worker-{}", part.place.index)).spawn(move || main(part))
 }
 
-fn main(part: Part) -> bool {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+fn main(mut part: Part) -> bool {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, work(part)),
         Err(error) => {
-            tracing::error!(worker = part.index, %error, "cannot start a worker");
-            return false;
+            part.place.tell(Err(error.to_string()));
+            false
         }
-    };
-    LocalSet::new().block_on(&runtime, work(part))
+    }
 }
 
 async fn work(part: Part) -> bool {
-    let Part { index, shared, log, sockets, mut cut } = part;
+    let Part { mut place, shared, log, sockets, mut go, mut cut } = part;
     let (lane, driver) = log.lane();
     spawn_local(driver);
-    let worker = match Worker::new(shared, index, lane) {
-        Ok(worker) => worker,
+    let (worker, sockets) = match prepare(shared, place.index, lane, sockets) {
+        Ok(prepared) => prepared,
         Err(error) => {
-            tracing::error!(worker = index, %error, "cannot start a worker");
+            place.tell(Err(error));
             return false;
         }
     };
+    place.tell(Ok(()));
+    if go.wait_for(|go| *go).await.is_err() {
+        return true;
+    }
     spawn_local(Rc::clone(&worker).keep_judging());
     spawn_local(worker.keep_pools());
+    let mut doors = JoinSet::new();
     for (name, socket) in sockets {
-        match TcpListener::from_std(socket) {
-            Ok(socket) => drop(spawn_local(accept_loop(Rc::clone(&worker), name, socket))),
-            Err(error) => {
-                tracing::error!(worker = index, listener = %name, %error, "cannot accept connections");
-                return false;
-            }
+        doors.spawn_local(accept_loop(Rc::clone(&worker), name, socket));
+    }
+    tokio::select! {
+        biased;
+        () = async { worker.drain_signal().wait().await } => {}
+        _ = doors.join_next() => {
+            tracing::error!(worker = place.index, "a listener's loop has ended");
+            place.set(false);
+            worker.drain_signal().wait().await;
         }
     }
-    worker.drain_signal().wait().await;
     worker.live.drain();
     let gone = async {
         while !worker.is_idle() {
@@ -83,5 +147,48 @@ async fn work(part: Part) -> bool {
             tokio::time::sleep(CUT_GRACE).await;
             !had_to_cut
         }
+    }
+}
+
+type Doors<S> = Vec<(Arc<str>, S)>;
+
+/// All that can fail before a worker serves.
+fn prepare(
+    shared: Shared,
+    index: usize,
+    lane: Lane,
+    sockets: Doors<StdListener>,
+) -> Result<(Rc<Worker>, Doors<TcpListener>), String> {
+    let worker = Worker::new(shared, index, lane).map_err(|error| error.to_string())?;
+    let open = |(name, socket)| match TcpListener::from_std(socket) {
+        Ok(socket) => Ok((name, socket)),
+        Err(error) => Err(format!("listener `{name}`: {error}")),
+    };
+    let sockets = sockets.into_iter().map(open).collect::<Result<_, _>>()?;
+    Ok((worker, sockets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_is_gone_is_named_and_reported_once() {
+        let roster = Arc::new(Roster::new(3));
+        let (report, mut reports) = mpsc::unbounded_channel();
+        let mut places: Vec<_> = (0..3).map(|index| Place::new(&roster, index, report.clone())).collect();
+        assert_eq!(roster.condition(), Err("not serving: worker 0, 1, 2".to_owned()));
+        places.iter_mut().for_each(|place| place.tell(Ok(())));
+        assert_eq!(roster.condition(), Ok(()));
+        let lost = places.remove(1);
+        let died = std::thread::spawn(move || {
+            let _lost = lost;
+            panic!("of a worker, for a test");
+        });
+        assert!(died.join().is_err());
+        assert_eq!(roster.condition(), Err("not serving: worker 1".to_owned()));
+        drop(Place::new(&roster, 2, report));
+        let told: Vec<_> = std::iter::from_fn(|| reports.try_recv().ok()).collect();
+        assert_eq!(told, [(0, Ok(())), (1, Ok(())), (2, Ok(())), (2, Err("it ended".to_owned()))]);
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -22,6 +22,18 @@ use policy::ServiceName;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 
+/// Gives what the workers see of backends one order.
+static SIGHTS: AtomicU64 = AtomicU64::new(0);
+
+/// What a worker saw of a backend: that it took a connection or answered, or that it could not be reached. The greatest
+/// of several is the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sight {
+    order: u64,
+    /// It could be reached.
+    pub up: bool,
+}
+
 /// What one worker counts about one backend. Written by that worker alone, read by whoever shows metrics.
 #[derive(Debug)]
 pub struct BackendCounters {
@@ -29,7 +41,7 @@ pub struct BackendCounters {
     pub service: ServiceName,
     /// Host and port.
     pub backend: Arc<str>,
-    up: AtomicBool,
+    seen: AtomicU64,
     opened: AtomicU64,
     reused: AtomicU64,
     retried: AtomicU64,
@@ -46,14 +58,14 @@ impl BackendCounters {
     fn new(service: ServiceName, backend: Arc<str>) -> Self {
         let errors = Failure::LABELS.iter().map(|_| AtomicU64::new(0)).collect();
         let zero = || AtomicU64::new(0);
-        let up = AtomicBool::new(true);
-        Self { service, backend, up, opened: zero(), reused: zero(), retried: zero(), idle: zero(), errors }
+        Self { service, backend, seen: zero(), opened: zero(), reused: zero(), retried: zero(), idle: zero(), errors }
     }
 
-    /// Whether the last attempt to connect succeeded; true before the first.
+    /// What this worker last saw of the backend; none before it tried.
     #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+    pub fn last_seen(&self) -> Option<Sight> {
+        let seen = self.seen.load(Ordering::Relaxed);
+        (seen != 0).then_some(Sight { order: seen >> 1, up: seen & 1 == 1 })
     }
 
     /// Connections opened.
@@ -83,6 +95,20 @@ impl BackendCounters {
     /// Failures by reason, each of [`Failure::LABELS`].
     pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Failure::LABELS.iter().copied().zip(self.errors.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    fn see(&self, up: bool) {
+        let order = SIGHTS.fetch_add(1, Ordering::Relaxed) + 1;
+        self.seen.store(order << 1 | u64::from(up), Ordering::Relaxed);
+    }
+
+    /// An answer came. It counts as a sight of its own only if there has been another since this worker's last: in
+    /// calm weather, when nobody connects, nothing is written that other workers read.
+    pub(super) fn see_answer(&self) {
+        let newest = SIGHTS.load(Ordering::Relaxed);
+        if self.last_seen().is_none_or(|sight| !sight.up || sight.order < newest) {
+            self.see(true);
+        }
     }
 
     pub(super) fn count(&self, failure: &Failure) {
@@ -322,7 +348,7 @@ impl BackendState {
             self.failures.set(failures.saturating_add(1));
             self.avoid_until.set(Some(Instant::now() + backoff));
         }
-        self.counters.up.store(opened.is_ok(), Ordering::Relaxed);
+        self.counters.see(opened.is_ok());
         opened
     }
 }

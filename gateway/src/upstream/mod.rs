@@ -34,11 +34,10 @@ mod h2;
 pub mod headers;
 pub mod identity;
 mod relay;
-pub mod tls;
 mod watch;
 
 pub use answer::{Answer, Timings, UpstreamBody};
-pub use backend::{BackendCounters, InvalidService};
+pub use backend::{BackendCounters, InvalidService, Sight};
 pub use error::{Failure, UpstreamError};
 
 use backend::BackendState;
@@ -266,6 +265,7 @@ impl ServiceState {
             let sent = if attempts == 1 { start } else { Instant::now() };
             let unanswered = match connection.exchange(request, progress.as_ref(), go.as_ref(), &backend, sent).await {
                 Ok(response) => {
+                    backend.counters.see_answer();
                     let timings = Timings { head: start.elapsed(), connect, attempts, reused };
                     return Ok(Answer { response, backend: Arc::clone(&backend.name), timings });
                 }

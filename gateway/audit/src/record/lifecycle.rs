@@ -49,6 +49,36 @@ impl Record for RegistryChange<'_> {
     }
 }
 
+/// Kind `registry-rollback`: at a start, the registry did not hold the last change that this log holds, or another in
+/// its place: somebody put an older or a foreign copy there. The start was refused. Keys: `recorded_sequence` (the
+/// registry's number of that change), `store_sequence` (of the last change that the registry holds).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegistryRollback {
+    /// Number of the last change in this log.
+    pub recorded_sequence: u64,
+    /// Number of the last change in the registry.
+    pub store_sequence: u64,
+}
+
+impl Record for RegistryRollback {
+    const FOLLOWS: bool = true;
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        write_clock(&mut object, header);
+        object.label(key!("kind"), "registry-rollback");
+        object.text(key!("node"), header.node);
+        object.number(key!("recorded_sequence"), self.recorded_sequence);
+        let splice = write_sequence(&mut object, start);
+        object.number(key!("store_sequence"), self.store_sequence);
+        write_time(&mut object, header);
+        object.number(key!("version"), VERSION);
+        object.end();
+        splice
+    }
+}
+
 /// Kind `start`: the log's writer begins. Keys: `durability`, `log` (the log's id), `on_failure`, `program`,
 /// `window_ms`.
 #[derive(Debug, Clone, Copy)]

@@ -204,6 +204,7 @@ fn every_kind_is_canonical() {
         canonical(&failure, 18),
         canonical(&Full { error: "ENOSPC" }, 19),
         canonical(&Gap { records: 3, from_unix_ns: 0, until_unix_ns: 1 }, 20),
+        canonical(&RegistryRollback { recorded_sequence: 7, store_sequence: 5 }, 21),
     ];
     let names: Vec<_> = kinds.iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
     assert_eq!(
@@ -229,6 +230,7 @@ fn every_kind_is_canonical() {
             "audit-failure",
             "full",
             "gap",
+            "registry-rollback",
         ]
     );
     assert!(kinds[5].get("end").is_none());

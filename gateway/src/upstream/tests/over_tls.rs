@@ -96,8 +96,13 @@ fn tls_service(address: SocketAddr, folder: &Path, server_name: Option<&str>) ->
     }
 }
 
+/// As start and reload make it.
+fn client_config(service: &Service) -> Result<Option<Arc<rustls::ClientConfig>>, crate::load::LoadError> {
+    crate::load::backend_tls(service, &mut Vec::new())
+}
+
 fn over_tls(service: &Service) -> Upstreams {
-    Upstreams::new([(service, tls::read_client_config(service, provider()).unwrap())]).unwrap()
+    Upstreams::new([(service, client_config(service).unwrap())]).unwrap()
 }
 
 #[test]
@@ -157,6 +162,7 @@ fn the_gateway_proves_itself_where_asked() {
         let files = (folder.path().join("gw.crt"), folder.path().join("gw.key"));
         std::fs::write(&files.0, certificate.pem()).unwrap();
         std::fs::write(&files.1, key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&files.1, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         service.tls.as_mut().unwrap().identity = Some(files);
         assert_eq!(text(send(&over_tls(&service), get()).await.unwrap()).await, "ok");
     });
@@ -166,13 +172,13 @@ fn the_gateway_proves_itself_where_asked() {
 fn a_configuration_that_does_not_fit_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let service = tls_service("127.0.0.1:1".parse().unwrap(), folder.path(), None);
-    let error = tls::read_client_config(&service, provider()).unwrap_err().to_string();
+    let error = client_config(&service).unwrap_err().to_string();
     assert!(error.contains("ca.crt"), "{error}");
     std::fs::write(folder.path().join("ca.crt"), "nothing").unwrap();
-    assert!(tls::read_client_config(&service, provider()).is_err());
+    assert!(client_config(&service).is_err());
     assert!(matches!(Upstreams::new([(&service, None)]).err(), Some(InvalidService::Tls { .. })));
     Authority::new(folder.path(), "ca.crt");
-    let config = tls::read_client_config(&service, provider()).unwrap();
+    let config = client_config(&service).unwrap();
     let named = tls_service("127.0.0.1:1".parse().unwrap(), folder.path(), Some("not a name"));
     assert!(matches!(Upstreams::new([(&named, config)]).err(), Some(InvalidService::ServerName { .. })));
 }

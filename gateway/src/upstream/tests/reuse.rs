@@ -386,8 +386,9 @@ fn backends_take_turns_and_one_that_is_down_is_left_alone() {
         }
         assert_eq!((counts[&a.to_string()], counts[&b.to_string()]), (4, 4));
         assert_eq!((count_a.get(), count_b.get()), (1, 1));
-        let up: Vec<bool> = upstreams.counters().iter().map(|counters| counters.is_up()).collect();
-        assert_eq!(up, [true, false, true]);
+        let up: Vec<_> =
+            upstreams.counters().iter().map(|counters| counters.last_seen().map(|sight| sight.up)).collect();
+        assert_eq!(up, [Some(true), Some(false), Some(true)]);
         assert_eq!(errors(&upstreams), [("connect", 1)], "asked once, then avoided");
 
         let upstreams = plain(&service(&[gone]));

@@ -3,17 +3,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use certs::profile::{ClientSettings, client_config};
+use certs::TrustDomain;
 use certs::verifier::Admit;
-use certs::{Anchors, Profile, ServerIdentity, TrustDomain};
 use policy::judge::{Judge, JudgeOptions};
 use policy::route::RouteTable;
 
-use crate::cli::policy::{PolicyCommandError, read_policies};
-use crate::config::{Config, ConfigError, Service};
+use crate::config::{Config, ConfigError};
 use crate::listen::{ListenerTlsError, TlsListener};
-use crate::snapshot::{Door, Loaded};
-use crate::upstream::Upstreams;
+use crate::snapshot::{CertificateEnd, Door, Loaded, Purpose};
+use crate::upstream::{InvalidService, Upstreams};
+
+mod backend_tls;
+mod policies;
+
+pub(crate) use backend_tls::backend_tls;
+pub use policies::{PolicyFileError, read_bounded, read_policies};
 
 /// Why a configuration cannot be put in force. Each message names the file or the key.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +30,7 @@ pub enum LoadError {
     TrustDomain(#[from] certs::spiffe::InvalidTrustDomain),
     /// A folder or file of policies cannot be read.
     #[error(transparent)]
-    PolicyFile(#[from] PolicyCommandError),
+    PolicyFile(#[from] PolicyFileError),
     /// The policies do not validate.
     #[error(transparent)]
     Policy(#[from] policy::judge::LoadError),
@@ -44,6 +48,9 @@ pub enum LoadError {
         /// What is wrong.
         message: String,
     },
+    /// A service's backends.
+    #[error(transparent)]
+    Backends(#[from] InvalidService),
 }
 
 /// Loads the configuration file and everything it names. `admit` asks the registry about a device; `old` is what is
@@ -71,32 +78,18 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
             let tls = TlsListener::load(listener, &domain, Arc::clone(admit), old.map(|door| &door.tls))?;
             Ok(Door { listener: Arc::new(listener.clone()), tls })
         })
-        .collect::<Result<_, LoadError>>()?;
-    let backend_tls = config.services.iter().map(service_tls).collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, LoadError>>()?;
+    let mut certificates: Vec<_> = doors.iter().flat_map(door_ends).collect();
+    let mut tls = Vec::new();
+    for service in &config.services {
+        tls.push(backend_tls(service, &mut certificates)?);
+    }
     // The pools themselves are made by each worker; that they can be made is found out here.
-    Upstreams::new(config.services.iter().zip(backend_tls.iter().cloned()))
-        .map_err(|error| LoadError::Service { service: "*".to_owned(), message: error.to_string() })?;
-    Ok(Loaded { config, doors, judge, routes, backend_tls })
+    Upstreams::new(config.services.iter().zip(tls.iter().cloned()))?;
+    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, certificates })
 }
 
-fn service_tls(service: &Service) -> Result<Option<Arc<rustls::ClientConfig>>, LoadError> {
-    let Some(tls) = &service.tls else { return Ok(None) };
-    let failed = |message: String| LoadError::Service { service: service.name.to_string(), message };
-    let authorities = Anchors::load_file(&tls.ca_file).map_err(|error| failed(error.to_string()))?;
-    let identity = match &tls.identity {
-        Some((certificate, key)) => {
-            Some(ServerIdentity::load_files(certificate, key).map_err(|error| failed(error.to_string()))?)
-        }
-        None => None,
-    };
-    let alpn: &[&[u8]] = if service.http2 { &[b"h2"] } else { &[b"http/1.1"] };
-    client_config(ClientSettings {
-        profile: Profile::CryptrecHighTls12,
-        authorities: &authorities,
-        identity: identity.as_ref(),
-        alpn,
-        clock: Arc::new(crate::clock::TlsTime),
-    })
-    .map(|config| Some(Arc::new(config)))
-    .map_err(|error| failed(error.to_string()))
+fn door_ends(door: &Door) -> [CertificateEnd; 2] {
+    let end = |purpose, not_after| CertificateEnd { purpose, name: door.listener.name.clone(), not_after };
+    [end(Purpose::Server, door.tls.not_after), end(Purpose::DeviceAuthorities, door.tls.authorities_not_after)]
 }

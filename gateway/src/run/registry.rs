@@ -1,0 +1,194 @@
+//! The registry and the audit log of this node: every change is recorded once, and a registry that was put back is not
+//! taken for the one that the log tells of.
+//!
+//! The log's last two segments tell of the last change if it is recent; a file beside them, [`MARK`], if it is not. The
+//! file is written after the record is durable, so that it is never ahead of the log.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gateway_audit::record::{RegistryChange, RegistryRollback};
+use policy::Refusal;
+use tokio::sync::watch;
+
+use crate::audit::{Audit as Log, ControlLane, RegistryMark};
+use crate::registry::Directory;
+use crate::registry::watch::OnChange;
+use crate::snapshot::Snapshots;
+use crate::store::{Change, ChangeBody, Store, StoreError};
+
+/// The file in the audit directory: the last recorded change.
+const MARK: &str = "registry-mark.json";
+/// The pause after the file could not be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why the registry is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// An older or a foreign copy was put in place, which may un-revoke.
+    #[error(
+        "registry rolled back: the audit log holds change {recorded} of the registry, and `{path}` {}; put the right \
+         store in place, see `registry-rolled-back` in the runbook",
+        if recorded > held { format!("ends with change {held}") } else { "holds another of that number".to_owned() }
+    )]
+    RolledBack {
+        /// The store's file.
+        path: PathBuf,
+        /// The last change in the log.
+        recorded: u64,
+        /// The last change in the store.
+        held: u64,
+    },
+    /// The file beside the log is not what the gateway writes.
+    #[error("`{path}`: {reason}; it says which change of the registry was recorded last", path = path.display())]
+    Mark {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The roll-back could not be recorded.
+    #[error("a registry that was rolled back cannot be recorded: {0}")]
+    Unrecorded(Refusal),
+}
+
+/// Keeps [`MARK`] up to date. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Marks {
+    path: Arc<Path>,
+    latest: watch::Sender<Option<RegistryMark>>,
+    writing: Arc<Mutex<()>>,
+}
+
+impl Marks {
+    /// Compares the registry with the last change that the log tells of; returns that change's number, 0 if there is
+    /// none. A registry without that very change is recorded as rolled back, and refused.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; the gateway must not serve.
+    pub(super) async fn open(directory: &Path, log: &Log, store: &Store) -> Result<(Self, u64), RegistryError> {
+        let path: Arc<Path> = directory.join(MARK).into();
+        let written = read(&path).map_err(|reason| RegistryError::Mark { path: path.to_path_buf(), reason })?;
+        let mark = match (written, log.registry_mark()) {
+            (Some(file), Some(log)) if file.registry_sequence > log.registry_sequence => Some(file),
+            // The log itself is the better witness.
+            (_, Some(log)) => Some(log.clone()),
+            (file, None) => file,
+        };
+        let audited = mark.as_ref().map_or(0, |mark| mark.registry_sequence);
+        if let Some(mark) = &mark
+            && !store.change(audited).await?.is_some_and(|change| tells_of(mark, &change))
+        {
+            let held = store.sequence().await?;
+            let record = RegistryRollback { recorded_sequence: audited, store_sequence: held };
+            log.control().record(&record).await.map_err(RegistryError::Unrecorded)?;
+            let _ = log.stop("registry-rolled-back");
+            return Err(RegistryError::RolledBack { path: store.path().to_owned(), recorded: audited, held });
+        }
+        Ok((Self { path, latest: watch::Sender::new(mark), writing: Arc::default() }, audited))
+    }
+
+    /// Writes the file after every change, or after many that came at once; for as long as the gateway runs.
+    pub(super) async fn keep(self) {
+        let mut changes = self.latest.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let marks = self.clone();
+            match tokio::task::spawn_blocking(move || marks.write()).await {
+                Ok(true) => {
+                    if changes.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Ok(false) | Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    /// Writes the file with what is latest, or says why not. A file that lags does no harm while the log's last two
+    /// segments hold the change.
+    pub(super) fn write(&self) -> bool {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.borrow().clone();
+        match latest.map(|mark| replace(&self.path, &mark)) {
+            None | Some(Ok(())) => true,
+            Some(Err(error)) => {
+                tracing::warn!(path = %self.path.display(), %error, "cannot write what was recorded last");
+                false
+            }
+        }
+    }
+}
+
+/// Whether the record is of this very change.
+fn tells_of(mark: &RegistryMark, change: &Change) -> bool {
+    // Compared as read, not as written: another version of the program may write the same change otherwise.
+    let body = serde_json::from_str::<ChangeBody>(&mark.change);
+    change.sequence == mark.registry_sequence
+        && change.actor == mark.actor
+        && body.is_ok_and(|body| body == change.body)
+}
+
+fn read(path: &Path) -> Result<Option<RegistryMark>, String> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Replaces the file as a whole.
+fn replace(path: &Path, mark: &RegistryMark) -> io::Result<()> {
+    let next = path.with_extension("next");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    file.write_all(&serde_json::to_vec(mark)?)?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Puts changes into the log.
+pub(super) struct Recorder {
+    pub(super) lane: ControlLane,
+    pub(super) marks: Marks,
+}
+
+impl Recorder {
+    async fn record(&self, change: &Change) -> Result<(), Refusal> {
+        let body = serde_json::to_string(&change.body).map_err(|_| Refusal::InternalError)?;
+        let (actor, registry_sequence) = (change.actor.clone(), change.sequence);
+        let record = RegistryChange { registry_sequence, change: body.as_bytes(), actor: actor.as_bytes() };
+        self.lane.record(&record).await?;
+        self.marks.latest.send_replace(Some(RegistryMark { registry_sequence, actor, change: body }));
+        Ok(())
+    }
+}
+
+/// What the gateway does about a change of the registry.
+pub(super) struct Follow {
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) recorder: Recorder,
+}
+
+impl OnChange for Follow {
+    type Error = Refusal;
+
+    fn publish(&self, directory: Arc<Directory>, changes: &[Change]) {
+        let snapshot = self.snapshots.publish_directory(directory);
+        tracing::info!(snapshot, changes = changes.len(), "the registry has changed");
+    }
+
+    async fn record(&self, change: &Change) -> Result<(), Refusal> {
+        self.recorder.record(change).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
