@@ -46,6 +46,7 @@ packages() {
     has curl curl
     has openssl openssl
     has strace strace
+    has systemd-socket-activate systemd
     has nbdkit nbdkit
     has nbdfuse libnbd-bin
     has fusermount3 fuse3

@@ -38,4 +38,5 @@ mod policy_matrix;
 mod registry_cli;
 mod reload;
 mod revocation;
+mod systemd;
 mod timeouts;

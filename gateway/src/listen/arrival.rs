@@ -24,6 +24,8 @@ use crate::worker::Worker;
 pub struct Arrival {
     /// The listener it came to.
     pub listener: Arc<Listener>,
+    /// The port it came to.
+    pub port: u16,
     /// Where it comes from.
     pub source: SocketAddr,
     /// When it was accepted.
@@ -38,6 +40,8 @@ pub struct Connection {
     pub worker: Rc<Worker>,
     /// The listener it came to.
     pub listener: Arc<Listener>,
+    /// The port it came to.
+    pub port: u16,
     /// Where it comes from.
     pub source: SocketAddr,
     /// When it was accepted.
@@ -100,6 +104,7 @@ impl Connection {
             tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
             fields,
             listener: arrival.listener,
+            port: arrival.port,
             source: arrival.source,
             accepted: arrival.accepted,
             worker,
