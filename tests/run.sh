@@ -43,6 +43,7 @@ packages() {
     has() { command -v "$1" >/dev/null || missing+=("$2"); }
     holds() { compgen -G "$1" >/dev/null || missing+=("$2"); }
     has cc build-essential
+    has c++ g++
     has curl curl
     has openssl openssl
     has strace strace
@@ -132,5 +133,7 @@ step 'build' cargo build --quiet
 step 'shipped configuration and policies' shipped_configuration
 step 'alert rules' alert_rules
 step 'quickstart' quickstart
+# Parsers on what nobody thought of: five targets, ten seconds each.
+step 'fuzzing' tests/fuzz/run.sh
 step 'tests' cargo nextest run --workspace --profile ci
 printf '\n=== all green after %d s\n' "$SECONDS"
