@@ -45,7 +45,9 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
         Refusal::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-        Refusal::TooManyConnections | Refusal::TooManyHandshakes => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::TooManyConnections | Refusal::TooManyHandshakes | Refusal::RateLimited => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Refusal::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Refusal::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,

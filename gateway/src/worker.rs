@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certs::PeerRefused;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use crate::audit::{Lane, Ticket};
 use crate::clock::{self, Clock as _, KernelClock};
 use crate::config::OnClockAlarm;
-use crate::listen::{Arrival, Connection, Strangers};
+use crate::listen::{Allowances, Arrival, Connection, Strangers};
 use crate::metrics::Metrics;
 use crate::registry::Live;
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
@@ -60,6 +61,8 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Live connections.
     pub live: Live,
+    /// What devices may have.
+    pub allowances: Allowances,
     /// The judge's memory.
     pub decisions: RefCell<DecisionCache>,
     index: usize,
@@ -104,6 +107,7 @@ impl Worker {
             clock: Arc::clone(&shared.clock),
             metrics: shared.metrics.clone(),
             live: Live::default(),
+            allowances: Allowances::default(),
             decisions: RefCell::new(DecisionCache::new(DECISIONS, RandomState::new())),
             index,
             cell: shared.snapshots.cell(),
@@ -200,6 +204,13 @@ impl Worker {
         }
     }
 
+    /// Records how many refusals of registered devices were counted, at the end of an interval or with the `last` call.
+    pub fn tell_limited(&self, interval: Duration, last: bool) {
+        for summary in self.allowances.due(&self.clock.now(), interval, last) {
+            self.append_unwaited(&summary.record());
+        }
+    }
+
     /// What the gateway tells a backend about a request (R13).
     ///
     /// # Errors
@@ -279,7 +290,7 @@ impl Worker {
     pub async fn keep_judging(self: Rc<Self>) {
         let mut changes = self.shared.snapshots.subscribe();
         let mut judged = Arc::clone(&self.snapshot().loaded);
-        let mut every_second = tokio::time::interval(std::time::Duration::from_secs(1));
+        let mut every_second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
@@ -287,6 +298,7 @@ impl Worker {
                 _ = every_second.tick() => {}
             }
             let snapshot = self.snapshot();
+            self.tell_limited(snapshot.config.audit.refusal_interval, false);
             let new_trust = !Arc::ptr_eq(&judged, &snapshot.loaded);
             judged = Arc::clone(&snapshot.loaded);
             let cut = self.live.rejudge(&snapshot, new_trust);

@@ -28,6 +28,7 @@ mod c6_identity_headers;
 mod c7_fails_open;
 mod c8_resumption;
 mod c9_certificates;
+mod device_budget;
 mod drain;
 mod h2_bounds;
 mod limits;

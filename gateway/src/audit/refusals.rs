@@ -70,6 +70,8 @@ impl Summary {
         take(&RefusedSummary {
             reason: self.reason.label(),
             network: network.as_deref(),
+            site: None,
+            device: None,
             count: self.count,
             from_unix_ns: self.from_unix_ns,
             until_unix_ns: self.until_unix_ns,

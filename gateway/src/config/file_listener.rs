@@ -85,6 +85,12 @@ fn limits(table: &Table<'_>) -> Limits {
         body_bytes: table.number("body_bytes", &knob::BODY_BYTES),
         h2_concurrent_streams: knob::short(table.number("h2_concurrent_streams", &knob::H2_CONCURRENT_STREAMS)),
         h2_resets: knob::short(table.number("h2_resets", &knob::H2_RESETS)),
+        device_refusal_burst_bytes: table.number("device_refusal_burst_bytes", &knob::DEVICE_REFUSAL_BURST_BYTES),
+        device_refusal_bytes_per_second: table
+            .number("device_refusal_bytes_per_second", &knob::DEVICE_REFUSAL_BYTES_PER_SECOND),
+        device_requests_per_second: knob::limit(
+            table.number("device_requests_per_second", &knob::DEVICE_REQUESTS_PER_SECOND),
+        ),
     };
     if limits.header_bytes < limits.target_bytes.saturating_add(HEAD_BESIDE_TARGET) {
         let (key, target) = (table.key("header_bytes"), table.key("target_bytes"));

@@ -66,4 +66,10 @@ pub struct Limits {
     /// HTTP/2: streams that the peer may reset, as a burst refilled at this number per ten seconds, before the
     /// connection ends.
     pub h2_resets: u32,
+    /// Bytes that records of one device's refused requests may take at once, per worker; beyond them they are counted.
+    pub device_refusal_burst_bytes: u64,
+    /// Bytes of them that come back in a second.
+    pub device_refusal_bytes_per_second: u64,
+    /// Requests that one device may make in a second, per worker, and ten times as many at once; none for no bound.
+    pub device_requests_per_second: Option<u64>,
 }

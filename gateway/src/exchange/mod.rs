@@ -32,6 +32,9 @@ pub const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let mut trail = Trail::begin(connection, request.method().as_str().as_bytes(), target_of(&request));
+    if !connection.may_ask() {
+        return trail.limit();
+    }
     let passed = match connection.listener.limits.request_timeout {
         Some(limit) => timeout(limit, pass(connection, request, &mut trail)).await.ok(),
         None => Some(pass(connection, request, &mut trail).await),

@@ -31,6 +31,10 @@ use crate::snapshot::Snapshot;
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// What the record of a refused request is reckoned at beside its connection and what the peer wrote: names of route,
+/// service, user, roles and policies, and the keys.
+const RECORD_BYTES: u64 = 1024;
+
 /// A target as it came.
 pub(super) enum Target {
     /// In origin-form, shared with the request.
@@ -217,6 +221,10 @@ impl Trail {
     /// Records a refusal and answers with it. Where even that cannot be recorded, the answer says so instead: the
     /// client learns nothing about its request that the log does not hold.
     pub(super) async fn refuse(mut self, refusal: Refusal) -> Response<ResponseBody> {
+        let was_permitted = self.decision == Decision::Permit || self.stage != Stage::Begun;
+        if !was_permitted && !self.connection.may_record(self.record_bytes()) {
+            return self.limit();
+        }
         if self.decision == Decision::Permit && self.stage == Stage::Begun {
             self.decision = Decision::Refuse;
         }
@@ -232,6 +240,23 @@ impl Trail {
         let refusal = recorded.unwrap_or_else(|unrecorded| unrecorded);
         self.count(status_of(refusal), Some(refusal));
         self.answer(refusal)
+    }
+
+    /// Answers that the device is over its bounds. That is counted, and told as a summary.
+    pub(super) fn limit(mut self) -> Response<ResponseBody> {
+        self.connection.limited();
+        self.decision = Decision::Refuse;
+        self.stage = Stage::Over;
+        self.count(status_of(Refusal::RateLimited), Some(Refusal::RateLimited));
+        self.answer(Refusal::RateLimited)
+    }
+
+    /// What the record of a refusal is reckoned at; not less than it takes.
+    fn record_bytes(&self) -> u64 {
+        let patients = self.asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes());
+        let authority = self.authority.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        let strings = [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients);
+        RECORD_BYTES + self.connection.fields.as_bytes().len() as u64 + strings.map(written_bytes).sum::<u64>()
     }
 
     fn answer(&self, refusal: Refusal) -> Response<ResponseBody> {
@@ -392,6 +417,16 @@ impl Drop for Trail {
             duration_us: micros(self.started.elapsed()),
         });
     }
+}
+
+/// Bytes of a string in a record, at most: what JSON escapes takes two, a control character six.
+fn written_bytes(bytes: &[u8]) -> u64 {
+    let written = |byte: &u8| match byte {
+        b'"' | b'\\' => 2,
+        0x20..=0x7e => 1,
+        _ => 6,
+    };
+    bytes.iter().map(written).sum::<u64>() + 8
 }
 
 fn micros(duration: Duration) -> u64 {

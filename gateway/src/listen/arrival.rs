@@ -13,11 +13,18 @@ use policy::Refusal;
 use policy::judge::TlsVersion;
 use rustls::pki_types::CertificateDer;
 
+use super::allowance::{Allowance, Rate};
 use super::control::Control;
 use super::tls::Parameters;
+use crate::clock::Clock as _;
 use crate::config::Listener;
 use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
+
+/// What a record of a refusal that is no request's is reckoned at, in bytes.
+const REFUSAL_BYTES: u64 = 1024;
+/// Requests that a device may make at once, in seconds of its rate: a viewer asks for many images together.
+const REQUEST_BURST_SECONDS: u64 = 10;
 
 /// A stream that the gate let in. Nobody knows yet who it is.
 #[derive(Debug)]
@@ -62,6 +69,8 @@ pub struct Connection {
     forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
     /// The `connection` part of every record.
     pub fields: record::Connection,
+    /// What its device may still have of this worker.
+    allowance: Rc<Allowance>,
     /// The rein.
     pub control: Control,
     /// Requests taken so far.
@@ -100,6 +109,7 @@ impl Connection {
             client_cert: chain.first().and_then(|leaf| client_cert(leaf)),
             spiffe_id,
             forwarded: RefCell::default(),
+            allowance: worker.allowances.of(peer.device(), &worker.clock.now()),
             sni: tls.sni,
             tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
             fields,
@@ -133,8 +143,36 @@ impl Connection {
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Opened));
     }
 
+    /// Whether its device may make another request.
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        let limit = self.listener.limits.device_requests_per_second;
+        limit.is_none_or(|per_second| {
+            let rate = Rate { burst: per_second.saturating_mul(REQUEST_BURST_SECONDS), per_second };
+            self.allowance.may_ask(&self.worker.clock.now(), rate)
+        })
+    }
+
+    /// Whether a refusal may be recorded in full, in so many bytes; otherwise it is to be [counted](Self::limited).
+    #[must_use]
+    pub fn may_record(&self, bytes: u64) -> bool {
+        let limits = &self.listener.limits;
+        let rate =
+            Rate { burst: limits.device_refusal_burst_bytes, per_second: limits.device_refusal_bytes_per_second };
+        self.allowance.may_record(&self.worker.clock.now(), bytes, rate)
+    }
+
+    /// Counts a refusal instead of recording it.
+    pub fn limited(&self) {
+        self.allowance.count(&self.worker.clock.now());
+    }
+
     /// Records something that the peer sent and that is no request.
     pub fn refused(&self, refusal: Refusal, detail: &str) {
+        if !self.may_record(REFUSAL_BYTES) {
+            self.limited();
+            return;
+        }
         let device = self.peer.device();
         self.worker.append_unwaited(&Refused {
             listener: &self.listener.name,

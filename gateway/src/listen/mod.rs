@@ -2,6 +2,7 @@
 //! requests that one pipeline takes.
 
 mod accept;
+mod allowance;
 mod arrival;
 mod control;
 mod deadline;
@@ -12,6 +13,7 @@ mod strangers;
 mod tls;
 
 pub use accept::{accept_loop, bind};
+pub use allowance::{Allowance, Allowances, Rate, Summary};
 pub use arrival::{Arrival, Connection};
 pub use control::Control;
 pub(crate) use gate::network_of;

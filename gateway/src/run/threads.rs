@@ -139,7 +139,7 @@ async fn work(part: Part) -> bool {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };
-    tokio::select! {
+    let clean = tokio::select! {
         () = gone => true,
         _ = cut.wait_for(|cut| *cut) => {
             let had_to_cut = !worker.is_idle();
@@ -147,7 +147,9 @@ async fn work(part: Part) -> bool {
             tokio::time::sleep(CUT_GRACE).await;
             !had_to_cut
         }
-    }
+    };
+    worker.tell_limited(Duration::ZERO, true);
+    clean
 }
 
 type Doors<S> = Vec<(Arc<str>, S)>;

@@ -86,14 +86,19 @@ impl Record for Refused<'_> {
     }
 }
 
-/// Kind `refusal-summary`: refusals that were counted instead of recorded one by one. Keys: `count`, `from`,
-/// `network` (absent where the networks were too many to keep apart), `reason`, `until`.
+/// Kind `refusal-summary`: refusals that were counted instead of recorded one by one. Keys: `count`, `device`, `from`,
+/// `network`, `reason`, `site`, `until`. Strangers are kept apart by `network`, registered devices by `site` and
+/// `device`; absent where they were too many to keep apart.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedSummary<'a> {
     /// The refusal's label.
     pub reason: &'static str,
     /// The source network, such as `192.0.2.0/24`.
     pub network: Option<&'a str>,
+    /// The site of a registered device.
+    pub site: Option<&'a str>,
+    /// The registered device.
+    pub device: Option<&'a str>,
     /// How many were counted.
     pub count: u64,
     /// Start of the interval, nanoseconds since the Unix epoch.
@@ -110,12 +115,14 @@ impl Record for RefusedSummary<'_> {
         let mut object = Object::new(out);
         write_clock(&mut object, header);
         object.number(key!("count"), self.count);
+        object.optional_text(key!("device"), self.device);
         super::lifecycle::write_instant(&mut object, key!("from"), self.from_unix_ns);
         object.label(key!("kind"), "refusal-summary");
         object.optional_text(key!("network"), self.network);
         object.text(key!("node"), header.node);
         object.label(key!("reason"), self.reason);
         let splice = write_sequence(&mut object, start);
+        object.optional_text(key!("site"), self.site);
         write_time(&mut object, header);
         super::lifecycle::write_instant(&mut object, key!("until"), self.until_unix_ns);
         object.number(key!("version"), VERSION);

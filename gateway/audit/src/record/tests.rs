@@ -160,8 +160,15 @@ fn every_kind_is_canonical() {
         site: Some("s"),
         device: Some("d"),
     };
-    let summary =
-        RefusedSummary { reason: "certificate-missing", network: None, count: 99, from_unix_ns: -1, until_unix_ns: 0 };
+    let summary = RefusedSummary {
+        reason: "rate-limited",
+        network: Some("192.0.2.0/24"),
+        site: Some("s"),
+        device: Some("d"),
+        count: 99,
+        from_unix_ns: -1,
+        until_unix_ns: 0,
+    };
     let failure = AuditFailure {
         operation: "fdatasync",
         errno: Some(5),

@@ -62,7 +62,7 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
             Poll::Pending if limits.request_timeout.is_some() => {
                 end.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
             }
-            polled => polled,
+            polled @ (Poll::Pending | Poll::Ready(_)) => polled,
         });
         match exchanged.await {
             Ok(true) => {}
