@@ -2,7 +2,7 @@
 //! probes get plain answers, and nobody else gets any (R19, C16).
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ struct Prometheus {
 impl Prometheus {
     fn start(target: SocketAddr) -> Self {
         let folder = TempDir::with_prefix("prometheus-").expect("a folder");
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+        let address = gateway_tests::own_address();
         let rules = repository().join("deploy/alerts.yml");
         let configuration = format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [ {} ]\nscrape_configs:\n- \

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gateway_tests::audit::{is, read_on, text};
-use gateway_tests::{Clinic, DOCTOR, Door, Prepared, until, within};
+use gateway_tests::{Clinic, DOCTOR, Door, Prepared, own_address, until, within};
 
 const WATCHDOG: Duration = Duration::from_secs(1);
 
@@ -101,14 +101,13 @@ struct Activated {
 
 impl Activated {
     /// Starts it, and the gateway by a first connection, which is what it waits for.
-    fn start(prepared: &Prepared, names: &[(&str, u16)]) -> Self {
+    fn start(prepared: &Prepared, names: &[&str]) -> Self {
         let log = std::fs::File::create(prepared.path("activated.log")).expect("a file");
-        // It takes no port of 0. Of all the loopback's addresses one is this process's alone.
-        let [_, a, b, c] = std::process::id().to_be_bytes();
-        let addresses: Vec<_> = names.iter().map(|(_, port)| SocketAddr::from(([127, 64 + a, b, c], *port))).collect();
+        // It takes no port of 0.
+        let addresses: Vec<_> = names.iter().map(|_| own_address()).collect();
         let child = Command::new("systemd-socket-activate")
             .args(addresses.iter().flat_map(|address| ["-l".to_owned(), address.to_string()]))
-            .arg(format!("--fdname={}", names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(":")))
+            .arg(format!("--fdname={}", names.join(":")))
             .arg(gateway_tests::binary())
             .arg("run")
             .arg("--config")
@@ -153,7 +152,7 @@ fn sockets_are_taken_by_their_names() {
     let prepared = Clinic::builder().prepare();
     prepared.write_configuration();
     // The names in the other order than the configuration has them.
-    let activated = Activated::start(&prepared, &[("admin", 19_443), ("clinics", 18_443)]);
+    let activated = Activated::start(&prepared, &["admin", "clinics"]);
     let [admin, clinics] = activated.addresses[..] else { panic!("{:?}", activated.addresses) };
     let handshake = Door::new(clinics, prepared.pki.servers_ca_pem()).with(&prepared.pki.device(DOCTOR));
     let mut wire = until("a handshake", || handshake.try_open().ok());
@@ -187,7 +186,7 @@ fn admin_page(address: SocketAddr, target: &str) -> String {
 fn a_socket_that_nobody_is_named_after_keeps_the_gateway_from_starting() {
     let prepared = Clinic::builder().prepare();
     prepared.write_configuration();
-    let mut activated = Activated::start(&prepared, &[("clinics", 18_444), ("hospitals", 19_444)]);
+    let mut activated = Activated::start(&prepared, &["clinics", "hospitals"]);
     let status = until("its end", || activated.child.try_wait().expect("a child"));
     assert_eq!(status.code(), Some(1));
     let said = std::fs::read_to_string(prepared.path("activated.log")).expect("a log");

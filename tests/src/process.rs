@@ -1,8 +1,10 @@
 //! The real binary, started and stopped by process id.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -65,6 +67,15 @@ pub fn sekisho(arguments: &[&str]) -> Output {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// An address of the loopback that no other process uses, for programs that cannot choose a free port themselves: the
+/// process id is in it. Another port each time.
+#[must_use]
+pub fn own_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(18_000);
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, 64 + a, b, c], NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// A running gateway. Killed when dropped.
