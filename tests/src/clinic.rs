@@ -484,12 +484,17 @@ impl Clinic {
     }
 
     /// Takes the folder back once the gateway has ended or is ended here; what stands in it can be started again.
+    ///
+    /// # Panics
+    /// If a thread of the gateway has panicked.
     #[must_use]
     pub fn stop(mut self) -> Prepared {
         if self.gateway.ended().is_none() {
             self.terminate();
             self.gateway.wait();
         }
+        let said = self.gateway.said();
+        assert!(!said.contains("panicked at"), "{said}");
         self.prepared
     }
 }
