@@ -44,9 +44,17 @@ packages() {
     has() { command -v "$1" >/dev/null || missing+=("$2"); }
     holds() { compgen -G "$1" >/dev/null || missing+=("$2"); }
     has cc build-essential
+    has c++ g++
     has curl curl
     has openssl openssl
     has strace strace
+    has systemd-socket-activate systemd
+    has nbdkit nbdkit
+    has nbdfuse libnbd-bin
+    has fusermount3 fuse3
+    has mkfs.ext4 e2fsprogs
+    has losetup mount
+    has unshare util-linux
     has promtool prometheus
     has Orthanc orthanc
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb
@@ -126,5 +134,7 @@ step 'build' cargo build --quiet
 step 'shipped configuration and policies' shipped_configuration
 step 'alert rules' alert_rules
 step 'quickstart' quickstart
+# Parsers on what nobody thought of: five targets, ten seconds each.
+step 'fuzzing' tests/fuzz/run.sh
 step 'tests' cargo nextest run --workspace --profile ci
 printf '\n=== all green after %d s\n' "$SECONDS"
