@@ -53,6 +53,7 @@ pub struct Config {
     limits: Table,
     tls: Table,
     service: Table,
+    server_names: Vec<String>,
     routes: String,
     extra: String,
 }
@@ -64,6 +65,7 @@ impl Default for Config {
             limits: Table::new(),
             tls: Table::new(),
             service: Table::new(),
+            server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             routes: ROUTES.to_owned(),
             extra: String::new(),
         };
@@ -100,6 +102,11 @@ impl Config {
         self.limits.insert(key.to_owned(), value.into());
     }
 
+    /// One more name that the listener takes requests for.
+    pub fn add_server_name(&mut self, name: &str) {
+        self.server_names.push(name.to_owned());
+    }
+
     /// A key of the listener's TLS.
     pub fn set_tls(&mut self, key: &str, value: impl Into<Value>) {
         self.tls.insert(key.to_owned(), value.into());
@@ -134,9 +141,9 @@ impl Config {
             text.push_str(&format!("[{name}]\n{table}\n"));
         }
         text.push_str(&format!(
-            "[[listener]]\nname = \"clinics\"\naddress = \"{listen}\"\nserver_names = [\"localhost\", \"127.0.0.1\"]\n\
+            "[[listener]]\nname = \"clinics\"\naddress = \"{listen}\"\nserver_names = {:?}\n\
              [listener.limits]\n{}\n[listener.tls]\n",
-            self.limits
+            self.server_names, self.limits
         ));
         let is_table = |(_, value): &(&String, &Value)| value.is_table();
         for (key, value) in self.tls.iter().filter(|pair| !is_table(pair)) {

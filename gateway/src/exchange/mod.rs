@@ -25,6 +25,7 @@ use crate::body::{CountedBody, RequestBody};
 use crate::clock::Clock as _;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
+use crate::worker::Sending;
 
 pub use answer::ResponseBody;
 pub use meters::Meters;
@@ -94,15 +95,13 @@ async fn pass(
     if resolved.effect == Effect::Changing {
         trail.intends().await?;
     }
-    let ours = worker.identify(
-        connection,
-        &snapshot,
-        &subject,
-        resolved.route.service(),
-        &normal.authority,
-        trail.id_header(),
-        trail.begun(),
-    )?;
+    let sending = Sending {
+        service: resolved.route.service(),
+        authority: &normal.authority,
+        request_id: trail.id_header(),
+        reading: trail.begun(),
+    };
+    let ours = worker.identify(connection, &snapshot, &subject, sending)?;
     let upstreams = worker.upstreams(&snapshot)?;
     let received = trail.forwards();
     let request = request.map(|body| CountedBody::new(body, received));

@@ -35,6 +35,8 @@ const REQUEST_BURST_SECONDS: u64 = 10;
 pub struct Arrival {
     /// The listener it came to.
     pub listener: Arc<Listener>,
+    /// The port it came to.
+    pub port: u16,
     /// Where it comes from.
     pub source: SocketAddr,
     /// When it was accepted.
@@ -49,6 +51,8 @@ pub struct Connection {
     pub worker: Rc<Worker>,
     /// The listener it came to.
     pub listener: Arc<Listener>,
+    /// The port it came to.
+    pub port: u16,
     /// Where it comes from.
     pub source: SocketAddr,
     /// When it was accepted.
@@ -120,6 +124,7 @@ impl Connection {
             tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
             fields,
             listener: arrival.listener,
+            port: arrival.port,
             source: arrival.source,
             accepted: arrival.accepted,
             worker,

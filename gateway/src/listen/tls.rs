@@ -11,13 +11,13 @@ use certs::verifier::{Admit, noting, refusal_of_io};
 use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::time_provider::DefaultTimeProvider;
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::clock::TlsTime;
 use crate::config::Listener;
 use crate::revocation::{Lists, RevocationError, notice, unix_seconds};
 
@@ -112,7 +112,7 @@ impl TlsListener {
             verifier: Arc::clone(&verifier),
             alpn: ALPN,
             resumption: resumption.clone(),
-            clock: Arc::new(DefaultTimeProvider),
+            clock: Arc::new(TlsTime),
         })
         .map_err(|error| setup(error.to_string()))?;
         Ok(Self {
@@ -162,6 +162,11 @@ impl TlsListener {
     /// # Errors
     /// [`PeerRefused`]: the refusal, and what exactly was wrong, for the record only.
     pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, PeerRefused> {
+        if now_unix_ns < 0 {
+            // No certificate is valid then, and the library's ticket keys cannot be asked without a panic.
+            let detail = "the clock is before 1970".to_owned();
+            return Err(PeerRefused { refusal: Refusal::ClockUnsynchronised, detail, device: None });
+        }
         let mut accept = pin!(self.acceptor.accept(stream).into_fallible());
         let mut refused = None;
         let outcome = poll_fn(|context| {
