@@ -445,8 +445,8 @@ type ByIssuer = HashMap<Canonical, Vec<Arc<Crl>>>;
 #[derive(Debug, Clone, Default)]
 pub struct CrlSet {
     sources: BTreeMap<String, Arc<Crl>>,
-    /// Per source, the list that was proved before the one in `sources`, as long as that one is not: whoever can write
-    /// the file, but not sign, clears nobody.
+    /// Per source, the last list that was proved, or the first that came, as long as the one in `sources` is not proved:
+    /// whoever can write the file, but not sign, clears nobody.
     before: BTreeMap<String, Arc<Crl>>,
     by_issuer: Arc<ByIssuer>,
     version: [u8; 32],
@@ -469,7 +469,7 @@ impl CrlSet {
             }
             if !same || crl.is_proved() {
                 before.remove(source);
-            } else if old.is_proved() {
+            } else if old.is_proved() || !before.contains_key(source) {
                 before.insert(source.to_owned(), Arc::clone(old));
             }
         }

@@ -138,7 +138,7 @@ fn revocation_must_have_somewhere_to_look() {
         ("{ fetch = true, fetch_hosts = [\"CA.example\"] }", "lower case"),
     ] {
         let found = problems(&with(bad));
-        assert!(found.len() == 1 && found[0].contains(why) && found[0].starts_with("17:"), "{bad}: {found:?}");
+        assert!(found.len() == 1 && found[0].contains(why) && found[0].starts_with("16:"), "{bad}: {found:?}");
     }
 }
 
