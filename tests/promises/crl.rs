@@ -461,6 +461,24 @@ fn a_fetch_is_never_in_a_handshakes_way_and_goes_nowhere_else() {
     assert_eq!(shelf.asked("/stranger"), 0);
 }
 
+#[test]
+fn a_delta_is_fetched_from_where_the_freshest_list_is() {
+    let shelf = Shelf::new();
+    let ca = Ca::root("Clinics of the tests");
+    let freshest = format!("freshestCRL = URI:{}", shelf.url("/delta.crl"));
+    let identity = ca.device_with(DOCTOR, &[&shelf.url("/complete.crl")], &freshest);
+    shelf.put_list("/complete.crl", &Ca::crl_der(&ca.crl()));
+    let clinic = prepare(&ca, &format!("mode = \"must\"\n{FETCH}")).start();
+    let mut wire = gets_in(&clinic, &identity);
+    ca.revoke(&identity.certificate_pem, "keyCompromise");
+    let extensions = "2.5.29.27 = critical, ASN1:INTEGER:1\n".to_owned();
+    let delta = ca.crl_with(&CrlOptions { extensions, ..CrlOptions::default() });
+    shelf.put_list("/delta.crl", &Ca::crl_der(&delta));
+    wire.set_patience(Duration::from_secs(10));
+    let _ = wire.closes();
+    closed(&clinic, &wire, "certificate-revoked");
+}
+
 /// RUSTSEC-2026-0049: the list names one of several points of the certificate, and not the first.
 #[test]
 fn c9_a_list_by_the_second_distribution_point_counts() {

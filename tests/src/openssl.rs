@@ -124,6 +124,12 @@ impl Ca {
     /// The certificate of a device, `site/device`, with the CAs between it and the root; its CRL is fetched from `urls`.
     #[must_use]
     pub fn device(&self, device: &str, urls: &[&str]) -> Identity {
+        self.device_with(device, urls, "")
+    }
+
+    /// As [`Ca::device`], with more lines of the extensions' section of OpenSSL's configuration.
+    #[must_use]
+    pub fn device_with(&self, device: &str, urls: &[&str], more: &str) -> Identity {
         let folder = TempDir::with_prefix("device-").expect("a folder");
         let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
         self.run(&[
@@ -146,7 +152,7 @@ impl Ca {
         let csr = std::fs::read_to_string(path("csr")).expect("a request");
         let extensions = format!(
             "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
-             subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n",
+             subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
             spiffe_id(device)
         );
         let certificate = self.sign(&csr, &extensions, urls);

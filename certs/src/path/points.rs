@@ -54,8 +54,8 @@ pub(crate) fn read(value: &[u8]) -> Result<Vec<DistributionPoint<'_>>, Malformed
     if all.is_empty() { Err(Malformed("there are no distribution points")) } else { Ok(all) }
 }
 
-/// Where a certificate says that its issuer's CRLs are fetched: the URLs of scheme `http` in its distribution points,
-/// those of other issuers (indirect CRLs) left out. LDAP is not spoken.
+/// Where a certificate says that its issuer's CRLs are fetched, the deltas (freshestCRL) included: the URLs of scheme
+/// `http` in its distribution points, those of other issuers (indirect CRLs) left out. LDAP is not spoken.
 ///
 /// # Errors
 /// [`Malformed`] if it is no certificate.
@@ -63,7 +63,8 @@ pub fn crl_urls(certificate: &[u8]) -> Result<Vec<String>, Malformed> {
     const URI: u8 = der::context(6);
     let read = Certificate::read_any(certificate)?;
     let mut urls = Vec::new();
-    for point in read.extensions.distribution_points.iter().filter(|point| !point.indirect) {
+    let points = read.extensions.distribution_points.iter().chain(&read.extensions.freshest);
+    for point in points.filter(|point| !point.indirect) {
         let Some(PointName::Full(names)) = &point.name else { continue };
         let texts =
             names.iter().filter(|(tag, _)| *tag == URI).filter_map(|(_, value)| std::str::from_utf8(value).ok());
