@@ -198,6 +198,31 @@ fn c7_bad_crls_keep_the_gateway_from_starting() {
 }
 
 #[test]
+fn a_check_names_the_line_of_a_bad_crl() {
+    let ca = Ca::root("Clinics of the tests");
+    let prepared = prepare(&ca, &files("must"));
+    prepared.write_configuration();
+    let file = prepared.path("sekisho.toml");
+    let check = || gateway_tests::sekisho(&["check", file.to_str().expect("UTF-8")]);
+    for (content, why) in [
+        (None, "cannot be read"),
+        (Some("garbage".to_owned()), "no CRL that can be used"),
+        (Some(Ca::root("Clinics of the tests").crl()), "signature is not its issuer's"),
+    ] {
+        if let Some(content) = content {
+            prepared.write(FILE, content);
+        }
+        let said = check();
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let text = said.stdout + &said.stderr;
+        assert!(text.contains("sekisho.toml:") && text.contains("devices.crl") && text.contains(why), "{text}");
+    }
+    prepared.write(FILE, ca.crl());
+    let said = check();
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+#[test]
 fn c9_a_bad_crl_never_clears_anybody() {
     let ca = Ca::root("Clinics of the tests");
     let (bad, good) = (ca.device(DOCTOR, &[]), ca.device("sakura-clinic/ward-1", &[]));

@@ -102,7 +102,7 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
         check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
         let revocation = &listener.tls.revocation;
         for (place, file) in revocation.crl_files.iter().enumerate() {
-            let _ = check.read(&key(&format!("revocation.crl_files[{place}]")), file);
+            check.lists(&key(&format!("revocation.crl_files[{place}]")), file);
         }
         if let Some(directory) = &revocation.crl_directory
             && let Err(error) = fs::read_dir(directory)
@@ -148,6 +148,15 @@ impl Check<'_> {
             && !contains(&bytes, b"-----BEGIN CERTIFICATE-----")
         {
             self.blame(key, path, "which holds no certificate in PEM");
+        }
+    }
+
+    /// A file of CRLs. Who signed them is for the load to say.
+    fn lists(&mut self, key: &str, path: &Path) {
+        if let Some(bytes) = self.read(key, path)
+            && let Err(error) = certs::path::read_crls(&bytes)
+        {
+            self.blame(key, path, format_args!("which holds no CRL that can be used: {error}"));
         }
     }
 
