@@ -12,6 +12,7 @@ mod constraints;
 mod crl;
 mod der;
 mod extensions;
+mod facts;
 mod name;
 mod names;
 mod points;
@@ -22,9 +23,11 @@ mod search;
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 
-pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only};
+pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only, time};
+pub(crate) use facts::{StapleFacts, staple_facts};
 
 pub use anchor::TrustAnchor;
+pub use facts::Description;
 pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
 pub use names::PeerName;
 pub use policy::PolicySettings;

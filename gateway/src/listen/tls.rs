@@ -1,14 +1,13 @@
 //! TLS on a listener: from a stream to a verified peer.
 
 use std::future::{Future as _, poll_fn};
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
+use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::DefaultTimeProvider;
@@ -18,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::identities::Identities;
 use crate::config::Listener;
 
 /// How long, and for how many bytes, a refused peer is listened to after its alert.
@@ -55,12 +55,10 @@ pub struct TlsListener {
     verifier: Arc<DeviceVerifier>,
     resumption: Resumption,
     domain: TrustDomain,
-    /// The end of the server certificate's validity, seconds since 1970.
-    pub not_after: u64,
+    identities: Arc<Identities>,
+    profile: Profile,
     /// The first end among the authorities of its devices, seconds since 1970.
     pub authorities_not_after: u64,
-    /// The certificate's file, for the metric's help in a log line.
-    pub certificate_file: PathBuf,
 }
 
 impl TlsListener {
@@ -77,7 +75,7 @@ impl TlsListener {
     ) -> Result<Self, ListenerTlsError> {
         let profile: Profile = listener.tls.profile.parse()?;
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
-        let identity = ServerIdentity::load_files(&listener.tls.certificate_file, &listener.tls.key_file)?;
+        let identities = Arc::new(Identities::load(listener, UnixTime::now())?);
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
         let mut verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit);
         if let Some(old) = old {
@@ -90,7 +88,7 @@ impl TlsListener {
         };
         let config = server_config(ServerSettings {
             profile,
-            identity: &identity,
+            resolver: Arc::clone(&identities) as _,
             verifier: Arc::clone(&verifier),
             alpn: ALPN,
             resumption: resumption.clone(),
@@ -102,10 +100,22 @@ impl TlsListener {
             verifier,
             resumption,
             domain: domain.clone(),
-            not_after: identity.not_after().as_secs(),
+            identities,
+            profile,
             authorities_not_after: anchors.not_after().as_secs(),
-            certificate_file: listener.tls.certificate_file.clone(),
         })
+    }
+
+    /// What the listener shows to its clients.
+    #[must_use]
+    pub fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
+    /// The profile that it speaks TLS by.
+    #[must_use]
+    pub const fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// The SPIFFE ID of a device in the listener's trust domain.

@@ -16,7 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, threads};
+use super::{Command, Ending, Sockets, identities, threads};
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
@@ -209,6 +209,8 @@ impl Control {
         spawn_local(async move { match watching.run().await {} });
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
         spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
+        let following = self.shared.clone();
+        spawn_local(async move { match identities::follow(following).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -218,6 +220,7 @@ impl Control {
             admin = %admin_address,
             "serving"
         );
+        identities::tell(&self.prepared.loaded);
         Ok((self, Started { listeners, admin: admin_address, drain: config.shutdown.drain }))
     }
 
@@ -256,7 +259,10 @@ impl Control {
             tracing::error!("the reload could not be recorded");
         }
         match &outcome {
-            Ok(snapshot) => tracing::info!(snapshot, "reloaded"),
+            Ok(snapshot) => {
+                tracing::info!(snapshot, "reloaded");
+                identities::tell(&self.shared.snapshots.load());
+            }
             Err(error) => tracing::error!(%error, "kept the old configuration"),
         }
         outcome
