@@ -46,6 +46,8 @@ packages() {
     has curl curl
     has openssl openssl
     has strace strace
+    has sslscan sslscan
+    has testssl testssl.sh
     has promtool prometheus
     has Orthanc orthanc
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb
