@@ -71,7 +71,8 @@ impl World {
         let revoked = if status == "R" { "260101000000Z,keyCompromise" } else { "" };
         self.write("index.txt", &format!("{status}\t491231235959Z\t{revoked}\t{serial}\tunknown\t/CN=localhost\n"));
         let (certificate, key) = (format!("{signer}ca.crt"), format!("{signer}ca.key"));
-        let mut arguments = vec!["ocsp", "-index", "index.txt", "-CA", "ca.crt", "-rsigner", &certificate, "-rkey", &key];
+        let mut arguments =
+            vec!["ocsp", "-index", "index.txt", "-CA", "ca.crt", "-rsigner", &certificate, "-rkey", &key];
         arguments.extend(["-issuer", "ca.crt", "-cert", "server.crt", "-respout", "response.der", "-noverify"]);
         arguments.extend(days.into_iter().flat_map(|days| ["-ndays", days]));
         self.openssl(&arguments);
@@ -115,7 +116,8 @@ fn each_other_response_has_its_name() {
     assert_eq!(of(&[0x30, 3, 0x0a, 1, 3]), StapleError::Unsuccessful(3));
     assert_eq!(of(&vec![0x30; 16 * 1024 + 1]), StapleError::TooLarge);
 
-    let renewed = World { server: world.authority.issue_server(&["localhost"], DAY, now()).expect("one"), ..World::new() };
+    let renewed =
+        World { server: world.authority.issue_server(&["localhost"], DAY, now()).expect("one"), ..World::new() };
     let renewed = World { authority: Authority::new("unused", DAY, now()).expect("one"), ..renewed };
     let chain = format!("{}{}", renewed.server.certificate_pem, world.authority.certificate_pem());
     let other = ServerIdentity::from_pem(chain.as_bytes(), renewed.server.key_pem.expose().as_bytes()).expect("one");

@@ -90,8 +90,7 @@ fn describe_key(key: PublicKey<'_>) -> String {
 }
 
 fn describe_name(tag: u8, value: &[u8]) -> (&'static str, String) {
-    let text =
-        || std::str::from_utf8(value).map_or_else(|_| value.escape_ascii().to_string(), |text| text.to_owned());
+    let text = || std::str::from_utf8(value).map_or_else(|_| value.escape_ascii().to_string(), |text| text.to_owned());
     match tag {
         names::EMAIL => ("email", text()),
         names::DNS => ("DNS", text()),
@@ -192,7 +191,6 @@ fn holds(signed: &Signed<'_>, key: PublicKey<'_>) -> bool {
     };
     let algorithm = provider.signature_verification_algorithms.all.iter().find(fits);
     key.check().is_ok()
-        && algorithm.is_some_and(|algorithm| {
-            algorithm.verify_signature(key.key, signed.message, signed.signature).is_ok()
-        })
+        && algorithm
+            .is_some_and(|algorithm| algorithm.verify_signature(key.key, signed.message, signed.signature).is_ok())
 }

@@ -27,8 +27,8 @@ pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only, time};
 pub(crate) use facts::{StapleFacts, staple_facts};
 
 pub use anchor::TrustAnchor;
-pub use facts::Description;
 pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
+pub use facts::Description;
 pub use names::PeerName;
 pub use policy::PolicySettings;
 pub use refused::{PathRefusal, PathRefused, RevocationReason};

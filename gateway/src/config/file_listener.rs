@@ -7,11 +7,8 @@ use super::table::{Table, Text};
 use super::{IdentityFiles, Limits, Listener, ListenerTls, knob};
 
 /// The profiles that `certs` knows; the first is the default.
-const PROFILES: &[(&str, &str)] = &[
-    ("cryptrec-high", "cryptrec-high"),
-    ("cryptrec-high-tls12", "cryptrec-high-tls12"),
-    ("compatible", "compatible"),
-];
+const PROFILES: &[(&str, &str)] =
+    &[("cryptrec-high", "cryptrec-high"), ("cryptrec-high-tls12", "cryptrec-high-tls12"), ("compatible", "compatible")];
 
 /// Server identities of one listener: an operator's file, not a hosting provider's.
 const MAX_IDENTITIES: usize = 64;

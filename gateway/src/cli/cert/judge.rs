@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use certs::hpki::{self, RoleTable};
-use certs::path::{self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, Settings, TrustAnchor};
+use certs::path::{
+    self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, Settings, TrustAnchor,
+};
 use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain};
 use policy::{DeviceId, Subject};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -79,8 +81,7 @@ impl Report {
     /// A listener was asked, and none takes it.
     pub(super) fn is_refused(&self) -> bool {
         self.content.is_err()
-            || (!self.doors.is_empty()
-                && self.doors.iter().all(|door| matches!(door.taken, Some(Err(_)))))
+            || (!self.doors.is_empty() && self.doors.iter().all(|door| matches!(door.taken, Some(Err(_)))))
     }
 }
 
@@ -89,8 +90,12 @@ impl Judge {
     pub(super) fn all(&self, file: &str, all: &[CertificateDer<'static>]) -> Vec<Report> {
         let contents: Vec<_> = all.iter().map(|certificate| Description::of(certificate)).collect();
         let is_authority = |content: &Result<Description, _>| content.as_ref().is_ok_and(|read| read.is_authority);
-        let authorities: Vec<_> =
-            all.iter().zip(&contents).filter(|(_, content)| is_authority(content)).map(|(der, _)| der.clone()).collect();
+        let authorities: Vec<_> = all
+            .iter()
+            .zip(&contents)
+            .filter(|(_, content)| is_authority(content))
+            .map(|(der, _)| der.clone())
+            .collect();
         let one = |((index, der), content): ((usize, &CertificateDer<'static>), Result<Description, _>)| {
             let leaf = !is_authority(&content);
             let device = self.domain.as_ref().filter(|_| leaf).map(|domain| certs::device_of(der, domain));

@@ -12,7 +12,8 @@ use crate::clock::Reading;
 
 /// Writes a block of `name  value` lines.
 pub(super) fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let count = if report.count > 1 { format!(", certificate {} of {}", report.number, report.count) } else { String::new() };
+    let count =
+        if report.count > 1 { format!(", certificate {} of {}", report.number, report.count) } else { String::new() };
     writeln!(out, "{}{count}", terminal::text(&report.file))?;
     for (name, value) in lines(report) {
         writeln!(out, "  {name:<10} {}", terminal::text(&value))?;
@@ -121,7 +122,8 @@ fn user_lines(user: &User, lines: &mut Vec<(&'static str, String)>) {
 
 fn door_lines(door: &Verdict, now: &Reading, lines: &mut Vec<(&'static str, String)>) {
     let name = &door.listener;
-    lines.push(("listener", format!("`{name}`{}", if door.is_anchor { ", of which it is a trust anchor" } else { "" })));
+    lines
+        .push(("listener", format!("`{name}`{}", if door.is_anchor { ", of which it is a trust anchor" } else { "" })));
     match &door.chain {
         Ok(above) => lines.push(("chain", format!("holds: {}", above.join(" < ")))),
         Err(refused) => refused_lines("chain", refused, now, lines),
@@ -189,9 +191,7 @@ fn value(report: &Report) -> Value {
 }
 
 fn door_value(door: &Verdict) -> Value {
-    let refused = |refused: &PathRefused| {
-        json!({ "refusal": refused.refusal.label(), "detail": refused.to_string(), "meaning": meaning(&refused.refusal) })
-    };
+    let refused = |refused: &PathRefused| json!({ "refusal": refused.refusal.label(), "detail": refused.to_string(), "meaning": meaning(&refused.refusal) });
     json!({
         "listener": door.listener,
         "anchor": door.is_anchor,

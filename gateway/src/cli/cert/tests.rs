@@ -61,7 +61,13 @@ fn each_refusal_has_a_line_of_its_own() {
 
 #[test]
 fn a_clock_that_cannot_tell_is_said() {
-    let now = Reading { unix_ns: 100_000_000_000, monotonic_ns: 0, error_ns: Some(2_000_000_000), source: "t", synchronised: true };
+    let now = Reading {
+        unix_ns: 100_000_000_000,
+        monotonic_ns: 0,
+        error_ns: Some(2_000_000_000),
+        source: "t",
+        synchronised: true,
+    };
     assert!(is_within_clock_error(&PathRefusal::Expired { not_after: 99 }, &now));
     assert!(is_within_clock_error(&PathRefusal::NotYetValid { not_before: 102 }, &now));
     assert!(!is_within_clock_error(&PathRefusal::NotYetValid { not_before: 103 }, &now));
@@ -127,7 +133,8 @@ fn card(policy: &str) -> tempfile::TempDir {
     );
     let at = folder.path();
     std::fs::write(at.join("c.cnf"), config).unwrap();
-    for (name, issuer) in [("root", &["-signkey", "root.key"][..]), ("ee", &["-CA", "root.crt", "-CAkey", "root.key"])] {
+    for (name, issuer) in [("root", &["-signkey", "root.key"][..]), ("ee", &["-CA", "root.crt", "-CAkey", "root.key"])]
+    {
         let (key, csr, crt) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
         let mut request = vec!["req", "-new", "-newkey", "rsa:2048", "-nodes", "-config", "c.cnf", "-keyout", &key];
         request.extend(["-out", &csr]);
