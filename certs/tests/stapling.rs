@@ -1,5 +1,7 @@
 //! Stapled OCSP responses, made by `openssl ocsp`: what fits is taken, what does not fit has its own name.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
