@@ -75,6 +75,18 @@ pub struct Worker {
     ids: Ids,
 }
 
+/// A request that goes to a backend.
+pub struct Sending<'a> {
+    /// The service behind its route.
+    pub service: &'a ServiceName,
+    /// The authority that it names.
+    pub authority: &'a HeaderValue,
+    /// Its id.
+    pub request_id: HeaderValue,
+    /// When it began.
+    pub reading: &'a Reading,
+}
+
 /// A connection that is being opened.
 pub struct Opening(Rc<Worker>);
 
@@ -225,11 +237,9 @@ impl Worker {
         connection: &Connection,
         snapshot: &Snapshot,
         subject: &Arc<Subject>,
-        service: &ServiceName,
-        authority: &HeaderValue,
-        request_id: HeaderValue,
-        reading: &Reading,
+        sending: Sending<'_>,
     ) -> Result<Ours, Refusal> {
+        let Sending { service, authority, request_id, reading } = sending;
         let configured = snapshot.config.services.iter().find(|known| known.name == *service);
         let audience = configured.map_or(service.as_str(), |service| service.identity_audience.as_str());
         let statement = Statement {
@@ -346,7 +356,10 @@ impl Ids {
             }
         }
         // INVARIANT: hexadecimal digits are a header's value.
-        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
+        let mut id = HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"));
+        // It never comes twice: in HPACK's table it would only push out what does (RFC 7541 7.1.3).
+        id.set_sensitive(true);
+        id
     }
 }
 

@@ -35,11 +35,16 @@ impl<'a> OpenSsl<'a> {
 
     /// Connects, sends a GET and returns everything that OpenSSL says.
     fn get(&self, target: &str, options: &[&str]) -> String {
+        self.get_from("localhost", target, options)
+    }
+
+    /// As [`OpenSsl::get`], from a server of this name.
+    fn get_from(&self, name: &str, target: &str, options: &[&str]) -> String {
         let port = self.clinic.door.address.port();
         let file = |name: &str| self.path(name).into_os_string();
         let mut client = Command::new("openssl")
             .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-ign_eof", self.version])
-            .args(["-servername", "localhost", "-verify_return_error", "-alpn", "http/1.1"])
+            .args(["-servername", name, "-verify_return_error", "-alpn", "http/1.1"])
             .arg("-CAfile")
             .arg(file("tls/servers-ca.crt"))
             .arg("-cert")
@@ -52,7 +57,7 @@ impl<'a> OpenSsl<'a> {
             .stderr(Stdio::piped())
             .spawn()
             .expect("OpenSSL is installed");
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n");
         // A client that was refused may be gone.
         let mut stdin = client.stdin.take().expect("a pipe");
         let _ = stdin.write_all(request.as_bytes());
@@ -168,6 +173,42 @@ fn c8_a_suspended_user_resumes_nothing() {
     for version in [TLS_1_3, TLS_1_2] {
         let change = |clinic: &Clinic| registry(clinic, &["user", "suspend", USER]);
         is_judged_anew(version, device, change, "user-suspended");
+    }
+}
+
+#[test]
+fn c8_a_suspended_site_resumes_nothing() {
+    for version in [TLS_1_3, TLS_1_2] {
+        let change = |clinic: &Clinic| registry(clinic, &["site", "suspend", "sakura-clinic"]);
+        is_judged_anew(version, device, change, "site-suspended");
+    }
+}
+
+#[test]
+fn c8_a_ticket_opens_no_other_name() {
+    const OTHER: &str = "other.example";
+    for version in [TLS_1_3, TLS_1_2] {
+        let builder = Clinic::builder().config(|config| {
+            config.add_server_name(OTHER);
+            if version == TLS_1_2 {
+                config.set_tls("profile", "cryptrec-high-tls12");
+            }
+        });
+        let clinic = builder.start();
+        let client = OpenSsl::new(&clinic, version, &clinic.identity(DOCTOR));
+        client.takes_ticket();
+        let ticket = client.ticket();
+        // A good name of this listener, and yet not the one the ticket was given under: a full handshake.
+        let said = client.get_from(OTHER, "/fhir/Patient/other", &["-sess_in", &ticket]);
+        assert!(said.contains("New, TLSv1") && !said.contains("Reused"), "{version}: {said}");
+        assert!(said.contains("HTTP/1.1 200"), "{version}: {said}");
+        assert_eq!(resumed(&clinic).len(), 0, "{version}");
+        // The control: under its own name it is good still.
+        let said = client.resumes("/fhir/Patient/control");
+        assert!(said.contains("Reused, TLSv1") && said.contains("HTTP/1.1 200"), "{version}: {said}");
+        let resumed = resumed(&clinic);
+        let names: Vec<_> = resumed.iter().map(|record| text(record, "connection.tls.sni")).collect();
+        assert_eq!(names, ["localhost"], "{version}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod admin;
 mod audit_clock;
+mod audit_complete;
 mod audit_failures;
 mod audit_kill;
 mod audit_offline;
@@ -12,8 +13,10 @@ mod audit_order;
 mod audit_show;
 mod audit_slow_disk;
 mod audit_tools;
+mod audit_write_back;
 mod backend_answers;
 mod c10_h2_exhaustion;
+mod c12_slow_peers;
 mod c15_log_forging;
 mod c16_control_plane;
 mod c17_unsafe;
@@ -39,5 +42,6 @@ mod registry_cli;
 mod reload;
 mod revocation;
 mod server_identities;
+mod systemd;
 mod timeouts;
 mod tls_profiles;

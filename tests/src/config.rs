@@ -104,6 +104,11 @@ impl Config {
         self.limits.insert(key.to_owned(), value.into());
     }
 
+    /// One more name that the listener takes requests for.
+    pub fn add_server_name(&mut self, name: &str) {
+        self.server_names.push(name.to_owned());
+    }
+
     /// A key of the listener's TLS.
     pub fn set_tls(&mut self, key: &str, value: impl Into<Value>) {
         self.tls.insert(key.to_owned(), value.into());

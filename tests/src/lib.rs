@@ -24,11 +24,11 @@ mod process;
 mod wait;
 
 pub use backend::{Backend, Reply, Seen};
-pub use clinic::{Builder, Clinic, DOCTOR, Prepared, repository};
+pub use clinic::{Builder, Clinic, DOCTOR, Prepared, places, repository};
 pub use config::Config;
 pub use door::{Door, Handshake, Refusal, connect_from};
 pub use http1::{Answer, Ended, Wire};
 pub use metrics::Metrics;
 pub use pki::{Identity, Oddity, Pki};
-pub use process::{Failure, Gateway, Output, sekisho};
+pub use process::{Failure, Gateway, Output, binary, own_address, sekisho};
 pub use wait::{PATIENCE, until, within};

@@ -148,6 +148,39 @@ fn a_bad_list_never_empties_the_set() {
     assert!(!is_revoked(&newer) && newer.version() != crls.version());
 }
 
+/// Somebody below the same anchor, or below another one, calls himself as the issuer does and clears the revoked.
+#[test]
+fn a_namesake_signs_no_list() {
+    let (top, other) = (root("top"), root("other"));
+    let middle = below("issuing", &top);
+    let end = leaf(8, &middle, |_| ());
+    let between = below("elsewhere", &top);
+    let namesakes = [below("issuing", &between), below("issuing", &other)];
+    for namesake in &namesakes {
+        let lists = [crl(&middle, 1, (-3, 5), &[8]), crl(namesake, 2, (-1, 5), &[])];
+        let crls = set(&[&lists[0], &lists[1]]);
+        let others: [&[u8]; 4] = [middle.der(), between.der(), namesakes[0].der(), namesakes[1].der()];
+        let mut settings = settings();
+        settings.revocation.mode = RevocationMode::Prefer;
+        let anchors = [anchor(&top), anchor(&other)];
+        let refused = validate(&end, &others, &anchors, &crls, &settings, None, now()).unwrap_err();
+        assert!(matches!(refused.refusal, PathRefusal::Revoked { .. }), "{refused}");
+    }
+}
+
+/// A list for tomorrow is not today's, and the answer does not outlive today.
+#[test]
+fn a_list_of_tomorrow_bounds_the_answer() {
+    let ca = root("root");
+    let end = leaf(8, &ca, |_| ());
+    let crls = set(&[&crl(&ca, 1, (-2, 5), &[]), &crl(&ca, 2, (1, 5), &[8])]);
+    for mode in [RevocationMode::Prefer, RevocationMode::Require] {
+        assert_eq!(with_crls(&end, &ca, &crls, mode, now()).unwrap().validity().1, day(1) - 1);
+        let tomorrow = with_crls(&end, &ca, &crls, mode, day(1)).unwrap_err();
+        assert!(matches!(tomorrow, PathRefusal::Revoked { .. }), "{tomorrow}");
+    }
+}
+
 /// C9, RUSTSEC-2026-0104: a list is read before anybody knows who signed it.
 #[test]
 fn garbage_is_no_list() {

@@ -10,7 +10,7 @@ use certs::verifier::{Admit, noting, refusal_of_io};
 use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::time_provider::DefaultTimeProvider;
+use rustls::time_provider::TimeProvider as _;
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::identities::Identities;
+use crate::clock::TlsTime;
 use crate::config::Listener;
 
 /// How long, and for how many bytes, a refused peer is listened to after its alert.
@@ -75,7 +76,10 @@ impl TlsListener {
     ) -> Result<Self, ListenerTlsError> {
         let profile: Profile = listener.tls.profile.parse()?;
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
-        let identities = Arc::new(Identities::load(listener, UnixTime::now())?);
+        let identities = Arc::new(Identities::load(
+            listener,
+            TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO)),
+        )?);
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
         let mut verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit);
         if let Some(old) = old {
@@ -92,7 +96,7 @@ impl TlsListener {
             verifier: Arc::clone(&verifier),
             alpn: ALPN,
             resumption: resumption.clone(),
-            clock: Arc::new(DefaultTimeProvider),
+            clock: Arc::new(TlsTime),
         })
         .map_err(|error| setup(error.to_string()))?;
         Ok(Self {
@@ -137,6 +141,11 @@ impl TlsListener {
     /// # Errors
     /// [`PeerRefused`]: the refusal, and what exactly was wrong, for the record only.
     pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, PeerRefused> {
+        if now_unix_ns < 0 {
+            // No certificate is valid then, and the library's ticket keys cannot be asked without a panic.
+            let detail = "the clock is before 1970".to_owned();
+            return Err(PeerRefused { refusal: Refusal::ClockUnsynchronised, detail, device: None });
+        }
         let mut accept = pin!(self.acceptor.accept(stream).into_fallible());
         let mut refused = None;
         let outcome = poll_fn(|context| {

@@ -47,7 +47,8 @@ pub(super) fn main(path: &Path, sockets: Sockets, inbox: mpsc::UnboundedReceiver
             return Ending::Unclean;
         }
     };
-    LocalSet::new().block_on(&runtime, async {
+    let local = LocalSet::new();
+    let ending = local.block_on(&runtime, async {
         match Control::start(path, sockets).await {
             Ok((control, started)) => {
                 let _ = ready.send(Ok(started));
@@ -58,7 +59,11 @@ pub(super) fn main(path: &Path, sockets: Sockets, inbox: mpsc::UnboundedReceiver
                 Ending::Unclean
             }
         }
-    })
+    });
+    // A task that ends in the middle of a query gives its connection back, which takes a runtime, or it panics.
+    let _inside = runtime.enter();
+    drop(local);
+    ending
 }
 
 struct Control {
