@@ -48,6 +48,8 @@ packages() {
     has curl curl
     has openssl openssl
     has strace strace
+    has sslscan sslscan
+    has testssl testssl.sh
     has systemd-socket-activate systemd
     has nbdkit nbdkit
     has nbdfuse libnbd-bin

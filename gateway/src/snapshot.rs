@@ -35,7 +35,7 @@ pub struct Loaded {
     pub routes: RouteTable,
     /// TLS towards the backends of each service, where they use it; in the order of `config.services`.
     pub backend_tls: Vec<Option<Arc<rustls::ClientConfig>>>,
-    /// When the certificates of listeners and services end, for the metrics.
+    /// When the certificates of services and the authorities of listeners end, for the metrics.
     pub certificates: Vec<CertificateEnd>,
 }
 

@@ -1,6 +1,7 @@
 //! The `sekisho` command. One file per family of subcommands; here they are told apart.
 
 pub mod audit;
+pub mod cert;
 pub mod check;
 mod explain;
 pub mod policy;
@@ -51,6 +52,9 @@ enum Command {
     /// Look into an audit log; only reads
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Look at certificates as the gateway would; only reads
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Clinics and hospitals
     Site(SiteArgs),
     /// Managed terminals of a site
@@ -123,6 +127,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Policy(command) => explain::policy(&command, out),
         Command::Audit(command) => Ok(code(audit::run(&command, out)?)),
+        Command::Cert(command) => Ok(code(cert::run(&command, out)?)),
         Command::Site(SiteArgs { options, command }) => registry(options, RegistryCommand::Site(command)),
         Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),
         Command::User(UserArgs { options, command }) => registry(options, RegistryCommand::User(command)),

@@ -16,7 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, threads};
+use super::{Command, Ending, Sockets, identities, threads};
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
@@ -217,6 +217,8 @@ impl Control {
         spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
         let snapshots = Arc::clone(&self.shared.snapshots);
         spawn_local(async move { match revocation::keep(snapshots).await {} });
+        let following = self.shared.clone();
+        spawn_local(async move { match identities::follow(following).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -226,6 +228,7 @@ impl Control {
             admin = %admin_address,
             "serving"
         );
+        identities::tell(&self.prepared.loaded);
         Ok((self, Started { listeners, admin: admin_address, drain: config.shutdown.drain }))
     }
 
@@ -264,7 +267,10 @@ impl Control {
             tracing::error!("the reload could not be recorded");
         }
         match &outcome {
-            Ok(snapshot) => tracing::info!(snapshot, "reloaded"),
+            Ok(snapshot) => {
+                tracing::info!(snapshot, "reloaded");
+                identities::tell(&self.shared.snapshots.load());
+            }
             Err(error) => tracing::error!(%error, "kept the old configuration"),
         }
         outcome

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+use super::identities;
 use super::threads::Roster;
 use crate::admin::{Condition, Health};
 use crate::audit::{Audit as Log, State};
@@ -32,8 +33,8 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn health(&self) -> Health {
-        let sources = self.clone();
-        Health { readiness: Box::new(move || sources.conditions()) }
+        let (sources, warning) = (self.clone(), self.clone());
+        Health { readiness: Box::new(move || sources.conditions()), warnings: Box::new(move || warning.warnings()) }
     }
 
     fn conditions(&self) -> Vec<Condition> {
@@ -51,6 +52,12 @@ impl Sources {
                 store.record_error.map_or(Ok(()), |error| Err(format!("changes cannot be recorded: {error}"))),
             ),
         ]
+    }
+
+    /// What keeps no request out, and what somebody should see to in time.
+    fn warnings(&self) -> Vec<String> {
+        let snapshot = self.shared.snapshots.load();
+        identities::warnings(&snapshot, &self.admin_certificates, self.shared.clock.now().unix_ns)
     }
 
     /// Brings those metrics up to date that nobody counts.
@@ -77,12 +84,7 @@ impl Sources {
             let limit = door.listener.limits.connections.saturating_mul(workers);
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
-        metrics.certificate_expiry.reset();
-        for CertificateEnd { purpose, name, not_after } in snapshot.certificates.iter().chain(&*self.admin_certificates)
-        {
-            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
-            metrics.certificate_expiry.with_label_values(&[purpose.label(), name]).set(*not_after as f64);
-        }
+        identities::refresh(metrics, &snapshot, &self.admin_certificates);
         self.revocation(&snapshot);
         self.backends();
     }
