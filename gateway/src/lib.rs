@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod answer;
 pub mod audit;
+pub mod authority;
 pub mod body;
 pub mod cli;
 pub mod clock;

@@ -51,8 +51,7 @@ pub fn pkcs12(
         return Err(SecretError::Scheme);
     }
     let key_id = chain.first().map(|certificate| crate::fingerprint(certificate)).unwrap_or_default();
-    let attribute =
-        |kind, value: Vec<u8>| der::sequence(&[&der::oid(kind), &der::tlv(der::SET, &[&value])]);
+    let attribute = |kind, value: Vec<u8>| der::sequence(&[&der::oid(kind), &der::tlv(der::SET, &[&value])]);
     let key_id = attribute(LOCAL_KEY_ID, der::octets(&key_id));
     let name = attribute(FRIENDLY_NAME, der::bmp(name));
     // A SET OF is written in the order of its elements' bytes (X.690 11.6).
@@ -95,9 +94,8 @@ fn data(content: &[u8]) -> Vec<u8> {
 /// that the steps that prepare a second one fall away.
 fn derive(password: &str, salt: &[u8], rounds: NonZeroU32) -> [u8; 32] {
     const BLOCK: usize = 64;
-    let filled = |bytes: &[u8]| -> Vec<u8> {
-        bytes.iter().copied().cycle().take(bytes.len().div_ceil(BLOCK) * BLOCK).collect()
-    };
+    let filled =
+        |bytes: &[u8]| -> Vec<u8> { bytes.iter().copied().cycle().take(bytes.len().div_ceil(BLOCK) * BLOCK).collect() };
     let password: Vec<u8> = password.encode_utf16().chain([0]).flat_map(u16::to_be_bytes).collect();
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&[3; BLOCK]);

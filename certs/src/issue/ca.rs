@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use policy::DeviceId;
 use rcgen::{
-    BasicConstraints, CertificateRevocationListParams, CrlDistributionPoint, CustomExtension,
-    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams,
-    SanType, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateRevocationListParams, CrlDistributionPoint, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SanType,
+    SerialNumber, SignatureAlgorithm,
 };
 use rustls::pki_types::UnixTime;
 
@@ -224,7 +224,8 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.crl_distribution_points = points(terms.crl_url);
         let der = params.signed_by(key, &self.issuer)?.der().to_vec();
-        let second = |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+        let second =
+            |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
         let (begin, end) = (params.not_before.unix_timestamp(), params.not_after.unix_timestamp());
         Ok(Certified { der, serial, not_before: second(begin), not_after: second(end) })
     }

@@ -33,7 +33,7 @@ pub use bundle::{PKCS12_ROUNDS, Pkcs12Salts, certificates_only, pkcs12};
 pub use ca::{Certified, DeviceTerms, KeyKind, NewAuthority, NewKey, Revoked, Serial};
 pub use file::{WriteError, write_private_file};
 pub use request::{MAX_REQUEST_BYTES, RequestError, RequestedKey};
-pub use secret::{MIN_PASSPHRASE, ROUNDS, Salts, SecretError, is_protected, open, protect};
+pub use secret::{MIN_PASSPHRASE, ROUNDS, Salts, SecretError, is_protected, open, pkcs8_pem, protect};
 
 /// How long before `now` validity begins.
 const BACKDATE: Duration = Duration::from_secs(300);

@@ -110,6 +110,14 @@ pub fn open(text: &str, passphrase: &str) -> Result<Vec<u8>, SecretError> {
     Ok(plain)
 }
 
+/// A `PrivateKeyInfo` as PEM, unprotected.
+///
+/// # Errors
+/// [`super::IssueError::Encoding`], which no key gives.
+pub fn pkcs8_pem(der: &[u8]) -> Result<String, super::IssueError> {
+    super::pem_text("PRIVATE KEY", der)
+}
+
 /// The key and the IV that an algorithm identifier's content and a passphrase give.
 fn parameters(algorithm: &mut read::Reader<'_>, passphrase: &str) -> Result<([u8; 32], [u8; 16]), SecretError> {
     if algorithm.oid()? != PBES2 {

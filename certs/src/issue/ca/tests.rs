@@ -79,11 +79,7 @@ fn a_crl_refuses_whom_it_names_and_only_those() {
         crls.with("issuing", Crl::from_der(&list).unwrap()).unwrap()
     };
     judge(&certified.der, &root, &issuing, &with(&[], 1), Purpose::ClientAuth).unwrap();
-    let entry = |bytes: &[u8]| Revoked {
-        serial: bytes.to_vec(),
-        at: NOW,
-        reason: RevocationReason::KeyCompromise,
-    };
+    let entry = |bytes: &[u8]| Revoked { serial: bytes.to_vec(), at: NOW, reason: RevocationReason::KeyCompromise };
     let other = with(&[entry(serial(9).as_bytes())], 2);
     judge(&certified.der, &root, &issuing, &other, Purpose::ClientAuth).unwrap();
     let own = with(&[entry(certified.serial.as_bytes())], 3);
