@@ -45,6 +45,7 @@ packages() {
     has cc build-essential
     has curl curl
     has openssl openssl
+    has gnutls-cli gnutls-bin
     has strace strace
     has promtool prometheus
     has Orthanc orthanc

@@ -9,6 +9,7 @@ pub mod body;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod enrolment;
 pub mod exchange;
 pub mod listen;
 pub mod load;

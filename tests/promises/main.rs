@@ -28,6 +28,7 @@ mod c8_resumption;
 mod c9_certificates;
 mod device_budget;
 mod drain;
+mod enrolment;
 mod h2_bounds;
 mod limits;
 mod mtls_refusals;

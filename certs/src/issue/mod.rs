@@ -269,6 +269,14 @@ fn checked_name(name: &str) -> Result<&str, IssueError> {
     Ok(name)
 }
 
+/// A certificate as PEM.
+///
+/// # Errors
+/// [`IssueError::Encoding`], which no certificate gives.
+pub fn certificate_pem(der: &[u8]) -> Result<String, IssueError> {
+    pem_text("CERTIFICATE", der)
+}
+
 /// A PEM section (RFC 7468).
 fn pem_text(label: &str, der: &[u8]) -> Result<String, IssueError> {
     x509_cert::der::pem::encode_string(label, x509_cert::der::pem::LineEnding::LF, der)

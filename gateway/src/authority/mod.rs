@@ -191,6 +191,14 @@ impl Ca {
         [&self.issuing_der, &self.root_der]
     }
 
+    /// The root's and the issuing CA's certificates, PEM.
+    ///
+    /// # Errors
+    /// [`CaError::Issue`].
+    pub fn anchors_pem(&self) -> Result<String, CaError> {
+        Ok(format!("{}{}", certs::issue::certificate_pem(&self.root_der)?, self.issuing.certificate_pem()))
+    }
+
     /// The issuing CA's key identifier, hexadecimal: its name in the store.
     #[must_use]
     pub fn id(&self) -> String {

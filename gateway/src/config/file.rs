@@ -35,7 +35,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     });
     let shutdown = file.section("shutdown", |table| Shutdown { drain: table.seconds("drain_s", &knob::DRAIN_S) });
     // `admin` is the name of the socket that systemd passes for the admin listener.
-    let mut listener_names = Names::of("listener", &["admin"]);
+    let mut listener_names = Names::of("listener", &["admin", "enrolment"]);
     let listeners = file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses));
     let mut service_names = Names::of("service", &[]);
     let services = file.tables("service", |table| service(table, &mut service_names));

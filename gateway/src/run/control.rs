@@ -20,6 +20,7 @@ use super::{Command, Ending, Sockets, threads};
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
+use crate::enrolment;
 use crate::listen::Strangers;
 use crate::load::load;
 use crate::registry::watch::Watch;
@@ -70,6 +71,7 @@ struct Control {
     cut: watch::Sender<bool>,
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<bool>>,
+    enrolment: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -118,6 +120,7 @@ impl Control {
             cut,
             draining: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
+            enrolment: None,
             shared,
             prepared,
         };
@@ -157,6 +160,14 @@ impl Control {
         let keys_socket = match config.identity.jwks_listen {
             Some(address) => {
                 Some(admin::bind(address).await.map_err(|error| bind_error("identity.jwks_listen", address, error))?)
+            }
+            None => None,
+        };
+
+        let enrolment = match &config.enrolment {
+            Some(enrolment) => {
+                let store = self.prepared.store.clone();
+                Some(enrolment::prepare(enrolment, store, &self.prepared.admit).await?)
             }
             None => None,
         };
@@ -206,6 +217,10 @@ impl Control {
             spawn_local(async move { match admin::jwks::serve(socket, jwks).await {} });
         }
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
+        if let Some(prepared) = enrolment {
+            listeners.extend(prepared.listen.map(|address| ("enrolment".to_owned(), address)));
+            self.enrolment = Some(enrolment::start(prepared, self.drain.subscribe())?);
+        }
         spawn_local(async move { match watching.run().await {} });
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
         spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
@@ -293,6 +308,9 @@ impl Control {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             clean &= worker.join().unwrap_or(false);
+        }
+        if let Some(enrolment) = self.enrolment {
+            clean &= enrolment.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);
         self.marks.write();
