@@ -70,9 +70,12 @@ impl Staged {
     /// [`CaError::Exists`] if the name was taken meanwhile; [`CaError::File`].
     pub fn commit(self) -> Result<(), CaError> {
         // A link, unlike a rename, never takes the place of what is there.
-        fs::hard_link(&self.staged, &self.path).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => CaError::Exists(self.path.clone()),
-            _ => CaError::File { path: self.path.clone(), source },
+        fs::hard_link(&self.staged, &self.path).map_err(|source| {
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                CaError::Exists(self.path.clone())
+            } else {
+                CaError::File { path: self.path.clone(), source }
+            }
         })?;
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(CaError::file(&self.path))

@@ -111,11 +111,17 @@ fn private(path: &Path, authority: &Authority, passphrase: Option<&str>) -> Resu
 pub fn renew_root_crl(folder: &Path, key: Option<&Path>, passphrase: &str, now: UnixTime) -> Result<(), CaError> {
     let default = folder.join(ROOT_KEY);
     let path = key.unwrap_or(&default);
-    let der = certs::issue::open(&read_private(path)?, passphrase)
-        .map_err(|source| CaError::Secret { path: path.to_owned(), source })?;
+    let secret = read_private(path)?;
+    let pem = if certs::issue::is_protected(&secret) {
+        let der = certs::issue::open(&secret, passphrase)
+            .map_err(|source| CaError::Secret { path: path.to_owned(), source })?;
+        plain_pem(&der)?
+    } else {
+        secret
+    };
     let certificate_path = folder.join(ROOT_CERTIFICATE);
     let certificate = fs::read_to_string(&certificate_path).map_err(CaError::file(&certificate_path))?;
-    let root = Authority::from_pem(&certificate, &plain_pem(&der)?)?;
+    let root = Authority::from_pem(&certificate, &pem)?;
     let list = root.crl(&[], now.as_secs(), root_crl_lasts(&root, now), now)?;
     let crl = folder.join(CRL_FOLDER).join(ROOT_CRL);
     file::replace(&crl, &list).map_err(CaError::file(&crl))

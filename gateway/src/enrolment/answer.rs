@@ -175,10 +175,11 @@ async fn requested(request: Request<Incoming>) -> Result<RequestedKey, Refused> 
 
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
-        match error {
-            // A device that is not there and a code that is wrong look the same.
-            StoreError::Code | StoreError::NotFound { .. } | StoreError::NotActive(_) => Self::Code,
-            other => Self::Internal(other.into()),
+        // A device that is not there and a code that is wrong look the same.
+        if matches!(error, StoreError::Code | StoreError::NotFound { .. } | StoreError::NotActive(_)) {
+            Self::Code
+        } else {
+            Self::Internal(error.into())
         }
     }
 }
