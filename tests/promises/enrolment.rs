@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
-use gateway_tests::{Clinic, DOCTOR, Output, Prepared, audit::text, sekisho};
+use gateway_tests::{Clinic, DOCTOR, Output, Prepared, audit::text, sekisho, until};
 use serde_json::Value;
 
 /// As the harness has it.
@@ -239,6 +239,13 @@ fn guessing_at_codes_is_bounded() {
         .collect();
     assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 10, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 2, "{statuses:?}");
+    let (_, page) = own.clinic.admin_get("/metrics");
+    let counted = "sekisho_enrolments_total{operation=\"simpleenroll\",outcome=\"code\"} 10";
+    assert!(
+        page.replace("outcome=\"code\",operation=\"simpleenroll\"", "operation=\"simpleenroll\",outcome=\"code\"")
+            .contains(counted),
+        "{page}"
+    );
     // The right code does not help whoever guessed before.
     assert_eq!(own.enrol(&format!("{DOCTOR}:{code}"), &body, "simpleenroll", &[]).0, 429);
 }
@@ -267,6 +274,63 @@ fn of_many_at_once_a_code_serves_one() {
         all.into_iter().map(|one| one.join().expect("its end")).collect()
     });
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+}
+
+#[test]
+fn lists_are_served_in_the_clear_and_nothing_else_is() {
+    let mut prepared = Clinic::builder().prepare();
+    make_authority(&prepared, &[]);
+    let crl = free_port();
+    prepared.reconfigure(|config| {
+        config.set("enrolment", "directory", "ca");
+        config.set("enrolment", "crl_listen", crl.to_string());
+    });
+    let clinic = prepared.start();
+    let get = |target: &str| {
+        let url = format!("http://{crl}/{target}");
+        let out = tool("curl", &["-sS", "--path-as-is", "-o", "/dev/null", "-w", "%{http_code} %{content_type}", &url]);
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    assert_eq!(get("crl/issuing.crl"), "200 application/pkix-crl");
+    assert_eq!(get("crl/root.crl"), "200 application/pkix-crl");
+    for nothing in ["", "crl/", "crl/../ca.toml", "crl/%2e%2e/ca.toml", ".well-known/est/cacerts", "issuing.key"] {
+        assert!(get(nothing).starts_with("404 "), "{nothing}");
+    }
+    // A removed device's certificates are on the list without anybody's doing.
+    let ca = path(&clinic.prepared, "ca");
+    let pem = path(&clinic.prepared, "pem");
+    let enrol = ["device", "enrol", DOCTOR, "--pem", &pem, "--ca", &ca];
+    assert_eq!(clinic.prepared.try_registry(&enrol).code, Some(0));
+    assert_eq!(clinic.prepared.try_registry(&["device", "remove", DOCTOR]).code, Some(0));
+    until("the removed device's certificate on the list", || {
+        let list = tool("curl", &["-sS", &format!("http://{crl}/crl/issuing.crl")]);
+        let shown = tool_with("openssl", &["crl", "-inform", "DER", "-noout", "-text"], &list);
+        String::from_utf8_lossy(&shown).contains("Cessation Of Operation").then_some(())
+    });
+}
+
+#[test]
+fn a_new_server_certificate_is_taken_where_devices_enrol() {
+    let own = Own::start();
+    let ends = || {
+        let (_, page) = own.clinic.admin_get("/metrics");
+        let line = page.lines().find(|line| line.contains("kind=\"enrolment\"")).unwrap_or_default().to_owned();
+        assert!(page.contains("kind=\"issuing-ca\""), "{page}");
+        line
+    };
+    let shown = || {
+        let to = own.est.to_string();
+        let out = tool_with("openssl", &["s_client", "-connect", &to, "-servername", "localhost"], b"");
+        String::from_utf8_lossy(&out).split("-----END CERTIFICATE-----").next().unwrap_or_default().to_owned()
+    };
+    let (before, metric) = (shown(), ends());
+    assert!(before.contains("BEGIN CERTIFICATE"), "{before}");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let server = own.clinic.pki().server(&["localhost", "127.0.0.1"]);
+    own.clinic.prepared.write("tls/server.crt", &server.certificate_pem);
+    own.clinic.prepared.write("tls/server.key", &server.key_pem);
+    own.clinic.gateway.signal(rustix::process::Signal::HUP);
+    until("the new certificate", || (shown() != before && ends() != metric).then_some(()));
 }
 
 const PYTHON: &str = r"

@@ -191,6 +191,12 @@ impl Ca {
         [&self.issuing_der, &self.root_der]
     }
 
+    /// The end of the issuing CA's own validity.
+    #[must_use]
+    pub const fn not_after(&self) -> UnixTime {
+        self.issuing.not_after()
+    }
+
     /// The root's and the issuing CA's certificates, PEM.
     ///
     /// # Errors

@@ -47,6 +47,20 @@ enum Refused {
     Internal(CaError),
 }
 
+impl Refused {
+    /// The label of the metric.
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Http(..) => "http",
+            Self::Code => "code",
+            Self::TooMany => "too-many",
+            Self::Request(_) => "request",
+            Self::Renewal(_) => "renewal",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
 /// Answers a request on the EST listener.
 pub(super) async fn est(
     desk: &Desk,
@@ -69,10 +83,15 @@ pub(super) async fn est(
         }
         _ => Err(Refused::Http(StatusCode::NOT_FOUND, "there is nothing here\n")),
     };
+    let outcome = done.as_ref().map_or_else(Refused::label, |_| "issued");
+    // What does not exist is none of the operations that are counted.
+    if matches!(operation, "simpleenroll" | "simplereenroll") {
+        desk.metrics.enrolments.with_label_values(&[operation, outcome]).inc();
+    }
     match done {
         Ok(certificate) => encoded(CERTS_ONLY, &certificates_only(&[&certificate])),
         Err(refused) => {
-            tracing::info!(%source, operation, reason = ?refused, "refused to enrol");
+            tracing::warn!(%source, operation, outcome, "refused to enrol");
             refusal(&refused)
         }
     }

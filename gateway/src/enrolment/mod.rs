@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use certs::profile::enrolment_config;
 use certs::verifier::Admit;
 use certs::{Anchors, DeviceVerifier, Profile, ServerIdentity, VerifiedPeer};
@@ -21,6 +22,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -31,7 +33,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::admin::places::Places;
 use crate::authority::{Ca, CaError};
-use crate::config::Enrolment;
+use crate::config::{Enrolment, EnrolmentListener};
+use crate::metrics::Metrics;
+use crate::snapshot::{CertificateEnd, Purpose};
 use crate::store::{Store, StoreError};
 use guard::Guard;
 
@@ -69,18 +73,69 @@ pub enum EnrolmentError {
     Thread(std::io::Error),
 }
 
+/// The TLS in force, and what judges its clients.
+type Est = (Arc<ArcSwap<ServerConfig>>, Arc<DeviceVerifier>);
+
 /// What is ready before the first device asks.
 pub struct Prepared {
-    est: Option<(std::net::TcpListener, TlsAcceptor, Arc<DeviceVerifier>)>,
+    est: Option<(std::net::TcpListener, Est)>,
     crl: Option<std::net::TcpListener>,
     ca: Ca,
     store: Store,
+    metrics: Metrics,
+    /// The rein.
+    pub rein: Rein,
     /// Where EST listens: with a port of 0, the one that was free.
     pub listen: Option<SocketAddr>,
 }
 
+/// What can be told to a running enrolment.
+#[derive(Clone)]
+pub struct Rein {
+    config: Enrolment,
+    est: Option<Est>,
+    ends: Arc<ArcSwap<Vec<CertificateEnd>>>,
+    issuing_not_after: u64,
+}
+
+impl Rein {
+    /// Takes the server's certificate and key as the files have them.
+    ///
+    /// # Errors
+    /// What is wrong with them; the old ones stay in force.
+    pub fn reload(&self) -> Result<(), EnrolmentError> {
+        if let (Some(files), Some((tls, verifier))) = (&self.config.est, &self.est) {
+            let (config, not_after) = tls_of(files, verifier)?;
+            tls.store(Arc::new(config));
+            self.ends.store(Arc::new(ends(Some(not_after), self.issuing_not_after)));
+        }
+        Ok(())
+    }
+
+    /// When certificates end.
+    #[must_use]
+    pub fn ends(&self) -> Arc<Vec<CertificateEnd>> {
+        self.ends.load_full()
+    }
+}
+
+fn ends(server: Option<u64>, issuing: u64) -> Vec<CertificateEnd> {
+    let end = |purpose, not_after| CertificateEnd { purpose, name: "enrolment".to_owned(), not_after };
+    let server = server.map(|not_after| end(Purpose::EnrolmentServer, not_after));
+    server.into_iter().chain([end(Purpose::IssuingAuthority, issuing)]).collect()
+}
+
+fn tls_of(files: &EnrolmentListener, verifier: &Arc<DeviceVerifier>) -> Result<(ServerConfig, u64), EnrolmentError> {
+    let fault = |error: &dyn ToString| EnrolmentError::Tls(error.to_string());
+    let identity =
+        ServerIdentity::load_files(&files.certificate_file, &files.key_file).map_err(|error| fault(&error))?;
+    let config = enrolment_config(PROFILE, &identity, Arc::clone(verifier)).map_err(|error| fault(&error))?;
+    Ok((config, identity.not_after().as_secs()))
+}
+
 /// What requests are answered from.
 struct Desk {
+    metrics: Metrics,
     ca: Ca,
     store: RefCell<Store>,
     guard: RefCell<Guard>,
@@ -90,26 +145,32 @@ struct Desk {
 ///
 /// # Errors
 /// [`EnrolmentError`] names the file or the address.
-pub async fn prepare(config: &Enrolment, store: Store, admit: &Admit) -> Result<Prepared, EnrolmentError> {
+pub async fn prepare(
+    config: &Enrolment,
+    store: Store,
+    admit: &Admit,
+    metrics: Metrics,
+) -> Result<Prepared, EnrolmentError> {
     let ca = Ca::load(&config.directory)?;
     ca.publish_if_due(&store, UnixTime::now()).await?;
-    let mut listen = None;
-    let est = match &config.est {
-        None => None,
-        Some(est) => {
-            let verifier = verifier(&ca, admit)?;
-            let tls = |error: &dyn ToString| EnrolmentError::Tls(error.to_string());
-            let identity =
-                ServerIdentity::load_files(&est.certificate_file, &est.key_file).map_err(|error| tls(&error))?;
-            let config = enrolment_config(PROFILE, &identity, Arc::clone(&verifier));
-            let acceptor = TlsAcceptor::from(Arc::new(config.map_err(|error| tls(&error))?));
-            let socket = bind("enrolment.listen", est.listen)?;
-            listen = socket.local_addr().ok();
-            Some((socket, acceptor, verifier))
-        }
-    };
+    let (mut listen, mut server, mut est) = (None, None, None);
+    if let Some(files) = &config.est {
+        let verifier = verifier(&ca, admit)?;
+        let (tls, not_after) = tls_of(files, &verifier)?;
+        let socket = bind("enrolment.listen", files.listen)?;
+        listen = socket.local_addr().ok();
+        server = Some(not_after);
+        est = Some((socket, (Arc::new(ArcSwap::from_pointee(tls)), verifier)));
+    }
     let crl = config.crl_listen.map(|address| bind("enrolment.crl_listen", address)).transpose()?;
-    Ok(Prepared { est, crl, ca, store, listen })
+    let issuing_not_after = ca.not_after().as_secs();
+    let rein = Rein {
+        config: config.clone(),
+        est: est.as_ref().map(|(_, est)| est.clone()),
+        ends: Arc::new(ArcSwap::from_pointee(ends(server, issuing_not_after))),
+        issuing_not_after,
+    };
+    Ok(Prepared { est, crl, ca, store, metrics, rein, listen })
 }
 
 /// Whose certificates count for a renewal: those below the root, and below the issuing CA where a device shows its own
@@ -137,10 +198,10 @@ pub fn start(prepared: Prepared, mut draining: watch::Receiver<bool>) -> Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EnrolmentError::Thread)?;
     let work = move || {
         LocalSet::new().block_on(&runtime, async {
-            let Prepared { est, crl, ca, store, .. } = prepared;
-            let desk = Rc::new(Desk { ca, store: RefCell::new(store), guard: RefCell::default() });
-            if let Some((socket, acceptor, verifier)) = est {
-                spawn_local(door(socket, Rc::clone(&desk), Some((acceptor, verifier))));
+            let Prepared { est, crl, ca, store, metrics, .. } = prepared;
+            let desk = Rc::new(Desk { metrics, ca, store: RefCell::new(store), guard: RefCell::default() });
+            if let Some((socket, est)) = est {
+                spawn_local(door(socket, Rc::clone(&desk), Some(est)));
             }
             if let Some(socket) = crl {
                 spawn_local(door(socket, Rc::clone(&desk), None));
@@ -169,9 +230,7 @@ async fn keep_publishing(desk: Rc<Desk>) -> Infallible {
     }
 }
 
-type Tls = Option<(TlsAcceptor, Arc<DeviceVerifier>)>;
-
-async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, tls: Tls) {
+async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -190,29 +249,33 @@ async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, tls: Tls) {
             }
         };
         let Some(place) = places.take(source.ip()) else { continue };
-        let (desk, tls) = (Rc::clone(&desk), tls.clone());
+        let (desk, est) = (Rc::clone(&desk), est.clone());
         spawn_local(async move {
             let _place = place;
             let served = async {
-                match tls {
+                match est {
                     None => serve(stream, desk, None, source, false).await,
-                    Some((acceptor, verifier)) => match timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => {
-                            let (_, connection) = stream.get_ref();
-                            let peer = match connection.peer_certificates() {
-                                None => Ok(None),
-                                Some(_) => verifier.peer(connection, UnixTime::now()).map(Some),
-                            };
-                            match peer {
-                                Ok(peer) => serve(stream, desk, peer, source, true).await,
-                                Err(refused) => {
-                                    tracing::info!(%source, refusal = refused.refusal.label(), "refused to renew")
+                    Some((tls, verifier)) => {
+                        match timeout(HEADER_TIMEOUT, TlsAcceptor::from(tls.load_full()).accept(stream)).await {
+                            Ok(Ok(stream)) => {
+                                let (_, connection) = stream.get_ref();
+                                let peer = match connection.peer_certificates() {
+                                    None => Ok(None),
+                                    Some(_) => verifier.peer(connection, UnixTime::now()).map(Some),
+                                };
+                                match peer {
+                                    Ok(peer) => serve(stream, desk, peer, source, true).await,
+                                    Err(refused) => {
+                                        tracing::info!(%source, refusal = refused.refusal.label(), "refused to renew")
+                                    }
                                 }
                             }
+                            Ok(Err(error)) => {
+                                tracing::debug!(%source, %error, "a handshake failed where devices enrol")
+                            }
+                            Err(_) => tracing::debug!(%source, "a handshake took too long where devices enrol"),
                         }
-                        Ok(Err(error)) => tracing::debug!(%source, %error, "a handshake failed where devices enrol"),
-                        Err(_) => tracing::debug!(%source, "a handshake took too long where devices enrol"),
-                    },
+                    }
                 }
             };
             if timeout(CONNECTION_TIMEOUT, served).await.is_err() {

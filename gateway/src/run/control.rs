@@ -71,7 +71,7 @@ struct Control {
     cut: watch::Sender<bool>,
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<bool>>,
-    enrolment: Option<JoinHandle<()>>,
+    enrolment: Option<(enrolment::Rein, JoinHandle<()>)>,
 }
 
 impl Control {
@@ -139,10 +139,19 @@ impl Control {
         let bind_error = |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
         let (admin_tls, admin_certificates) =
             admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?;
+        let enrolment = match &config.enrolment {
+            Some(enrolment) => {
+                let store = self.prepared.store.clone();
+                let (admit, metrics) = (&self.prepared.admit, self.shared.metrics.clone());
+                Some(enrolment::prepare(enrolment, store, admit, metrics).await?)
+            }
+            None => None,
+        };
         let roster = Arc::new(threads::Roster::new(count));
         let sources = Sources {
             roster: Arc::clone(&roster),
             admin_certificates: admin_certificates.into(),
+            enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
             store: watching.state(),
@@ -160,14 +169,6 @@ impl Control {
         let keys_socket = match config.identity.jwks_listen {
             Some(address) => {
                 Some(admin::bind(address).await.map_err(|error| bind_error("identity.jwks_listen", address, error))?)
-            }
-            None => None,
-        };
-
-        let enrolment = match &config.enrolment {
-            Some(enrolment) => {
-                let store = self.prepared.store.clone();
-                Some(enrolment::prepare(enrolment, store, &self.prepared.admit).await?)
             }
             None => None,
         };
@@ -219,7 +220,8 @@ impl Control {
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
         if let Some(prepared) = enrolment {
             listeners.extend(prepared.listen.map(|address| ("enrolment".to_owned(), address)));
-            self.enrolment = Some(enrolment::start(prepared, self.drain.subscribe())?);
+            let rein = prepared.rein.clone();
+            self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
         }
         spawn_local(async move { match watching.run().await {} });
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
@@ -258,6 +260,9 @@ impl Control {
         let outcome = loaded.and_then(|loaded| {
             let fixed = old.config.needs_restart(&loaded.config);
             if fixed.is_empty() {
+                if let Some((rein, _)) = &self.enrolment {
+                    rein.reload().map_err(|error| error.to_string())?;
+                }
                 Ok(self.shared.snapshots.publish_loaded(Arc::new(loaded)))
             } else {
                 Err(format!("needs a restart: {}", fixed.join(", ")))
@@ -309,7 +314,7 @@ impl Control {
             }
             clean &= worker.join().unwrap_or(false);
         }
-        if let Some(enrolment) = self.enrolment {
+        if let Some((_, enrolment)) = self.enrolment {
             clean &= enrolment.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);

@@ -11,6 +11,7 @@ use super::threads::Roster;
 use crate::admin::{Condition, Health};
 use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
+use crate::enrolment::Rein;
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
 use crate::snapshot::{CertificateEnd, Snapshots};
@@ -27,6 +28,7 @@ pub(super) struct Sources {
     pub(super) roster: Arc<Roster>,
     /// Of the admin listener, which takes other certificates only at a start.
     pub(super) admin_certificates: Rc<[CertificateEnd]>,
+    pub(super) enrolment: Option<Rein>,
 }
 
 impl Sources {
@@ -77,8 +79,9 @@ impl Sources {
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
         metrics.certificate_expiry.reset();
-        for CertificateEnd { purpose, name, not_after } in snapshot.certificates.iter().chain(&*self.admin_certificates)
-        {
+        let enrolment = self.enrolment.as_ref().map(Rein::ends).unwrap_or_default();
+        let all = snapshot.certificates.iter().chain(&*self.admin_certificates).chain(&*enrolment);
+        for CertificateEnd { purpose, name, not_after } in all {
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
             metrics.certificate_expiry.with_label_values(&[purpose.label(), name]).set(*not_after as f64);
         }

@@ -250,14 +250,26 @@ impl Store {
         Ok(revoked)
     }
 
-    /// Keeps the hash of a new code.
+    /// Keeps the hash of a new code, and forgets codes that have expired.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if the device is not registered.
-    pub async fn code_add(&self, actor: &str, id: &DeviceId, hash: &str, expires_at: u64) -> Result<(), StoreError> {
+    pub async fn code_add(
+        &self,
+        actor: &str,
+        id: &DeviceId,
+        hash: &str,
+        expires_at: u64,
+        now: u64,
+    ) -> Result<(), StoreError> {
         let mut edit = Edit::begin(self, actor).await?;
         edit.find::<Device>(id).await?;
         let insert = async {
+            // What has expired is of no use to anybody.
+            sqlx::query("DELETE FROM enrolment_codes WHERE expires_at <= $1")
+                .bind(signed(now)?)
+                .execute(edit.conn())
+                .await?;
             sqlx::query("INSERT INTO enrolment_codes (hash, site, device, expires_at) VALUES ($1, $2, $3, $4)")
                 .bind(hash)
                 .bind(id.site.as_str())

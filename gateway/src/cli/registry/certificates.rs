@@ -172,8 +172,9 @@ pub(super) async fn new_code(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let code = code::draw()?;
-    let expires_at = UnixTime::now().as_secs().saturating_add(arguments.valid.as_secs());
-    store.code_add(actor, &arguments.id, &code::hash(&code), expires_at).await?;
+    let now = UnixTime::now().as_secs();
+    let expires_at = now.saturating_add(arguments.valid.as_secs());
+    store.code_add(actor, &arguments.id, &code::hash(&code), expires_at, now).await?;
     if as_json {
         let device = arguments.id.to_string();
         print::json(&json!({ "device": device, "code": code, "expires_at": expires_at }), out)?;

@@ -37,7 +37,7 @@ async fn store() -> (tempfile::TempDir, Store) {
 #[tokio::test]
 async fn a_code_is_of_one_device_and_of_one_time() {
     let (_folder, store) = store().await;
-    store.code_add("alice", &id("a"), HASH, NOW + 10).await.unwrap();
+    store.code_add("alice", &id("a"), HASH, NOW + 10, NOW).await.unwrap();
     store.code_check(&id("a"), HASH, NOW + 9).await.unwrap();
     for (device, hash, now) in [("b", HASH, NOW), ("a", "other", NOW), ("a", HASH, NOW + 10)] {
         assert!(matches!(store.code_check(&id(device), hash, now).await, Err(StoreError::Code)));
@@ -74,7 +74,7 @@ async fn a_code_is_of_one_device_and_of_one_time() {
 #[tokio::test]
 async fn whoever_is_suspended_does_not_enrol_itself() {
     let (_folder, store) = store().await;
-    store.code_add("alice", &id("a"), HASH, NOW + 10).await.unwrap();
+    store.code_add("alice", &id("a"), HASH, NOW + 10, NOW).await.unwrap();
     store.device_suspend("alice", &id("a")).await.unwrap();
     let by_code = certificate("01", "a", Origin::Code);
     assert!(matches!(store.certificate_add("x", &by_code, Some(HASH), NOW).await, Err(StoreError::NotActive(_))));
@@ -120,7 +120,7 @@ async fn a_removed_device_leaves_nothing_that_opens_a_door() {
     let far = u64::try_from(jiff::Timestamp::now().as_second()).unwrap() + 1_000_000;
     let entry = Certificate { not_after: far, ..certificate("01", "a", Origin::Key) };
     store.certificate_add("x", &entry, None, NOW).await.unwrap();
-    store.code_add("alice", &id("a"), HASH, far).await.unwrap();
+    store.code_add("alice", &id("a"), HASH, far, NOW).await.unwrap();
     store.device_remove("alice", &id("a")).await.unwrap();
     let left = store.certificates_of(&id("a")).await.unwrap();
     assert_eq!(left.iter().map(|entry| entry.reason.as_deref()).collect::<Vec<_>>(), [Some("cessationOfOperation")]);
