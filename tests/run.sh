@@ -47,6 +47,7 @@ packages() {
     has c++ g++
     has curl curl
     has openssl openssl
+    has gnutls-cli gnutls-bin
     has strace strace
     has sslscan sslscan
     has testssl testssl.sh

@@ -56,7 +56,7 @@ pub(crate) struct Section {
     pub(crate) label: String,
     /// The kind, where rustls knows the label.
     pub(crate) kind: Option<SectionKind>,
-    /// The content.
+    /// The content; empty where rustls does not know the label and the lines are not the 64 characters of RFC 7468.
     pub(crate) der: Vec<u8>,
 }
 
@@ -88,11 +88,12 @@ pub(crate) fn sections(bytes: &[u8]) -> Result<Vec<Section>, PemError> {
                 None => return Err(PemError::Base64 { line: begin }),
             }
         }
-        // rustls skips sections of unknown label; they are kept here without content, for their names in errors.
+        // rustls skips sections of unknown label; they are kept here, for their names in errors and for the few that
+        // somebody else reads.
         let known = <(SectionKind, Vec<u8>)>::pem_slice_iter(whole.as_bytes()).next().transpose();
         let (kind, der) = match known.map_err(|_| PemError::Base64 { line: begin })? {
             Some((kind, der)) => (Some(kind), der),
-            None => (None, Vec::new()),
+            None => (None, x509_cert::der::pem::decode_vec(whole.as_bytes()).map(|(_, der)| der).unwrap_or_default()),
         };
         sections.push(Section { line: begin, label: label.to_owned(), kind, der });
     }

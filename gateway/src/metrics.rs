@@ -69,6 +69,8 @@ pub struct Metrics {
     pub backend_errors: IntCounterVec,
     /// Reloads by outcome: `ok` or `failed`.
     pub reloads: IntCounterVec,
+    /// Devices that asked for a certificate, by operation and outcome: `issued`, or why not.
+    pub enrolments: IntCounterVec,
     /// Version of the snapshot in force.
     pub snapshot_version: IntGauge,
     /// Summaries written instead of single refusals of strangers.
@@ -192,6 +194,11 @@ impl Metrics {
                 &["service", "backend", "reason"],
             )?,
             reloads: make.counters("reloads_total", "Reloads by outcome.", &["outcome"])?,
+            enrolments: make.counters(
+                "enrolments_total",
+                "Devices that asked for a certificate, by operation and outcome.",
+                &["operation", "outcome"],
+            )?,
             snapshot_version: make.put(IntGauge::with_opts(opts("snapshot_version", "The snapshot in force."))?)?,
             refusal_summaries: make
                 .put(IntCounter::with_opts(opts("refusal_summaries_total", "Summaries of strangers' refusals."))?)?,

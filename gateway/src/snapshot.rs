@@ -65,6 +65,10 @@ pub enum Purpose {
     BackendAuthorities,
     /// What the gateway shows to a service's backends.
     BackendIdentity,
+    /// The listener's own that devices enrol at.
+    EnrolmentServer,
+    /// The clinic's own CA that certifies devices.
+    IssuingAuthority,
 }
 
 impl Purpose {
@@ -78,6 +82,8 @@ impl Purpose {
             Self::OperatorAuthorities => "operator-ca",
             Self::BackendAuthorities => "backend-ca",
             Self::BackendIdentity => "backend-identity",
+            Self::EnrolmentServer => "enrolment",
+            Self::IssuingAuthority => "issuing-ca",
         }
     }
 }

@@ -33,6 +33,7 @@ mod cert_show;
 mod crl;
 mod device_budget;
 mod drain;
+mod enrolment;
 mod h2_bounds;
 mod limits;
 mod mtls_refusals;

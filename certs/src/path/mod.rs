@@ -7,15 +7,15 @@
 //! What is read is what was signed: [`der`] hands out slices of the input and never encodes anew.
 
 mod anchor;
-mod certificate;
+pub(crate) mod certificate;
 mod constraints;
 mod crl;
 mod crl_file;
-mod der;
+pub(crate) mod der;
 mod extensions;
 mod facts;
 mod name;
-mod names;
+pub(crate) mod names;
 mod points;
 mod policy;
 mod refused;

@@ -8,6 +8,7 @@
 //! is how rustls chooses; a client that puts a hybrid group first gets it.
 
 mod client;
+mod enrolment;
 mod server;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
 
 pub use client::{ClientSettings, client_config};
+pub use enrolment::enrolment_config;
 pub use server::{Resumption, ServerSettings, operators_config, server_config};
 
 /// A named set of protocol versions, suites, groups and signature algorithms.

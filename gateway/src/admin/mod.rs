@@ -2,7 +2,7 @@
 
 mod health;
 pub mod jwks;
-mod places;
+pub(crate) mod places;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

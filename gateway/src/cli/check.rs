@@ -97,6 +97,13 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
         }
         check.certificates("admin.client_ca_file", &tls.client_ca_file);
     }
+    if let Some(enrolment) = &config.enrolment {
+        check.authority("enrolment.directory", &enrolment.directory);
+        if let Some(est) = &enrolment.est {
+            check.certificates("enrolment.certificate_file", &est.certificate_file);
+            check.key("enrolment.key_file", &est.key_file);
+        }
+    }
     for (index, listener) in config.listeners.iter().enumerate() {
         let key = |name: &str| format!("listener[{index}].tls.{name}");
         for identity in &listener.tls.identities {
@@ -170,6 +177,13 @@ impl Check<'_> {
                 path,
                 format_args!("a key that others than its owner may reach (mode {mode:03o}); `chmod 600` it"),
             );
+        }
+    }
+
+    /// A folder that `sekisho ca init` made.
+    fn authority(&mut self, key: &str, path: &Path) {
+        if let Err(error) = crate::authority::Ca::load(path) {
+            self.blame(key, path, format_args!("where no authority is: {error}"));
         }
     }
 

@@ -12,6 +12,7 @@ use super::threads::Roster;
 use crate::admin::{Condition, Health};
 use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
+use crate::enrolment::Rein;
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
 use crate::revocation::unix_seconds;
@@ -29,6 +30,7 @@ pub(super) struct Sources {
     pub(super) roster: Arc<Roster>,
     /// Of the admin listener, which takes other certificates only at a start.
     pub(super) admin_certificates: Rc<[CertificateEnd]>,
+    pub(super) enrolment: Option<Rein>,
 }
 
 impl Sources {
@@ -57,7 +59,7 @@ impl Sources {
     /// What keeps no request out, and what somebody should see to in time.
     fn warnings(&self) -> Vec<String> {
         let snapshot = self.shared.snapshots.load();
-        identities::warnings(&snapshot, &self.admin_certificates, self.shared.clock.now().unix_ns)
+        identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns)
     }
 
     /// Brings those metrics up to date that nobody counts.
@@ -84,7 +86,7 @@ impl Sources {
             let limit = door.listener.limits.connections.saturating_mul(workers);
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
-        identities::refresh(metrics, &snapshot, &self.admin_certificates);
+        identities::refresh(metrics, &snapshot, &self.own_certificates());
         self.revocation(&snapshot);
         self.backends();
     }
@@ -120,6 +122,12 @@ impl Sources {
     }
 
     /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing
+    /// Ends of certificates that no snapshot holds: the admin listener's and the enrolment's.
+    fn own_certificates(&self) -> Vec<CertificateEnd> {
+        let enrolment = self.enrolment.as_ref().map(Rein::ends).unwrap_or_default();
+        self.admin_certificates.iter().chain(&*enrolment).cloned().collect()
+    }
+
     /// is said; and nothing more of one that the configuration no longer has.
     fn backends(&self) {
         let counters = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
