@@ -47,7 +47,10 @@ packages() {
     has c++ g++
     has curl curl
     has openssl openssl
+    has gnutls-cli gnutls-bin
     has strace strace
+    has sslscan sslscan
+    has testssl testssl.sh
     has systemd-socket-activate systemd
     has nbdkit nbdkit
     has nbdfuse libnbd-bin

@@ -4,10 +4,12 @@
 pub mod admin;
 pub mod answer;
 pub mod audit;
+pub mod authority;
 pub mod body;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod enrolment;
 pub mod exchange;
 pub mod listen;
 pub mod load;

@@ -35,8 +35,14 @@ pub struct Metrics {
     pub connections_limit: IntGaugeVec,
     /// Entries of the registry by kind and status.
     pub registry_entries: IntGaugeVec,
-    /// When certificates end, as Unix time, by kind and name.
+    /// When certificates end, as Unix time, by kind, name and, of several of a listener, identity.
     pub certificate_expiry: GaugeVec,
+    /// 1 while a listener shows the certificate that lies in its files, by listener and identity.
+    pub server_certificate_current: IntGaugeVec,
+    /// Certificates of listeners that were replaced while the gateway ran, or could not be: `replaced` or `kept`.
+    pub server_certificate_changes: IntCounterVec,
+    /// 1 while an OCSP response is stapled, where one is configured, by listener and identity.
+    pub ocsp_stapled: IntGaugeVec,
     /// Bound on the clock's error.
     pub clock_error: Gauge,
     /// 1 while somebody keeps the clock.
@@ -63,6 +69,8 @@ pub struct Metrics {
     pub backend_errors: IntCounterVec,
     /// Reloads by outcome: `ok` or `failed`.
     pub reloads: IntCounterVec,
+    /// Devices that asked for a certificate, by operation and outcome: `issued`, or why not.
+    pub enrolments: IntCounterVec,
     /// Version of the snapshot in force.
     pub snapshot_version: IntGauge,
     /// Summaries written instead of single refusals of strangers.
@@ -144,8 +152,23 @@ impl Metrics {
             registry_entries: make.gauges("registry_entries", "Entries of the registry.", &["kind", "status"])?,
             certificate_expiry: make.put(GaugeVec::new(
                 opts("certificate_expiry_timestamp_seconds", "When certificates end."),
-                &["kind", "name"],
+                &["kind", "name", "identity"],
             )?)?,
+            server_certificate_current: make.gauges(
+                "server_certificate_current",
+                "1 while what lies in the files is shown.",
+                &["listener", "identity"],
+            )?,
+            server_certificate_changes: make.counters(
+                "server_certificate_changes_total",
+                "New certificates found in the files.",
+                &["listener", "outcome"],
+            )?,
+            ocsp_stapled: make.gauges(
+                "ocsp_stapled",
+                "1 while a response is stapled, where one is configured.",
+                &["listener", "identity"],
+            )?,
             clock_error: make.put(Gauge::with_opts(opts("clock_error_seconds", "Bound on the clock's error."))?)?,
             clock_synchronised: make.put(IntGauge::with_opts(opts("clock_synchronised", "1 while kept."))?)?,
             audit_queue: make.put(IntGauge::with_opts(opts("audit_queue_records", "Records waiting."))?)?,
@@ -171,6 +194,11 @@ impl Metrics {
                 &["service", "backend", "reason"],
             )?,
             reloads: make.counters("reloads_total", "Reloads by outcome.", &["outcome"])?,
+            enrolments: make.counters(
+                "enrolments_total",
+                "Devices that asked for a certificate, by operation and outcome.",
+                &["operation", "outcome"],
+            )?,
             snapshot_version: make.put(IntGauge::with_opts(opts("snapshot_version", "The snapshot in force."))?)?,
             refusal_summaries: make
                 .put(IntCounter::with_opts(opts("refusal_summaries_total", "Summaries of strangers' refusals."))?)?,

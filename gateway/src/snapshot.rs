@@ -35,7 +35,7 @@ pub struct Loaded {
     pub routes: RouteTable,
     /// TLS towards the backends of each service, where they use it; in the order of `config.services`.
     pub backend_tls: Vec<Option<Arc<rustls::ClientConfig>>>,
-    /// When the certificates of listeners and services end, for the metrics.
+    /// When the certificates of services and the authorities of listeners end, for the metrics.
     pub certificates: Vec<CertificateEnd>,
 }
 
@@ -65,6 +65,10 @@ pub enum Purpose {
     BackendAuthorities,
     /// What the gateway shows to a service's backends.
     BackendIdentity,
+    /// The listener's own that devices enrol at.
+    EnrolmentServer,
+    /// The clinic's own CA that certifies devices.
+    IssuingAuthority,
 }
 
 impl Purpose {
@@ -78,6 +82,8 @@ impl Purpose {
             Self::OperatorAuthorities => "operator-ca",
             Self::BackendAuthorities => "backend-ca",
             Self::BackendIdentity => "backend-identity",
+            Self::EnrolmentServer => "enrolment",
+            Self::IssuingAuthority => "issuing-ca",
         }
     }
 }

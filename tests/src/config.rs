@@ -51,9 +51,10 @@ rules = [
 pub struct Config {
     sections: BTreeMap<String, Table>,
     limits: Table,
+    server_names: Vec<String>,
+    identities: String,
     tls: Table,
     service: Table,
-    server_names: Vec<String>,
     routes: String,
     extra: String,
 }
@@ -63,9 +64,10 @@ impl Default for Config {
         let mut config = Self {
             sections: BTreeMap::new(),
             limits: Table::new(),
+            server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            identities: String::new(),
             tls: Table::new(),
             service: Table::new(),
-            server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             routes: ROUTES.to_owned(),
             extra: String::new(),
         };
@@ -112,6 +114,20 @@ impl Config {
         self.tls.insert(key.to_owned(), value.into());
     }
 
+    /// The listener's server names.
+    pub fn set_server_names(&mut self, names: &[&str]) {
+        self.server_names = names.iter().map(|&name| name.to_owned()).collect();
+    }
+
+    /// The listener's identities, `tls/NAME.crt` and `tls/NAME.key` for each name, instead of the one pair.
+    pub fn set_identities(&mut self, names: &[&str]) {
+        self.tls.remove("certificate_file");
+        self.tls.remove("key_file");
+        let pair = |name: &&str| format!("{{ certificate_file = \"tls/{name}.crt\", key_file = \"tls/{name}.key\" }}");
+        let pairs: Vec<_> = names.iter().map(pair).collect();
+        self.identities = format!("identities = [{}]\n", pairs.join(", "));
+    }
+
     /// A key of the service `clinical`.
     pub fn set_service(&mut self, key: &str, value: impl Into<Value>) {
         self.service.insert(key.to_owned(), value.into());
@@ -141,9 +157,18 @@ impl Config {
             text.push_str(&format!("[{name}]\n{table}\n"));
         }
         text.push_str(&format!(
-            "[[listener]]\nname = \"clinics\"\naddress = \"{listen}\"\nserver_names = {:?}\n\
-             [listener.limits]\n{}\n[listener.tls]\n",
-            self.server_names, self.limits
+            "[[listener]]
+name = \"clinics\"
+address = \"{listen}\"
+server_names = {}
+\
+             [listener.limits]
+{}
+[listener.tls]
+{}",
+            Value::from(self.server_names.clone()),
+            self.limits,
+            self.identities,
         ));
         let is_table = |(_, value): &(&String, &Value)| value.is_table();
         for (key, value) in self.tls.iter().filter(|pair| !is_table(pair)) {

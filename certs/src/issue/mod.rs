@@ -1,9 +1,18 @@
 //! Issuing: a certificate authority for development and for clinics that have none.
 //!
-//! Keys are P-256, drawn by aws-lc-rs from the system's random source, as are the serial numbers (128 bits). Validity
-//! begins five minutes before `now`, for clients whose clocks are behind.
+//! [`Authority::new`] makes the small one of tests; `ca` the one that clinics use: a root kept offline and an issuing CA
+//! below it. `request` reads what devices ask for, `secret` and `bundle` write the files that keys and certificates
+//! travel in.
+//!
+//! Keys are drawn by aws-lc-rs from the system's random source. Validity begins five minutes before `now`, for clients
+//! whose clocks are behind.
 
+mod bundle;
+mod ca;
+mod der;
 mod file;
+mod request;
+mod secret;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +21,7 @@ use std::time::Duration;
 use policy::DeviceId;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::UnixTime;
 use x509_cert::der::asn1::{ObjectIdentifier, Utf8StringRef};
@@ -20,7 +29,11 @@ use x509_cert::der::asn1::{ObjectIdentifier, Utf8StringRef};
 use crate::leaf::Leaf;
 use crate::{Anchors, AnchorsError, ServerIdentity, ServerIdentityError, TrustDomain};
 
+pub use bundle::{PKCS12_ROUNDS, Pkcs12Salts, certificates_only, pkcs12};
+pub use ca::{Certified, DeviceTerms, KeyKind, NewAuthority, NewKey, Revoked, Serial};
 pub use file::{WriteError, write_private_file};
+pub use request::{MAX_REQUEST_BYTES, RequestError, RequestedKey};
+pub use secret::{MIN_PASSPHRASE, ROUNDS, Salts, SecretError, is_protected, open, pkcs8_pem, protect};
 
 /// How long before `now` validity begins.
 const BACKDATE: Duration = Duration::from_secs(300);
@@ -38,6 +51,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
     key_pem: PrivatePem,
+    key_id: Vec<u8>,
     not_after: UnixTime,
 }
 
@@ -85,6 +99,9 @@ pub enum IssueError {
     /// The generator's fault.
     #[error("no certificate could be made: {0}")]
     Generator(#[from] rcgen::Error),
+    /// What was made cannot be written as text.
+    #[error("what was made cannot be written as PEM")]
+    Encoding,
     /// The system has no random bytes.
     #[error("the system has no random bytes")]
     Random,
@@ -97,20 +114,14 @@ impl Authority {
     /// [`IssueError`] if the name or the lifetime cannot be, or the generator fails.
     pub fn new(name: &str, lifetime: Duration, now: UnixTime) -> Result<Self, IssueError> {
         let mut params = params(now, lifetime, UnixTime::since_unix_epoch(Duration::from_secs(LAST_SECOND)))?;
-        if name.is_empty() || name.len() > MAX_COMMON_NAME || name.chars().any(char::is_control) {
-            return Err(IssueError::Name { name: name.escape_debug().to_string() });
-        }
-        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::CommonName, checked_name(name)?);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate()?;
-        let certificate_pem = params.self_signed(&key)?.pem();
-        let key_pem = PrivatePem(key.serialize_pem());
-        let not_after = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + lifetime);
-        Ok(Self { issuer: Issuer::new(params, key), certificate_pem, key_pem, not_after })
+        Self::from_pem(&params.self_signed(&key)?.pem(), &key.serialize_pem())
     }
 
-    /// Reads an authority that [`Authority::new`] made.
+    /// Reads an authority that was made here.
     ///
     /// # Errors
     /// [`IssueError`] if certificate or key cannot be read, do not fit together, or if the certificate's subject is
@@ -125,14 +136,15 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, DnValue::Utf8String(common_name(&read)?));
-        if let Some(id) = read.key_id().map_err(|source| AnchorsError::Certificate { line: 1, source })? {
-            params.key_identifier_method = KeyIdMethod::PreSpecified(id);
-        }
+        let key_id = read.key_id().map_err(|source| AnchorsError::Certificate { line: 1, source })?;
+        let key_id = key_id.ok_or(IssueError::Foreign { reason: "it has no key identifier" })?;
+        params.key_identifier_method = KeyIdMethod::PreSpecified(key_id.clone());
         let key = KeyPair::from_pem(key_pem)?;
         Ok(Self {
             issuer: Issuer::new(params, key),
             certificate_pem: certificate_pem.to_owned(),
             key_pem: PrivatePem(key_pem.to_owned()),
+            key_id,
             not_after: read.not_after(),
         })
     }
@@ -224,24 +236,51 @@ impl fmt::Debug for PrivatePem {
 }
 
 pub(crate) fn params(now: UnixTime, lifetime: Duration, limit: UnixTime) -> Result<CertificateParams, IssueError> {
+    let mut serial = [0; 16];
+    aws_lc_rs::rand::fill(&mut serial).map_err(|_| IssueError::Random)?;
+    params_with(Serial::from_random(serial), now, lifetime, limit)
+}
+
+fn params_with(
+    serial: Serial,
+    now: UnixTime,
+    lifetime: Duration,
+    limit: UnixTime,
+) -> Result<CertificateParams, IssueError> {
     let impossible = IssueError::Lifetime { now, lifetime };
     let begin = now.as_secs().checked_sub(BACKDATE.as_secs());
     let end = now.as_secs().checked_add(lifetime.as_secs()).filter(|end| *end <= limit.as_secs().min(LAST_SECOND));
     let (Some(begin), Some(end)) = (begin, end) else { return Err(impossible) };
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    let mut serial = [0; 16];
-    aws_lc_rs::rand::fill(&mut serial).map_err(|_| IssueError::Random)?;
-    // A serial number is positive, and short ones are padded by nobody (RFC 5280 4.1.2.2).
-    let [first, ..] = &mut serial;
-    *first = (*first & 0x7f) | 0x40;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
     // INVARIANT: at most LAST_SECOND, so the additions cannot overflow.
     params.not_before = epoch + Duration::from_secs(begin);
     params.not_after = epoch + Duration::from_secs(end);
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.serial_number = Some(serial.to_number());
     params.use_authority_key_identifier_extension = true;
     Ok(params)
+}
+
+fn checked_name(name: &str) -> Result<&str, IssueError> {
+    if name.is_empty() || name.len() > MAX_COMMON_NAME || name.chars().any(char::is_control) {
+        return Err(IssueError::Name { name: name.escape_debug().to_string() });
+    }
+    Ok(name)
+}
+
+/// A certificate as PEM.
+///
+/// # Errors
+/// [`IssueError::Encoding`], which no certificate gives.
+pub fn certificate_pem(der: &[u8]) -> Result<String, IssueError> {
+    pem_text("CERTIFICATE", der)
+}
+
+/// A PEM section (RFC 7468).
+fn pem_text(label: &str, der: &[u8]) -> Result<String, IssueError> {
+    x509_cert::der::pem::encode_string(label, x509_cert::der::pem::LineEnding::LF, der)
+        .map_err(|_| IssueError::Encoding)
 }
 
 /// For human eyes only; identities are read from the subjectAltName. Too long a name is left out.

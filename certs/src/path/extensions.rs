@@ -27,6 +27,22 @@ impl KeyUsage {
     pub(crate) const fn signs_crls(self) -> bool {
         self.0 & 0x0200 != 0
     }
+
+    /// The bits by their names (RFC 5280 4.2.1.3).
+    pub(crate) fn names(self) -> Vec<&'static str> {
+        const NAMES: [&str; 9] = [
+            "digitalSignature",
+            "contentCommitment",
+            "keyEncipherment",
+            "dataEncipherment",
+            "keyAgreement",
+            "keyCertSign",
+            "cRLSign",
+            "encipherOnly",
+            "decipherOnly",
+        ];
+        NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (0x8000 >> bit) != 0).map(|(_, name)| *name).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,14 +7,15 @@
 //! What is read is what was signed: [`der`] hands out slices of the input and never encodes anew.
 
 mod anchor;
-mod certificate;
+pub(crate) mod certificate;
 mod constraints;
 mod crl;
 mod crl_file;
-mod der;
+pub(crate) mod der;
 mod extensions;
+mod facts;
 mod name;
-mod names;
+pub(crate) mod names;
 mod points;
 mod policy;
 mod refused;
@@ -23,11 +24,13 @@ mod search;
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 
-pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only};
+pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only, time};
+pub(crate) use facts::{StapleFacts, staple_facts};
 
 pub use anchor::TrustAnchor;
 pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
 pub use crl_file::{CrlFileError, read_crls};
+pub use facts::Description;
 pub use names::PeerName;
 pub use points::crl_urls;
 pub use policy::PolicySettings;

@@ -31,7 +31,7 @@ use crate::{Anchors, Profile, TrustDomain, fingerprint};
 use chains::Chains;
 
 pub use chains::ChainCache;
-pub use refused::{PeerRefused, noting, refusal_of, refusal_of_io, refused_device};
+pub use refused::{PeerRefused, note, noting, refusal_of, refusal_of_io, refused_device};
 
 /// What the registry says of a device: may it connect?
 pub type Admit = Arc<dyn Fn(&DeviceId) -> Result<(), Refusal> + Send + Sync>;

@@ -62,7 +62,7 @@ impl Door {
             ServerIdentity::from_pem(issued.certificate_pem.as_bytes(), issued.key_pem.expose().as_bytes()).unwrap();
         let config = server_config(ServerSettings {
             profile,
-            identity: &identity,
+            resolver: identity.resolver(),
             verifier: Arc::clone(&verifier),
             alpn: &[b"h2", b"http/1.1"],
             resumption: Resumption::new_tickets().unwrap(),
@@ -486,7 +486,7 @@ fn without_resumption_every_handshake_is_full() {
         ServerIdentity::from_pem(issued.certificate_pem.as_bytes(), issued.key_pem.expose().as_bytes()).unwrap();
     let config = server_config(ServerSettings {
         profile: Profile::CryptrecHighTls12,
-        identity: &identity,
+        resolver: identity.resolver(),
         verifier: Arc::clone(&door.verifier),
         alpn: &[],
         resumption: Resumption::Off,

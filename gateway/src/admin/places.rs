@@ -15,7 +15,7 @@ const CONNECTIONS_PER_ADDRESS: usize = 64;
 
 /// Counts the places that are taken.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Places(Rc<RefCell<Taken>>);
+pub(crate) struct Places(Rc<RefCell<Taken>>);
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -25,14 +25,14 @@ struct Taken {
 
 /// A taken place; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Places,
     source: IpAddr,
 }
 
 impl Places {
     /// A place for a connection from this address; none if it, or all together, have as many as they may.
-    pub(super) fn take(&self, source: IpAddr) -> Option<Place> {
+    pub(crate) fn take(&self, source: IpAddr) -> Option<Place> {
         let source = network_of(source);
         let mut taken = self.0.borrow_mut();
         let from_here = taken.sources.get(&source).copied().unwrap_or_default();

@@ -91,14 +91,25 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
     check.policies("policy.directory", &config.policy.directory);
     check.identity_key("identity.key_file", &config.identity.key_file);
     if let Some(tls) = &config.admin.tls {
-        check.certificates("admin.certificate_file", &tls.certificate_file);
-        check.key("admin.key_file", &tls.key_file);
+        for identity in &tls.identities {
+            check.certificates("admin.certificate_file", &identity.certificate_file);
+            check.key("admin.key_file", &identity.key_file);
+        }
         check.certificates("admin.client_ca_file", &tls.client_ca_file);
+    }
+    if let Some(enrolment) = &config.enrolment {
+        check.authority("enrolment.directory", &enrolment.directory);
+        if let Some(est) = &enrolment.est {
+            check.certificates("enrolment.certificate_file", &est.certificate_file);
+            check.key("enrolment.key_file", &est.key_file);
+        }
     }
     for (index, listener) in config.listeners.iter().enumerate() {
         let key = |name: &str| format!("listener[{index}].tls.{name}");
-        check.certificates(&key("certificate_file"), &listener.tls.certificate_file);
-        check.key(&key("key_file"), &listener.tls.key_file);
+        for identity in &listener.tls.identities {
+            check.certificates(&key(&identity.key("certificate_file")), &identity.certificate_file);
+            check.key(&key(&identity.key("key_file")), &identity.key_file);
+        }
         check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
         let revocation = &listener.tls.revocation;
         for (place, file) in revocation.crl_files.iter().enumerate() {
@@ -175,6 +186,13 @@ impl Check<'_> {
                 path,
                 format_args!("a key that others than its owner may reach (mode {mode:03o}); `chmod 600` it"),
             );
+        }
+    }
+
+    /// A folder that `sekisho ca init` made.
+    fn authority(&mut self, key: &str, path: &Path) {
+        if let Err(error) = crate::authority::Ca::load(path) {
+            self.blame(key, path, format_args!("where no authority is: {error}"));
         }
     }
 

@@ -1,6 +1,8 @@
 //! The `sekisho` command. One file per family of subcommands; here they are told apart.
 
 pub mod audit;
+pub mod ca;
+pub mod cert;
 pub mod check;
 mod explain;
 pub mod policy;
@@ -51,6 +53,12 @@ enum Command {
     /// Look into an audit log; only reads
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Look at certificates as the gateway would; only reads
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// The clinic's own certificate authority
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// Clinics and hospitals
     Site(SiteArgs),
     /// Managed terminals of a site
@@ -123,6 +131,8 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Policy(command) => explain::policy(&command, out),
         Command::Audit(command) => Ok(code(audit::run(&command, out)?)),
+        Command::Cert(command) => Ok(code(cert::run(&command, out)?)),
+        Command::Ca(command) => block_on(ca::run(command, out)).map(|()| ExitCode::SUCCESS),
         Command::Site(SiteArgs { options, command }) => registry(options, RegistryCommand::Site(command)),
         Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),
         Command::User(UserArgs { options, command }) => registry(options, RegistryCommand::User(command)),
@@ -134,8 +144,13 @@ fn code(good: bool) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
 }
 
-fn registry(options: RegistryOptions, command: RegistryCommand) -> anyhow::Result<ExitCode> {
+fn registry(options: RegistryOptions, mut command: RegistryCommand) -> anyhow::Result<ExitCode> {
     let path = store_path(&options)?;
+    if options.store.is_none()
+        && let Some(folder @ None) = command.authority()
+    {
+        *folder = config(&options)?.enrolment.map(|enrolment| enrolment.directory);
+    }
     block_on(async {
         let store = if command.makes_store() { Store::open(&path).await? } else { Store::open_existing(&path).await? };
         let actor = registry::operating_system_user();
@@ -148,8 +163,12 @@ fn registry(options: RegistryOptions, command: RegistryCommand) -> anyhow::Resul
 fn store_path(options: &RegistryOptions) -> anyhow::Result<PathBuf> {
     match &options.store {
         Some(store) => Ok(store.clone()),
-        None => Ok(Config::load(options.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))?.store.file),
+        None => Ok(config(options)?.store.file),
     }
+}
+
+fn config(options: &RegistryOptions) -> anyhow::Result<Config> {
+    Ok(Config::load(options.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))?)
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

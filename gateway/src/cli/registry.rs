@@ -4,16 +4,19 @@
 
 mod actor;
 mod args;
+mod certificates;
 mod print;
 
 #[cfg(test)]
 mod tests;
 
 use std::io::Write;
+use std::path::PathBuf;
 
 pub use actor::operating_system_user;
 pub use args::{
-    DeviceArgs, DeviceCommand, RegistryOptions, RoleArgs, RoleCommand, SiteArgs, SiteCommand, UserArgs, UserCommand,
+    CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand, SiteArgs,
+    SiteCommand, UserArgs, UserCommand,
 };
 
 use crate::store::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
@@ -39,6 +42,16 @@ impl RegistryCommand {
     #[must_use]
     pub const fn makes_store(&self) -> bool {
         matches!(self, Self::Site(SiteCommand::Add { .. }) | Self::Role(RoleCommand::Add { .. }))
+    }
+
+    /// Where the command says which folder the authority is in, for a command that needs one.
+    pub const fn authority(&mut self) -> Option<&mut Option<PathBuf>> {
+        match self {
+            Self::Device(DeviceCommand::Enrol(EnrolArgs { ca, .. }) | DeviceCommand::Revoke(RevokeArgs { ca, .. })) => {
+                Some(ca)
+            }
+            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) => None,
+        }
     }
 }
 
@@ -111,6 +124,10 @@ async fn device(
         }
         DeviceCommand::Resume { id } => edited(&store.device_resume(actor, &id).await?, "resumed", json, out)?,
         DeviceCommand::Remove { id } => print::removed(&store.device_remove(actor, &id).await?, json, out)?,
+        DeviceCommand::Enrol(arguments) => certificates::enrol(arguments, store, actor, json, out).await?,
+        DeviceCommand::Revoke(arguments) => certificates::revoke(arguments, store, actor, json, out).await?,
+        DeviceCommand::Code(arguments) => certificates::new_code(arguments, store, actor, json, out).await?,
+        DeviceCommand::Certificates { id } => certificates::list(&id, store, json, out).await?,
     }
     Ok(())
 }

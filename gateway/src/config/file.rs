@@ -9,8 +9,8 @@ use super::file_service::service;
 use super::problem::nearest;
 use super::table::{Table, Text};
 use super::{
-    Admin, Audit, Clock, Config, Durability, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Places, Policy,
-    Shutdown, Store, Workers, knob,
+    Admin, Audit, Clock, Config, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure,
+    OnClockAlarm, Places, Policy, Shutdown, Store, Workers, knob,
 };
 
 pub(super) fn config(file: &Table<'_>) -> Option<Config> {
@@ -28,13 +28,14 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         Some(Identity { key_file: key_file?, jwks_listen })
     });
     let admin = file.section("admin", |table| admin(table, &mut addresses));
+    let enrolment = file.section("enrolment", |table| enrolment(table, &mut addresses));
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
         count: NonZeroUsize::new(knob::size(table.number("count", &knob::WORKERS))),
     });
     let shutdown = file.section("shutdown", |table| Shutdown { drain: table.seconds("drain_s", &knob::DRAIN_S) });
     // `admin` is the name of the socket that systemd passes for the admin listener.
-    let mut listener_names = Names::of("listener", &["admin"]);
+    let mut listener_names = Names::of("listener", &["admin", "enrolment"]);
     let listeners = file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses));
     let mut service_names = Names::of("service", &[]);
     let services = file.tables("service", |table| service(table, &mut service_names));
@@ -48,6 +49,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         policy: Policy { directory: policy? },
         identity: identity?,
         admin: admin?,
+        enrolment: enrolment?,
         log,
         workers,
         shutdown,
@@ -175,6 +177,44 @@ fn admin(table: &Table<'_>, addresses: &mut Addresses) -> Option<Admin> {
         return None;
     }
     Some(Admin { listen, tls })
+}
+
+/// An absent table is no authority; the outer `None` is a problem that is noted.
+fn enrolment(table: &Table<'_>, addresses: &mut Addresses) -> Option<Option<Enrolment>> {
+    let directory = table.path_optional("directory");
+    if table.is_present() && directory.is_none() {
+        table.problem("directory", "`enrolment.directory` is missing; `sekisho ca init` makes the folder".to_owned());
+    }
+    let listen = table.text_optional("listen").map(|text| addresses.take(table, &text));
+    let crl_listen = table.text_optional("crl_listen").map(|text| addresses.take(table, &text));
+    let certificate_file = table.path_optional("certificate_file");
+    let key_file = table.path_optional("key_file");
+    let est = match (listen, certificate_file, key_file) {
+        (None, None, None) => None,
+        (Some(listen), Some(certificate_file), Some(key_file)) => {
+            Some(EnrolmentListener { listen: listen?, certificate_file, key_file })
+        }
+        (listen, certificate_file, key_file) => {
+            let given = [
+                ("listen", listen.is_some()),
+                ("certificate_file", certificate_file.is_some()),
+                ("key_file", key_file.is_some()),
+            ];
+            for (key, _) in given.into_iter().filter(|(_, given)| !given) {
+                let why = "`listen`, `certificate_file` and `key_file` go together";
+                table.problem(key, format!("`enrolment.{key}` is missing; {why}"));
+            }
+            return None;
+        }
+    };
+    if !table.is_present() {
+        return Some(None);
+    }
+    let crl_listen = match crl_listen {
+        None => None,
+        Some(address) => Some(address?),
+    };
+    Some(Some(Enrolment { directory: directory?, est, crl_listen }))
 }
 
 fn log(table: &Table<'_>) -> Log {

@@ -22,13 +22,11 @@ pub struct Listener {
 /// How a listener proves itself and whom it trusts (R12, R15, R22).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// The server's certificate chain, PEM, leaf first.
-    pub certificate_file: PathBuf,
-    /// The server's private key, PEM; readable by its owner only.
-    pub key_file: PathBuf,
+    /// What the listener shows, by server name; at least one. The first is also for clients that name no server.
+    pub identities: Vec<IdentityFiles>,
     /// The anchors of device certificates, PEM.
     pub client_ca_file: PathBuf,
-    /// Name of a CRYPTREC profile that `certs` knows: `cryptrec-high` or `cryptrec-high-tls12`.
+    /// Name of a profile that `certs` knows: `cryptrec-high`, `cryptrec-high-tls12` or `compatible`.
     pub profile: String,
     /// How it is known that a certificate was revoked.
     pub revocation: Revocation,
@@ -70,6 +68,27 @@ pub enum OnRevocation {
     Prefer,
     /// Who is not known to be good by a current CRL is refused, every CA above the certificate included.
     Must,
+}
+
+/// The files of one server identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// Where its keys stand below the listener's `tls`: empty for the single pair, `identities[0]` and so on in a list.
+    pub place: String,
+    /// The certificate chain, PEM, leaf first.
+    pub certificate_file: PathBuf,
+    /// The private key, PEM; readable by its owner only.
+    pub key_file: PathBuf,
+    /// An OCSP response about the certificate, DER, to be stapled; none unless set.
+    pub ocsp_file: Option<PathBuf>,
+}
+
+impl IdentityFiles {
+    /// The name of one of its keys below the listener's `tls`.
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        if self.place.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place) }
+    }
 }
 
 /// Bounds of a listener. Every one has a default in `deploy/sekisho.toml`, with the row it serves.

@@ -23,11 +23,11 @@ mod tests;
 use std::path::Path;
 
 pub use ::policy::route::RouteDefinition;
-pub use listener::{Limits, Listener, ListenerTls, OnRevocation, Revocation};
+pub use listener::{IdentityFiles, Limits, Listener, ListenerTls, OnRevocation, Revocation};
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
-    Admin, Audit, Clock, Durability, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Policy, Shutdown, Store,
-    Workers,
+    Admin, Audit, Clock, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure,
+    OnClockAlarm, Policy, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 
@@ -55,6 +55,8 @@ pub struct Config {
     pub identity: Identity,
     /// Metrics and health.
     pub admin: Admin,
+    /// The clinic's own certificate authority; none unless there is one.
+    pub enrolment: Option<Enrolment>,
     /// Diagnostics.
     pub log: Log,
     /// The threads that serve.

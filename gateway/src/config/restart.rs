@@ -24,6 +24,7 @@ impl Config {
             ("identity.key_file", self.identity.key_file != new.identity.key_file),
             ("identity.jwks_listen", self.identity.jwks_listen != new.identity.jwks_listen),
             ("admin", self.admin != new.admin),
+            ("enrolment", self.enrolment != new.enrolment),
             ("log", self.log != new.log),
             ("workers.count", self.workers != new.workers),
             ("listener.address", sockets(&self.listeners) != sockets(&new.listeners)),

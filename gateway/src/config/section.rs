@@ -127,3 +127,25 @@ pub struct Shutdown {
     /// How long requests under way may take once no new one is accepted.
     pub drain: Duration,
 }
+
+/// The clinic's own certificate authority, and where devices enrol (RFC 7030).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// The authority's folder, made by `sekisho ca init`.
+    pub directory: PathBuf,
+    /// Where devices enrol and renew; none: only operators enrol them.
+    pub est: Option<EnrolmentListener>,
+    /// Where the lists of revoked certificates are served by plain HTTP, and nothing else is; none unless set.
+    pub crl_listen: Option<SocketAddr>,
+}
+
+/// The listener that devices enrol at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrolmentListener {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// The server's certificate chain, PEM.
+    pub certificate_file: PathBuf,
+    /// The server's key, PEM.
+    pub key_file: PathBuf,
+}

@@ -147,7 +147,7 @@ fn paths_are_relative_to_the_files_folder() {
     let config = parse(&MINIMAL.replace("/var/log/sekisho", "audit")).unwrap();
     assert_eq!(config.audit.directory, Path::new("/etc/sekisho/audit"));
     assert_eq!(config.store.file, Path::new("/var/lib/sekisho/sekisho.db"));
-    assert_eq!(config.listeners[0].tls.key_file, Path::new("/etc/sekisho/tls/server.key"));
+    assert_eq!(config.listeners[0].tls.identities[0].key_file, Path::new("/etc/sekisho/tls/server.key"));
     assert_eq!(config.policy.directory, Path::new("/etc/sekisho/policy"));
 }
 
@@ -276,7 +276,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "devices-ca.crt\" }",
         "devices-ca.crt\", profile = \"old\" }",
-        "it must be `cryptrec-high` or `cryptrec-high-tls12`",
+        "it must be `cryptrec-high`, `cryptrec-high-tls12` or `compatible`",
     ),
     (
         "[[service]]",

@@ -1,22 +1,23 @@
 //! TLS on a listener: from a stream to a verified peer.
 
 use std::future::{Future as _, poll_fn};
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
+use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::time_provider::TimeProvider as _;
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::identities::Identities;
 use crate::clock::TlsTime;
 use crate::config::Listener;
 use crate::revocation::{Lists, RevocationError, notice, unix_seconds};
@@ -65,12 +66,10 @@ pub struct TlsListener {
     lists: Arc<Lists>,
     resumption: Resumption,
     domain: TrustDomain,
-    /// The end of the server certificate's validity, seconds since 1970.
-    pub not_after: u64,
+    identities: Arc<Identities>,
+    profile: Profile,
     /// The first end among the authorities of its devices, seconds since 1970.
     pub authorities_not_after: u64,
-    /// The certificate's file, for the metric's help in a log line.
-    pub certificate_file: PathBuf,
 }
 
 impl TlsListener {
@@ -87,7 +86,10 @@ impl TlsListener {
     ) -> Result<Self, ListenerTlsError> {
         let profile: Profile = listener.tls.profile.parse()?;
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
-        let identity = ServerIdentity::load_files(&listener.tls.certificate_file, &listener.tls.key_file)?;
+        let identities = Arc::new(Identities::load(
+            listener,
+            TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO)),
+        )?);
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
         let mut verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit);
         if let Some(old) = old {
@@ -108,7 +110,7 @@ impl TlsListener {
         };
         let config = server_config(ServerSettings {
             profile,
-            identity: &identity,
+            resolver: Arc::clone(&identities) as _,
             verifier: Arc::clone(&verifier),
             alpn: ALPN,
             resumption: resumption.clone(),
@@ -121,10 +123,22 @@ impl TlsListener {
             lists,
             resumption,
             domain: domain.clone(),
-            not_after: identity.not_after().as_secs(),
+            identities,
+            profile,
             authorities_not_after: anchors.not_after().as_secs(),
-            certificate_file: listener.tls.certificate_file.clone(),
         })
+    }
+
+    /// What the listener shows to its clients.
+    #[must_use]
+    pub fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
+    /// The profile that it speaks TLS by.
+    #[must_use]
+    pub const fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// The SPIFFE ID of a device in the listener's trust domain.

@@ -2,11 +2,11 @@
 
 use std::net::TcpListener;
 
+use certs::{Anchors, DeviceVerifier, Profile, TrustDomain};
 use http::Response;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -18,11 +18,10 @@ fn quickstart(dir: &Path) -> Layout {
 }
 
 fn server(dir: &Path, protocol: &[u8]) -> SocketAddr {
-    let ca = certificates(&dir.join("ca.crt")).unwrap();
-    let mut roots = RootCertStore::empty();
-    ca.into_iter().for_each(|certificate| roots.add(certificate).unwrap());
+    let anchors = Anchors::load_file(&dir.join("ca.crt")).unwrap();
+    let domain = TrustDomain::new(crate::quickstart::cast::TRUST_DOMAIN).unwrap();
+    let verifier = Arc::new(DeviceVerifier::new(&anchors, Profile::CryptrecHigh, domain, Arc::new(|_| Ok(()))));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

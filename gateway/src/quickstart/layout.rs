@@ -54,7 +54,7 @@ const MADE: &str = "made\n";
 const MAKING: &str = "making\n";
 
 /// Everything a quickstart puts beside the marker.
-const ENTRIES: &[&str] = &["audit", "ca.crt", "clients", "pki", "policy", "sekisho.toml", "state", "tls"];
+const ENTRIES: &[&str] = &["audit", "ca", "ca.crt", "clients", "policy", "sekisho.toml", "state", "tls"];
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8443);
@@ -98,10 +98,10 @@ pub fn prepare(dir: &Path, asked: Asked) -> Result<Layout, QuickstartError> {
 
     write_marker(&mut lock, MAKING).map_err(QuickstartError::file(&marker))?;
     sweep(dir)?;
-    pki::make(dir)?;
+    let certificates = pki::make(dir)?;
     policies::make(dir)?;
     configuration::make(dir, &addresses)?;
-    registry::make(dir)?;
+    registry::make(dir, &certificates)?;
     write_marker(&mut lock, MADE).map_err(QuickstartError::file(&marker))?;
     Ok(Layout { dir: dir.to_owned(), addresses, made: true, backend, _lock: lock })
 }
@@ -131,7 +131,7 @@ impl Layout {
         configuration::file(&self.dir)
     }
 
-    /// The development CA's certificate, which clients trust.
+    /// The root's certificate, which clients trust.
     #[must_use]
     pub fn ca_certificate(&self) -> PathBuf {
         self.dir.join(pki::CA_CERTIFICATE)

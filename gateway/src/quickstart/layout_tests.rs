@@ -32,7 +32,7 @@ fn an_empty_folder_becomes_a_quickstart_with_all_its_files() {
         assert!(files.certificate.is_file(), "{files:?}");
         assert_eq!(fs::metadata(&files.key).unwrap().permissions().mode() & 0o777, 0o600, "{files:?}");
     }
-    assert_eq!(fs::metadata(dir.path().join("pki/ca.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(dir.path().join("ca/issuing.key")).unwrap().permissions().mode() & 0o777, 0o600);
     for file in ["ca.crt", "policy/roles.cedar", "policy/limits.cedar", "sekisho.toml", "state/sekisho.db"] {
         assert!(dir.path().join(file).is_file(), "{file}");
     }

@@ -7,19 +7,19 @@ use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 
 use super::cast::{ROLES, SITES};
 use super::error::QuickstartError;
-use crate::store::{DisplayName, NewDevice, NewUser, Store, UserId};
+use crate::store::{Certificate, DisplayName, NewDevice, NewUser, Store, UserId};
 
 /// Who made the entries, in the journal.
 const ACTOR: &str = "quickstart";
 
-/// Makes and fills the store.
-pub(super) fn make(dir: &Path) -> Result<(), QuickstartError> {
+/// Makes and fills the store, certificates included.
+pub(super) fn make(dir: &Path, certificates: &[Certificate]) -> Result<(), QuickstartError> {
     let file = dir.join("state").join("sekisho.db");
     // A thread of its own, since a caller may be inside a runtime, which cannot be entered twice.
     let filled = thread::scope(|scope| {
         let work = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)?;
-            runtime.block_on(fill(&file))
+            runtime.block_on(fill(&file, certificates))
         });
         work.join().unwrap_or_else(|_| Err("the store's thread ended by a panic".into()))
     });
@@ -28,7 +28,7 @@ pub(super) fn make(dir: &Path) -> Result<(), QuickstartError> {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn fill(file: &Path) -> Result<(), Failure> {
+async fn fill(file: &Path, certificates: &[Certificate]) -> Result<(), Failure> {
     let store = Store::open(file).await?;
     for (name, display_name) in ROLES {
         store.role_add(ACTOR, RoleName::new(name)?, display_name.parse()?).await?;
@@ -50,6 +50,9 @@ async fn fill(file: &Path) -> Result<(), Failure> {
             };
             store.device_add(ACTOR, new).await?;
         }
+    }
+    for certificate in certificates {
+        store.certificate_add(ACTOR, certificate, None, certificate.not_before).await?;
     }
     store.close().await;
     Ok(())

@@ -16,10 +16,11 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, threads};
+use super::{Command, Ending, Sockets, identities, threads};
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
+use crate::enrolment;
 use crate::listen::Strangers;
 use crate::load::load;
 use crate::registry::watch::Watch;
@@ -76,6 +77,7 @@ struct Control {
     cut: watch::Sender<bool>,
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<bool>>,
+    enrolment: Option<(enrolment::Rein, JoinHandle<()>)>,
 }
 
 impl Control {
@@ -124,6 +126,7 @@ impl Control {
             cut,
             draining: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
+            enrolment: None,
             shared,
             prepared,
         };
@@ -142,10 +145,19 @@ impl Control {
         let bind_error = |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
         let (admin_tls, admin_certificates) =
             admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?;
+        let enrolment = match &config.enrolment {
+            Some(enrolment) => {
+                let store = self.prepared.store.clone();
+                let (admit, metrics) = (&self.prepared.admit, self.shared.metrics.clone());
+                Some(enrolment::prepare(enrolment, store, admit, metrics).await?)
+            }
+            None => None,
+        };
         let roster = Arc::new(threads::Roster::new(count));
         let sources = Sources {
             roster: Arc::clone(&roster),
             admin_certificates: admin_certificates.into(),
+            enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
             store: watching.state(),
@@ -212,11 +224,18 @@ impl Control {
             spawn_local(async move { match admin::jwks::serve(socket, jwks).await {} });
         }
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
+        if let Some(prepared) = enrolment {
+            listeners.extend(prepared.listen.map(|address| ("enrolment".to_owned(), address)));
+            let rein = prepared.rein.clone();
+            self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
+        }
         spawn_local(async move { match watching.run().await {} });
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
         spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
         let snapshots = Arc::clone(&self.shared.snapshots);
         spawn_local(async move { match revocation::keep(snapshots).await {} });
+        let following = self.shared.clone();
+        spawn_local(async move { match identities::follow(following).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -226,6 +245,7 @@ impl Control {
             admin = %admin_address,
             "serving"
         );
+        identities::tell(&self.prepared.loaded);
         Ok((self, Started { listeners, admin: admin_address, drain: config.shutdown.drain }))
     }
 
@@ -251,6 +271,9 @@ impl Control {
         let outcome = loaded.and_then(|loaded| {
             let fixed = old.config.needs_restart(&loaded.config);
             if fixed.is_empty() {
+                if let Some((rein, _)) = &self.enrolment {
+                    rein.reload().map_err(|error| error.to_string())?;
+                }
                 Ok(self.shared.snapshots.publish_loaded(Arc::new(loaded)))
             } else {
                 Err(format!("needs a restart: {}", fixed.join(", ")))
@@ -264,7 +287,10 @@ impl Control {
             tracing::error!("the reload could not be recorded");
         }
         match &outcome {
-            Ok(snapshot) => tracing::info!(snapshot, "reloaded"),
+            Ok(snapshot) => {
+                tracing::info!(snapshot, "reloaded");
+                identities::tell(&self.shared.snapshots.load());
+            }
             Err(error) => tracing::error!(%error, "kept the old configuration"),
         }
         outcome
@@ -301,6 +327,9 @@ impl Control {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             clean &= worker.join().unwrap_or(false);
+        }
+        if let Some((_, enrolment)) = self.enrolment {
+            clean &= enrolment.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);
         self.marks.write();

@@ -12,6 +12,7 @@ use super::registry::RegistryError;
 use crate::audit::{self, Audit as Log, Options};
 use crate::clock::{Clock as _, KernelClock, boot_id};
 use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
+use crate::enrolment::EnrolmentError;
 use crate::load::{LoadError, load_config};
 use crate::metrics::{Metrics, MetricsError};
 use crate::registry::Directory;
@@ -77,6 +78,9 @@ pub enum StartError {
     /// Operators' TLS.
     #[error("admin listener: {0}")]
     AdminTls(String),
+    /// The clinic's own authority, or where devices enrol.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
     /// The metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),

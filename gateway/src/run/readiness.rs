@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+use super::identities;
 use super::threads::Roster;
 use crate::admin::{Condition, Health};
 use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
+use crate::enrolment::Rein;
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
 use crate::revocation::unix_seconds;
@@ -28,12 +30,13 @@ pub(super) struct Sources {
     pub(super) roster: Arc<Roster>,
     /// Of the admin listener, which takes other certificates only at a start.
     pub(super) admin_certificates: Rc<[CertificateEnd]>,
+    pub(super) enrolment: Option<Rein>,
 }
 
 impl Sources {
     pub(super) fn health(&self) -> Health {
-        let sources = self.clone();
-        Health { readiness: Box::new(move || sources.conditions()) }
+        let (sources, warning) = (self.clone(), self.clone());
+        Health { readiness: Box::new(move || sources.conditions()), warnings: Box::new(move || warning.warnings()) }
     }
 
     fn conditions(&self) -> Vec<Condition> {
@@ -51,6 +54,12 @@ impl Sources {
                 store.record_error.map_or(Ok(()), |error| Err(format!("changes cannot be recorded: {error}"))),
             ),
         ]
+    }
+
+    /// What keeps no request out, and what somebody should see to in time.
+    fn warnings(&self) -> Vec<String> {
+        let snapshot = self.shared.snapshots.load();
+        identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns)
     }
 
     /// Brings those metrics up to date that nobody counts.
@@ -77,12 +86,7 @@ impl Sources {
             let limit = door.listener.limits.connections.saturating_mul(workers);
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
-        metrics.certificate_expiry.reset();
-        for CertificateEnd { purpose, name, not_after } in snapshot.certificates.iter().chain(&*self.admin_certificates)
-        {
-            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
-            metrics.certificate_expiry.with_label_values(&[purpose.label(), name]).set(*not_after as f64);
-        }
+        identities::refresh(metrics, &snapshot, &self.own_certificates());
         self.revocation(&snapshot);
         self.backends();
     }
@@ -118,6 +122,12 @@ impl Sources {
     }
 
     /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing
+    /// Ends of certificates that no snapshot holds: the admin listener's and the enrolment's.
+    fn own_certificates(&self) -> Vec<CertificateEnd> {
+        let enrolment = self.enrolment.as_ref().map(Rein::ends).unwrap_or_default();
+        self.admin_certificates.iter().chain(&*enrolment).cloned().collect()
+    }
+
     /// is said; and nothing more of one that the configuration no longer has.
     fn backends(&self) {
         let counters = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -20,6 +20,12 @@ pub enum Verb {
     Resume,
     /// It was removed.
     Remove,
+    /// A certificate was issued.
+    Issue,
+    /// A certificate was revoked.
+    Revoke,
+    /// A one-time code was used up.
+    Use,
 }
 
 impl Verb {
@@ -32,6 +38,9 @@ impl Verb {
             Self::Suspend => "suspend",
             Self::Resume => "resume",
             Self::Remove => "remove",
+            Self::Issue => "issue",
+            Self::Revoke => "revoke",
+            Self::Use => "use",
         }
     }
 }

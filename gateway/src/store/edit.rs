@@ -6,7 +6,7 @@ use policy::{RoleName, SiteName};
 
 use super::error::nearest;
 use super::table::{Table, number};
-use super::{Change, ChangeBody, Device, EntryName, Role, Site, Status, Store, StoreError, User, Verb, change};
+use super::{Change, ChangeBody, Device, Entry, EntryName, Role, Site, Status, Store, StoreError, User, Verb, change};
 
 /// A write transaction. Dropped uncommitted, it leaves nothing.
 pub(super) struct Edit<'s> {
@@ -34,8 +34,12 @@ impl<'s> Edit<'s> {
         self.transaction.commit().await.map_err(|e| store.sql(e))
     }
 
-    fn conn(&mut self) -> &mut SqliteConnection {
+    pub(super) fn conn(&mut self) -> &mut SqliteConnection {
         &mut self.transaction
+    }
+
+    pub(super) const fn store(&self) -> &'s Store {
+        self.store
     }
 
     /// Every entry of a kind.
@@ -148,10 +152,20 @@ impl<'s> Edit<'s> {
     }
 
     async fn journal<T: Table>(&mut self, verb: Verb, before: Option<T>, after: Option<T>) -> Result<(), StoreError> {
+        self.journal_entries(verb, before.map(T::into_entry), after.map(T::into_entry)).await
+    }
+
+    /// Writes a row of the journal.
+    pub(super) async fn journal_entries(
+        &mut self,
+        verb: Verb,
+        before: Option<Entry>,
+        after: Option<Entry>,
+    ) -> Result<(), StoreError> {
         let store = self.store;
         let next = sqlx::query_as("UPDATE counter SET sequence = sequence + 1 WHERE id = 1 RETURNING sequence");
         let (sequence,): (i64,) = next.fetch_one(self.conn()).await.map_err(|e| store.sql(e))?;
-        let body = ChangeBody { verb, before: before.map(T::into_entry), after: after.map(T::into_entry) };
+        let body = ChangeBody { verb, before, after };
         let change = Change {
             sequence: number(sequence).map_err(|e| store.sql(e))?,
             time: self.time.clone(),

@@ -5,9 +5,9 @@ use std::fmt;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::DisplayName;
+use super::{Certificate, DisplayName, EnrolmentCode};
 
-/// The four kinds of entry.
+/// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -19,6 +19,10 @@ pub enum Kind {
     User,
     /// A profession or duty.
     Role,
+    /// A certificate that a device was given.
+    Certificate,
+    /// A one-time code that a device enrols with.
+    EnrolmentCode,
 }
 
 impl Kind {
@@ -30,6 +34,8 @@ impl Kind {
             Self::Device => "device",
             Self::User => "user",
             Self::Role => "role",
+            Self::Certificate => "certificate",
+            Self::EnrolmentCode => "enrolment-code",
         }
     }
 }
@@ -93,6 +99,10 @@ pub enum EntryName {
     User(UserId),
     /// A role.
     Role(RoleName),
+    /// A certificate, by its serial number.
+    Certificate(String),
+    /// A one-time code, by the beginning of its hash.
+    EnrolmentCode(String),
 }
 
 impl EntryName {
@@ -104,6 +114,8 @@ impl EntryName {
             Self::Device(_) => Kind::Device,
             Self::User(_) => Kind::User,
             Self::Role(_) => Kind::Role,
+            Self::Certificate(_) => Kind::Certificate,
+            Self::EnrolmentCode(_) => Kind::EnrolmentCode,
         }
     }
 }
@@ -115,6 +127,7 @@ impl fmt::Display for EntryName {
             Self::Device(id) => id.fmt(f),
             Self::User(id) => id.fmt(f),
             Self::Role(name) => name.fmt(f),
+            Self::Certificate(name) | Self::EnrolmentCode(name) => name.fmt(f),
         }
     }
 }
@@ -223,6 +236,10 @@ pub enum Entry {
     User(User),
     /// A role.
     Role(Role),
+    /// A certificate.
+    Certificate(Certificate),
+    /// A one-time code.
+    EnrolmentCode(EnrolmentCode),
 }
 
 impl Entry {
@@ -234,6 +251,8 @@ impl Entry {
             Self::Device(device) => EntryName::Device(device.id()),
             Self::User(user) => EntryName::User(user.id()),
             Self::Role(role) => EntryName::Role(role.name.clone()),
+            Self::Certificate(certificate) => EntryName::Certificate(certificate.serial.clone()),
+            Self::EnrolmentCode(code) => EntryName::EnrolmentCode(code.id.clone()),
         }
     }
 }

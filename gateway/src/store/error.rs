@@ -30,6 +30,12 @@ pub enum StoreError {
     /// The registry has an entry of this name.
     #[error("{kind} `{}` exists already", .0, kind = .0.kind())]
     AlreadyExists(EntryName),
+    /// The device or its site is suspended.
+    #[error("{kind} `{}` or its site is suspended", .0, kind = .0.kind())]
+    NotActive(EntryName),
+    /// No such code for this device, or it was used or has expired. Which of these, nobody is told.
+    #[error("the enrolment code is not valid")]
+    Code,
     /// Other entries depend on the one to be removed.
     #[error("{kind} `{entry}` has {by}; remove them first or pass --cascade", kind = entry.kind())]
     InUse {

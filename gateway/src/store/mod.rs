@@ -13,6 +13,7 @@
 //!   version, too, with one row for the role in the journal.
 //! - A change is on disk (`synchronous = FULL`) when the call returns.
 
+mod certificate;
 mod change;
 mod device;
 mod display_name;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use policy::{DeviceId, RoleName, SiteName};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
+pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin};
 pub use change::{Change, ChangeBody, Verb};
 pub use display_name::{DisplayName, InvalidDisplayName, MAX_DISPLAY_NAME_CHARS};
 pub use entry::{Device, Entries, Entry, EntryName, Kind, Role, Site, Status, User, UserId};

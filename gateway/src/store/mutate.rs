@@ -153,6 +153,7 @@ impl Store {
         }
         let mut removed = Vec::new();
         for device in devices {
+            edit.forget(&device.id()).await?;
             removed.push(edit.remove(device).await?);
         }
         for user in users {
@@ -249,6 +250,7 @@ impl Store {
     pub async fn device_remove(&self, actor: &str, id: &DeviceId) -> Result<Vec<EntryName>, StoreError> {
         let mut edit = Edit::begin(self, actor).await?;
         let device = edit.find::<Device>(id).await?;
+        edit.forget(id).await?;
         let removed = edit.remove(device).await?;
         edit.commit().await?;
         Ok(vec![removed])

@@ -1,7 +1,9 @@
 //! The arguments of `sekisho site|device|user|role`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use certs::path::RevocationReason;
 use clap::{ArgGroup, Args, Subcommand};
 use policy::{DeviceId, RoleName, SiteName, UserName};
 
@@ -174,12 +176,104 @@ pub enum DeviceCommand {
         #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
         id: DeviceId,
     },
-    /// Remove a device
+    /// Remove a device; its certificates are revoked
     Remove {
         /// Site and name
         #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
         id: DeviceId,
     },
+    /// Give a device a certificate
+    Enrol(EnrolArgs),
+    /// Revoke a device's certificates, and publish the list at once
+    Revoke(RevokeArgs),
+    /// Print a one-time code that the device enrols itself with
+    Code(CodeArgs),
+    /// List the certificates that a device was given
+    Certificates {
+        /// Site and name
+        #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
+        id: DeviceId,
+    },
+}
+
+/// `sekisho device enrol`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(group = ArgGroup::new("form").required(true))]
+pub struct EnrolArgs {
+    /// Site and name
+    #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
+    pub id: DeviceId,
+    /// Certify the key of this certification request; nothing else in it counts
+    #[arg(long, value_name = "FILE", group = "form")]
+    pub csr: Option<PathBuf>,
+    /// Make a key, and write it with its certificate as PKCS#12
+    #[arg(long, value_name = "FILE", group = "form")]
+    pub p12: Option<PathBuf>,
+    /// Make a key, and write it with its certificate into this folder as PEM
+    #[arg(long, value_name = "DIR", group = "form")]
+    pub pem: Option<PathBuf>,
+    /// Where the certificate of a request goes; to standard output unless said
+    #[arg(long, value_name = "FILE", requires = "csr")]
+    pub out: Option<PathBuf>,
+    /// Password of the PKCS#12 file; a random one is made and shown unless said
+    #[arg(long, value_name = "FILE", requires = "p12")]
+    pub password_file: Option<PathBuf>,
+    /// Days that the certificate lasts; as the authority's settings say unless said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: Option<u32>,
+    /// Folder of the authority; as the configuration says unless said
+    #[arg(long, value_name = "DIR")]
+    pub ca: Option<PathBuf>,
+}
+
+/// `sekisho device revoke`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RevokeArgs {
+    /// Site and name
+    #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
+    pub id: DeviceId,
+    /// Only the certificate of this serial number, hexadecimal
+    #[arg(long, value_name = "HEX")]
+    pub serial: Option<String>,
+    /// Why: a name of RFC 5280 5.3.1, such as `keyCompromise`
+    #[arg(long, value_name = "NAME", default_value = "unspecified", value_parser = reason)]
+    pub reason: RevocationReason,
+    /// Folder of the authority; as the configuration says unless said
+    #[arg(long, value_name = "DIR")]
+    pub ca: Option<PathBuf>,
+}
+
+/// `sekisho device code`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CodeArgs {
+    /// Site and name
+    #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
+    pub id: DeviceId,
+    /// How long the code can be used: a number and `m`, `h` or `d`, at most 30 days
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub valid: Duration,
+}
+
+fn reason(text: &str) -> Result<RevocationReason, String> {
+    crate::authority::reason_named(text).ok_or_else(|| {
+        let names: Vec<_> = crate::authority::REASONS.iter().map(|reason| format!("`{}`", reason.name())).collect();
+        format!("it must be one of {}", names.join(", "))
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().map(|unit| (unit, text.strip_suffix(unit)));
+    let (seconds, number) = match unit {
+        Some(('m', number)) => (60, number),
+        Some(('h', number)) => (3_600, number),
+        Some(('d', number)) => (86_400, number),
+        Some(_) | None => return Err("it must be a number and `m`, `h` or `d`".to_owned()),
+    };
+    let number: u64 = number.unwrap_or_default().parse().map_err(|_| "it must begin with a number".to_owned())?;
+    match number.checked_mul(seconds) {
+        Some(seconds @ 60..=2_592_000) => Ok(Duration::from_secs(seconds)),
+        Some(_) | None => Err("it must be between a minute and 30 days".to_owned()),
+    }
 }
 
 /// What to do with users.

@@ -114,7 +114,7 @@ pub(super) fn removed(entries: &[EntryName], as_json: bool, out: &mut dyn Write)
     entries.iter().try_for_each(|entry| writeln!(out, "{} `{entry}` removed", entry.kind()))
 }
 
-fn json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
     // Line breaks stand only between tokens.
     for line in text.lines() {

@@ -1,0 +1,82 @@
+//! TLS of the listener that devices enrol at (RFC 7030 3.3).
+
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::SingleCertAndKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+
+use crate::profile::ProfileError;
+use crate::{DeviceVerifier, Profile, ServerIdentity};
+
+/// Lets in whoever has no certificate, and judges as everywhere whoever has one.
+#[derive(Debug)]
+struct Optional(Arc<DeviceVerifier>);
+
+impl ClientCertVerifier for Optional {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.0.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Makes the TLS of the enrolment listener: a device that has a certificate shows it, one that has none comes in
+/// without. Sessions are not resumed, so that every connection's certificate was judged in its own handshake.
+///
+/// # Errors
+/// [`ProfileError`] if rustls finds the parts not to fit.
+pub fn enrolment_config(
+    profile: Profile,
+    identity: &ServerIdentity,
+    verifier: Arc<DeviceVerifier>,
+) -> Result<ServerConfig, ProfileError> {
+    let mut config = ServerConfig::builder_with_provider(profile.provider())
+        .with_protocol_versions(profile.versions())?
+        .with_client_cert_verifier(Arc::new(Optional(verifier)))
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}

@@ -1,0 +1,55 @@
+use super::*;
+use certs::issue::KeyKind;
+
+fn made(folder: &Path) -> Ca {
+    let new = NewCa {
+        settings: Settings::new("sekisho.example"),
+        name: "Sakura",
+        key: KeyKind::P256,
+        root_lifetime: DAY * 3650,
+        issuing_lifetime: DAY * 365,
+        root_passphrase: Some("correct horse battery"),
+        issuing_passphrase: None,
+    };
+    make(folder, &new, UnixTime::now()).unwrap();
+    Ca::load(folder).unwrap()
+}
+
+#[test]
+fn an_authority_is_made_once_and_loaded() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("ca");
+    let ca = made(&folder);
+    assert_eq!(ca.domain().as_str(), "sekisho.example");
+    let again = NewCa {
+        settings: Settings::new("sekisho.example"),
+        name: "x",
+        key: KeyKind::P384,
+        root_lifetime: DAY,
+        issuing_lifetime: DAY,
+        root_passphrase: Some("correct horse battery"),
+        issuing_passphrase: None,
+    };
+    assert!(matches!(make(&folder, &again, UnixTime::now()), Err(CaError::Exists(_))));
+    let short = NewCa { root_passphrase: Some("short"), ..again };
+    assert!(matches!(make(&parent.path().join("b"), &short, UnixTime::now()), Err(CaError::Secret { .. })));
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left of what failed");
+    renew_root_crl(&folder, None, "correct horse battery", UnixTime::now()).unwrap();
+    assert!(renew_root_crl(&folder, None, "another passphrase", UnixTime::now()).is_err());
+}
+
+#[test]
+fn hexadecimal_is_read_back() {
+    for bytes in [&[][..], &[0], &[0x0f, 0xf0, 0xab]] {
+        assert_eq!(unhex(&hex(bytes)).unwrap(), bytes);
+    }
+    assert!(unhex("0").is_none() && unhex("0g").is_none());
+}
+
+#[test]
+fn every_reason_has_its_name() {
+    for reason in REASONS {
+        assert_eq!(reason_named(reason.name()), Some(*reason));
+    }
+    assert_eq!(reason_named("certificateHold"), None);
+}

@@ -1,0 +1,329 @@
+//! Where devices enrol and renew: EST (RFC 7030) on a listener of its own, and the lists of what was revoked.
+//!
+//! One thread, so that nobody who asks for certificates keeps a request or an operator waiting. The listener shares no
+//! socket, no TLS configuration and no session with the clinics' (C16).
+
+mod answer;
+mod guard;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use certs::profile::enrolment_config;
+use certs::verifier::Admit;
+use certs::{Anchors, DeviceVerifier, Profile, ServerIdentity, VerifiedPeer};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use rustls::pki_types::UnixTime;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::admin::places::Places;
+use crate::authority::{Ca, CaError};
+use crate::config::{Enrolment, EnrolmentListener};
+use crate::metrics::Metrics;
+use crate::snapshot::{CertificateEnd, Purpose};
+use crate::store::{Store, StoreError};
+use guard::Guard;
+
+/// Software that enrols is up to date.
+const PROFILE: Profile = Profile::CryptrecHigh;
+
+/// A handshake may take so long, and a request's head again.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// From accept to the answer's last byte.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often somebody looks whether a list is due. What the command revokes, it publishes itself.
+const PUBLISH_EVERY: Duration = Duration::from_secs(5);
+
+/// Why there is no enrolment.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolmentError {
+    /// The authority.
+    #[error("enrolment: {0}")]
+    Ca(#[from] CaError),
+    /// Certificates or TLS.
+    #[error("enrolment: {0}")]
+    Tls(String),
+    /// An address.
+    #[error("`{key}` {address}: {error}")]
+    Bind {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The thread.
+    #[error("enrolment: cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The TLS in force, and what judges its clients.
+type Est = (Arc<ArcSwap<ServerConfig>>, Arc<DeviceVerifier>);
+
+/// What is ready before the first device asks.
+pub struct Prepared {
+    est: Option<(std::net::TcpListener, Est)>,
+    crl: Option<std::net::TcpListener>,
+    ca: Ca,
+    store: Store,
+    metrics: Metrics,
+    /// The rein.
+    pub rein: Rein,
+    /// Where EST listens: with a port of 0, the one that was free.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What can be told to a running enrolment.
+#[derive(Clone)]
+pub struct Rein {
+    config: Enrolment,
+    est: Option<Est>,
+    ends: Arc<ArcSwap<Vec<CertificateEnd>>>,
+    issuing_not_after: u64,
+}
+
+impl Rein {
+    /// Takes the server's certificate and key as the files have them.
+    ///
+    /// # Errors
+    /// What is wrong with them; the old ones stay in force.
+    pub fn reload(&self) -> Result<(), EnrolmentError> {
+        if let (Some(files), Some((tls, verifier))) = (&self.config.est, &self.est) {
+            let (config, not_after) = tls_of(files, verifier)?;
+            tls.store(Arc::new(config));
+            self.ends.store(Arc::new(ends(Some(not_after), self.issuing_not_after)));
+        }
+        Ok(())
+    }
+
+    /// When certificates end.
+    #[must_use]
+    pub fn ends(&self) -> Arc<Vec<CertificateEnd>> {
+        self.ends.load_full()
+    }
+}
+
+fn ends(server: Option<u64>, issuing: u64) -> Vec<CertificateEnd> {
+    let end = |purpose, not_after| CertificateEnd { purpose, name: "enrolment".to_owned(), not_after };
+    let server = server.map(|not_after| end(Purpose::EnrolmentServer, not_after));
+    server.into_iter().chain([end(Purpose::IssuingAuthority, issuing)]).collect()
+}
+
+fn tls_of(files: &EnrolmentListener, verifier: &Arc<DeviceVerifier>) -> Result<(ServerConfig, u64), EnrolmentError> {
+    let fault = |error: &dyn ToString| EnrolmentError::Tls(error.to_string());
+    let identity =
+        ServerIdentity::load_files(&files.certificate_file, &files.key_file).map_err(|error| fault(&error))?;
+    let config = enrolment_config(PROFILE, &identity, Arc::clone(verifier)).map_err(|error| fault(&error))?;
+    Ok((config, identity.not_after().as_secs()))
+}
+
+/// What requests are answered from.
+struct Desk {
+    metrics: Metrics,
+    ca: Ca,
+    store: RefCell<Store>,
+    guard: RefCell<Guard>,
+}
+
+/// Reads the authority, publishes its list where that is due, and opens the sockets.
+///
+/// # Errors
+/// [`EnrolmentError`] names the file or the address.
+pub async fn prepare(
+    config: &Enrolment,
+    store: Store,
+    admit: &Admit,
+    metrics: Metrics,
+) -> Result<Prepared, EnrolmentError> {
+    let ca = Ca::load(&config.directory)?;
+    ca.publish_if_due(&store, UnixTime::now()).await?;
+    let (mut listen, mut server, mut est) = (None, None, None);
+    if let Some(files) = &config.est {
+        let verifier = verifier(&ca, admit)?;
+        let (tls, not_after) = tls_of(files, &verifier)?;
+        let socket = bind("enrolment.listen", files.listen)?;
+        listen = socket.local_addr().ok();
+        server = Some(not_after);
+        est = Some((socket, (Arc::new(ArcSwap::from_pointee(tls)), verifier)));
+    }
+    let crl = config.crl_listen.map(|address| bind("enrolment.crl_listen", address)).transpose()?;
+    let issuing_not_after = ca.not_after().as_secs();
+    let rein = Rein {
+        config: config.clone(),
+        est: est.as_ref().map(|(_, est)| est.clone()),
+        ends: Arc::new(ArcSwap::from_pointee(ends(server, issuing_not_after))),
+        issuing_not_after,
+    };
+    Ok(Prepared { est, crl, ca, store, metrics, rein, listen })
+}
+
+/// Whose certificates count for a renewal: those below the root, and below the issuing CA where a device shows its own
+/// certificate alone.
+fn verifier(ca: &Ca, admit: &Admit) -> Result<Arc<DeviceVerifier>, EnrolmentError> {
+    let text = ca.anchors_pem()?;
+    let anchors = Anchors::from_pem(text.as_bytes()).map_err(|error| EnrolmentError::Tls(error.to_string()))?;
+    Ok(Arc::new(DeviceVerifier::new(&anchors, PROFILE, ca.domain().clone(), Arc::clone(admit))))
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, EnrolmentError> {
+    let open = || {
+        let socket = std::net::TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    open().map_err(|error| EnrolmentError::Bind { key, address, error })
+}
+
+/// Serves on a thread of its own until `draining` says so.
+///
+/// # Errors
+/// [`EnrolmentError::Thread`].
+pub fn start(prepared: Prepared, mut draining: watch::Receiver<bool>) -> Result<JoinHandle<()>, EnrolmentError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EnrolmentError::Thread)?;
+    let work = move || {
+        LocalSet::new().block_on(&runtime, async {
+            let Prepared { est, crl, ca, store, metrics, .. } = prepared;
+            let desk = Rc::new(Desk { metrics, ca, store: RefCell::new(store), guard: RefCell::default() });
+            if let Some((socket, est)) = est {
+                spawn_local(door(socket, Rc::clone(&desk), Some(est)));
+            }
+            if let Some(socket) = crl {
+                spawn_local(door(socket, Rc::clone(&desk), None));
+            }
+            spawn_local(keep_publishing(desk));
+            // An error says that the control thread is gone: the end as well.
+            let _ = draining.wait_for(|draining| *draining).await;
+        });
+    };
+    std::thread::Builder::new().name("enrolment".to_owned()).spawn(work).map_err(EnrolmentError::Thread)
+}
+
+async fn keep_publishing(desk: Rc<Desk>) -> Infallible {
+    let mut ticks = tokio::time::interval(PUBLISH_EVERY);
+    loop {
+        ticks.tick().await;
+        let published = async {
+            let store = desk.store().await?;
+            desk.ca.publish_if_due(&store, UnixTime::now()).await
+        };
+        match published.await {
+            Ok(Some(draft)) => tracing::info!(number = draft.number, revoked = draft.revoked.len(), "published a CRL"),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the list of revoked certificates is not published"),
+        }
+    }
+}
+
+async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "enrolment does not listen");
+            return;
+        }
+    };
+    let places = Places::default();
+    loop {
+        let (stream, source) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a device that enrols");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(place) = places.take(source.ip()) else { continue };
+        let (desk, est) = (Rc::clone(&desk), est.clone());
+        spawn_local(async move {
+            let _place = place;
+            let served = async {
+                match est {
+                    None => serve(stream, desk, None, source, false).await,
+                    Some((tls, verifier)) => {
+                        match timeout(HEADER_TIMEOUT, TlsAcceptor::from(tls.load_full()).accept(stream)).await {
+                            Ok(Ok(stream)) => {
+                                let (_, connection) = stream.get_ref();
+                                let peer = match connection.peer_certificates() {
+                                    None => Ok(None),
+                                    Some(_) => verifier.peer(connection, UnixTime::now()).map(Some),
+                                };
+                                match peer {
+                                    Ok(peer) => serve(stream, desk, peer, source, true).await,
+                                    Err(refused) => {
+                                        tracing::info!(%source, refusal = refused.refusal.label(), "refused to renew")
+                                    }
+                                }
+                            }
+                            Ok(Err(error)) => {
+                                tracing::debug!(%source, %error, "a handshake failed where devices enrol")
+                            }
+                            Err(_) => tracing::debug!(%source, "a handshake took too long where devices enrol"),
+                        }
+                    }
+                }
+            };
+            if timeout(CONNECTION_TIMEOUT, served).await.is_err() {
+                tracing::debug!(%source, "a connection took too long where devices enrol");
+            }
+        });
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    desk: Rc<Desk>,
+    peer: Option<VerifiedPeer>,
+    source: SocketAddr,
+    is_est: bool,
+) {
+    let peer = Rc::new(peer);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (desk, peer) = (Rc::clone(&desk), Rc::clone(&peer));
+        async move {
+            let answer = if is_est {
+                answer::est(&desk, peer.as_ref().as_ref(), source.ip(), request).await
+            } else {
+                answer::crl(&desk.ca, request.method(), request.uri().path())
+            };
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%source, %error, "a connection ended where devices enrol");
+    }
+}
+
+impl Desk {
+    /// The store; opened anew where another file was put in its place.
+    async fn store(&self) -> Result<Store, StoreError> {
+        let store = self.store.borrow().clone();
+        if store.check_in_place().is_ok() {
+            return Ok(store);
+        }
+        let store = Store::open_existing(store.path()).await?;
+        self.store.replace(store.clone());
+        Ok(store)
+    }
+}
