@@ -75,6 +75,14 @@ pub struct Metrics {
     pub refusal_summaries: IntCounter,
     /// Live connections that were ended from outside, by reason.
     pub cuts: IntCounterVec,
+    /// When the next update of CRLs is due, as Unix time, by listener, issuer and kind; of several, the first.
+    pub crl_next_update: GaugeVec,
+    /// CRLs whose next update is due or nearly, and is not there, by listener and issuer.
+    pub crl_due: IntGaugeVec,
+    /// Certificates that CRLs name, by listener, issuer and kind.
+    pub crl_entries: IntGaugeVec,
+    /// Files and distribution points whose newest CRL is missing or not taken, by listener and origin.
+    pub crl_failing: IntGaugeVec,
 }
 
 /// A metric of the same name exists already.
@@ -188,6 +196,17 @@ impl Metrics {
             refusal_summaries: make
                 .put(IntCounter::with_opts(opts("refusal_summaries_total", "Summaries of strangers' refusals."))?)?,
             cuts: make.counters("connections_cut_total", "Live connections ended from outside.", &["reason"])?,
+            crl_next_update: make.put(GaugeVec::new(
+                opts("crl_next_update_timestamp_seconds", "When CRLs are due to be replaced."),
+                &["listener", "issuer", "kind"],
+            )?)?,
+            crl_due: make.gauges("crl_due", "CRLs whose next update is not there.", &["listener", "issuer"])?,
+            crl_entries: make.gauges("crl_entries", "Certificates named.", &["listener", "issuer", "kind"])?,
+            crl_failing: make.gauges(
+                "crl_failing_sources",
+                "Sources whose newest CRL is missing or not taken.",
+                &["listener", "origin"],
+            )?,
             registry: make.0,
         })
     }

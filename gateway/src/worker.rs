@@ -305,7 +305,7 @@ impl Worker {
     /// Judges the live connections again at every change of the snapshot, for as long as the worker runs.
     pub async fn keep_judging(self: Rc<Self>) {
         let mut changes = self.shared.snapshots.subscribe();
-        let mut judged = Arc::clone(&self.snapshot().loaded);
+        let mut judged = self.snapshot();
         let mut every_second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
@@ -315,9 +315,9 @@ impl Worker {
             }
             let snapshot = self.snapshot();
             self.tell_limited(snapshot.config.audit.refusal_interval, false);
-            let new_trust = !Arc::ptr_eq(&judged, &snapshot.loaded);
-            judged = Arc::clone(&snapshot.loaded);
-            let cut = self.live.rejudge(&snapshot, new_trust);
+            let new_trust = snapshot.has_other_trust(&judged);
+            judged = Arc::clone(&snapshot);
+            let cut = self.live.rejudge(&snapshot, new_trust).await;
             if cut > 0 {
                 tracing::info!(worker = self.index, cut, snapshot = snapshot.version, "ended live connections");
             }

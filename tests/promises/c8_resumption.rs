@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gateway_tests::audit::{is, text};
+use gateway_tests::openssl::Ca;
 use gateway_tests::{Clinic, DOCTOR, Identity, Pki, Prepared, until, within};
 use serde_json::Value;
 
@@ -51,6 +52,8 @@ impl<'a> OpenSsl<'a> {
             .arg(file("client.crt"))
             .arg("-key")
             .arg(file("client.key"))
+            .arg("-cert_chain")
+            .arg(file("client.crt"))
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -87,7 +90,8 @@ impl<'a> OpenSsl<'a> {
 }
 
 fn start(version: &str, prepare: impl FnOnce(&Prepared)) -> Clinic {
-    let builder = Clinic::builder();
+    let revocation = "mode = \"prefer\"\ncrl_directory = \"tls\"".parse().expect("TOML");
+    let builder = Clinic::builder().config(|config| config.set_tls("revocation", toml::Value::Table(revocation)));
     let prepared = if version == TLS_1_2 {
         builder.config(|config| config.set_tls("profile", "cryptrec-high-tls12")).prepare()
     } else {
@@ -150,6 +154,34 @@ const LIFETIME: Duration = Duration::from_secs(6);
 
 fn short_lived(prepared: &Prepared) -> Identity {
     prepared.pki.device_for(DOCTOR, LIFETIME)
+}
+
+/// The device's own certificate, or the CA's above it, is on a list that came after the ticket.
+#[test]
+fn c8_a_revoked_certificate_resumes_nothing() {
+    for version in [TLS_1_3, TLS_1_2] {
+        for authority_too in [false, true] {
+            let root = Ca::root("Root of the tests");
+            let issuing = root.below("Issuing", &[]);
+            let identity = issuing.device(DOCTOR, &[]);
+            let prepare = |prepared: &Prepared| {
+                prepared.write("tls/devices-ca.crt", root.certificate_pem());
+                prepared.write("tls/issuing.crl", issuing.crl() + &root.crl());
+                identity.clone()
+            };
+            let change = |clinic: &Clinic| {
+                match authority_too {
+                    true => root.revoke(&issuing.certificate_pem(), "CACompromise"),
+                    false => issuing.revoke(&identity.certificate_pem, "keyCompromise"),
+                }
+                clinic.prepared.write("new.pem", issuing.crl() + &root.crl());
+                let renamed = std::fs::rename(clinic.prepared.path("new.pem"), clinic.prepared.path("tls/issuing.crl"));
+                renamed.expect("renamed");
+                until("the list", || (clinic.metric("sekisho_crl_entries", &[]) > 0.5).then_some(()));
+            };
+            is_judged_anew(version, prepare, change, "certificate-revoked");
+        }
+    }
 }
 
 #[test]

@@ -162,13 +162,26 @@ impl Config {
             text.push_str(&format!("[{name}]\n{table}\n"));
         }
         text.push_str(&format!(
-            "[[listener]]\nname = \"clinics\"\naddress = \"{listen}\"\nserver_names = {}\n\
-             [listener.tls]\n{}{}\n[listener.limits]\n{}\n",
+            "[[listener]]
+name = \"clinics\"
+address = \"{listen}\"
+server_names = {}
+\
+             [listener.limits]
+{}
+[listener.tls]
+{}",
             Value::from(self.server_names.clone()),
+            self.limits,
             self.identities,
-            self.tls,
-            self.limits
         ));
+        let is_table = |(_, value): &(&String, &Value)| value.is_table();
+        for (key, value) in self.tls.iter().filter(|pair| !is_table(pair)) {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+        for (key, value) in self.tls.iter().filter(is_table) {
+            text.push_str(&format!("[listener.tls.{key}]\n{}\n", value.as_table().expect("a table")));
+        }
         text.push_str(&format!("[[service]]\nname = \"clinical\"\n{}\n{}\n{}", self.service, self.routes, self.extra));
         text
     }

@@ -18,17 +18,18 @@ const LIFETIME: Duration = Duration::from_secs(86_400);
 /// A certificate with its key, as PEM.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The leaf.
+    /// The leaf, and the CAs above it where it needs them.
     pub certificate_pem: String,
     /// Its key, PKCS#8.
     pub key_pem: String,
 }
 
 impl Identity {
-    /// The leaf alone.
+    /// The leaf first.
     #[must_use]
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
-        vec![CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).expect("a certificate")]
+        let all = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes());
+        all.collect::<Result<_, _>>().expect("certificates")
     }
 
     /// Its key.

@@ -79,6 +79,8 @@ pub(crate) struct Extensions<'a> {
     pub(crate) authority_key_id: Option<&'a [u8]>,
     pub(crate) subject_key_id: Option<&'a [u8]>,
     pub(crate) distribution_points: Vec<DistributionPoint<'a>>,
+    /// Where delta CRLs are.
+    pub(crate) freshest: Vec<DistributionPoint<'a>>,
     /// The value of subjectDirectoryAttributes.
     pub(crate) directory_attributes: Option<&'a [u8]>,
     /// An extension that is critical and that nobody here knows.
@@ -141,7 +143,10 @@ impl<'a> Extensions<'a> {
             }
             [0x55, 0x1d, 36] => self.policy_constraints = policy_constraints(value)?,
             [0x55, 0x1d, 37] => self.extended_key_usage = Some(key_purposes(value)?),
-            [0x55, 0x1d, 46] => not_critical(critical)?,
+            [0x55, 0x1d, 46] => {
+                not_critical(critical)?;
+                self.freshest = points::read(value)?;
+            }
             [0x55, 0x1d, 54] => {
                 let mut outer = Reader::new(value);
                 self.inhibit_any_policy = Some(der::small(outer.value(der::INTEGER)?)?);

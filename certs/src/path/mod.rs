@@ -10,6 +10,7 @@ mod anchor;
 mod certificate;
 mod constraints;
 mod crl;
+mod crl_file;
 mod der;
 mod extensions;
 mod facts;
@@ -28,8 +29,10 @@ pub(crate) use facts::{StapleFacts, staple_facts};
 
 pub use anchor::TrustAnchor;
 pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
+pub use crl_file::{CrlFileError, read_crls};
 pub use facts::Description;
 pub use names::PeerName;
+pub use points::crl_urls;
 pub use policy::PolicySettings;
 pub use refused::{PathRefusal, PathRefused, RevocationReason};
 pub use revocation::{RevocationMode, RevocationSettings};

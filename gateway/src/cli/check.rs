@@ -104,6 +104,19 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
             check.key(&key(&identity.key("key_file")), &identity.key_file);
         }
         check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
+        let revocation = &listener.tls.revocation;
+        for (place, file) in revocation.crl_files.iter().enumerate() {
+            let _ = check.read(&key(&format!("revocation.crl_files[{place}]")), file);
+        }
+        if let Some(directory) = &revocation.crl_directory
+            && let Err(error) = fs::read_dir(directory)
+        {
+            let key = key("revocation.crl_directory");
+            check.blame(&key, directory, format_args!("a folder that cannot be read: {error}"));
+        }
+        if let Some(directory) = &revocation.cache_directory {
+            check.place_to_write(&key("revocation.cache_directory"), directory);
+        }
     }
     for (index, service) in config.services.iter().enumerate() {
         let Some(tls) = &service.tls else { continue };

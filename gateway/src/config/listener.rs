@@ -28,6 +28,46 @@ pub struct ListenerTls {
     pub client_ca_file: PathBuf,
     /// Name of a profile that `certs` knows: `cryptrec-high`, `cryptrec-high-tls12` or `compatible`.
     pub profile: String,
+    /// How it is known that a certificate was revoked.
+    pub revocation: Revocation,
+}
+
+/// Where CRLs come from, and how much is asked of them (R3, R12, R27).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// How much is asked.
+    pub mode: OnRevocation,
+    /// Files of CRLs, DER or PEM. Each must be there and good.
+    pub crl_files: Vec<PathBuf>,
+    /// A folder whose `*.crl` and `*.pem` are such files.
+    pub crl_directory: Option<PathBuf>,
+    /// CRLs are fetched from the distribution points that certificates name.
+    pub fetch: bool,
+    /// The only hosts that they are fetched from; none is every one that a certificate of a trusted authority names.
+    pub fetch_hosts: Vec<String>,
+    /// Where fetched CRLs outlive a restart; none is memory alone.
+    pub cache_directory: Option<PathBuf>,
+    /// The longest CRL, in bytes.
+    pub max_crl_bytes: u64,
+    /// From a fetch's beginning to its last byte.
+    pub fetch_timeout: Duration,
+    /// The longest time between two fetches of one CRL.
+    pub fetch_interval: Duration,
+    /// How long a CRL is used after its next update was due.
+    pub grace: Duration,
+    /// How long before its next update is due an alarm is raised where there is no newer one.
+    pub warn_before: Duration,
+}
+
+/// How much is asked of revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRevocation {
+    /// Nobody looks.
+    Off,
+    /// Whom a CRL names is refused; of whom none speaks, passes.
+    Prefer,
+    /// Who is not known to be good by a current CRL is refused, every CA above the certificate included.
+    Must,
 }
 
 /// The files of one server identity.

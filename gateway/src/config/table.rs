@@ -238,10 +238,21 @@ impl<'d> Table<'d> {
     pub(super) fn texts(&self, key: &'static str) -> Vec<Text<'d>> {
         #[cfg(test)]
         self.asked(key, Need::Required);
-        let Some((_, value)) = self.find(key) else {
+        if self.find(key).is_none() {
             self.missing(key);
-            return Vec::new();
-        };
+        }
+        self.strings(key)
+    }
+
+    /// A list of strings that may be absent.
+    pub(super) fn texts_optional(&self, key: &'static str) -> Vec<Text<'d>> {
+        #[cfg(test)]
+        self.asked(key, Need::Optional);
+        self.strings(key)
+    }
+
+    fn strings(&self, key: &'static str) -> Vec<Text<'d>> {
+        let Some((_, value)) = self.find(key) else { return Vec::new() };
         let Some(values) = value.get_ref().as_array() else {
             self.wrong_type(key, value, "a list of strings");
             return Vec::new();
@@ -271,6 +282,11 @@ impl<'d> Table<'d> {
     /// A path that may be absent.
     pub(super) fn path_optional(&self, key: &'static str) -> Option<PathBuf> {
         self.text_optional(key).and_then(|text| self.resolve(&text))
+    }
+
+    /// A list of paths that may be absent.
+    pub(super) fn paths_optional(&self, key: &'static str) -> Vec<PathBuf> {
+        self.texts_optional(key).iter().filter_map(|text| self.resolve(text)).collect()
     }
 
     /// A path with a default.

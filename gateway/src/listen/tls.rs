@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use super::identities::Identities;
 use crate::clock::TlsTime;
 use crate::config::Listener;
+use crate::revocation::{Lists, RevocationError, notice, unix_seconds};
 
 /// How long, and for how many bytes, a refused peer is listened to after its alert.
 const LINGER: Duration = Duration::from_millis(500);
@@ -40,6 +41,14 @@ pub enum ListenerTlsError {
     /// The gateway's certificate or key cannot be used.
     #[error(transparent)]
     Identity(#[from] certs::ServerIdentityError),
+    /// A CRL cannot be used.
+    #[error("listener `{listener}`: {error}")]
+    Revocation {
+        /// The listener.
+        listener: String,
+        /// The file, and what is wrong with it.
+        error: RevocationError,
+    },
     /// The parts do not fit together.
     #[error("listener `{listener}`: {message}")]
     Setup {
@@ -54,6 +63,7 @@ pub enum ListenerTlsError {
 pub struct TlsListener {
     acceptor: TlsAcceptor,
     verifier: Arc<DeviceVerifier>,
+    lists: Arc<Lists>,
     resumption: Resumption,
     domain: TrustDomain,
     identities: Arc<Identities>,
@@ -83,7 +93,15 @@ impl TlsListener {
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
         let mut verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit);
         if let Some(old) = old {
-            verifier = verifier.with_cache(Arc::clone(old.verifier.cache()));
+            verifier = verifier.with_cache(old.verifier.cache());
+        }
+        let revocation = &listener.tls.revocation;
+        let lists = Lists::load(revocation, &anchors, profile, old.map(|old| &*old.lists), unix_seconds())
+            .map_err(|error| ListenerTlsError::Revocation { listener: listener.name.clone(), error })?;
+        let lists = Arc::new(lists);
+        verifier = verifier.with_revocation(lists.set(), lists.settings());
+        if let Some(notice) = notice(&lists) {
+            verifier = verifier.with_notice(notice);
         }
         let verifier = Arc::new(verifier);
         let resumption = match old {
@@ -102,6 +120,7 @@ impl TlsListener {
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             verifier,
+            lists,
             resumption,
             domain: domain.clone(),
             identities,
@@ -126,6 +145,22 @@ impl TlsListener {
     #[must_use]
     pub fn spiffe_id(&self, device: &DeviceId) -> String {
         self.domain.id_of(device)
+    }
+
+    /// Where its CRLs come from.
+    #[must_use]
+    pub fn lists(&self) -> &Arc<Lists> {
+        &self.lists
+    }
+
+    /// Has the verifier judge by the lists in force; true if it judged by others before.
+    pub fn take_lists(&self) -> bool {
+        let set = self.lists.set();
+        let changed = *set.version() != self.verifier.crls_version();
+        if changed {
+            self.verifier.set_crls(set);
+        }
+        changed
     }
 
     /// Judges a live connection's peer by these anchors, this registry and this moment.

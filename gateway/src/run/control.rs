@@ -23,6 +23,7 @@ use crate::clock;
 use crate::listen::Strangers;
 use crate::load::load;
 use crate::registry::watch::Watch;
+use crate::revocation;
 use crate::snapshot::Snapshots;
 use crate::worker::Shared;
 
@@ -214,6 +215,8 @@ impl Control {
         spawn_local(async move { match watching.run().await {} });
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
         spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
+        let snapshots = Arc::clone(&self.shared.snapshots);
+        spawn_local(async move { match revocation::keep(snapshots).await {} });
         let following = self.shared.clone();
         spawn_local(async move { match identities::follow(following).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));

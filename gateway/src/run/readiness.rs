@@ -14,7 +14,8 @@ use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
-use crate::snapshot::{CertificateEnd, Snapshots};
+use crate::revocation::unix_seconds;
+use crate::snapshot::{CertificateEnd, Snapshot, Snapshots};
 use crate::upstream::Sight;
 use crate::worker::Shared;
 
@@ -84,7 +85,38 @@ impl Sources {
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
         identities::refresh(metrics, &snapshot, &self.admin_certificates);
+        self.revocation(&snapshot);
         self.backends();
+    }
+
+    fn revocation(&self, snapshot: &Snapshot) {
+        let metrics = &self.shared.metrics;
+        for gauges in [&metrics.crl_due, &metrics.crl_entries, &metrics.crl_failing] {
+            gauges.reset();
+        }
+        metrics.crl_next_update.reset();
+        let now = unix_seconds();
+        for door in snapshot.doors.iter().filter(|door| door.tls.lists().is_on()) {
+            let listener = door.listener.name.as_str();
+            let mut first: BTreeMap<(String, &str), i64> = BTreeMap::new();
+            for report in door.tls.lists().report(now) {
+                let kind = if report.delta { "delta" } else { "complete" };
+                metrics.crl_due.with_label_values(&[listener, &report.issuer]).add(i64::from(report.due));
+                let entries = i64::try_from(report.entries).unwrap_or(i64::MAX);
+                metrics.crl_entries.with_label_values(&[listener, &report.issuer, kind]).add(entries);
+                let next = first.entry((report.issuer, kind)).or_insert(report.next_update);
+                *next = report.next_update.min(*next);
+            }
+            for ((issuer, kind), next) in first {
+                #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+                metrics.crl_next_update.with_label_values(&[listener, &issuer, kind]).set(next as f64);
+            }
+            let (files, points) = door.tls.lists().failing();
+            for (origin, count) in [("file", files), ("fetch", points)] {
+                let gauge = metrics.crl_failing.with_label_values(&[listener, origin]);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
     }
 
     /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing

@@ -7,7 +7,7 @@ use crate::path::{Crl, CrlSet, RevocationMode, RevocationSettings};
 fn a_known_chain_still_needs_its_key_and_today() {
     let door = Door::new(Profile::CryptrecHigh);
     let issued = device_certificate("sakura-clinic", "ward-1");
-    let cache = Arc::clone(door.verifier.cache());
+    let cache = door.verifier.cache();
     door.knock(&issued).unwrap();
     door.knock(&issued).unwrap();
     assert_eq!(cache.len(), 1);
@@ -79,7 +79,7 @@ fn a_revoked_device_is_told_so_and_known_chains_are_forgotten() {
     today.recheck(&chain, NOW).unwrap();
 
     let crls = crls.with("file", list(2, &[1, 4711])).unwrap();
-    let cache = Arc::clone(today.cache());
+    let cache = today.cache();
     let tomorrow = Arc::into_inner(verifier()).unwrap().with_revocation(crls, settings).with_cache(cache);
     let (outcome, noted) = noting(|| tomorrow.verify_client_cert(&chain[0], &[], NOW));
     let error = outcome.unwrap_err();
