@@ -301,7 +301,8 @@ fn operators_come_with_certificates_of_their_own() {
     assert_eq!(page.status, 200, "{}", gateway.said());
     let metrics = String::from_utf8_lossy(&page.body);
     for kind in ["admin", "operator-ca"] {
-        let series = format!("sekisho_certificate_expiry_timestamp_seconds{{kind=\"{kind}\",name=\"admin\"}} ");
+        let series =
+            format!("sekisho_certificate_expiry_timestamp_seconds{{identity=\"\",kind=\"{kind}\",name=\"admin\"}} ");
         assert!(metrics.contains(&series), "{metrics}");
     }
     let device = prepared.pki.device(DOCTOR);

@@ -134,7 +134,8 @@ impl Prepared {
         for name in ["tls", "policy", "state", "audit"] {
             std::fs::create_dir(prepared.path(name)).expect("a folder");
         }
-        let server = prepared.pki.server(&["localhost", "127.0.0.1"]);
+        let names: Vec<_> = prepared.config.server_names().iter().map(String::as_str).collect();
+        let server = prepared.pki.server(&names);
         prepared.write("tls/server.crt", &server.certificate_pem);
         prepared.write("tls/server.key", &server.key_pem);
         prepared.write("tls/devices-ca.crt", prepared.pki.devices_ca_pem());

@@ -104,6 +104,11 @@ impl Config {
         self.limits.insert(key.to_owned(), value.into());
     }
 
+    /// The names that the listener takes requests for.
+    pub(crate) fn server_names(&self) -> &[String] {
+        &self.server_names
+    }
+
     /// One more name that the listener takes requests for.
     pub fn add_server_name(&mut self, name: &str) {
         self.server_names.push(name.to_owned());
