@@ -1,5 +1,6 @@
-//! `sekisho cert show` says what the gateway does: its verdict and the handshake's are one (issue 3's closed list, C15).
+//! `sekisho cert show` says what the gateway does: its verdict and the handshake's are one (C9, C15).
 
+use gateway_tests::openssl::Ca;
 use gateway_tests::{Clinic, DOCTOR, Oddity, Pki, sekisho};
 use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::Value;
@@ -72,4 +73,24 @@ fn a_registry_that_cannot_be_read_is_said() {
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(output.stdout.contains("the registry cannot be read: "), "{output:?}");
     assert!(output.stdout.contains("taken for device"), "{output:?}");
+}
+
+#[test]
+fn a_revoked_certificate_is_told_with_when_and_why() {
+    let ca = Ca::root("Clinics of the tests");
+    let (bad, good) = (ca.device(DOCTOR, &[]), ca.device(DOCTOR, &[]));
+    let revocation: toml::Table = "mode = \"must\"\ncrl_files = [\"tls/devices.crl\"]".parse().expect("TOML");
+    let prepared =
+        Clinic::builder().config(|config| config.set_tls("revocation", toml::Value::Table(revocation))).prepare();
+    ca.revoke(&bad.certificate_pem, "keyCompromise");
+    prepared.write("tls/devices-ca.crt", ca.certificate_pem());
+    prepared.write("tls/devices.crl", ca.crl());
+    let clinic = prepared.start();
+    let (code, text, value) = show(&clinic, &bad.certificate_pem);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("it was revoked on ") && text.contains("keyCompromise"), "{text}");
+    assert!(text.contains("verdict    refused: certificate-revoked"), "{text}");
+    assert_eq!(value["listeners"][0]["path_refused"]["refusal"], "revoked", "{value:#}");
+    let (code, text, _) = show(&clinic, &good.certificate_pem);
+    assert!(code == 0 && text.contains("revocation every certificate must be known"), "{text}");
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use certs::hpki::{self, RoleTable};
 use certs::path::{
-    self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, Settings, TrustAnchor,
+    self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, RevocationMode, RevocationSettings,
+    Settings, TrustAnchor,
 };
 use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain};
 use policy::{DeviceId, Subject};
@@ -30,6 +31,8 @@ pub(super) struct Door {
     pub(super) name: String,
     pub(super) profile: Profile,
     pub(super) anchors: Anchors,
+    pub(super) crls: CrlSet,
+    pub(super) revocation: RevocationSettings,
 }
 
 /// One certificate, judged.
@@ -69,6 +72,8 @@ pub(super) struct Verdict {
     pub(super) listener: String,
     /// The certificate is one of the listener's anchors.
     pub(super) is_anchor: bool,
+    /// What the listener asks of CRLs, in words.
+    pub(super) revocation: &'static str,
     /// The subjects from the leaf's issuer to the anchor.
     pub(super) chain: Result<Vec<String>, PathRefused>,
     /// The same under HPKI's authentication policy, for a certificate of HPKI.
@@ -139,9 +144,13 @@ impl Judge {
         let rest: Vec<&[u8]> = others.iter().filter(|other| *other != leaf).map(AsRef::as_ref).collect();
         let algorithms = door.profile.provider().signature_verification_algorithms.all;
         let validate = |policies: PolicySettings| {
-            let settings =
-                Settings { policies, authority_as_leaf: !is_leaf, ..Settings::new(Purpose::ClientAuth, algorithms) };
-            path::validate(leaf, &rest, &anchors, &CrlSet::default(), &settings, None, seconds)
+            let settings = Settings {
+                policies,
+                revocation: door.revocation,
+                authority_as_leaf: !is_leaf,
+                ..Settings::new(Purpose::ClientAuth, algorithms)
+            };
+            path::validate(leaf, &rest, &anchors, &door.crls, &settings, None, seconds)
         };
         let chain = validate(PolicySettings::default()).map(|found| {
             let anchor = door.anchors.certificates().get(found.anchor()).into_iter();
@@ -150,6 +159,11 @@ impl Judge {
         });
         Verdict {
             listener: door.name.clone(),
+            revocation: match door.revocation.mode {
+                RevocationMode::Off => "nobody asks: the listener's `revocation` is off",
+                RevocationMode::Prefer => "by the CRLs at hand; what none of them speaks of passes",
+                RevocationMode::Require => "every certificate must be known not to be revoked",
+            },
             is_anchor: door.anchors.certificates().contains(leaf),
             chain,
             chain_hpki: is_of_hpki.then(|| validate(hpki::policy_settings(false)).map(drop)),
@@ -170,7 +184,8 @@ impl Judge {
             Some(directory) => directory.lookup(device).map(drop),
             None => Ok(()),
         });
-        let verifier = DeviceVerifier::new(&door.anchors, door.profile, domain.clone(), admit);
+        let verifier = DeviceVerifier::new(&door.anchors, door.profile, domain.clone(), admit)
+            .with_revocation(door.crls.clone(), door.revocation);
         let rest = others.iter().filter(|other| *other != leaf).cloned();
         let chain: Vec<_> = std::iter::once(leaf.clone()).chain(rest).collect();
         let now = u64::try_from(self.now.unix_ns).unwrap_or(0);

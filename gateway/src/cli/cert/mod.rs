@@ -16,6 +16,7 @@ use self::judge::{Door, Judge};
 use crate::clock::{Clock as _, KernelClock};
 use crate::config::Config;
 use crate::registry::Directory;
+use crate::revocation::{Lists, unix_seconds};
 use crate::store::Store;
 
 /// Commands on certificates.
@@ -82,7 +83,10 @@ fn judge(arguments: &ShowArgs) -> anyhow::Result<Judge> {
     let mut doors = Vec::new();
     for listener in config.listeners.iter().filter(|listener| wanted(&listener.name)) {
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
-        doors.push(Door { name: listener.name.clone(), profile: listener.tls.profile.parse()?, anchors });
+        let (name, profile) = (listener.name.clone(), listener.tls.profile.parse()?);
+        // The lists of files and of the cache; nothing is fetched.
+        let lists = Lists::load(&listener.tls.revocation, &anchors, profile, None, unix_seconds())?;
+        doors.push(Door { name, profile, anchors, crls: lists.set(), revocation: lists.settings() });
     }
     if doors.is_empty() {
         let name = arguments.listener.as_deref().unwrap_or_default();

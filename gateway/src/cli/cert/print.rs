@@ -124,6 +124,7 @@ fn door_lines(door: &Verdict, now: &Reading, lines: &mut Vec<(&'static str, Stri
     let name = &door.listener;
     lines
         .push(("listener", format!("`{name}`{}", if door.is_anchor { ", of which it is a trust anchor" } else { "" })));
+    lines.push(("revocation", door.revocation.to_owned()));
     match &door.chain {
         Ok(above) => lines.push(("chain", format!("holds: {}", above.join(" < ")))),
         Err(refused) => refused_lines("chain", refused, now, lines),
@@ -195,6 +196,7 @@ fn door_value(door: &Verdict) -> Value {
     json!({
         "listener": door.listener,
         "anchor": door.is_anchor,
+        "revocation": door.revocation,
         "path": door.chain.as_ref().ok(),
         "path_refused": door.chain.as_ref().err().map(refused),
         "hpki_path_refused": door.chain_hpki.as_ref().and_then(|chain| chain.as_ref().err()).map(refused),
