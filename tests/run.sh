@@ -2,7 +2,8 @@
 # Installs what is missing, checks everything that ships, and runs every test: `bash tests/run.sh`.
 #
 # Needs Rust (rust-toolchain or the version in Cargo.toml) with rustfmt and clippy, a C compiler, and on a bare Debian
-# root or sudo. A missing tool is an error, never a skip. Honours CARGO_TARGET_DIR.
+# root or sudo. A missing tool is an error, never a skip. Honours CARGO_TARGET_DIR, and SEKISHO_SHARED: a folder whose
+# suites/limbo.json is read instead of the copy in certs/tests/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,10 +44,20 @@ packages() {
     has() { command -v "$1" >/dev/null || missing+=("$2"); }
     holds() { compgen -G "$1" >/dev/null || missing+=("$2"); }
     has cc build-essential
+    has c++ g++
     has curl curl
     has openssl openssl
     has gnutls-cli gnutls-bin
     has strace strace
+    has sslscan sslscan
+    has testssl testssl.sh
+    has systemd-socket-activate systemd
+    has nbdkit nbdkit
+    has nbdfuse libnbd-bin
+    has fusermount3 fuse3
+    has mkfs.ext4 e2fsprogs
+    has losetup mount
+    has unshare util-linux
     has promtool prometheus
     has Orthanc orthanc
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb
@@ -126,5 +137,7 @@ step 'build' cargo build --quiet
 step 'shipped configuration and policies' shipped_configuration
 step 'alert rules' alert_rules
 step 'quickstart' quickstart
+# Parsers on what nobody thought of: five targets, ten seconds each.
+step 'fuzzing' tests/fuzz/run.sh
 step 'tests' cargo nextest run --workspace --profile ci
 printf '\n=== all green after %d s\n' "$SECONDS"

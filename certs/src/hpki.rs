@@ -1,7 +1,7 @@
 //! Users by HPKI (保健医療福祉分野の公開鍵基盤): what an authentication certificate of Japan's public key infrastructure
 //! for health care says of its holder.
 //!
-//! The path is [`path::validate`](crate::path::validate) with [`policy_settings`]; this module reads the leaf of a path
+//! The path is [`path::validate`] with [`policy_settings`]; this module reads the leaf of a path
 //! that holds. The national qualifications stand in `hcRole` (ISO 17090-2), an attribute of the
 //! subjectDirectoryAttributes extension:
 //!

@@ -9,8 +9,10 @@ use rustls::pki_types::pem::SectionKind;
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, UnixTime,
 };
-use rustls::sign::CertifiedKey;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use crate::Staple;
 use crate::leaf::{IdentityError, Leaf};
 use crate::pem::{self, PemError};
 
@@ -214,6 +216,20 @@ impl ServerIdentity {
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
+    }
+
+    /// The same with an OCSP response that handshakes staple (RFC 6066 8), or with none.
+    #[must_use]
+    pub fn with_staple(&self, staple: Option<&Staple>) -> Self {
+        let mut key = CertifiedKey::clone(&self.key);
+        key.ocsp = staple.map(|staple| staple.der().to_vec());
+        Self { key: Arc::new(key), ..self.clone() }
+    }
+
+    /// Shows this identity to every client.
+    #[must_use]
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(SingleCertAndKey::from(self.certified_key()))
     }
 
     pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {

@@ -3,7 +3,7 @@
 //! A listener's trust anchors ([`anchors`]), certification paths and revocation ([`path`]), the device that a certificate
 //! names ([`spiffe`], [`leaf`]), the user that an HPKI certificate names ([`hpki`]), the verifier that joins them and is
 //! the only maker of a [`VerifiedPeer`] ([`verifier`]), the TLS
-//! profiles ([`profile`]), the gateway's own certificates ([`identity`]) and the issuing of development and clinic
+//! profiles ([`profile`]), the gateway's own certificates ([`identity`], [`identities`], [`staple`]) and the issuing of development and clinic
 //! certificates ([`issue`]).
 //!
 //! The crate has no sockets and no clock: the time comes in as an argument. Files are read and written only by
@@ -12,6 +12,7 @@
 
 pub mod anchors;
 pub mod hpki;
+pub mod identities;
 pub mod identity;
 pub mod issue;
 pub mod leaf;
@@ -19,13 +20,16 @@ pub mod path;
 pub mod pem;
 pub mod profile;
 pub mod spiffe;
+pub mod staple;
 pub mod verifier;
 
 pub use anchors::{AnchorFileError, Anchors, AnchorsError};
+pub use identities::ServerIdentities;
 pub use identity::{ServerIdentity, ServerIdentityError};
 pub use leaf::{IdentityError, device_of};
 pub use profile::Profile;
 pub use spiffe::TrustDomain;
+pub use staple::{Staple, StapleError, StapleFileError};
 pub use verifier::{ChainCache, DeviceVerifier, PeerRefused, VerifiedPeer, refusal_of};
 
 /// SHA-256 of a certificate's DER: the fingerprint that records and the registry show.

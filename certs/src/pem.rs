@@ -1,6 +1,7 @@
 //! Strict PEM (RFC 7468): a file is made of sections, blank lines and comments (`#` at the start of a line), and of
 //! nothing else. A lenient reader skips what it does not know; a trust store that skips is weaker than its file says.
 
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
 /// The largest file of certificates or keys that is read, in bytes.
@@ -99,6 +100,32 @@ pub(crate) fn sections(bytes: &[u8]) -> Result<Vec<Section>, PemError> {
     if sections.is_empty() { Err(PemError::Empty) } else { Ok(sections) }
 }
 
+/// The certificates of a file for a person to look at: one in DER, or all of PEM, whatever else stands between them.
+///
+/// # Errors
+/// [`PemError`] if it is neither, or PEM that is not strict; [`PemError::Empty`] also where no section is a certificate.
+pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    match sections(bytes) {
+        Err(PemError::Der | PemError::NotText | PemError::Garbage { .. }) if bytes.starts_with(&[0x30]) => {
+            Ok(vec![CertificateDer::from(bytes.to_vec())])
+        }
+        Err(error) => Err(error),
+        Ok(all) => {
+            let is_certificate = |section: &Section| section.kind == Some(SectionKind::Certificate);
+            let all: Vec<_> = all.into_iter().filter(is_certificate).map(|section| section.der.into()).collect();
+            if all.is_empty() { Err(PemError::Empty) } else { Ok(all) }
+        }
+    }
+}
+
+/// Reads a file of certificates, as [`certificates`] does.
+///
+/// # Errors
+/// The system's, or what is wrong with its content.
+pub fn certificates_from_file(path: &std::path::Path) -> std::io::Result<Vec<CertificateDer<'static>>> {
+    certificates(&read_file(std::fs::File::open(path)?)?).map_err(std::io::Error::other)
+}
+
 fn boundary<'a>(line: &'a str, start: &str) -> Option<&'a str> {
     line.strip_prefix(start)?.strip_suffix("-----")
 }
@@ -153,6 +180,17 @@ mod tests {
         assert_eq!(of(&GOOD.replace("AAEC", "A")), PemError::Base64 { line: 1 });
         assert_eq!(sections(&[0x30, 0x82, 0x01, 0x88]).err().unwrap(), PemError::Der);
         assert_eq!(sections(&[0xff, 0xfe, 0x00]).err().unwrap(), PemError::NotText);
+    }
+
+    #[test]
+    fn certificates_are_found_in_both_forms() {
+        let pem = format!("{}{GOOD}{GOOD}", GOOD.replace("CERTIFICATE", "PRIVATE KEY"));
+        assert_eq!(certificates(pem.as_bytes()).unwrap().len(), 2);
+        assert_eq!(certificates(&[0x30, 0x82, 0x01, 0x88]).unwrap()[0].as_ref(), [0x30, 0x82, 0x01, 0x88]);
+        assert_eq!(certificates(&[0x30, 0x03, 0x02, 0x01, 0x01]).unwrap().len(), 1);
+        assert_eq!(certificates(b"-----BEGIN").unwrap_err(), PemError::Garbage { line: 1 });
+        let key = GOOD.replace("CERTIFICATE", "PRIVATE KEY");
+        assert_eq!(certificates(key.as_bytes()).unwrap_err(), PemError::Empty);
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! x509-limbo (github.com/C2SP/x509-limbo): every case of the suite, against the path validation that listeners use.
 //!
-//! The suite is `suites/limbo.json` in the folder that `SEKISHO_SHARED` names, or in `../shared` beside the tree.
+//! The suite is `suites/limbo.json` in the folder that `SEKISHO_SHARED` names, or beside this file.
 
 #![expect(
     clippy::unwrap_used,
@@ -65,9 +65,9 @@ const SUFFIX: &str = "there is no list of public suffixes; a backend's authoriti
 const CA_LEAF: &str = "a CA's certificate is nobody's leaf, and these lack digitalSignature";
 
 fn suite() -> Value {
-    let shared = std::env::var_os("SEKISHO_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    let file = shared.join("suites/limbo.json");
+    let folder = std::env::var_os("SEKISHO_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests"), PathBuf::from);
+    let file = folder.join("suites/limbo.json");
     let text = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     serde_json::from_slice(&text).unwrap()
 }

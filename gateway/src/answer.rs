@@ -50,7 +50,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
         Refusal::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
-        Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        Refusal::Misdirected | Refusal::ServerNameUnknown => StatusCode::MISDIRECTED_REQUEST,
         Refusal::TooManyConnections | Refusal::TooManyHandshakes | Refusal::RateLimited => {
             StatusCode::TOO_MANY_REQUESTS
         }

@@ -35,8 +35,14 @@ pub struct Metrics {
     pub connections_limit: IntGaugeVec,
     /// Entries of the registry by kind and status.
     pub registry_entries: IntGaugeVec,
-    /// When certificates end, as Unix time, by kind and name.
+    /// When certificates end, as Unix time, by kind, name and, of several of a listener, identity.
     pub certificate_expiry: GaugeVec,
+    /// 1 while a listener shows the certificate that lies in its files, by listener and identity.
+    pub server_certificate_current: IntGaugeVec,
+    /// Certificates of listeners that were replaced while the gateway ran, or could not be: `replaced` or `kept`.
+    pub server_certificate_changes: IntCounterVec,
+    /// 1 while an OCSP response is stapled, where one is configured, by listener and identity.
+    pub ocsp_stapled: IntGaugeVec,
     /// Bound on the clock's error.
     pub clock_error: Gauge,
     /// 1 while somebody keeps the clock.
@@ -71,6 +77,14 @@ pub struct Metrics {
     pub refusal_summaries: IntCounter,
     /// Live connections that were ended from outside, by reason.
     pub cuts: IntCounterVec,
+    /// When the next update of CRLs is due, as Unix time, by listener, issuer and kind; of several, the first.
+    pub crl_next_update: GaugeVec,
+    /// CRLs whose next update is due or nearly, and is not there, by listener and issuer.
+    pub crl_due: IntGaugeVec,
+    /// Certificates that CRLs name, by listener, issuer and kind.
+    pub crl_entries: IntGaugeVec,
+    /// Files and distribution points whose newest CRL is missing or not taken, by listener and origin.
+    pub crl_failing: IntGaugeVec,
 }
 
 /// A metric of the same name exists already.
@@ -138,8 +152,23 @@ impl Metrics {
             registry_entries: make.gauges("registry_entries", "Entries of the registry.", &["kind", "status"])?,
             certificate_expiry: make.put(GaugeVec::new(
                 opts("certificate_expiry_timestamp_seconds", "When certificates end."),
-                &["kind", "name"],
+                &["kind", "name", "identity"],
             )?)?,
+            server_certificate_current: make.gauges(
+                "server_certificate_current",
+                "1 while what lies in the files is shown.",
+                &["listener", "identity"],
+            )?,
+            server_certificate_changes: make.counters(
+                "server_certificate_changes_total",
+                "New certificates found in the files.",
+                &["listener", "outcome"],
+            )?,
+            ocsp_stapled: make.gauges(
+                "ocsp_stapled",
+                "1 while a response is stapled, where one is configured.",
+                &["listener", "identity"],
+            )?,
             clock_error: make.put(Gauge::with_opts(opts("clock_error_seconds", "Bound on the clock's error."))?)?,
             clock_synchronised: make.put(IntGauge::with_opts(opts("clock_synchronised", "1 while kept."))?)?,
             audit_queue: make.put(IntGauge::with_opts(opts("audit_queue_records", "Records waiting."))?)?,
@@ -174,6 +203,17 @@ impl Metrics {
             refusal_summaries: make
                 .put(IntCounter::with_opts(opts("refusal_summaries_total", "Summaries of strangers' refusals."))?)?,
             cuts: make.counters("connections_cut_total", "Live connections ended from outside.", &["reason"])?,
+            crl_next_update: make.put(GaugeVec::new(
+                opts("crl_next_update_timestamp_seconds", "When CRLs are due to be replaced."),
+                &["listener", "issuer", "kind"],
+            )?)?,
+            crl_due: make.gauges("crl_due", "CRLs whose next update is not there.", &["listener", "issuer"])?,
+            crl_entries: make.gauges("crl_entries", "Certificates named.", &["listener", "issuer", "kind"])?,
+            crl_failing: make.gauges(
+                "crl_failing_sources",
+                "Sources whose newest CRL is missing or not taken.",
+                &["listener", "origin"],
+            )?,
             registry: make.0,
         })
     }

@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub loaded: Arc<Loaded>,
     /// Who is registered.
     pub directory: Arc<Directory>,
+    /// Counts up with every change of the CRLs, which the listeners' verifiers hold.
+    pub revocation: u64,
 }
 
 /// What a configuration file and the files it names amount to. Made once at start and at each reload.
@@ -33,7 +35,7 @@ pub struct Loaded {
     pub routes: RouteTable,
     /// TLS towards the backends of each service, where they use it; in the order of `config.services`.
     pub backend_tls: Vec<Option<Arc<rustls::ClientConfig>>>,
-    /// When the certificates of listeners and services end, for the metrics.
+    /// When the certificates of services and the authorities of listeners end, for the metrics.
     pub certificates: Vec<CertificateEnd>,
 }
 
@@ -103,6 +105,12 @@ impl std::ops::Deref for Snapshot {
 }
 
 impl Snapshot {
+    /// Were chains judged by other anchors or CRLs when `other` was in force?
+    #[must_use]
+    pub fn has_other_trust(&self, other: &Self) -> bool {
+        !Arc::ptr_eq(&self.loaded, &other.loaded) || self.revocation != other.revocation
+    }
+
     /// The listener of that name, if the configuration in force has it.
     #[must_use]
     pub fn door(&self, name: &str) -> Option<&Door> {
@@ -123,7 +131,7 @@ impl Snapshots {
     /// published goes there as well.
     #[must_use]
     pub fn new(loaded: Arc<Loaded>, directory: Arc<ArcSwap<Directory>>) -> Self {
-        let first = Snapshot { version: 1, loaded, directory: directory.load_full() };
+        let first = Snapshot { version: 1, loaded, directory: directory.load_full(), revocation: 0 };
         Self {
             current: Arc::new(ArcSwap::from_pointee(first)),
             directory,
@@ -152,12 +160,32 @@ impl Snapshots {
 
     /// Puts another registry in force. Returns the new version.
     pub fn publish_directory(&self, directory: Arc<Directory>) -> u64 {
-        self.publish(|old| Snapshot { version: old.version + 1, loaded: Arc::clone(&old.loaded), directory })
+        self.publish(|old| Snapshot {
+            version: old.version + 1,
+            loaded: Arc::clone(&old.loaded),
+            directory,
+            revocation: old.revocation,
+        })
     }
 
     /// Puts another configuration in force. Returns the new version.
     pub fn publish_loaded(&self, loaded: Arc<Loaded>) -> u64 {
-        self.publish(|old| Snapshot { version: old.version + 1, loaded, directory: Arc::clone(&old.directory) })
+        self.publish(|old| Snapshot {
+            version: old.version + 1,
+            loaded,
+            directory: Arc::clone(&old.directory),
+            revocation: old.revocation,
+        })
+    }
+
+    /// Tells that verifiers have other CRLs, or that those they have ran out. Returns the new version.
+    pub fn publish_revocation(&self) -> u64 {
+        self.publish(|old| Snapshot {
+            version: old.version + 1,
+            loaded: Arc::clone(&old.loaded),
+            directory: Arc::clone(&old.directory),
+            revocation: old.revocation + 1,
+        })
     }
 
     fn publish(&self, next: impl FnOnce(&Snapshot) -> Snapshot) -> u64 {

@@ -75,6 +75,18 @@ pub struct Worker {
     ids: Ids,
 }
 
+/// A request that goes to a backend.
+pub struct Sending<'a> {
+    /// The service behind its route.
+    pub service: &'a ServiceName,
+    /// The authority that it names.
+    pub authority: &'a HeaderValue,
+    /// Its id.
+    pub request_id: HeaderValue,
+    /// When it began.
+    pub reading: &'a Reading,
+}
+
 /// A connection that is being opened.
 pub struct Opening(Rc<Worker>);
 
@@ -225,11 +237,9 @@ impl Worker {
         connection: &Connection,
         snapshot: &Snapshot,
         subject: &Arc<Subject>,
-        service: &ServiceName,
-        authority: &HeaderValue,
-        request_id: HeaderValue,
-        reading: &Reading,
+        sending: Sending<'_>,
     ) -> Result<Ours, Refusal> {
+        let Sending { service, authority, request_id, reading } = sending;
         let configured = snapshot.config.services.iter().find(|known| known.name == *service);
         let audience = configured.map_or(service.as_str(), |service| service.identity_audience.as_str());
         let statement = Statement {
@@ -295,7 +305,7 @@ impl Worker {
     /// Judges the live connections again at every change of the snapshot, for as long as the worker runs.
     pub async fn keep_judging(self: Rc<Self>) {
         let mut changes = self.shared.snapshots.subscribe();
-        let mut judged = Arc::clone(&self.snapshot().loaded);
+        let mut judged = self.snapshot();
         let mut every_second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
@@ -305,9 +315,9 @@ impl Worker {
             }
             let snapshot = self.snapshot();
             self.tell_limited(snapshot.config.audit.refusal_interval, false);
-            let new_trust = !Arc::ptr_eq(&judged, &snapshot.loaded);
-            judged = Arc::clone(&snapshot.loaded);
-            let cut = self.live.rejudge(&snapshot, new_trust);
+            let new_trust = snapshot.has_other_trust(&judged);
+            judged = Arc::clone(&snapshot);
+            let cut = self.live.rejudge(&snapshot, new_trust).await;
             if cut > 0 {
                 tracing::info!(worker = self.index, cut, snapshot = snapshot.version, "ended live connections");
             }
@@ -346,7 +356,10 @@ impl Ids {
             }
         }
         // INVARIANT: hexadecimal digits are a header's value.
-        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"))
+        let mut id = HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"));
+        // It never comes twice: in HPACK's table it would only push out what does (RFC 7541 7.1.3).
+        id.set_sensitive(true);
+        id
     }
 }
 

@@ -50,6 +50,8 @@ refusals! {
     HandshakeTimeout = "handshake-timeout", Peer;
     /// The peer does not speak TLS as the listener's profile wants it.
     HandshakeFailed = "handshake-failed", Peer;
+    /// The peer asked for a server name that is not the listener's (C7).
+    ServerNameUnknown = "server-name-unknown", Peer;
     /// The peer presented no certificate (R1).
     CertificateMissing = "certificate-missing", Peer;
     /// The certificate's bytes cannot be read, or its chain breaks the rules.

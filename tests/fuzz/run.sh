@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
-# run.sh [SECONDS [TARGET ...]]   builds the fuzz targets and runs each for SECONDS (10: about a minute in all)
+# run.sh [SECONDS [TARGET ...]]   builds the fuzz targets and runs each for SECONDS
+#
+# Without SECONDS it is the short form, which tests/run.sh calls: 10 s each, about a minute in all. Its dependencies are
+# those of the debug build, shared with it, so that only our own crates are compiled, and only they tell libFuzzer where
+# they have been. With SECONDS all is optimised and all tells, in a build of its own, which takes minutes.
 #
 # The long form, for a night:          tests/fuzz/run.sh 3600
 # One target, on its own corpus:       tests/fuzz/run.sh 600 head
@@ -11,6 +15,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 repo=$(cd "$here/../.." && pwd)
+long=${1:-}
 seconds=${1:-10}
 shift || true
 targets=("$@")
@@ -25,15 +30,25 @@ if ! command -v c++ > /dev/null; then
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends g++
 fi
 
-triple=$(rustc -vV | sed -n 's/^host: //p')
 flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
 flags+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
 # The versions that ship, and libFuzzer's.
 cp "$repo/Cargo.lock" "$here/Cargo.lock"
-# With a target triple the flags are not for build scripts and macros.
-RUSTFLAGS="$flags" cargo build --release --manifest-path "$here/Cargo.toml" --target "$triple" \
-  --target-dir "$dir/build" --bins
+if [ -z "$long" ]; then
+  binaries=${CARGO_TARGET_DIR:-$repo/target}
+  # Cargo does not see what a wrapper adds, so that the dependencies are fresh in both builds; our own crates have a
+  # profile of their own, and thus files of their own.
+  SEKISHO_FUZZ_FLAGS=$flags RUSTC_WRAPPER=$here/rustc.sh cargo build -j2 --quiet --manifest-path "$here/Cargo.toml" \
+    --target-dir "$binaries" --bins
+  binaries+=/debug
+else
+  triple=$(rustc -vV | sed -n 's/^host: //p')
+  # With a target triple the flags are not for build scripts and macros.
+  RUSTFLAGS=$flags cargo build --release --manifest-path "$here/Cargo.toml" --target "$triple" \
+    --target-dir "$dir/build" --bins
+  binaries=$dir/build/$triple/release
+fi
 
 # The shipped configurations are seeds, too.
 mkdir -p "$dir/shipped"
@@ -53,7 +68,7 @@ for target in "${targets[@]}"; do
     target) arguments+=(-max_len=512) ;;
     audit_reader | spiffe) arguments+=(-max_len=1024) ;;
   esac
-  binary=$dir/build/$triple/release/$target
+  binary=$binaries/$target
   log=$dir/$target.log
   if "$binary" "${arguments[@]}" "$corpus" "${seeds[@]}" > "$log" 2>&1; then
     grep -E 'number_of_executed_units|new_units_added' "$log" | sed "s/^stat::/$target: /"

@@ -2,7 +2,7 @@
 //! probes get plain answers, and nobody else gets any (R19, C16).
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ struct Prometheus {
 impl Prometheus {
     fn start(target: SocketAddr) -> Self {
         let folder = TempDir::with_prefix("prometheus-").expect("a folder");
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+        let address = gateway_tests::own_address();
         let rules = repository().join("deploy/alerts.yml");
         let configuration = format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [ {} ]\nscrape_configs:\n- \
@@ -281,16 +281,17 @@ fn operators_come_with_certificates_of_their_own() {
     prepared.write("tls/admin.crt", &server.certificate_pem);
     prepared.write("tls/admin.key", &server.key_pem);
     prepared.write("tls/operators-ca.crt", operators.devices_ca_pem());
-    let port = TcpListener::bind("127.0.0.2:0").and_then(|l| l.local_addr()).expect("a port").port();
     prepared.reconfigure(|config| {
-        config.set("admin", "listen", format!("127.0.0.2:{port}"));
+        config.set("admin", "listen", "127.0.0.2:0");
         config.set("admin", "certificate_file", "tls/admin.crt");
         config.set("admin", "key_file", "tls/admin.key");
         config.set("admin", "client_ca_file", "tls/operators-ca.crt");
     });
     prepared.write_configuration();
     let gateway = gateway_tests::Gateway::spawn(&prepared.path("sekisho.toml"), &[]);
-    let door = gateway_tests::Door::new(([127, 0, 0, 2], port).into(), prepared.pki.servers_ca_pem());
+    let (_, admin) = until("the gateway", || gateway_tests::places(&gateway.said()));
+    assert_eq!(admin.ip(), std::net::Ipv4Addr::new(127, 0, 0, 2));
+    let door = gateway_tests::Door::new(admin, prepared.pki.servers_ca_pem());
     let operator = operators.device("operations/desk-1");
     let page = until("the operator's page", || {
         let mut wire = door.with(&operator).try_open().ok()?;
@@ -300,7 +301,8 @@ fn operators_come_with_certificates_of_their_own() {
     assert_eq!(page.status, 200, "{}", gateway.said());
     let metrics = String::from_utf8_lossy(&page.body);
     for kind in ["admin", "operator-ca"] {
-        let series = format!("sekisho_certificate_expiry_timestamp_seconds{{kind=\"{kind}\",name=\"admin\"}} 1");
+        let series =
+            format!("sekisho_certificate_expiry_timestamp_seconds{{identity=\"\",kind=\"{kind}\",name=\"admin\"}} ");
         assert!(metrics.contains(&series), "{metrics}");
     }
     let device = prepared.pki.device(DOCTOR);
@@ -309,7 +311,7 @@ fn operators_come_with_certificates_of_their_own() {
         assert!(matches!(refusal, gateway_tests::Refusal::Alert(_)), "{refusal:?}");
     }
     // Plain HTTP gets nothing.
-    let mut plain = TcpStream::connect(("127.0.0.2", port)).expect("a connection");
+    let mut plain = TcpStream::connect(admin).expect("a connection");
     plain.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
     plain.set_read_timeout(Some(Duration::from_secs(15))).expect("a timeout");
     let mut answer = Vec::new();

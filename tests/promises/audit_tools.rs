@@ -169,6 +169,8 @@ pub struct Log {
     done: BTreeSet<String>,
     /// Kinds of the records of each request.
     pub requests: BTreeMap<String, BTreeSet<String>>,
+    /// Status of each request that came to an answer or was given up.
+    pub statuses: BTreeMap<String, u64>,
     /// How many records of each kind there are.
     pub kinds: BTreeMap<String, u64>,
     /// Records that are about the gateway itself.
@@ -237,6 +239,9 @@ impl Log {
         match text(&record, "request") {
             "" => self.events.push(record),
             request => {
+                if let Some(status) = record["status"].as_u64() {
+                    self.statuses.insert(request.to_owned(), status);
+                }
                 assert!(
                     self.requests.entry(request.to_owned()).or_default().insert(kind),
                     "two records of one kind: {record}"
@@ -296,5 +301,10 @@ impl Dice {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         from + (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % (to - from)
+    }
+
+    /// Other dice, which fall as the seed says, too.
+    pub fn another(&mut self) -> Self {
+        Self(self.between(1, 1 << 30) << 20 | 1)
     }
 }

@@ -141,8 +141,6 @@ fn c16_admin_beyond_loopback_needs_the_operators_tls() {
 
 #[test]
 fn c16_a_device_is_no_operator() {
-    // The admin listener's own port, for one that is not on loopback alone.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
     let mut prepared = Clinic::builder().prepare();
     let operators = gateway_tests::Pki::new();
     let server = prepared.pki.server(&["localhost", "127.0.0.1"]);
@@ -150,7 +148,6 @@ fn c16_a_device_is_no_operator() {
     prepared.write("tls/admin.key", &server.key_pem);
     prepared.write("tls/operators-ca.crt", operators.devices_ca_pem());
     prepared.reconfigure(|config| {
-        config.set("admin", "listen", format!("127.0.0.1:{port}"));
         config.set("admin", "certificate_file", "tls/admin.crt");
         config.set("admin", "key_file", "tls/admin.key");
         config.set("admin", "client_ca_file", "tls/operators-ca.crt");
@@ -158,9 +155,10 @@ fn c16_a_device_is_no_operator() {
     let config = prepared.path("sekisho.toml");
     let device = prepared.pki.device(DOCTOR);
     let operator = operators.device("operations/desk-1");
-    let door = gateway_tests::Door::new(([127, 0, 0, 1], port).into(), prepared.pki.servers_ca_pem());
     prepared.write_configuration();
     let gateway = gateway_tests::Gateway::spawn(&config, &[]);
+    let (_, admin) = until("the gateway", || gateway_tests::places(&gateway.said()));
+    let door = gateway_tests::Door::new(admin, prepared.pki.servers_ca_pem());
     let answer = until("the operator's page", || {
         let mut wire = door.with(&operator).try_open().ok()?;
         wire.send("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");

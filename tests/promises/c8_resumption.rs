@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gateway_tests::audit::{is, text};
+use gateway_tests::openssl::Ca;
 use gateway_tests::{Clinic, DOCTOR, Identity, Pki, Prepared, until, within};
 use serde_json::Value;
 
@@ -35,24 +36,31 @@ impl<'a> OpenSsl<'a> {
 
     /// Connects, sends a GET and returns everything that OpenSSL says.
     fn get(&self, target: &str, options: &[&str]) -> String {
+        self.get_from("localhost", target, options)
+    }
+
+    /// As [`OpenSsl::get`], from a server of this name.
+    fn get_from(&self, name: &str, target: &str, options: &[&str]) -> String {
         let port = self.clinic.door.address.port();
         let file = |name: &str| self.path(name).into_os_string();
         let mut client = Command::new("openssl")
             .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-ign_eof", self.version])
-            .args(["-servername", "localhost", "-verify_return_error", "-alpn", "http/1.1"])
+            .args(["-servername", name, "-verify_return_error", "-alpn", "http/1.1"])
             .arg("-CAfile")
             .arg(file("tls/servers-ca.crt"))
             .arg("-cert")
             .arg(file("client.crt"))
             .arg("-key")
             .arg(file("client.key"))
+            .arg("-cert_chain")
+            .arg(file("client.crt"))
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("OpenSSL is installed");
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n");
         // A client that was refused may be gone.
         let mut stdin = client.stdin.take().expect("a pipe");
         let _ = stdin.write_all(request.as_bytes());
@@ -82,7 +90,8 @@ impl<'a> OpenSsl<'a> {
 }
 
 fn start(version: &str, prepare: impl FnOnce(&Prepared)) -> Clinic {
-    let builder = Clinic::builder();
+    let revocation = "mode = \"prefer\"\ncrl_directory = \"tls\"".parse().expect("TOML");
+    let builder = Clinic::builder().config(|config| config.set_tls("revocation", toml::Value::Table(revocation)));
     let prepared = if version == TLS_1_2 {
         builder.config(|config| config.set_tls("profile", "cryptrec-high-tls12")).prepare()
     } else {
@@ -147,6 +156,34 @@ fn short_lived(prepared: &Prepared) -> Identity {
     prepared.pki.device_for(DOCTOR, LIFETIME)
 }
 
+/// The device's own certificate, or the CA's above it, is on a list that came after the ticket.
+#[test]
+fn c8_a_revoked_certificate_resumes_nothing() {
+    for version in [TLS_1_3, TLS_1_2] {
+        for authority_too in [false, true] {
+            let root = Ca::root("Root of the tests");
+            let issuing = root.below("Issuing", &[]);
+            let identity = issuing.device(DOCTOR, &[]);
+            let prepare = |prepared: &Prepared| {
+                prepared.write("tls/devices-ca.crt", root.certificate_pem());
+                prepared.write("tls/issuing.crl", issuing.crl() + &root.crl());
+                identity.clone()
+            };
+            let change = |clinic: &Clinic| {
+                match authority_too {
+                    true => root.revoke(&issuing.certificate_pem(), "CACompromise"),
+                    false => issuing.revoke(&identity.certificate_pem, "keyCompromise"),
+                }
+                clinic.prepared.write("new.pem", issuing.crl() + &root.crl());
+                let renamed = std::fs::rename(clinic.prepared.path("new.pem"), clinic.prepared.path("tls/issuing.crl"));
+                renamed.expect("renamed");
+                until("the list", || (clinic.metric("sekisho_crl_entries", &[]) > 0.5).then_some(()));
+            };
+            is_judged_anew(version, prepare, change, "certificate-revoked");
+        }
+    }
+}
+
 #[test]
 fn c8_a_suspended_device_resumes_nothing() {
     for version in [TLS_1_3, TLS_1_2] {
@@ -168,6 +205,42 @@ fn c8_a_suspended_user_resumes_nothing() {
     for version in [TLS_1_3, TLS_1_2] {
         let change = |clinic: &Clinic| registry(clinic, &["user", "suspend", USER]);
         is_judged_anew(version, device, change, "user-suspended");
+    }
+}
+
+#[test]
+fn c8_a_suspended_site_resumes_nothing() {
+    for version in [TLS_1_3, TLS_1_2] {
+        let change = |clinic: &Clinic| registry(clinic, &["site", "suspend", "sakura-clinic"]);
+        is_judged_anew(version, device, change, "site-suspended");
+    }
+}
+
+#[test]
+fn c8_a_ticket_opens_no_other_name() {
+    const OTHER: &str = "other.example";
+    for version in [TLS_1_3, TLS_1_2] {
+        let builder = Clinic::builder().config(|config| {
+            config.add_server_name(OTHER);
+            if version == TLS_1_2 {
+                config.set_tls("profile", "cryptrec-high-tls12");
+            }
+        });
+        let clinic = builder.start();
+        let client = OpenSsl::new(&clinic, version, &clinic.identity(DOCTOR));
+        client.takes_ticket();
+        let ticket = client.ticket();
+        // A good name of this listener, and yet not the one the ticket was given under: a full handshake.
+        let said = client.get_from(OTHER, "/fhir/Patient/other", &["-sess_in", &ticket]);
+        assert!(said.contains("New, TLSv1") && !said.contains("Reused"), "{version}: {said}");
+        assert!(said.contains("HTTP/1.1 200"), "{version}: {said}");
+        assert_eq!(resumed(&clinic).len(), 0, "{version}");
+        // The control: under its own name it is good still.
+        let said = client.resumes("/fhir/Patient/control");
+        assert!(said.contains("Reused, TLSv1") && said.contains("HTTP/1.1 200"), "{version}: {said}");
+        let resumed = resumed(&clinic);
+        let names: Vec<_> = resumed.iter().map(|record| text(record, "connection.tls.sni")).collect();
+        assert_eq!(names, ["localhost"], "{version}");
     }
 }
 

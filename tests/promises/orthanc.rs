@@ -2,7 +2,7 @@
 //! doctor, and the record says which patients they are of (R5, PS3.18).
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -33,13 +33,13 @@ impl Orthanc {
     fn start() -> Self {
         assert!(Path::new(PLUGIN).exists(), "`{PLUGIN}` is missing: install orthanc-dicomweb (tests/run.sh does)");
         let folder = TempDir::with_prefix("orthanc-").expect("a folder");
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+        let address = gateway_tests::own_address();
         let storage = folder.path().join("storage");
         let configuration = json!({
             "Name": "archive",
             "HttpPort": address.port(),
             "HttpServerEnabled": true,
-            "HttpBindAddresses": ["127.0.0.1"],
+            "HttpBindAddresses": [address.ip().to_string()],
             "DicomServerEnabled": false,
             "RemoteAccessAllowed": false,
             "AuthenticationEnabled": false,

@@ -3,14 +3,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -32,11 +30,8 @@ pub const DOCTOR: &str = "sakura-clinic/exam-1";
 /// Roles of the example policies.
 const ROLES: &[&str] = &["doctor", "nurse", "pharmacist", "clerk", "kiosk"];
 
-/// Ports are free when they are chosen and may be taken when they are used.
-const ATTEMPTS: usize = 5;
-
-/// Whoever took the port meanwhile, be it a connection to itself (RFC 9293 section 3.5), may never answer.
-const GLANCE: Duration = Duration::from_secs(2);
+/// The gateway chooses a free port itself and says which: nobody else can take it in between.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 struct Device {
     name: String,
@@ -139,7 +134,8 @@ impl Prepared {
         for name in ["tls", "policy", "state", "audit"] {
             std::fs::create_dir(prepared.path(name)).expect("a folder");
         }
-        let server = prepared.pki.server(&["localhost", "127.0.0.1"]);
+        let names: Vec<_> = prepared.config.server_names().iter().map(String::as_str).collect();
+        let server = prepared.pki.server(&names);
         prepared.write("tls/server.crt", &server.certificate_pem);
         prepared.write("tls/server.key", &server.key_pem);
         prepared.write("tls/devices-ca.crt", prepared.pki.devices_ca_pem());
@@ -210,46 +206,32 @@ impl Prepared {
     /// # Panics
     /// If it neither ends nor becomes ready.
     pub fn try_start(self) -> Result<Clinic, (Failure, Box<Self>)> {
-        let mut attempt = 1;
-        let mut prepared = self;
-        loop {
-            match prepared.start_once() {
-                Err((failure, again)) if failure.message.contains("ddress already in use") && attempt < ATTEMPTS => {
-                    attempt += 1;
-                    prepared = *again;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    fn start_once(self) -> Result<Clinic, (Failure, Box<Self>)> {
-        let (listen, held) = hold_port();
-        let admin = free_port();
-        self.write_config(listen, admin);
+        self.write_configuration();
         let wrapper: Vec<_> = self.wrapper.iter().map(String::as_str).collect();
         let said_before = std::fs::read(self.path("sekisho.log")).map_or(0, |log| log.len());
         let mut gateway = Gateway::spawn(&self.path("sekisho.toml"), &wrapper);
-        let ended = until("the gateway to be ready", || match gateway.ended() {
-            Some(status) => Some(Some(status)),
-            None => (admin_get(admin, "/readyz", GLANCE)?.0 == 200 && listens(gateway.pid(), admin)).then_some(None),
+        let started = until("the gateway to be ready", || match gateway.ended() {
+            Some(status) => Some(Err(status)),
+            None => {
+                let places = places(&gateway.said()[said_before..])?;
+                (admin_get(places.1, "/readyz", PATIENCE)?.0 == 200).then_some(Ok(places))
+            }
         });
-        if let Some(status) = ended {
-            let message = gateway.said().split_off(said_before);
-            return Err((Failure { code: status.code(), message }, Box::new(self)));
-        }
+        let (listen, admin) = match started {
+            Ok(places) => places,
+            Err(status) => {
+                let message = gateway.said().split_off(said_before);
+                return Err((Failure { code: status.code(), message }, Box::new(self)));
+            }
+        };
         let door = Door::new(listen, self.pki.servers_ca_pem());
         let (identities, known) = (RefCell::default(), RefCell::default());
-        Ok(Clinic { door, admin, gateway, prepared: self, identities, known, _held: held })
+        Ok(Clinic { door, admin, gateway, prepared: self, identities, known })
     }
 
-    /// Writes the configuration with ports of its own, for a gateway that the test starts itself.
+    /// Writes the configuration's file as it is now.
     pub fn write_configuration(&self) {
-        self.write_config(free_port(), free_port());
-    }
-
-    fn write_config(&self, listen: SocketAddr, admin: SocketAddr) {
-        self.write("sekisho.toml", self.config.render(&listen.to_string(), &admin.to_string()));
+        self.write("sekisho.toml", self.config.render(ANY_PORT, ANY_PORT));
     }
 
     fn write_policies(&self, policies: &[(String, String)]) {
@@ -305,7 +287,6 @@ pub struct Clinic {
     pub prepared: Prepared,
     identities: RefCell<BTreeMap<String, Identity>>,
     known: RefCell<Vec<Value>>,
-    _held: OwnedFd,
 }
 
 impl Clinic {
@@ -477,7 +458,7 @@ impl Clinic {
     /// Changes the configuration's file; [`Clinic::reload`] puts it in force.
     pub fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
         self.prepared.reconfigure(change);
-        self.prepared.write_config(self.door.address, self.admin);
+        self.prepared.write_configuration();
     }
 
     /// Sends HUP and waits for the record of the reload. True if the new configuration is in force.
@@ -504,12 +485,17 @@ impl Clinic {
     }
 
     /// Takes the folder back once the gateway has ended or is ended here; what stands in it can be started again.
+    ///
+    /// # Panics
+    /// If a thread of the gateway has panicked.
     #[must_use]
     pub fn stop(mut self) -> Prepared {
         if self.gateway.ended().is_none() {
             self.terminate();
             self.gateway.wait();
         }
+        let said = self.gateway.said();
+        assert!(!said.contains("panicked at"), "{said}");
         self.prepared
     }
 }
@@ -520,33 +506,20 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
-/// A port that stays ours: a bound socket that shares it (`SO_REUSEPORT`) with the gateway, but takes no connections.
-fn hold_port() -> (SocketAddr, OwnedFd) {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    rustix::net::sockopt::set_socket_reuseport(&socket, true).expect("an option");
-    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    rustix::net::bind(&socket, &any).expect("a free port");
-    let address = rustix::net::getsockname(&socket).expect("an address").try_into().expect("an IP address");
-    (address, socket)
-}
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
-}
-
-/// Whether it is this process that listens there: another test's gateway may have taken the port first. By the
-/// socket's inode, which the kernel's table and the process's descriptors name.
-fn listens(pid: u32, address: SocketAddr) -> bool {
-    const LISTEN: &str = "0A";
-    let local = format!("0100007F:{:04X}", address.port());
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let listener = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mut listener = listener.filter(|row| row.get(1) == Some(&&*local) && row.get(3) == Some(&LISTEN));
-    let Some(inode) = listener.find_map(|row| row.get(9).map(|inode| format!("socket:[{inode}]"))) else {
-        return false;
-    };
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|link| link.as_os_str() == &*inode)
+/// Where a gateway says that its listener and its admin listener are, once it serves.
+///
+/// # Panics
+/// If it says nonsense.
+#[must_use]
+pub fn places(said: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line = said.lines().find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        (text(&line, "fields.message") == "serving").then_some(line)
+    })?;
+    // As Rust writes a list of pairs: `[("clinics", 127.0.0.1:8443)]`.
+    let listeners = text(&line, "fields.listeners").split_once("(\"clinics\", ")?.1;
+    let listen = listeners.split_once(')')?.0.parse().expect("an address");
+    Some((listen, text(&line, "fields.admin").parse().expect("an address")))
 }
 
 /// `None` while nobody answers there.

@@ -51,6 +51,8 @@ rules = [
 pub struct Config {
     sections: BTreeMap<String, Table>,
     limits: Table,
+    server_names: Vec<String>,
+    identities: String,
     tls: Table,
     service: Table,
     routes: String,
@@ -62,6 +64,8 @@ impl Default for Config {
         let mut config = Self {
             sections: BTreeMap::new(),
             limits: Table::new(),
+            server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            identities: String::new(),
             tls: Table::new(),
             service: Table::new(),
             routes: ROUTES.to_owned(),
@@ -100,9 +104,33 @@ impl Config {
         self.limits.insert(key.to_owned(), value.into());
     }
 
+    /// The names that the listener takes requests for.
+    pub(crate) fn server_names(&self) -> &[String] {
+        &self.server_names
+    }
+
+    /// One more name that the listener takes requests for.
+    pub fn add_server_name(&mut self, name: &str) {
+        self.server_names.push(name.to_owned());
+    }
+
     /// A key of the listener's TLS.
     pub fn set_tls(&mut self, key: &str, value: impl Into<Value>) {
         self.tls.insert(key.to_owned(), value.into());
+    }
+
+    /// The listener's server names.
+    pub fn set_server_names(&mut self, names: &[&str]) {
+        self.server_names = names.iter().map(|&name| name.to_owned()).collect();
+    }
+
+    /// The listener's identities, `tls/NAME.crt` and `tls/NAME.key` for each name, instead of the one pair.
+    pub fn set_identities(&mut self, names: &[&str]) {
+        self.tls.remove("certificate_file");
+        self.tls.remove("key_file");
+        let pair = |name: &&str| format!("{{ certificate_file = \"tls/{name}.crt\", key_file = \"tls/{name}.key\" }}");
+        let pairs: Vec<_> = names.iter().map(pair).collect();
+        self.identities = format!("identities = [{}]\n", pairs.join(", "));
     }
 
     /// A key of the service `clinical`.
@@ -134,10 +162,26 @@ impl Config {
             text.push_str(&format!("[{name}]\n{table}\n"));
         }
         text.push_str(&format!(
-            "[[listener]]\nname = \"clinics\"\naddress = \"{listen}\"\nserver_names = [\"localhost\", \"127.0.0.1\"]\n\
-             [listener.tls]\n{}\n[listener.limits]\n{}\n",
-            self.tls, self.limits
+            "[[listener]]
+name = \"clinics\"
+address = \"{listen}\"
+server_names = {}
+\
+             [listener.limits]
+{}
+[listener.tls]
+{}",
+            Value::from(self.server_names.clone()),
+            self.limits,
+            self.identities,
         ));
+        let is_table = |(_, value): &(&String, &Value)| value.is_table();
+        for (key, value) in self.tls.iter().filter(|pair| !is_table(pair)) {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+        for (key, value) in self.tls.iter().filter(is_table) {
+            text.push_str(&format!("[listener.tls.{key}]\n{}\n", value.as_table().expect("a table")));
+        }
         text.push_str(&format!("[[service]]\nname = \"clinical\"\n{}\n{}\n{}", self.service, self.routes, self.extra));
         text
     }

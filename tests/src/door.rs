@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketType};
+use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -38,6 +39,7 @@ pub struct Handshake {
     alpn: Vec<Vec<u8>>,
     cut: Cut,
     tls12: bool,
+    group: Option<&'static dyn SupportedKxGroup>,
 }
 
 /// How a handshake was refused.
@@ -89,6 +91,7 @@ impl Door {
             alpn: vec![b"http/1.1".to_vec()],
             cut: Cut::Whole,
             tls12: false,
+            group: None,
         }
     }
 }
@@ -115,6 +118,13 @@ impl Handshake {
         self
     }
 
+    /// Offers this key exchange group alone.
+    #[must_use]
+    pub const fn only_group(mut self, group: &'static dyn SupportedKxGroup) -> Self {
+        self.group = Some(group);
+        self
+    }
+
     /// Sends the ClientHello byte by byte, each in a TCP segment of its own.
     #[must_use]
     pub const fn in_segments(mut self) -> Self {
@@ -135,7 +145,11 @@ impl Handshake {
     /// If the identity cannot be used.
     #[must_use]
     pub fn config(&self) -> ClientConfig {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if let Some(group) = self.group {
+            provider.kx_groups = vec![group];
+        }
+        let provider = Arc::new(provider);
         let versions = if self.tls12 { [&rustls::version::TLS12] } else { [&rustls::version::TLS13] };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)

@@ -31,20 +31,31 @@ impl Client {
     /// If the gateway does not take it.
     #[must_use]
     pub fn open(handshake: &Handshake, address: std::net::SocketAddr) -> Self {
+        Self::try_open(handshake, address).unwrap_or_else(|error| panic!("no HTTP/2 connection: {error}"))
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// What broke.
+    ///
+    /// # Panics
+    /// If there is no runtime.
+    pub fn try_open(handshake: &Handshake, address: std::net::SocketAddr) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let config = handshake.clone().alpn("h2").config();
         let (sender, connection, local) = runtime.block_on(async {
-            let tcp = tokio::net::TcpStream::connect(address).await.expect("a connection");
-            let local = tcp.local_addr().expect("an address");
+            let tcp = tokio::net::TcpStream::connect(address).await?;
+            let local = tcp.local_addr()?;
             let name = ServerName::try_from("localhost").expect("a name");
             let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-            let tls = connector.connect(name, tcp).await.expect("a handshake");
-            let (sender, connection) =
-                http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.expect("an HTTP/2 connection");
+            let tls = connector.connect(name, tcp).await?;
+            let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await;
+            let (sender, connection) = opened.map_err(std::io::Error::other)?;
             let connection = tokio::spawn(async move { drop(connection.await) });
-            (sender, connection, local)
-        });
-        Self { runtime, sender, connection, authority: format!("localhost:{}", address.port()), local }
+            std::io::Result::Ok((sender, connection, local))
+        })?;
+        Ok(Self { runtime, sender, connection, authority: format!("localhost:{}", address.port()), local })
     }
 
     /// A GET and its answer.
@@ -165,7 +176,12 @@ impl Frames {
     /// Opens a connection and sends the preface.
     #[must_use]
     pub fn open(handshake: &Handshake) -> Self {
-        let mut wire = handshake.clone().alpn("h2").open();
+        Self::on(handshake.clone().alpn("h2").open())
+    }
+
+    /// Sends the preface on a connection that is open.
+    #[must_use]
+    pub fn on(mut wire: Wire) -> Self {
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let mut frames = Self { wire };
         frames.send(kind::SETTINGS, 0, 0, b"");

@@ -113,6 +113,15 @@ impl Wire {
         let _ = self.stream.sock.tcp.shutdown(Shutdown::Write);
     }
 
+    /// Ends the connection by RST: neither a goodbye nor an end of stream.
+    ///
+    /// # Panics
+    /// If the socket is gone.
+    pub fn reset(self) {
+        let limit = Some(Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(&self.stream.sock.tcp, limit).expect("an option");
+    }
+
     /// A GET and its answer.
     ///
     /// # Panics

@@ -12,22 +12,24 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 /// The trust domain of every clinic here.
 pub const TRUST_DOMAIN: &str = "sekisho.example";
 const DEVICES_CA: &str = "Devices of the tests";
+const SERVERS_CA: &str = "Servers of the tests";
 const LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// A certificate with its key, as PEM.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The leaf.
+    /// The leaf, and the CAs above it where it needs them.
     pub certificate_pem: String,
     /// Its key, PKCS#8.
     pub key_pem: String,
 }
 
 impl Identity {
-    /// The leaf alone.
+    /// The leaf first.
     #[must_use]
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
-        vec![CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).expect("a certificate")]
+        let all = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes());
+        all.collect::<Result<_, _>>().expect("certificates")
     }
 
     /// Its key.
@@ -83,8 +85,9 @@ impl Pki {
     /// New authorities for devices and for servers.
     #[must_use]
     pub fn new() -> Self {
-        let authority = |name| Authority::new(name, LIFETIME * 365, now()).expect("an authority");
-        Self { devices: authority(DEVICES_CA), servers: authority("Servers of the tests") }
+        // An authority that has ended opens nothing: these outlive what tests do to the clock.
+        let authority = |name| Authority::new(name, LIFETIME * 365 * 70, now()).expect("an authority");
+        Self { devices: authority(DEVICES_CA), servers: authority(SERVERS_CA) }
     }
 
     /// The anchor of device certificates.
@@ -121,6 +124,25 @@ impl Pki {
         identity(self.servers.issue_server(names, LIFETIME, now()).expect("a server certificate"))
     }
 
+    /// As [`Pki::server`], with wildcards allowed and so many days to live.
+    #[must_use]
+    pub fn server_for(&self, names: &[&str], days: u32) -> Identity {
+        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let params = params.as_mut().expect("names");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = SystemTime::now().into();
+        params.not_after = (SystemTime::now() + LIFETIME * days).into();
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &issuer(&self.servers, SERVERS_CA)).expect("a certificate");
+        Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
+    }
+
+    /// The key of the servers' authority, PEM, for tools that sign in its name.
+    #[must_use]
+    pub fn servers_ca_key_pem(&self) -> &str {
+        self.servers.key_pem().expose()
+    }
+
     /// What the devices' authority should never have signed.
     #[must_use]
     pub fn odd(&self, oddity: &Oddity) -> Identity {
@@ -136,17 +158,17 @@ impl Pki {
         params.not_before = rcgen::date_time_ymd(oddity.years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(oddity.years.1, 1, 1);
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.devices_issuer()).expect("a certificate");
+        let certificate = params.signed_by(&key, &issuer(&self.devices, DEVICES_CA)).expect("a certificate");
         Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
     }
+}
 
-    /// The devices' authority as the generator knows it.
-    fn devices_issuer(&self) -> Issuer<'static, KeyPair> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, DEVICES_CA);
-        Issuer::new(params, KeyPair::from_pem(self.devices.key_pem().expose()).expect("the authority's key"))
-    }
+/// An authority as the generator knows it.
+fn issuer(authority: &Authority, name: &str) -> Issuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    Issuer::new(params, KeyPair::from_pem(authority.key_pem().expose()).expect("the authority's key"))
 }
 
 impl Default for Pki {

@@ -1,8 +1,10 @@
 //! The real binary, started and stopped by process id.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -65,6 +67,19 @@ pub fn sekisho(arguments: &[&str]) -> Output {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// An address of the loopback that no other process uses, for programs that cannot choose a free port themselves: the
+/// process id is in the address, and in the port as well, since some programs listen on all addresses. Another port each
+/// time, below those that the kernel hands out itself (from 32768 on).
+#[must_use]
+pub fn own_address() -> SocketAddr {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let process = std::process::id();
+    let [_, a, b, c] = process.to_be_bytes();
+    // Neighbours in time have neighbouring ids.
+    let port = 20_000 + (process % 3_000 * 4 + CALLS.fetch_add(1, Ordering::Relaxed)) % 12_000;
+    SocketAddr::from(([127, 64 + a, b, c], u16::try_from(port).expect("below 32000")))
 }
 
 /// A running gateway. Killed when dropped.

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
+use rustls::pki_types::SignatureVerificationAlgorithm;
+
 use super::Malformed;
-use super::certificate::Signed;
+use super::certificate::{Certificate, Signed};
 use super::der::{self, Reader};
 use super::extensions::{authority_key_id, extension};
 use super::name::{Canonical, Name};
@@ -45,6 +47,9 @@ pub enum CrlError {
     /// An older list than the one in use.
     #[error("the CRL is older than the one in use")]
     Older,
+    /// Its signature is not by the key of the issuer that it names.
+    #[error("the CRL's signature is not its issuer's")]
+    Forged,
 }
 
 /// A list's entry.
@@ -151,6 +156,12 @@ impl Crl {
         self.this_update
     }
 
+    /// How long its DER is, in bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.der.len()
+    }
+
     /// How many certificates it lists.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -167,6 +178,72 @@ impl Crl {
     #[must_use]
     pub const fn is_delta(&self) -> bool {
         self.base.is_some()
+    }
+
+    /// Who issued it, safe for a terminal.
+    #[must_use]
+    pub fn issuer_name(&self) -> String {
+        self.issuer().map(Name::display).unwrap_or_default()
+    }
+
+    /// Was its signature checked against its issuer's key?
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        self.verified_by.get().is_some()
+    }
+
+    /// Does it speak of the same certificates as `other`: of the same issuer, the same points, and both complete or
+    /// both deltas?
+    #[must_use]
+    pub fn replaces(&self, other: &Self) -> bool {
+        self.issuer_canonical == other.issuer_canonical
+            && self.scope == other.scope
+            && self.is_delta() == other.is_delta()
+    }
+
+    /// Is this CA's certificate one of its issuer's, by the name?
+    #[must_use]
+    pub fn is_issued_by(&self, certificate: &[u8]) -> bool {
+        Certificate::read_any(certificate).is_ok_and(|issuer| self.issuer().is_ok_and(|name| name.same(issuer.subject)))
+    }
+
+    /// Checks the signature before the list is used, against those of `authorities` (certificates of CAs that are
+    /// believed in) that have its issuer's name; `None` if there is none, and then it is checked when a path shows its
+    /// issuer's key. The check of a long list takes a while: here it is not in a handshake's way.
+    ///
+    /// # Errors
+    /// [`CrlError::Forged`] if none of them signed it, although there are some. A CA that changes its key has to be among
+    /// `authorities` with the new one.
+    pub fn prove<'a>(
+        &self,
+        authorities: impl IntoIterator<Item = &'a [u8]>,
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+    ) -> Result<Option<()>, CrlError> {
+        let signed = self.signed()?;
+        let mut named = false;
+        for authority in authorities {
+            let Ok(authority) = Certificate::read_any(authority) else { continue };
+            if !self.issuer()?.same(authority.subject) {
+                continue;
+            }
+            let key = authority.key;
+            let may_sign = authority.extensions.key_usage.is_none_or(|usage| usage.signs_crls());
+            let algorithm = algorithms.iter().find(|algorithm| {
+                algorithm.signature_alg_id().as_ref() == signed.algorithm
+                    && algorithm.public_key_alg_id().as_ref() == key.algorithm
+            });
+            let signs = may_sign
+                && key.check().is_ok()
+                && algorithm.is_some_and(|algorithm| {
+                    algorithm.verify_signature(key.key, signed.message, signed.signature).is_ok()
+                });
+            if signs {
+                self.verified_by(key.whole);
+                return Ok(Some(()));
+            }
+            named = true;
+        }
+        if named { Err(CrlError::Forged) } else { Ok(None) }
     }
 
     pub(super) fn issuer(&self) -> Result<Name<'_>, Malformed> {
@@ -368,34 +445,51 @@ type ByIssuer = HashMap<Canonical, Vec<Arc<Crl>>>;
 #[derive(Debug, Clone, Default)]
 pub struct CrlSet {
     sources: BTreeMap<String, Arc<Crl>>,
+    /// Per source, the last list that was proved, or the first that came, as long as the one in `sources` is not proved:
+    /// whoever can write the file, but not sign, clears nobody.
+    before: BTreeMap<String, Arc<Crl>>,
     by_issuer: Arc<ByIssuer>,
     version: [u8; 32],
 }
 
 impl CrlSet {
-    /// The set with the list that `source` (a file, a URL) brought, in place of what it brought before.
+    /// The set with the list that `source` (a file, a URL) brought, in place of what it brought before. As long as the
+    /// new list's signature is not checked, the old one of the same kind is kept beside it.
     ///
     /// # Errors
     /// [`CrlError::Older`] if the source had a newer list of the same issuer and scope: a replayed list must not bring
     /// a revoked certificate back.
-    pub fn with(&self, source: &str, crl: Crl) -> Result<Self, CrlError> {
+    pub fn with(&self, source: &str, crl: impl Into<Arc<Crl>>) -> Result<Self, CrlError> {
+        let crl = crl.into();
+        let (mut sources, mut before) = (self.sources.clone(), self.before.clone());
         if let Some(old) = self.sources.get(source) {
-            let same = old.issuer_canonical == crl.issuer_canonical && old.scope == crl.scope;
-            if same && old.is_delta() == crl.is_delta() && old.is_newer_than(&crl) {
+            let same = crl.replaces(old);
+            if same && old.is_proved() && old.is_newer_than(&crl) {
                 return Err(CrlError::Older);
             }
+            if !same || crl.is_proved() {
+                before.remove(source);
+            } else if old.is_proved() || !before.contains_key(source) {
+                before.insert(source.to_owned(), Arc::clone(old));
+            }
         }
-        let mut sources = self.sources.clone();
-        sources.insert(source.to_owned(), Arc::new(crl));
-        Ok(Self::of(sources))
+        sources.insert(source.to_owned(), crl);
+        Ok(Self::of(sources, before))
     }
 
     /// The set without what `source` brought. For sources that the operator takes away.
     #[must_use]
     pub fn without(&self, source: &str) -> Self {
-        let mut sources = self.sources.clone();
+        let (mut sources, mut before) = (self.sources.clone(), self.before.clone());
         sources.remove(source);
-        Self::of(sources)
+        before.remove(source);
+        Self::of(sources, before)
+    }
+
+    /// The list that a source brought.
+    #[must_use]
+    pub fn get(&self, source: &str) -> Option<&Arc<Crl>> {
+        self.sources.get(source)
     }
 
     /// Every source and its list.
@@ -409,10 +503,10 @@ impl CrlSet {
         &self.version
     }
 
-    fn of(sources: BTreeMap<String, Arc<Crl>>) -> Self {
+    fn of(sources: BTreeMap<String, Arc<Crl>>, before: BTreeMap<String, Arc<Crl>>) -> Self {
         let mut by_issuer: ByIssuer = ByIssuer::new();
         let mut digests = Vec::with_capacity(sources.len() * 32);
-        for crl in sources.values() {
+        for crl in sources.values().chain(before.values()) {
             digests.extend_from_slice(&crl.digest);
             let list = by_issuer.entry(crl.issuer_canonical.clone()).or_default();
             // The same list from two places is one.
@@ -423,7 +517,7 @@ impl CrlSet {
         for list in by_issuer.values_mut() {
             list.sort_by_key(|crl| std::cmp::Reverse(crl.this_update));
         }
-        Self { sources, by_issuer: Arc::new(by_issuer), version: crate::fingerprint(&digests) }
+        Self { sources, before, by_issuer: Arc::new(by_issuer), version: crate::fingerprint(&digests) }
     }
 
     /// The lists of an issuer, the newest first.

@@ -27,6 +27,22 @@ impl KeyUsage {
     pub(crate) const fn signs_crls(self) -> bool {
         self.0 & 0x0200 != 0
     }
+
+    /// The bits by their names (RFC 5280 4.2.1.3).
+    pub(crate) fn names(self) -> Vec<&'static str> {
+        const NAMES: [&str; 9] = [
+            "digitalSignature",
+            "contentCommitment",
+            "keyEncipherment",
+            "dataEncipherment",
+            "keyAgreement",
+            "keyCertSign",
+            "cRLSign",
+            "encipherOnly",
+            "decipherOnly",
+        ];
+        NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (0x8000 >> bit) != 0).map(|(_, name)| *name).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +79,8 @@ pub(crate) struct Extensions<'a> {
     pub(crate) authority_key_id: Option<&'a [u8]>,
     pub(crate) subject_key_id: Option<&'a [u8]>,
     pub(crate) distribution_points: Vec<DistributionPoint<'a>>,
+    /// Where delta CRLs are.
+    pub(crate) freshest: Vec<DistributionPoint<'a>>,
     /// The value of subjectDirectoryAttributes.
     pub(crate) directory_attributes: Option<&'a [u8]>,
     /// An extension that is critical and that nobody here knows.
@@ -125,7 +143,10 @@ impl<'a> Extensions<'a> {
             }
             [0x55, 0x1d, 36] => self.policy_constraints = policy_constraints(value)?,
             [0x55, 0x1d, 37] => self.extended_key_usage = Some(key_purposes(value)?),
-            [0x55, 0x1d, 46] => not_critical(critical)?,
+            [0x55, 0x1d, 46] => {
+                not_critical(critical)?;
+                self.freshest = points::read(value)?;
+            }
             [0x55, 0x1d, 54] => {
                 let mut outer = Reader::new(value);
                 self.inhibit_any_policy = Some(der::small(outer.value(der::INTEGER)?)?);

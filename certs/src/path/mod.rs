@@ -10,8 +10,10 @@ mod anchor;
 pub(crate) mod certificate;
 mod constraints;
 mod crl;
+mod crl_file;
 pub(crate) mod der;
 mod extensions;
+mod facts;
 mod name;
 pub(crate) mod names;
 mod points;
@@ -22,11 +24,15 @@ mod search;
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 
-pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only};
+pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only, time};
+pub(crate) use facts::{StapleFacts, staple_facts};
 
 pub use anchor::TrustAnchor;
 pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
+pub use crl_file::{CrlFileError, read_crls};
+pub use facts::Description;
 pub use names::PeerName;
+pub use points::crl_urls;
 pub use policy::PolicySettings;
 pub use refused::{PathRefusal, PathRefused, RevocationReason};
 pub use revocation::{RevocationMode, RevocationSettings};

@@ -1,8 +1,12 @@
 //! Distribution points of CRLs (RFC 5280 4.2.1.13 and 5.2.5): which list speaks of which certificate.
 
+use super::certificate::Certificate;
 use super::der::{self, Reader};
 use super::name::{self, Canonical, Name};
 use super::{MAX_ITEMS, Malformed};
+
+/// The longest URL that is fetched from, in bytes.
+const MAX_URL: usize = 2048;
 
 /// Every reason that a CRL can give: bits 1 to 8 of `ReasonFlags`.
 pub(crate) const ALL_REASONS: u16 = 0x7f80;
@@ -48,6 +52,30 @@ pub(crate) fn read(value: &[u8]) -> Result<Vec<DistributionPoint<'_>>, Malformed
         all.push(DistributionPoint { name, reasons, indirect });
     }
     if all.is_empty() { Err(Malformed("there are no distribution points")) } else { Ok(all) }
+}
+
+/// Where a certificate says that its issuer's CRLs are fetched, the deltas (freshestCRL) included: the URLs of scheme
+/// `http` in its distribution points, those of other issuers (indirect CRLs) left out. LDAP is not spoken.
+///
+/// # Errors
+/// [`Malformed`] if it is no certificate.
+pub fn crl_urls(certificate: &[u8]) -> Result<Vec<String>, Malformed> {
+    const URI: u8 = der::context(6);
+    let read = Certificate::read_any(certificate)?;
+    let mut urls = Vec::new();
+    let points = read.extensions.distribution_points.iter().chain(&read.extensions.freshest);
+    for point in points.filter(|point| !point.indirect) {
+        let Some(PointName::Full(names)) = &point.name else { continue };
+        let texts =
+            names.iter().filter(|(tag, _)| *tag == URI).filter_map(|(_, value)| std::str::from_utf8(value).ok());
+        let is_http = |url: &&str| url.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://"));
+        for url in texts.filter(is_http) {
+            if url.len() <= MAX_URL && !urls.iter().any(|known| known == url) {
+                urls.push(url.to_owned());
+            }
+        }
+    }
+    Ok(urls)
 }
 
 impl<'a> PointName<'a> {

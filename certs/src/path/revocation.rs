@@ -33,6 +33,23 @@ pub struct RevocationSettings {
 /// How deep the paths of separate CRL signers go: a signer's own status is asked of lists that may be signed by another.
 const MAX_SIGNER_DEPTH: u8 = 2;
 
+/// From when until when something holds.
+type Window = (i64, i64);
+
+/// A list, and how long its signer is good.
+type Signed<'c> = (&'c Crl, Window);
+
+/// A certificate in a path, and what is above it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link<'p> {
+    pub(super) index: usize,
+    pub(super) issuer: Issuer,
+    pub(super) anchor: usize,
+    pub(super) path: &'p [usize],
+    /// CRL signers on the way here.
+    pub(super) depth: u8,
+}
+
 /// What lists say of one certificate.
 enum Status {
     Good { since: i64, until: i64 },
@@ -44,29 +61,30 @@ impl Search<'_, '_> {
     ///
     /// # Errors
     /// [`PathRefused`] if the certificate is revoked, or if nobody knows and somebody must.
-    pub(super) fn check_revocation(
-        &mut self,
-        index: usize,
-        issuer: Issuer,
-        validity: &mut (i64, i64),
-        depth: u8,
-    ) -> Result<(), PathRefused> {
+    pub(super) fn check_revocation(&mut self, link: Link<'_>, validity: &mut Window) -> Result<(), PathRefused> {
         let settings = self.settings.revocation;
         if settings.mode == RevocationMode::Off || (settings.mode == RevocationMode::Prefer && self.crls.is_empty()) {
             return Ok(());
         }
-        match self.status(index, issuer, depth)? {
+        // A list that is not valid yet changes the answer when it is.
+        let issuer = self.pool.get(link.index).map(|certificate| certificate.issuer);
+        let lists = issuer.map(|issuer| self.crls.of_issuer(issuer)).unwrap_or_default();
+        let coming = lists.iter().map(|crl| crl.this_update()).filter(|begin| *begin > self.now).min();
+        validity.1 = validity.1.min(coming.map_or(i64::MAX, |begin| begin.saturating_sub(1)));
+        match self.status(link)? {
             Status::Good { since, until } => {
                 *validity = (validity.0.max(since), validity.1.min(until));
                 Ok(())
             }
             Status::Unknown(_) if settings.mode == RevocationMode::Prefer => Ok(()),
-            Status::Unknown(why) => Err(self.refuse(index, PathRefusal::RevocationUnknown(why))),
+            Status::Unknown(why) => Err(self.refuse(link.index, PathRefusal::RevocationUnknown(why))),
         }
     }
 
-    fn status(&mut self, index: usize, issuer: Issuer, depth: u8) -> Result<Status, PathRefused> {
-        let Some(certificate) = self.pool.get(index) else { return Ok(Status::Unknown("there is no certificate")) };
+    fn status(&mut self, link: Link<'_>) -> Result<Status, PathRefused> {
+        let Some(certificate) = self.pool.get(link.index) else {
+            return Ok(Status::Unknown("there is no certificate"));
+        };
         let crls = self.crls;
         let lists = crls.of_issuer(certificate.issuer);
         let points = &certificate.extensions.distribution_points;
@@ -87,28 +105,32 @@ impl Search<'_, '_> {
                 why = "its CRL is not valid yet";
                 continue;
             }
-            if !self.is_signed(crl, index, issuer, depth)? {
+            let Some(signed) = self.signed(crl, link)? else {
                 why = "the signature of its CRL is not its issuer's";
                 continue;
-            }
+            };
             scopes.push(crl.scope());
-            let delta = self.delta(crl, lists, index, issuer, depth)?;
-            let entry = match delta.and_then(|delta| delta.entry(certificate.serial)) {
+            let delta = self.delta(crl, lists, link)?;
+            let entry = match delta.and_then(|(delta, _)| delta.entry(certificate.serial)) {
                 Some(changed) => changed,
                 None => crl.entry(certificate.serial).flatten(),
             };
             // A list that is out of date still tells whom it revoked.
             if let Some((when, reason)) = entry {
-                return Err(self.refuse(index, PathRefusal::Revoked { when, reason }));
+                return Err(self.refuse(link.index, PathRefusal::Revoked { when, reason }));
             }
-            let until = delta.map_or(crl.next_update(), |delta| crl.next_update().min(delta.next_update()));
+            let until = delta.map_or(crl.next_update(), |(delta, _)| crl.next_update().min(delta.next_update()));
             let until = until.saturating_add(i64::from(self.settings.revocation.grace));
             if until < self.now {
                 why = "its CRL is out of date";
                 continue;
             }
             known |= reasons;
-            validity = (validity.0.max(crl.this_update()), validity.1.min(until));
+            for (since, until) in
+                [(crl.this_update(), until), signed].into_iter().chain(delta.map(|(_, signed)| signed))
+            {
+                validity = (validity.0.max(since), validity.1.min(until));
+            }
         }
         if known == ALL_REASONS {
             Ok(Status::Good { since: validity.0, until: validity.1 })
@@ -117,65 +139,64 @@ impl Search<'_, '_> {
         }
     }
 
-    /// The newest delta that brings a complete list up to date.
+    /// The newest delta that brings a complete list up to date, and how long its signer is good.
     fn delta<'c>(
         &mut self,
         complete: &Crl,
         lists: &'c [Arc<Crl>],
-        index: usize,
-        issuer: Issuer,
-        depth: u8,
-    ) -> Result<Option<&'c Crl>, PathRefused> {
+        link: Link<'_>,
+    ) -> Result<Option<Signed<'c>>, PathRefused> {
         let grace = i64::from(self.settings.revocation.grace);
-        let mut newest: Option<&Crl> = None;
+        let mut newest: Option<Signed<'_>> = None;
         for delta in lists.iter().filter(|delta| delta.builds_on(complete)) {
             let current = delta.this_update() <= self.now && delta.next_update().saturating_add(grace) >= self.now;
             if current
-                && newest.is_none_or(|known| delta.is_newer_than(known))
-                && self.is_signed(delta, index, issuer, depth)?
+                && newest.is_none_or(|(known, _)| delta.is_newer_than(known))
+                && let Some(signed) = self.signed(delta, link)?
             {
-                newest = Some(delta);
+                newest = Some((delta, signed));
             }
         }
         Ok(newest)
     }
 
     /// Was the list signed by the certificate's issuer: with the key that signed the certificate, or with another one
-    /// of the same name that a path to the same anchor vouches for?
-    fn is_signed(&mut self, crl: &Crl, index: usize, issuer: Issuer, depth: u8) -> Result<bool, PathRefused> {
-        let Ok(name) = crl.issuer() else { return Ok(false) };
-        if self.may_sign_crls(issuer) && self.verifies(crl, issuer, index)? {
-            return Ok(true);
+    /// of the same name and the same origin? If so, from when until when that holds.
+    fn signed(&mut self, crl: &Crl, link: Link<'_>) -> Result<Option<Window>, PathRefused> {
+        const ALWAYS: Window = (i64::MIN, i64::MAX);
+        let Ok(name) = crl.issuer() else { return Ok(None) };
+        if self.may_sign_crls(link.issuer) && self.verifies(crl, link.issuer, link.index)? {
+            return Ok(Some(ALWAYS));
         }
-        let anchor_is_it = |anchor: &super::TrustAnchor| anchor.subject().is_ok_and(|subject| subject.same(name));
-        for anchor in 0..self.anchors.len() {
-            let other = Issuer::Anchor(anchor);
-            let fits = self.anchors.get(anchor).is_some_and(anchor_is_it);
-            if fits && other != issuer && self.may_sign_crls(other) && self.verifies(crl, other, index)? {
-                return Ok(true);
-            }
-        }
-        if depth >= MAX_SIGNER_DEPTH {
-            return Ok(false);
+        if link.depth >= MAX_SIGNER_DEPTH {
+            return Ok(None);
         }
         for other in 0..self.pool.len() {
             let signer = Issuer::Certificate(other);
-            if signer == issuer || !self.is_crl_signer(other, name) || !self.verifies(crl, signer, index)? {
+            if signer == link.issuer
+                || !self.is_crl_signer(other, name, link)
+                || !self.verifies(crl, signer, link.index)?
+            {
                 continue;
             }
-            match self.find(other, Role::CrlSigner, depth + 1) {
-                Ok(_) => return Ok(true),
+            match self.find(other, Role::CrlSigner { anchor: link.anchor }, link.depth + 1) {
+                Ok(found) => return Ok(Some((found.since, found.until))),
                 Err(refused) if refused.refusal == PathRefusal::TooMuchWork => return Err(refused),
                 Err(_) => {}
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
-    fn is_crl_signer(&self, index: usize, name: Name<'_>) -> bool {
-        self.pool.get(index).is_some_and(|certificate| {
-            certificate.subject.same(name) && certificate.extensions.key_usage.is_some_and(|usage| usage.signs_crls())
-        })
+    /// May the certificate vouch for a CRL of this name? RFC 5280 wants a path to the same anchor (6.3.3 (f)); more is
+    /// asked here, since anybody below the anchor might call himself so: it must be certified by itself, or by who
+    /// certified the issuer of that name in the path.
+    fn is_crl_signer(&self, index: usize, name: Name<'_>, link: Link<'_>) -> bool {
+        let Some(signer) = self.pool.get(index) else { return false };
+        let mut of_path = link.path.iter().filter_map(|at| self.pool.get(*at)).filter(|own| own.subject.same(name));
+        signer.subject.same(name)
+            && signer.extensions.key_usage.is_some_and(|usage| usage.signs_crls())
+            && (signer.issuer.same(name) || of_path.any(|own| own.issuer.same(signer.issuer)))
     }
 
     fn may_sign_crls(&self, issuer: Issuer) -> bool {
@@ -194,7 +215,10 @@ impl Search<'_, '_> {
             return Ok(true);
         }
         let Ok(signed) = crl.signed() else { return Ok(false) };
-        let good = self.verify(&signed, key).map_err(|refusal| self.refuse(index, refusal))?;
+        let good = match self.verify(&signed, key) {
+            Err(PathRefusal::TooMuchWork) => return Err(self.refuse(index, PathRefusal::TooMuchWork)),
+            outcome => outcome == Ok(true),
+        };
         if good {
             crl.verified_by(key.whole);
         }

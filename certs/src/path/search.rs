@@ -11,6 +11,7 @@ use super::certificate::{Certificate, PublicKey, Signed};
 use super::constraints::{NameConstraints, NameFault};
 use super::policy::Policies;
 use super::refused::{PathRefusal, PathRefused};
+use super::revocation::Link;
 use super::{CrlSet, PeerName, Settings, TrustAnchor, names};
 
 /// Who may be at the end of a path.
@@ -18,8 +19,8 @@ use super::{CrlSet, PeerName, Settings, TrustAnchor, names};
 pub(super) enum Role<'p> {
     /// The peer, whose name may be looked for.
     Leaf { peer: Option<&'p PeerName> },
-    /// Who signed a CRL with a key of its own.
-    CrlSigner,
+    /// Who signed a CRL with a key of its own, below the same anchor as the certificate in question.
+    CrlSigner { anchor: usize },
 }
 
 /// Whose key signed something.
@@ -110,6 +111,9 @@ impl<'s, 'a> Search<'s, 'a> {
         let Some(child) = pool.get(top) else { return Ok(None) };
         let anchors = self.anchors;
         for (index, anchor) in anchors.iter().enumerate() {
+            if matches!(role, Role::CrlSigner { anchor } if anchor != index) {
+                continue;
+            }
             if !anchor.subject().is_ok_and(|subject| subject.same(child.issuer)) {
                 continue;
             }
@@ -254,7 +258,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 check_end(certificate, settings, role).map_err(refuse)?;
                 let finished = policies.finish(certificate, &settings.policies);
                 held = finished.map_err(|not| refuse(PathRefusal::PolicyNotAccepted(not.0)))?;
-                self.check_revocation(index, signer, &mut validity, depth)?;
+                self.check_revocation(Link { index, issuer: signer, anchor: anchor_at, path, depth }, &mut validity)?;
                 break;
             }
             may_issue(certificate).map_err(refuse)?;
@@ -269,7 +273,7 @@ impl<'s, 'a> Search<'s, 'a> {
             }
             above.extend(certificate.extensions.name_constraints.clone());
             policies.prepare(certificate).map_err(|not| refuse(PathRefusal::PolicyNotAccepted(not.0)))?;
-            self.check_revocation(index, signer, &mut validity, depth)?;
+            self.check_revocation(Link { index, issuer: signer, anchor: anchor_at, path, depth }, &mut validity)?;
             signer = Issuer::Certificate(index);
         }
         Ok(Found {

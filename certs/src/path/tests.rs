@@ -148,6 +148,83 @@ fn a_bad_list_never_empties_the_set() {
     assert!(!is_revoked(&newer) && newer.version() != crls.version());
 }
 
+/// The issuing CA's list stands in a file, and nobody has shown the CA yet, or somebody has. Then another list takes the
+/// file's place.
+#[test]
+fn whoever_writes_a_file_but_cannot_sign_clears_nobody() {
+    let top = root("top");
+    let middle = below("issuing", &top);
+    let end = leaf(8, &middle, |_| ());
+    let mut settings = settings();
+    settings.revocation.mode = RevocationMode::Prefer;
+    let judge = |crls: &CrlSet| validate(&end, &[middle.der()], &[anchor(&top)], crls, &settings, None, now());
+    let list = |ca: &Ca, number, since, serials: &[u64]| Crl::from_der(&crl(ca, number, (since, 5), serials)).unwrap();
+    for proved_first in [false, true] {
+        let true_list = set(&[]).with("file", list(&middle, 1, -3, &[8])).unwrap();
+        if proved_first {
+            assert!(matches!(judge(&true_list).unwrap_err().refusal, PathRefusal::Revoked { .. }));
+        }
+        let mut forged = true_list.clone();
+        for number in 2..5 {
+            let other = list(&below("issuing", &root("other")), number, -2, &[]);
+            forged = forged.with("file", other).unwrap();
+            assert!(matches!(judge(&forged).unwrap_err().refusal, PathRefusal::Revoked { .. }), "{proved_first}");
+        }
+        // The CA itself may clear him, and then only its word counts.
+        let cleared = forged.with("file", list(&middle, 9, -1, &[])).unwrap();
+        assert!(judge(&cleared).is_ok());
+        let older = list(&middle, 8, -1, &[]);
+        assert_eq!(cleared.with("file", older).unwrap_err(), CrlError::Older);
+    }
+}
+
+/// A list is proved by its issuer's certificate before it is used, where that is at hand.
+#[test]
+fn a_list_is_proved_by_the_authorities_at_hand() {
+    let (ca, namesake, other) = (root("root"), root("root"), root("other"));
+    let list = Crl::from_der(&crl(&ca, 5, (-2, 5), &[8])).unwrap();
+    let prove = |list: &Crl, by: &[&[u8]]| list.prove(by.iter().copied(), settings().algorithms);
+    assert_eq!(prove(&list, &[other.der(), b"garbage"]), Ok(None));
+    assert_eq!(prove(&list, &[other.der(), namesake.der()]), Err(CrlError::Forged));
+    assert!(!list.is_proved() && list.is_issued_by(namesake.der()) && !list.is_issued_by(other.der()));
+    assert_eq!(prove(&list, &[namesake.der(), ca.der()]), Ok(Some(())));
+    assert!(list.is_proved());
+    assert_eq!(list.issuer_name(), "CN=root");
+}
+
+/// Somebody below the same anchor, or below another one, calls himself as the issuer does and clears the revoked.
+#[test]
+fn a_namesake_signs_no_list() {
+    let (top, other) = (root("top"), root("other"));
+    let middle = below("issuing", &top);
+    let end = leaf(8, &middle, |_| ());
+    let between = below("elsewhere", &top);
+    let namesakes = [below("issuing", &between), below("issuing", &other)];
+    for namesake in &namesakes {
+        let lists = [crl(&middle, 1, (-3, 5), &[8]), crl(namesake, 2, (-1, 5), &[])];
+        let crls = set(&[&lists[0], &lists[1]]);
+        let others: [&[u8]; 4] = [middle.der(), between.der(), namesakes[0].der(), namesakes[1].der()];
+        let mut settings = settings();
+        settings.revocation.mode = RevocationMode::Prefer;
+        let anchors = [anchor(&top), anchor(&other)];
+        let refused = validate(&end, &others, &anchors, &crls, &settings, None, now()).unwrap_err();
+        assert!(matches!(refused.refusal, PathRefusal::Revoked { .. }), "{refused}");
+    }
+}
+
+/// A list for tomorrow is not today's, and the answer does not outlive today.
+#[test]
+fn a_list_of_tomorrow_bounds_the_answer() {
+    let ca = root("root");
+    let end = leaf(8, &ca, |_| ());
+    let crls = set(&[&crl(&ca, 1, (-2, 5), &[]), &crl(&ca, 2, (1, 5), &[8])]);
+    for mode in [RevocationMode::Prefer, RevocationMode::Require] {
+        assert_eq!(with_crls(&end, &ca, &crls, mode, now()).unwrap().validity().1, day(1) - 1);
+        let tomorrow = with_crls(&end, &ca, &crls, mode, day(1)).unwrap_err();
+        assert!(matches!(tomorrow, PathRefusal::Revoked { .. }), "{tomorrow}");
+    }
+}
+
 /// C9, RUSTSEC-2026-0104: a list is read before anybody knows who signed it.
 #[test]
 fn garbage_is_no_list() {

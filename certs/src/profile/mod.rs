@@ -1,6 +1,9 @@
 //! TLS profiles after the CRYPTREC list and the guideline of IPA and CRYPTREC on TLS (R15).
 //!
-//! Both profiles are of the guideline's high-security type (高セキュリティ型): AEAD suites with forward secrecy only.
+//! The two `cryptrec-high` profiles are of the guideline's high-security type (高セキュリティ型): AEAD suites with forward
+//! secrecy only. `compatible` has no other suites, for rustls has none that are worse; it gives up what stops old
+//! clients for another reason, and says what that is ([`Profile::gives_away`]).
+//!
 //! The suites' order is the gateway's. The key exchange group is the client's first choice among the profile's, which
 //! is how rustls chooses; a client that puts a hybrid group first gets it.
 
@@ -29,11 +32,13 @@ pub enum Profile {
     CryptrecHigh,
     /// `cryptrec-high-tls12`: also TLS 1.2 with ECDHE and AEAD, for devices that cannot do 1.3.
     CryptrecHighTls12,
+    /// `compatible`: as `cryptrec-high-tls12`, also for TLS 1.2 clients without the extended master secret (RFC 7627).
+    Compatible,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 2] = [Self::CryptrecHigh, Self::CryptrecHighTls12];
+    pub const ALL: [Self; 3] = [Self::CryptrecHigh, Self::CryptrecHighTls12, Self::Compatible];
 
     /// The name in the configuration.
     #[must_use]
@@ -41,7 +46,35 @@ impl Profile {
         match self {
             Self::CryptrecHigh => "cryptrec-high",
             Self::CryptrecHighTls12 => "cryptrec-high-tls12",
+            Self::Compatible => "compatible",
         }
+    }
+
+    /// What the profile gives away against `cryptrec-high`, in words for the start-up log.
+    #[must_use]
+    pub const fn gives_away(self) -> &'static [&'static str] {
+        const TLS12: &str = "TLS 1.2 is taken: certificates cross the network in the clear, and no hybrid key exchange \
+                             protects recorded traffic against quantum computers";
+        match self {
+            Self::CryptrecHigh => &[],
+            Self::CryptrecHighTls12 => &[TLS12],
+            Self::Compatible => &[
+                TLS12,
+                "TLS 1.2 without the extended master secret is taken (RFC 7627): keys do not depend on the whole handshake",
+                "sessions are not resumed, since such a session could be spliced into another: every connection costs a \
+                 full handshake",
+            ],
+        }
+    }
+
+    /// Must a TLS 1.2 client support the extended master secret (RFC 7627)?
+    pub(crate) const fn requires_extended_master_secret(self) -> bool {
+        !matches!(self, Self::Compatible)
+    }
+
+    /// May sessions be resumed?
+    pub(crate) const fn resumes(self) -> bool {
+        !matches!(self, Self::Compatible)
     }
 
     /// The protocol versions.
@@ -51,7 +84,7 @@ impl Profile {
         static HIGH_TLS12: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
         match self {
             Self::CryptrecHigh => HIGH,
-            Self::CryptrecHighTls12 => HIGH_TLS12,
+            Self::CryptrecHighTls12 | Self::Compatible => HIGH_TLS12,
         }
     }
 
@@ -63,7 +96,7 @@ impl Profile {
             LazyLock::new(|| Arc::new(provider([TLS13_SUITES, TLS12_SUITES].concat())));
         Arc::clone(match self {
             Self::CryptrecHigh => &HIGH,
-            Self::CryptrecHighTls12 => &HIGH_TLS12,
+            Self::CryptrecHighTls12 | Self::Compatible => &HIGH_TLS12,
         })
     }
 }
@@ -86,7 +119,7 @@ impl FromStr for Profile {
 
 /// A profile's name that nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is not a TLS profile; there are `cryptrec-high` and `cryptrec-high-tls12`")]
+#[error("`{name}` is not a TLS profile; there are `cryptrec-high`, `cryptrec-high-tls12` and `compatible`")]
 pub struct UnknownProfile {
     /// The name, escaped for a terminal.
     pub name: String,
@@ -180,6 +213,16 @@ mod tests {
         let error = "modern\u{1b}".parse::<Profile>().unwrap_err().to_string();
         assert!(Profile::ALL.iter().all(|profile| error.contains(&format!("`{profile}`"))), "{error}");
         assert!(!error.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_a_profile_gives_away_is_said() {
+        assert!(Profile::CryptrecHigh.gives_away().is_empty());
+        assert!(Profile::Compatible.gives_away().len() > Profile::CryptrecHighTls12.gives_away().len());
+        // What lacks the extended master secret must not be resumed.
+        for profile in Profile::ALL {
+            assert!(profile.requires_extended_master_secret() || !profile.resumes(), "{profile}");
+        }
     }
 
     #[test]

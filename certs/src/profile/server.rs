@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 
@@ -42,9 +42,9 @@ impl Resumption {
 pub struct ServerSettings<'a> {
     /// Versions and algorithms.
     pub profile: Profile,
-    /// The gateway's certificate and key: the same whatever name the client asks for, so that no name leads past the
-    /// verifier (C7).
-    pub identity: &'a ServerIdentity,
+    /// Which certificate and key a client gets to see. Whatever it asks for, the verifier is the same, so that no name
+    /// leads past it (C7); [`ServerIdentities::choose`](crate::ServerIdentities::choose) says what a resolver must.
+    pub resolver: Arc<dyn ResolvesServerCert>,
     /// Who may come in.
     pub verifier: Arc<DeviceVerifier>,
     /// Application protocols, the preferred first.
@@ -61,19 +61,20 @@ pub struct ServerSettings<'a> {
 /// # Errors
 /// [`ProfileError`] if rustls finds the parts not to fit.
 pub fn server_config(settings: ServerSettings<'_>) -> Result<ServerConfig, ProfileError> {
-    let ServerSettings { profile, identity, verifier, alpn, resumption, clock } = settings;
+    let ServerSettings { profile, resolver, verifier, alpn, resumption, clock } = settings;
     let mut config = ServerConfig::builder_with_details(profile.provider(), clock)
         .with_protocol_versions(profile.versions())?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+        .with_cert_resolver(resolver);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.ignore_client_order = true;
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
     // Without the extended master secret a TLS 1.2 session can be spliced into another (RFC 7627).
-    config.require_ems = true;
+    config.require_ems = profile.requires_extended_master_secret();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     match resumption {
+        Resumption::Tickets(_) if !profile.resumes() => config.send_tls13_tickets = 0,
         Resumption::Off => config.send_tls13_tickets = 0,
         Resumption::Tickets(ticketer) => {
             config.ticketer = ticketer;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::digest::{self, SHA256};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
-use crate::path::{self, CrlSet, PathRefused, Settings, TrustAnchor};
+use super::Notice;
+use crate::path::{self, CrlSet, PathRefusal, PathRefused, RevocationMode, Settings, TrustAnchor, ValidPath};
 
 const SHARDS: usize = 16;
 
@@ -89,11 +90,13 @@ impl Shard {
 }
 
 /// What chains are judged by.
+#[derive(Clone)]
 pub(super) struct Chains {
     anchors: Arc<[TrustAnchor]>,
-    crls: CrlSet,
-    settings: Settings,
+    pub(super) crls: CrlSet,
+    pub(super) settings: Settings,
     pub(super) cache: Arc<ChainCache>,
+    pub(super) notice: Option<Notice>,
     /// Of all of the above but the cache.
     version: [u8; 32],
 }
@@ -114,14 +117,13 @@ impl Chains {
             update(&mut context, algorithm.signature_alg_id().as_ref());
             update(&mut context, algorithm.public_key_alg_id().as_ref());
         }
-        Self { anchors, crls, cache, version: finish(context), settings }
+        Self { anchors, crls, cache, notice: None, version: finish(context), settings }
     }
 
-    /// The same with other parts; the version follows.
-    pub(super) fn with(self, change: impl FnOnce(&mut CrlSet, &mut Settings, &mut Arc<ChainCache>)) -> Self {
-        let Self { anchors, mut crls, mut settings, mut cache, .. } = self;
-        change(&mut crls, &mut settings, &mut cache);
-        Self::new(anchors, crls, settings, cache)
+    /// The same, with the version that follows from its parts.
+    pub(super) fn renewed(self) -> Self {
+        let Self { anchors, crls, settings, cache, notice, .. } = self;
+        Self { notice, ..Self::new(anchors, crls, settings, cache) }
     }
 
     pub(super) fn check(
@@ -136,9 +138,32 @@ impl Chains {
             return Ok(());
         }
         let others: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let found = path::validate(leaf, &others, &self.anchors, &self.crls, &self.settings, None, now)?;
-        self.cache.insert(key, found.validity());
+        let judged = path::validate(leaf, &others, &self.anchors, &self.crls, &self.settings, None, now);
+        if let Some(notice) = &self.notice {
+            match &judged {
+                Ok(found) => self.tell(notice, leaf, found),
+                Err(PathRefused { refusal: PathRefusal::RevocationUnknown(_), .. }) => {
+                    // Which of the presented certificates are on the path, nobody has said yet.
+                    let mut settings = self.settings.clone();
+                    settings.revocation.mode = RevocationMode::Off;
+                    if let Ok(found) = path::validate(leaf, &others, &self.anchors, &self.crls, &settings, None, now) {
+                        self.tell(notice, leaf, &found);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        self.cache.insert(key, judged?.validity());
         Ok(())
+    }
+
+    fn tell(&self, notice: &Notice, leaf: &CertificateDer<'_>, found: &ValidPath) {
+        let Some(anchor) = self.anchors.get(found.anchor()) else { return };
+        let issuers = found.issuers().iter().map(AsRef::as_ref);
+        let below = std::iter::once(leaf.as_ref()).chain(issuers.clone());
+        for (certificate, issuer) in below.zip(issuers.chain([anchor.der()])) {
+            notice(certificate, issuer);
+        }
     }
 
     fn key(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> [u8; 32] {

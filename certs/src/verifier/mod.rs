@@ -14,6 +14,7 @@ mod refused;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use policy::{DeviceId, Refusal};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
@@ -30,10 +31,15 @@ use crate::{Anchors, Profile, TrustDomain, fingerprint};
 use chains::Chains;
 
 pub use chains::ChainCache;
-pub use refused::{PeerRefused, noting, refusal_of, refusal_of_io, refused_device};
+pub use refused::{PeerRefused, note, noting, refusal_of, refusal_of_io, refused_device};
 
 /// What the registry says of a device: may it connect?
 pub type Admit = Arc<dyn Fn(&DeviceId) -> Result<(), Refusal> + Send + Sync>;
+
+/// Told of each certificate on a path that leads to an anchor, and of its issuer's, when the path is judged and not
+/// remembered: whoever fetches CRLs learns here from where. Revocation is not yet judged then, and the leaf's key not
+/// proved; but every one of them was signed by the one after it. It must not block.
+pub type Notice = Arc<dyn Fn(&[u8], &[u8]) + Send + Sync>;
 
 /// A device that proved itself in a handshake. Only [`DeviceVerifier`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +78,7 @@ impl VerifiedPeer {
 
 /// The client certificate verifier of a listener. A certificate is mandatory.
 pub struct DeviceVerifier {
-    chains: Chains,
+    chains: ArcSwap<Chains>,
     algorithms: WebPkiSupportedAlgorithms,
     hints: Vec<DistinguishedName>,
     domain: TrustDomain,
@@ -89,30 +95,54 @@ impl DeviceVerifier {
         let trust = anchors.trust();
         let hints = trust.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect();
         let chains = Chains::new(trust, CrlSet::default(), settings, Arc::default());
-        Self { chains, algorithms, hints, domain, admit }
+        Self { chains: ArcSwap::from_pointee(chains), algorithms, hints, domain, admit }
     }
 
     /// The verifier with these CRLs, asked as `settings` say.
     #[must_use]
-    pub fn with_revocation(mut self, crls: CrlSet, settings: RevocationSettings) -> Self {
-        self.chains = self.chains.with(|own, all, _| {
-            *own = crls;
-            all.revocation = settings;
+    pub fn with_revocation(self, crls: CrlSet, settings: RevocationSettings) -> Self {
+        self.change(|chains| {
+            chains.crls = crls;
+            chains.settings.revocation = settings;
         });
         self
     }
 
     /// The verifier with another's memory of chains. A chain that was judged by other anchors or CRLs is not taken.
     #[must_use]
-    pub fn with_cache(mut self, cache: Arc<ChainCache>) -> Self {
-        self.chains.cache = cache;
+    pub fn with_cache(self, cache: Arc<ChainCache>) -> Self {
+        self.change(|chains| chains.cache = cache);
         self
+    }
+
+    /// The verifier that tells of the certificates it meets.
+    #[must_use]
+    pub fn with_notice(self, notice: Notice) -> Self {
+        self.change(|chains| chains.notice = Some(notice));
+        self
+    }
+
+    /// Judges by these CRLs from here on. Of two that change it at once, the last one's stay.
+    pub fn set_crls(&self, crls: CrlSet) {
+        self.change(|chains| chains.crls = crls);
+    }
+
+    /// The version of the CRLs that it judges by ([`CrlSet::version`]).
+    #[must_use]
+    pub fn crls_version(&self) -> [u8; 32] {
+        *self.chains.load().crls.version()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Chains)) {
+        let mut chains = Chains::clone(&self.chains.load());
+        change(&mut chains);
+        self.chains.store(Arc::new(chains.renewed()));
     }
 
     /// The memory of chains that held.
     #[must_use]
-    pub fn cache(&self) -> &Arc<ChainCache> {
-        &self.chains.cache
+    pub fn cache(&self) -> Arc<ChainCache> {
+        Arc::clone(&self.chains.load().cache)
     }
 
     /// The peer of a connection whose handshake has ended. A full handshake was judged by
@@ -156,7 +186,7 @@ impl DeviceVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(Leaf, DeviceId), PeerRefused> {
-        self.chains.check(leaf, intermediates, now)?;
+        self.chains.load().check(leaf, intermediates, now)?;
         let (read, device) = self.identify(leaf)?;
         match (self.admit)(&device) {
             Ok(()) => Ok((read, device)),

@@ -24,6 +24,12 @@ pub fn noting<R>(step: impl FnOnce() -> R) -> (R, Option<PeerRefused>) {
     (outcome, NOTED.take())
 }
 
+/// Notes a refusal of the handshake that runs on this thread, for [`noting`]: of who refuses without being a verifier,
+/// such as a resolver that knows no certificate for a server name. `detail` is safe for a terminal.
+pub fn note(refusal: Refusal, detail: impl Into<String>) {
+    NOTED.set(Some(PeerRefused::new(refusal, detail)));
+}
+
 /// Why a peer is not let in. The detail is for the record, never for the peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{refusal}: {detail}")]

@@ -146,6 +146,12 @@ impl<'a> Object<'a> {
 #[inline]
 pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    // Looked at as a whole, without a way out, many bytes are compared at once.
+    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     let mut rest = text;
     loop {
         let plain = rest.bytes().position(|b| !is_plain(b)).unwrap_or(rest.len());

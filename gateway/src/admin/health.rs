@@ -9,29 +9,31 @@ pub type Condition = (&'static str, Result<(), String>);
 pub struct Health {
     /// Conditions under which the gateway takes requests.
     pub readiness: Box<dyn Fn() -> Vec<Condition>>,
+    /// What will be a condition, or is a pity, and does not keep requests out: one line each.
+    pub warnings: Box<dyn Fn() -> Vec<String>>,
 }
 
 /// The conditions as they were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict(Vec<Condition>);
+pub struct Verdict(Vec<Condition>, Vec<String>);
 
 impl Health {
     /// The control runtime answers.
     #[must_use]
     pub fn live(&self) -> Verdict {
-        Verdict(vec![("control", Ok(()))])
+        Verdict(vec![("control", Ok(()))], Vec::new())
     }
 
     /// The gateway takes requests.
     #[must_use]
     pub fn ready(&self) -> Verdict {
-        Verdict((self.readiness)())
+        Verdict((self.readiness)(), (self.warnings)())
     }
 
     /// The gateway has started: the page is only served once it has.
     #[must_use]
     pub fn started(&self) -> Verdict {
-        Verdict(vec![("start", Ok(()))])
+        Verdict(vec![("start", Ok(()))], Vec::new())
     }
 }
 
@@ -42,7 +44,7 @@ impl Verdict {
         self.0.iter().all(|(_, state)| state.is_ok())
     }
 
-    /// `ok` or what is not; with `verbose` every condition.
+    /// `ok` or what is not; with `verbose` every condition and every warning.
     #[must_use]
     pub fn page(&self, verbose: bool) -> String {
         let mut page = String::new();
@@ -53,6 +55,9 @@ impl Verdict {
                 Ok(()) => Ok(()),
                 Err(reason) => writeln!(page, "[-] {name}: {reason}"),
             };
+        }
+        for warning in self.1.iter().filter(|_| verbose) {
+            let _ = writeln!(page, "[!] {}", warning.escape_debug());
         }
         if self.is_good() {
             page.push_str("ok\n");
@@ -67,10 +72,18 @@ mod tests {
 
     #[test]
     fn a_bad_condition_is_named() {
-        let verdict = Verdict(vec![("clock", Ok(())), ("audit", Err("disk full".into()))]);
-        assert!(!verdict.is_good());
-        assert_eq!(verdict.page(false), "[-] audit: disk full\n");
-        assert_eq!(verdict.page(true), "[+] clock ok\n[-] audit: disk full\n");
-        assert_eq!(Verdict(vec![("clock", Ok(()))]).page(false), "ok\n");
+        let bad = Verdict(vec![("clock", Ok(())), ("audit", Err("disk full".into()))], Vec::new());
+        assert!(!bad.is_good());
+        assert_eq!(bad.page(false), "[-] audit: disk full\n");
+        assert_eq!(bad.page(true), "[+] clock ok\n[-] audit: disk full\n");
+        assert_eq!(Verdict(vec![("clock", Ok(()))], Vec::new()).page(false), "ok\n");
+    }
+
+    #[test]
+    fn a_warning_is_told_to_who_asks_and_keeps_nobody_out() {
+        let verdict = Verdict(vec![("clock", Ok(()))], vec!["a certificate ends\u{1b}".to_owned()]);
+        assert!(verdict.is_good());
+        assert_eq!(verdict.page(false), "ok\n");
+        assert_eq!(verdict.page(true), "[+] clock ok\n[!] a certificate ends\\u{1b}\nok\n");
     }
 }

@@ -183,8 +183,9 @@ pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<(Option<TlsAcceptor>, 
     let Some(tls) = tls else { return Ok((None, Vec::new())) };
     let profile: Profile = tls.profile.parse().map_err(|error: UnknownProfile| error.to_string())?;
     let anchors = Anchors::load_file(&tls.client_ca_file).map_err(|error| error.to_string())?;
+    let files = tls.identities.first().ok_or("there is no certificate")?;
     let identity =
-        ServerIdentity::load_files(&tls.certificate_file, &tls.key_file).map_err(|error| error.to_string())?;
+        ServerIdentity::load_files(&files.certificate_file, &files.key_file).map_err(|error| error.to_string())?;
     let config = operators_config(profile, &identity, &anchors).map_err(|error| error.to_string())?;
     let end = |purpose, not_after: rustls::pki_types::UnixTime| CertificateEnd {
         purpose,
@@ -211,7 +212,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_its_answer_is_left() {
         let metrics = crate::metrics::Metrics::new().unwrap();
-        let health = Health { readiness: Box::new(Vec::new) };
+        let health = Health { readiness: Box::new(Vec::new), warnings: Box::new(Vec::new) };
         let admin = Rc::new(Admin { metrics, refresh: Box::new(|| ()), health, jwks: Bytes::new(), tls: None });
         let (mut peer, ours) = tokio::io::duplex(64);
         let begun = Instant::now();

@@ -91,8 +91,10 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
     check.policies("policy.directory", &config.policy.directory);
     check.identity_key("identity.key_file", &config.identity.key_file);
     if let Some(tls) = &config.admin.tls {
-        check.certificates("admin.certificate_file", &tls.certificate_file);
-        check.key("admin.key_file", &tls.key_file);
+        for identity in &tls.identities {
+            check.certificates("admin.certificate_file", &identity.certificate_file);
+            check.key("admin.key_file", &identity.key_file);
+        }
         check.certificates("admin.client_ca_file", &tls.client_ca_file);
     }
     if let Some(enrolment) = &config.enrolment {
@@ -104,9 +106,24 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
     }
     for (index, listener) in config.listeners.iter().enumerate() {
         let key = |name: &str| format!("listener[{index}].tls.{name}");
-        check.certificates(&key("certificate_file"), &listener.tls.certificate_file);
-        check.key(&key("key_file"), &listener.tls.key_file);
+        for identity in &listener.tls.identities {
+            check.certificates(&key(&identity.key("certificate_file")), &identity.certificate_file);
+            check.key(&key(&identity.key("key_file")), &identity.key_file);
+        }
         check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
+        let revocation = &listener.tls.revocation;
+        for (place, file) in revocation.crl_files.iter().enumerate() {
+            check.lists(&key(&format!("revocation.crl_files[{place}]")), file);
+        }
+        if let Some(directory) = &revocation.crl_directory
+            && let Err(error) = fs::read_dir(directory)
+        {
+            let key = key("revocation.crl_directory");
+            check.blame(&key, directory, format_args!("a folder that cannot be read: {error}"));
+        }
+        if let Some(directory) = &revocation.cache_directory {
+            check.place_to_write(&key("revocation.cache_directory"), directory);
+        }
     }
     for (index, service) in config.services.iter().enumerate() {
         let Some(tls) = &service.tls else { continue };
@@ -142,6 +159,15 @@ impl Check<'_> {
             && !contains(&bytes, b"-----BEGIN CERTIFICATE-----")
         {
             self.blame(key, path, "which holds no certificate in PEM");
+        }
+    }
+
+    /// A file of CRLs. Who signed them is for the load to say.
+    fn lists(&mut self, key: &str, path: &Path) {
+        if let Some(bytes) = self.read(key, path)
+            && let Err(error) = certs::path::read_crls(&bytes)
+        {
+            self.blame(key, path, format_args!("which holds no CRL that can be used: {error}"));
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod ca;
+pub mod cert;
 pub mod check;
 mod explain;
 pub mod policy;
@@ -52,6 +53,9 @@ enum Command {
     /// Look into an audit log; only reads
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Look at certificates as the gateway would; only reads
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// The clinic's own certificate authority
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -127,6 +131,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Policy(command) => explain::policy(&command, out),
         Command::Audit(command) => Ok(code(audit::run(&command, out)?)),
+        Command::Cert(command) => Ok(code(cert::run(&command, out)?)),
         Command::Ca(command) => block_on(ca::run(command, out)).map(|()| ExitCode::SUCCESS),
         Command::Site(SiteArgs { options, command }) => registry(options, RegistryCommand::Site(command)),
         Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
 
 use super::{Clock, Reading, timex};
 
@@ -85,6 +87,18 @@ fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The wall clock as TLS reads it. Before 1970 it is 1970, when no certificate is valid yet; the library's own provider
+/// panics there.
+#[derive(Debug)]
+pub struct TlsTime;
+
+impl TimeProvider for TlsTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = Duration::from_nanos(u64::try_from(unix_ns()).unwrap_or(0));
+        Some(UnixTime::since_unix_epoch(since))
+    }
 }
 
 /// The kernel's id of this boot; monotonic times of one id can be compared (A8).

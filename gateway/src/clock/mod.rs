@@ -12,7 +12,7 @@ use std::time::Duration;
 use gateway_audit::Stamp;
 use policy::Refusal;
 
-pub use kernel::{KernelClock, boot_id};
+pub use kernel::{KernelClock, TlsTime, boot_id};
 pub use watch::{Bounds, Watch, watch};
 
 /// One reading of the clocks.

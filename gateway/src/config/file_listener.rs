@@ -4,10 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::file::Names;
 use super::table::{Table, Text};
-use super::{Limits, Listener, ListenerTls, knob};
+use super::{IdentityFiles, Limits, Listener, ListenerTls, OnRevocation, Revocation, knob};
 
 /// The profiles that `certs` knows; the first is the default.
-const PROFILES: &[(&str, &str)] = &[("cryptrec-high", "cryptrec-high"), ("cryptrec-high-tls12", "cryptrec-high-tls12")];
+const PROFILES: &[(&str, &str)] =
+    &[("cryptrec-high", "cryptrec-high"), ("cryptrec-high-tls12", "cryptrec-high-tls12"), ("compatible", "compatible")];
+
+/// Server identities of one listener: an operator's file, not a hosting provider's.
+const MAX_IDENTITIES: usize = 64;
 
 /// The profile of the admin listener: operators' tools are up to date.
 const ADMIN_PROFILE: &str = "cryptrec-high";
@@ -31,16 +35,78 @@ pub(super) fn listener(table: &Table<'_>, names: &mut Names, addresses: &mut Add
 }
 
 fn listener_tls(table: &Table<'_>) -> Option<ListenerTls> {
-    let certificate_file = table.path("certificate_file");
-    let key_file = table.path("key_file");
+    let identities = identities(table);
     let client_ca_file = table.path("client_ca_file");
     let profile = table.choice("profile", "cryptrec-high", PROFILES).to_owned();
-    Some(ListenerTls {
-        certificate_file: certificate_file?,
-        key_file: key_file?,
-        client_ca_file: client_ca_file?,
-        profile,
-    })
+    let revocation = table.section("revocation", revocation);
+    Some(ListenerTls { identities: identities?, client_ca_file: client_ca_file?, profile, revocation })
+}
+
+/// The list, or the single pair, which is a list of one.
+fn identities(table: &Table<'_>) -> Option<Vec<IdentityFiles>> {
+    let Some(elements) = table.elements_optional("identities") else {
+        return Some(vec![identity(table, String::new())?]);
+    };
+    for key in ["certificate_file", "key_file", "ocsp_file"] {
+        if table.path_optional(key).is_some() {
+            let (own, list) = (table.key(key), table.key("identities"));
+            table.problem(key, format!("`{own}` stands beside `{list}`; put all pairs into the list, or take it out"));
+        }
+    }
+    if elements.is_empty() || elements.len() > MAX_IDENTITIES {
+        let key = table.key("identities");
+        table.problem("identities", format!("`{key}` must list 1 to {MAX_IDENTITIES} pairs"));
+    }
+    let read = |(index, element): (usize, Table<'_>)| {
+        element.read(|element| identity(element, format!("identities[{index}]")))
+    };
+    // Every element is read before one that is wrong spoils all, so that all problems are told.
+    let all: Vec<_> = elements.into_iter().enumerate().map(read).collect();
+    let all = all.into_iter().collect::<Option<Vec<_>>>()?;
+    (!all.is_empty()).then_some(all)
+}
+
+fn identity(table: &Table<'_>, place: String) -> Option<IdentityFiles> {
+    let certificate_file = table.path("certificate_file");
+    let key_file = table.path("key_file");
+    let ocsp_file = table.path_optional("ocsp_file");
+    Some(IdentityFiles { place, certificate_file: certificate_file?, key_file: key_file?, ocsp_file })
+}
+
+fn revocation(table: &Table<'_>) -> Revocation {
+    let mode = table.choice(
+        "mode",
+        OnRevocation::Prefer,
+        &[("off", OnRevocation::Off), ("prefer", OnRevocation::Prefer), ("must", OnRevocation::Must)],
+    );
+    let crl_files = table.paths_optional("crl_files");
+    let crl_directory = table.path_optional("crl_directory");
+    let fetch = table.boolean("fetch", false);
+    let mut fetch_hosts = Vec::new();
+    for text in table.texts_optional("fetch_hosts") {
+        match check_host(text.text) {
+            Ok(()) => fetch_hosts.push(text.text.to_owned()),
+            Err(why) => table.refuse(&text, &why),
+        }
+    }
+    let cache_directory = table.path_optional("cache_directory");
+    if mode == OnRevocation::Must && crl_files.is_empty() && crl_directory.is_none() && !fetch {
+        let why = "name `crl_files` or a `crl_directory`, or set `fetch`";
+        table.problem("mode", format!("`{}` is `must`, and no CRL comes from anywhere; {why}", table.key("mode")));
+    }
+    Revocation {
+        mode,
+        crl_files,
+        crl_directory,
+        fetch,
+        fetch_hosts,
+        cache_directory,
+        max_crl_bytes: table.number("max_crl_bytes", &knob::MAX_CRL_BYTES),
+        fetch_timeout: table.millis("fetch_timeout_ms", &knob::FETCH_TIMEOUT_MS),
+        fetch_interval: table.seconds("fetch_interval_s", &knob::FETCH_INTERVAL_S),
+        grace: table.seconds("grace_s", &knob::CRL_GRACE_S),
+        warn_before: table.seconds("warn_before_s", &knob::CRL_WARN_BEFORE_S),
+    }
 }
 
 /// All three files or none; the outer `None` is a problem that is noted.
@@ -51,7 +117,13 @@ pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
     match (certificate_file, key_file, client_ca_file) {
         (None, None, None) => Some(None),
         (Some(certificate_file), Some(key_file), Some(client_ca_file)) => {
-            Some(Some(ListenerTls { certificate_file, key_file, client_ca_file, profile: ADMIN_PROFILE.to_owned() }))
+            let identity = IdentityFiles { place: String::new(), certificate_file, key_file, ocsp_file: None };
+            Some(Some(ListenerTls {
+                identities: vec![identity],
+                client_ca_file,
+                profile: ADMIN_PROFILE.to_owned(),
+                revocation: Revocation::off(),
+            }))
         }
         (certificate_file, key_file, client_ca_file) => {
             for (key, file) in

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Limits;
+use super::{Limits, OnRevocation, Revocation};
 
 /// A number with a default and bounds.
 pub(super) struct Knob {
@@ -54,6 +54,16 @@ knobs! {
     DEVICE_REQUESTS_PER_SECOND = 0, 0 => 1_000_000, "0 is no bound, and a worker serves fewer than a million";
 }
 
+// Revocation of a listener's devices.
+knobs! {
+    REVOCATION:
+    MAX_CRL_BYTES = 32 * MIB, 4 * KIB => 64 * MIB, "a list of a million certificates has about 40 MiB, and it is held in memory";
+    FETCH_TIMEOUT_MS = 30_000, 100 => 10 * MINUTE_MS, "a long list over a slow line takes a while, and nothing waits for it";
+    FETCH_INTERVAL_S = 3_600, 1 => 7 * 86_400, "a revocation acts no sooner than its list is fetched";
+    CRL_GRACE_S = 3_600, 0 => 30 * 86_400, "0 is none, and after a month nobody knows who was revoked meanwhile";
+    CRL_WARN_BEFORE_S = 86_400, 0 => 30 * 86_400, "0 warns only of lists that are out of date, and no list should be due in a month and not come";
+}
+
 // Services.
 knobs! {
     SERVICE:
@@ -102,6 +112,26 @@ pub(super) fn limit_millis(number: u64) -> Option<Duration> {
     (number > 0).then(|| Duration::from_millis(number))
 }
 
+impl Revocation {
+    /// Nobody looks at revocation.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self {
+            mode: OnRevocation::Off,
+            crl_files: Vec::new(),
+            crl_directory: None,
+            fetch: false,
+            fetch_hosts: Vec::new(),
+            cache_directory: None,
+            max_crl_bytes: MAX_CRL_BYTES.default,
+            fetch_timeout: FETCH_TIMEOUT_MS.millis(),
+            fetch_interval: Duration::from_secs(FETCH_INTERVAL_S.default),
+            grace: Duration::from_secs(CRL_GRACE_S.default),
+            warn_before: Duration::from_secs(CRL_WARN_BEFORE_S.default),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -133,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_default_lies_within_its_bounds_and_says_why() {
-        for (name, knob) in LISTENER.iter().chain(SERVICE).chain(REST) {
+        for (name, knob) in LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(REST) {
             assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");
             assert!(knob.max <= i64::MAX as u64, "{name}: TOML has no larger integer");
             assert!(knob.why.len() > 20 && !knob.why.ends_with('.'), "{name}");

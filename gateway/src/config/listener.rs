@@ -22,14 +22,73 @@ pub struct Listener {
 /// How a listener proves itself and whom it trusts (R12, R15, R22).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// The server's certificate chain, PEM, leaf first.
-    pub certificate_file: PathBuf,
-    /// The server's private key, PEM; readable by its owner only.
-    pub key_file: PathBuf,
+    /// What the listener shows, by server name; at least one. The first is also for clients that name no server.
+    pub identities: Vec<IdentityFiles>,
     /// The anchors of device certificates, PEM.
     pub client_ca_file: PathBuf,
-    /// Name of a CRYPTREC profile that `certs` knows: `cryptrec-high` or `cryptrec-high-tls12`.
+    /// Name of a profile that `certs` knows: `cryptrec-high`, `cryptrec-high-tls12` or `compatible`.
     pub profile: String,
+    /// How it is known that a certificate was revoked.
+    pub revocation: Revocation,
+}
+
+/// Where CRLs come from, and how much is asked of them (R3, R12, R27).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// How much is asked.
+    pub mode: OnRevocation,
+    /// Files of CRLs, DER or PEM. Each must be there and good.
+    pub crl_files: Vec<PathBuf>,
+    /// A folder whose `*.crl` and `*.pem` are such files.
+    pub crl_directory: Option<PathBuf>,
+    /// CRLs are fetched from the distribution points that certificates name.
+    pub fetch: bool,
+    /// The only hosts that they are fetched from; none is every one that a certificate of a trusted authority names.
+    pub fetch_hosts: Vec<String>,
+    /// Where fetched CRLs outlive a restart; none is memory alone.
+    pub cache_directory: Option<PathBuf>,
+    /// The longest CRL, in bytes.
+    pub max_crl_bytes: u64,
+    /// From a fetch's beginning to its last byte.
+    pub fetch_timeout: Duration,
+    /// The longest time between two fetches of one CRL.
+    pub fetch_interval: Duration,
+    /// How long a CRL is used after its next update was due.
+    pub grace: Duration,
+    /// How long before its next update is due an alarm is raised where there is no newer one.
+    pub warn_before: Duration,
+}
+
+/// How much is asked of revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRevocation {
+    /// Nobody looks.
+    Off,
+    /// Whom a CRL names is refused; of whom none speaks, passes.
+    Prefer,
+    /// Who is not known to be good by a current CRL is refused, every CA above the certificate included.
+    Must,
+}
+
+/// The files of one server identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// Where its keys stand below the listener's `tls`: empty for the single pair, `identities[0]` and so on in a list.
+    pub place: String,
+    /// The certificate chain, PEM, leaf first.
+    pub certificate_file: PathBuf,
+    /// The private key, PEM; readable by its owner only.
+    pub key_file: PathBuf,
+    /// An OCSP response about the certificate, DER, to be stapled; none unless set.
+    pub ocsp_file: Option<PathBuf>,
+}
+
+impl IdentityFiles {
+    /// The name of one of its keys below the listener's `tls`.
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        if self.place.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place) }
+    }
 }
 
 /// Bounds of a listener. Every one has a default in `deploy/sekisho.toml`, with the row it serves.

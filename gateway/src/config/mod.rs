@@ -23,7 +23,7 @@ mod tests;
 use std::path::Path;
 
 pub use ::policy::route::RouteDefinition;
-pub use listener::{Limits, Listener, ListenerTls};
+pub use listener::{IdentityFiles, Limits, Listener, ListenerTls, OnRevocation, Revocation};
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     Admin, Audit, Clock, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure,

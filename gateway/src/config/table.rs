@@ -68,7 +68,7 @@ impl<'d> Table<'d> {
     }
 
     /// Reads, then refuses every key that was not asked for.
-    fn read<T>(self, read: impl FnOnce(&Table<'d>) -> T) -> T {
+    pub(super) fn read<T>(self, read: impl FnOnce(&Table<'d>) -> T) -> T {
         let value = read(&self);
         let known = self.known.borrow();
         for (key, _) in self.entries.into_iter().flatten() {
@@ -157,13 +157,25 @@ impl<'d> Table<'d> {
             self.context.problem(&self.span, key, format!("there must be at least one `[[{key}]]`"));
             return Vec::new();
         };
+        if value.get_ref().as_array().is_some_and(|values| values.is_empty()) {
+            self.problem(key, format!("there must be at least one `[[{key}]]`"));
+        }
+        self.elements_of(key, value)
+    }
+
+    /// The elements of an array of tables that may be absent.
+    pub(super) fn elements_optional(&self, key: &'static str) -> Option<Vec<Table<'d>>> {
+        #[cfg(test)]
+        self.asked(key, Need::Optional);
+        let (_, value) = self.find(key)?;
+        Some(self.elements_of(key, value))
+    }
+
+    fn elements_of(&self, key: &'static str, value: &'d Spanned<DeValue<'d>>) -> Vec<Table<'d>> {
         let Some(values) = value.get_ref().as_array() else {
             self.wrong_type(key, value, &format!("a list of tables, each begun by `[[{key}]]`"));
             return Vec::new();
         };
-        if values.is_empty() {
-            self.problem(key, format!("there must be at least one `[[{key}]]`"));
-        }
         let mut elements = Vec::new();
         for (index, value) in values.iter().enumerate() {
             let path = format!("{}[{index}]", self.key(key));
@@ -226,10 +238,21 @@ impl<'d> Table<'d> {
     pub(super) fn texts(&self, key: &'static str) -> Vec<Text<'d>> {
         #[cfg(test)]
         self.asked(key, Need::Required);
-        let Some((_, value)) = self.find(key) else {
+        if self.find(key).is_none() {
             self.missing(key);
-            return Vec::new();
-        };
+        }
+        self.strings(key)
+    }
+
+    /// A list of strings that may be absent.
+    pub(super) fn texts_optional(&self, key: &'static str) -> Vec<Text<'d>> {
+        #[cfg(test)]
+        self.asked(key, Need::Optional);
+        self.strings(key)
+    }
+
+    fn strings(&self, key: &'static str) -> Vec<Text<'d>> {
+        let Some((_, value)) = self.find(key) else { return Vec::new() };
         let Some(values) = value.get_ref().as_array() else {
             self.wrong_type(key, value, "a list of strings");
             return Vec::new();
@@ -259,6 +282,11 @@ impl<'d> Table<'d> {
     /// A path that may be absent.
     pub(super) fn path_optional(&self, key: &'static str) -> Option<PathBuf> {
         self.text_optional(key).and_then(|text| self.resolve(&text))
+    }
+
+    /// A list of paths that may be absent.
+    pub(super) fn paths_optional(&self, key: &'static str) -> Vec<PathBuf> {
+        self.texts_optional(key).iter().filter_map(|text| self.resolve(text)).collect()
     }
 
     /// A path with a default.

@@ -119,11 +119,35 @@ fn the_shipped_file_says_which_requirement_each_section_serves() {
 }
 
 #[test]
+fn revocation_must_have_somewhere_to_look() {
+    let with = |revocation: &str| {
+        MINIMAL.replace("devices-ca.crt\" }", &format!("devices-ca.crt\", revocation = {revocation} }}"))
+    };
+    let config = parse(&with("{ mode = \"must\", crl_files = [\"a.crl\"] }")).unwrap();
+    let revocation = &config.listeners[0].tls.revocation;
+    assert_eq!((revocation.mode, revocation.fetch), (OnRevocation::Must, false));
+    assert_eq!(revocation.crl_files, [Path::new("/etc/sekisho/a.crl")]);
+    assert_eq!(parse(MINIMAL).unwrap().listeners[0].tls.revocation.mode, OnRevocation::Prefer);
+    for (bad, why) in [
+        ("{ mode = \"must\" }", "no CRL comes from anywhere"),
+        ("{ mode = \"hard\" }", "`off`, `prefer` or `must`"),
+        ("{ crl_file = [\"a\"] }", "did you mean `crl_files`?"),
+        ("{ crl_files = [] }", "is empty"),
+        ("{ crl_files = \"a\" }", "must be a list of strings"),
+        ("{ grace_s = -1 }", "0 to"),
+        ("{ fetch = true, fetch_hosts = [\"CA.example\"] }", "lower case"),
+    ] {
+        let found = problems(&with(bad));
+        assert!(found.len() == 1 && found[0].contains(why) && found[0].starts_with("16:"), "{bad}: {found:?}");
+    }
+}
+
+#[test]
 fn paths_are_relative_to_the_files_folder() {
     let config = parse(&MINIMAL.replace("/var/log/sekisho", "audit")).unwrap();
     assert_eq!(config.audit.directory, Path::new("/etc/sekisho/audit"));
     assert_eq!(config.store.file, Path::new("/var/lib/sekisho/sekisho.db"));
-    assert_eq!(config.listeners[0].tls.key_file, Path::new("/etc/sekisho/tls/server.key"));
+    assert_eq!(config.listeners[0].tls.identities[0].key_file, Path::new("/etc/sekisho/tls/server.key"));
     assert_eq!(config.policy.directory, Path::new("/etc/sekisho/policy"));
 }
 
@@ -252,7 +276,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "devices-ca.crt\" }",
         "devices-ca.crt\", profile = \"old\" }",
-        "it must be `cryptrec-high` or `cryptrec-high-tls12`",
+        "it must be `cryptrec-high`, `cryptrec-high-tls12` or `compatible`",
     ),
     (
         "[[service]]",

@@ -25,6 +25,7 @@ use crate::body::{CountedBody, RequestBody};
 use crate::clock::Clock as _;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
+use crate::worker::Sending;
 
 pub use answer::ResponseBody;
 pub use meters::Meters;
@@ -42,7 +43,7 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) 
         return trail.limit();
     }
     let passed = {
-        let mut deadline = connection.deadline();
+        let mut deadline = connection.deadline(Duration::ZERO);
         let mut passing = pin!(pass(connection, request, &mut trail));
         poll_fn(|cx| match passing.as_mut().poll(cx) {
             Poll::Ready(passed) => Poll::Ready(Some(passed)),
@@ -94,15 +95,13 @@ async fn pass(
     if resolved.effect == Effect::Changing {
         trail.intends().await?;
     }
-    let ours = worker.identify(
-        connection,
-        &snapshot,
-        &subject,
-        resolved.route.service(),
-        &normal.authority,
-        trail.id_header(),
-        trail.begun(),
-    )?;
+    let sending = Sending {
+        service: resolved.route.service(),
+        authority: &normal.authority,
+        request_id: trail.id_header(),
+        reading: trail.begun(),
+    };
+    let ours = worker.identify(connection, &snapshot, &subject, sending)?;
     let upstreams = worker.upstreams(&snapshot)?;
     let received = trail.forwards();
     let request = request.map(|body| CountedBody::new(body, received));

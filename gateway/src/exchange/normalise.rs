@@ -106,7 +106,7 @@ fn authority_of(request: &Request<RequestBody>) -> Result<HeaderValue, Refusal> 
 fn takes(connection: &Connection, authority: &[u8]) -> Result<(), Refusal> {
     let text = std::str::from_utf8(authority).map_err(|_| Refusal::RequestMalformed)?;
     let (host, port) = split_port(text).ok_or(Refusal::RequestMalformed)?;
-    let is_our_port = port.is_none_or(|port| port == connection.listener.address.port());
+    let is_our_port = port.is_none_or(|port| port == connection.port);
     let is_our_name = connection.listener.server_names.iter().any(|name| name.eq_ignore_ascii_case(host));
     let is_asked_for = connection.sni.as_deref().is_none_or(|sni| sni.eq_ignore_ascii_case(host));
     if is_our_port && is_our_name && is_asked_for { Ok(()) } else { Err(Refusal::Misdirected) }

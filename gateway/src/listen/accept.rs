@@ -46,6 +46,8 @@ pub fn bind(address: SocketAddr) -> std::io::Result<StdListener> {
 pub async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener) {
     let gate = Rc::new(Gate::default());
     let mut drain = worker.drain_signal();
+    // A passed socket need not be where the configuration says, and a port of 0 is never the true one.
+    let port = socket.local_addr().map_or(0, |address| address.port());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -63,7 +65,7 @@ pub async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener
         let snapshot = worker.snapshot();
         let Some(door) = snapshot.door(&name) else { continue };
         let listener = Arc::clone(&door.listener);
-        let arrival = Arrival { source, accepted: Instant::now(), id: worker.next_id(), listener };
+        let arrival = Arrival { source, accepted: Instant::now(), id: worker.next_id(), listener, port };
         match gate.enter(source.ip(), &arrival.listener.limits) {
             Ok(pass) => {
                 worker.metrics.connections(&arrival.listener.name).inc();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use certs::VerifiedPeer;
 use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic, Refused, Stage};
@@ -35,6 +35,8 @@ const REQUEST_BURST_SECONDS: u64 = 10;
 pub struct Arrival {
     /// The listener it came to.
     pub listener: Arc<Listener>,
+    /// The port it came to.
+    pub port: u16,
     /// Where it comes from.
     pub source: SocketAddr,
     /// When it was accepted.
@@ -49,6 +51,8 @@ pub struct Connection {
     pub worker: Rc<Worker>,
     /// The listener it came to.
     pub listener: Arc<Listener>,
+    /// The port it came to.
+    pub port: u16,
     /// Where it comes from.
     pub source: SocketAddr,
     /// When it was accepted.
@@ -120,6 +124,7 @@ impl Connection {
             tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
             fields,
             listener: arrival.listener,
+            port: arrival.port,
             source: arrival.source,
             accepted: arrival.accepted,
             worker,
@@ -146,14 +151,14 @@ impl Connection {
         Some(value)
     }
 
-    /// The deadline of an exchange that begins.
-    pub(crate) fn deadline(&self) -> ExchangeDeadline<'_> {
+    /// The deadline of an exchange that begins: the listener's bound, and `grace` on top of it.
+    pub(crate) fn deadline(self: &Rc<Self>, grace: Duration) -> ExchangeDeadline {
         let timer = self.listener.limits.request_timeout.map(|limit| {
             let mut deadline = self.deadlines.borrow_mut().pop().unwrap_or_default();
-            deadline.set(limit);
+            deadline.set(limit + grace);
             deadline
         });
-        ExchangeDeadline { connection: self, timer }
+        ExchangeDeadline { connection: Rc::clone(self), timer }
     }
 
     /// Who the peer is by the registry in force; looked up once for each snapshot.
@@ -237,20 +242,20 @@ impl Connection {
 }
 
 /// When an exchange must have its answer; a timer lent by its connection.
-pub(crate) struct ExchangeDeadline<'a> {
-    connection: &'a Connection,
+pub(crate) struct ExchangeDeadline {
+    connection: Rc<Connection>,
     /// None where the listener sets no bound.
     timer: Option<Deadline>,
 }
 
-impl ExchangeDeadline<'_> {
+impl ExchangeDeadline {
     /// Ready once the time is up.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.timer.as_mut().map_or(Poll::Pending, |timer| timer.poll_expired(cx))
     }
 }
 
-impl Drop for ExchangeDeadline<'_> {
+impl Drop for ExchangeDeadline {
     fn drop(&mut self) {
         self.connection.deadlines.borrow_mut().extend(self.timer.take());
     }

@@ -9,6 +9,7 @@ mod deadline;
 mod gate;
 mod h1;
 mod h2;
+mod identities;
 mod strangers;
 mod tls;
 
@@ -19,5 +20,6 @@ pub use control::Control;
 pub(crate) use gate::network_of;
 pub use h1::{ChunkedDecoder, Framing, H1Body, HeadLimits, HeadScan, Piece, take_head};
 pub use h2::H2Body;
+pub use identities::{Change, Identities, Shown};
 pub use strangers::Strangers;
 pub use tls::{ListenerTlsError, TlsListener};

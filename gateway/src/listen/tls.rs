@@ -1,24 +1,26 @@
 //! TLS on a listener: from a stream to a verified peer.
 
 use std::future::{Future as _, poll_fn};
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, TrustDomain, VerifiedPeer};
+use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::time_provider::DefaultTimeProvider;
+use rustls::time_provider::TimeProvider as _;
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::identities::Identities;
+use crate::clock::TlsTime;
 use crate::config::Listener;
+use crate::revocation::{Lists, RevocationError, notice, unix_seconds};
 
 /// How long, and for how many bytes, a refused peer is listened to after its alert.
 const LINGER: Duration = Duration::from_millis(500);
@@ -39,6 +41,14 @@ pub enum ListenerTlsError {
     /// The gateway's certificate or key cannot be used.
     #[error(transparent)]
     Identity(#[from] certs::ServerIdentityError),
+    /// A CRL cannot be used.
+    #[error("listener `{listener}`: {error}")]
+    Revocation {
+        /// The listener.
+        listener: String,
+        /// The file, and what is wrong with it.
+        error: RevocationError,
+    },
     /// The parts do not fit together.
     #[error("listener `{listener}`: {message}")]
     Setup {
@@ -53,14 +63,13 @@ pub enum ListenerTlsError {
 pub struct TlsListener {
     acceptor: TlsAcceptor,
     verifier: Arc<DeviceVerifier>,
+    lists: Arc<Lists>,
     resumption: Resumption,
     domain: TrustDomain,
-    /// The end of the server certificate's validity, seconds since 1970.
-    pub not_after: u64,
+    identities: Arc<Identities>,
+    profile: Profile,
     /// The first end among the authorities of its devices, seconds since 1970.
     pub authorities_not_after: u64,
-    /// The certificate's file, for the metric's help in a log line.
-    pub certificate_file: PathBuf,
 }
 
 impl TlsListener {
@@ -77,11 +86,22 @@ impl TlsListener {
     ) -> Result<Self, ListenerTlsError> {
         let profile: Profile = listener.tls.profile.parse()?;
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
-        let identity = ServerIdentity::load_files(&listener.tls.certificate_file, &listener.tls.key_file)?;
+        let identities = Arc::new(Identities::load(
+            listener,
+            TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO)),
+        )?);
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
         let mut verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit);
         if let Some(old) = old {
-            verifier = verifier.with_cache(Arc::clone(old.verifier.cache()));
+            verifier = verifier.with_cache(old.verifier.cache());
+        }
+        let revocation = &listener.tls.revocation;
+        let lists = Lists::load(revocation, &anchors, profile, old.map(|old| &*old.lists), unix_seconds())
+            .map_err(|error| ListenerTlsError::Revocation { listener: listener.name.clone(), error })?;
+        let lists = Arc::new(lists);
+        verifier = verifier.with_revocation(lists.set(), lists.settings());
+        if let Some(notice) = notice(&lists) {
+            verifier = verifier.with_notice(notice);
         }
         let verifier = Arc::new(verifier);
         let resumption = match old {
@@ -90,28 +110,57 @@ impl TlsListener {
         };
         let config = server_config(ServerSettings {
             profile,
-            identity: &identity,
+            resolver: Arc::clone(&identities) as _,
             verifier: Arc::clone(&verifier),
             alpn: ALPN,
             resumption: resumption.clone(),
-            clock: Arc::new(DefaultTimeProvider),
+            clock: Arc::new(TlsTime),
         })
         .map_err(|error| setup(error.to_string()))?;
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             verifier,
+            lists,
             resumption,
             domain: domain.clone(),
-            not_after: identity.not_after().as_secs(),
+            identities,
+            profile,
             authorities_not_after: anchors.not_after().as_secs(),
-            certificate_file: listener.tls.certificate_file.clone(),
         })
+    }
+
+    /// What the listener shows to its clients.
+    #[must_use]
+    pub fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
+    /// The profile that it speaks TLS by.
+    #[must_use]
+    pub const fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// The SPIFFE ID of a device in the listener's trust domain.
     #[must_use]
     pub fn spiffe_id(&self, device: &DeviceId) -> String {
         self.domain.id_of(device)
+    }
+
+    /// Where its CRLs come from.
+    #[must_use]
+    pub fn lists(&self) -> &Arc<Lists> {
+        &self.lists
+    }
+
+    /// Has the verifier judge by the lists in force; true if it judged by others before.
+    pub fn take_lists(&self) -> bool {
+        let set = self.lists.set();
+        let changed = *set.version() != self.verifier.crls_version();
+        if changed {
+            self.verifier.set_crls(set);
+        }
+        changed
     }
 
     /// Judges a live connection's peer by these anchors, this registry and this moment.
@@ -127,6 +176,11 @@ impl TlsListener {
     /// # Errors
     /// [`PeerRefused`]: the refusal, and what exactly was wrong, for the record only.
     pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, PeerRefused> {
+        if now_unix_ns < 0 {
+            // No certificate is valid then, and the library's ticket keys cannot be asked without a panic.
+            let detail = "the clock is before 1970".to_owned();
+            return Err(PeerRefused { refusal: Refusal::ClockUnsynchronised, detail, device: None });
+        }
         let mut accept = pin!(self.acceptor.accept(stream).into_fallible());
         let mut refused = None;
         let outcome = poll_fn(|context| {

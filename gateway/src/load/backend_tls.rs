@@ -5,7 +5,6 @@ use std::sync::Arc;
 use certs::profile::{ClientSettings, client_config};
 use certs::{Anchors, Profile, ServerIdentity};
 use rustls::ClientConfig;
-use rustls::time_provider::DefaultTimeProvider;
 
 use super::LoadError;
 use crate::config::Service;
@@ -41,7 +40,7 @@ pub(crate) fn backend_tls(
         authorities: &authorities,
         identity: identity.as_ref(),
         alpn,
-        clock: Arc::new(DefaultTimeProvider),
+        clock: Arc::new(crate::clock::TlsTime),
     })
     .map(|config| Some(Arc::new(config)))
     .map_err(|error| failed(error.to_string()))

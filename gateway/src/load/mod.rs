@@ -79,7 +79,7 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
             Ok(Door { listener: Arc::new(listener.clone()), tls })
         })
         .collect::<Result<Vec<_>, LoadError>>()?;
-    let mut certificates: Vec<_> = doors.iter().flat_map(door_ends).collect();
+    let mut certificates: Vec<_> = doors.iter().map(door_end).collect();
     let mut tls = Vec::new();
     for service in &config.services {
         tls.push(backend_tls(service, &mut certificates)?);
@@ -89,7 +89,11 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
     Ok(Loaded { config, doors, judge, routes, backend_tls: tls, certificates })
 }
 
-fn door_ends(door: &Door) -> [CertificateEnd; 2] {
-    let end = |purpose, not_after| CertificateEnd { purpose, name: door.listener.name.clone(), not_after };
-    [end(Purpose::Server, door.tls.not_after), end(Purpose::DeviceAuthorities, door.tls.authorities_not_after)]
+/// Of the authorities alone: a listener's own certificates change without a reload, and say themselves when they end.
+fn door_end(door: &Door) -> CertificateEnd {
+    CertificateEnd {
+        purpose: Purpose::DeviceAuthorities,
+        name: door.listener.name.clone(),
+        not_after: door.tls.authorities_not_after,
+    }
 }

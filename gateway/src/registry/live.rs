@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use policy::Refusal;
 use slab::Slab;
@@ -10,6 +9,9 @@ use slab::Slab;
 use crate::clock::Clock as _;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
+
+/// Connections that are judged by other anchors or CRLs before a worker does something else.
+const AT_ONCE: usize = 16;
 
 /// The live connections of one worker. Nothing else holds them all, so nothing has to be locked.
 #[derive(Default)]
@@ -33,21 +35,28 @@ impl Live {
             connection.control.drain();
         }
         let snapshot = connection.worker.snapshot();
-        let same_trust = Arc::ptr_eq(&judged_by.loaded, &snapshot.loaded);
-        if let Err(refusal) = judge(connection, &snapshot, !same_trust) {
+        if let Err(refusal) = judge(connection, &snapshot, snapshot.has_other_trust(judged_by)) {
             connection.control.cut(refusal);
         }
         Registered { live: self, key }
     }
 
     /// Cuts every connection whose peer `snapshot` does not take any more; `new_trust` says that its certificate has
-    /// to be verified anew, since anchors may have changed. Returns how many.
-    pub fn rejudge(&self, snapshot: &Snapshot, new_trust: bool) -> usize {
+    /// to be verified anew, since anchors or CRLs may have changed. Returns how many.
+    pub async fn rejudge(&self, snapshot: &Snapshot, new_trust: bool) -> usize {
         let mut cut = 0;
-        for (_, connection) in self.connections.borrow().iter() {
-            if let Err(refusal) = judge(connection, snapshot, new_trust) {
-                connection.control.cut(refusal);
-                cut += 1;
+        // Those that come meanwhile are judged by `register`.
+        let living: Vec<_> = self.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect();
+        for some in living.chunks(AT_ONCE) {
+            for connection in some {
+                if let Err(refusal) = judge(connection, snapshot, new_trust) {
+                    connection.control.cut(refusal);
+                    cut += 1;
+                }
+            }
+            // A chain that nobody remembers costs several signature checks, and requests must not wait for all of them.
+            if new_trust {
+                tokio::task::yield_now().await;
             }
         }
         cut

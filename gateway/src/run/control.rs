@@ -16,7 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, threads};
+use super::{Command, Ending, Sockets, identities, threads};
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
@@ -24,6 +24,7 @@ use crate::enrolment;
 use crate::listen::Strangers;
 use crate::load::load;
 use crate::registry::watch::Watch;
+use crate::revocation;
 use crate::snapshot::Snapshots;
 use crate::worker::Shared;
 
@@ -48,7 +49,8 @@ pub(super) fn main(path: &Path, sockets: Sockets, inbox: mpsc::UnboundedReceiver
             return Ending::Unclean;
         }
     };
-    LocalSet::new().block_on(&runtime, async {
+    let local = LocalSet::new();
+    let ending = local.block_on(&runtime, async {
         match Control::start(path, sockets).await {
             Ok((control, started)) => {
                 let _ = ready.send(Ok(started));
@@ -59,7 +61,11 @@ pub(super) fn main(path: &Path, sockets: Sockets, inbox: mpsc::UnboundedReceiver
                 Ending::Unclean
             }
         }
-    })
+    });
+    // A task that ends in the middle of a query gives its connection back, which takes a runtime, or it panics.
+    let _inside = runtime.enter();
+    drop(local);
+    ending
 }
 
 struct Control {
@@ -226,6 +232,10 @@ impl Control {
         spawn_local(async move { match watching.run().await {} });
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
         spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
+        let snapshots = Arc::clone(&self.shared.snapshots);
+        spawn_local(async move { match revocation::keep(snapshots).await {} });
+        let following = self.shared.clone();
+        spawn_local(async move { match identities::follow(following).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -235,6 +245,7 @@ impl Control {
             admin = %admin_address,
             "serving"
         );
+        identities::tell(&self.prepared.loaded);
         Ok((self, Started { listeners, admin: admin_address, drain: config.shutdown.drain }))
     }
 
@@ -276,7 +287,10 @@ impl Control {
             tracing::error!("the reload could not be recorded");
         }
         match &outcome {
-            Ok(snapshot) => tracing::info!(snapshot, "reloaded"),
+            Ok(snapshot) => {
+                tracing::info!(snapshot, "reloaded");
+                identities::tell(&self.shared.snapshots.load());
+            }
             Err(error) => tracing::error!(%error, "kept the old configuration"),
         }
         outcome

@@ -4,6 +4,7 @@
 //! gateway serves; [`Running`] is the rein.
 
 mod control;
+mod identities;
 mod prepare;
 mod readiness;
 mod registry;

@@ -10,7 +10,7 @@ use policy::{DeviceId, Refusal};
 
 use super::registry::RegistryError;
 use crate::audit::{self, Audit as Log, Options};
-use crate::clock::{KernelClock, boot_id};
+use crate::clock::{Clock as _, KernelClock, boot_id};
 use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
 use crate::enrolment::EnrolmentError;
 use crate::load::{LoadError, load_config};
@@ -33,6 +33,9 @@ pub enum StartError {
     /// The kernel's clock.
     #[error("the kernel's clock cannot be read: {0}")]
     Clock(std::io::Error),
+    /// The wall clock is of a time that certificates cannot be judged by.
+    #[error("the clock is before 1970")]
+    BeforeEpoch,
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] audit::OpenError),
@@ -115,10 +118,13 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     let directory: Arc<ArcSwap<Directory>> = Arc::default();
     let asked = Arc::clone(&directory);
     let admit: Admit = Arc::new(move |device: &DeviceId| asked.load().lookup(device).map(|_| ()));
+    let clock = Arc::new(KernelClock::new().map_err(StartError::Clock)?);
+    if clock.now().unix_ns < 0 {
+        return Err(StartError::BeforeEpoch);
+    }
     let loaded = Arc::new(load_config(config, &admit, None)?);
     let config = &loaded.config;
 
-    let clock = Arc::new(KernelClock::new().map_err(StartError::Clock)?);
     let metrics = Metrics::new()?;
     let folder = |path: &Path| make_folder(path);
     folder(&config.audit.directory)?;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+use super::identities;
 use super::threads::Roster;
 use crate::admin::{Condition, Health};
 use crate::audit::{Audit as Log, State};
@@ -14,7 +15,8 @@ use crate::clock::{Clock as _, KernelClock};
 use crate::enrolment::Rein;
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
-use crate::snapshot::{CertificateEnd, Snapshots};
+use crate::revocation::unix_seconds;
+use crate::snapshot::{CertificateEnd, Snapshot, Snapshots};
 use crate::upstream::Sight;
 use crate::worker::Shared;
 
@@ -33,8 +35,8 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn health(&self) -> Health {
-        let sources = self.clone();
-        Health { readiness: Box::new(move || sources.conditions()) }
+        let (sources, warning) = (self.clone(), self.clone());
+        Health { readiness: Box::new(move || sources.conditions()), warnings: Box::new(move || warning.warnings()) }
     }
 
     fn conditions(&self) -> Vec<Condition> {
@@ -52,6 +54,12 @@ impl Sources {
                 store.record_error.map_or(Ok(()), |error| Err(format!("changes cannot be recorded: {error}"))),
             ),
         ]
+    }
+
+    /// What keeps no request out, and what somebody should see to in time.
+    fn warnings(&self) -> Vec<String> {
+        let snapshot = self.shared.snapshots.load();
+        identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns)
     }
 
     /// Brings those metrics up to date that nobody counts.
@@ -78,17 +86,48 @@ impl Sources {
             let limit = door.listener.limits.connections.saturating_mul(workers);
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
-        metrics.certificate_expiry.reset();
-        let enrolment = self.enrolment.as_ref().map(Rein::ends).unwrap_or_default();
-        let all = snapshot.certificates.iter().chain(&*self.admin_certificates).chain(&*enrolment);
-        for CertificateEnd { purpose, name, not_after } in all {
-            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
-            metrics.certificate_expiry.with_label_values(&[purpose.label(), name]).set(*not_after as f64);
-        }
+        identities::refresh(metrics, &snapshot, &self.own_certificates());
+        self.revocation(&snapshot);
         self.backends();
     }
 
+    fn revocation(&self, snapshot: &Snapshot) {
+        let metrics = &self.shared.metrics;
+        for gauges in [&metrics.crl_due, &metrics.crl_entries, &metrics.crl_failing] {
+            gauges.reset();
+        }
+        metrics.crl_next_update.reset();
+        let now = unix_seconds();
+        for door in snapshot.doors.iter().filter(|door| door.tls.lists().is_on()) {
+            let listener = door.listener.name.as_str();
+            let mut first: BTreeMap<(String, &str), i64> = BTreeMap::new();
+            for report in door.tls.lists().report(now) {
+                let kind = if report.delta { "delta" } else { "complete" };
+                metrics.crl_due.with_label_values(&[listener, &report.issuer]).add(i64::from(report.due));
+                let entries = i64::try_from(report.entries).unwrap_or(i64::MAX);
+                metrics.crl_entries.with_label_values(&[listener, &report.issuer, kind]).add(entries);
+                let next = first.entry((report.issuer, kind)).or_insert(report.next_update);
+                *next = report.next_update.min(*next);
+            }
+            for ((issuer, kind), next) in first {
+                #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+                metrics.crl_next_update.with_label_values(&[listener, &issuer, kind]).set(next as f64);
+            }
+            let (files, points) = door.tls.lists().failing();
+            for (origin, count) in [("file", files), ("fetch", points)] {
+                let gauge = metrics.crl_failing.with_label_values(&[listener, origin]);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
     /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing
+    /// Ends of certificates that no snapshot holds: the admin listener's and the enrolment's.
+    fn own_certificates(&self) -> Vec<CertificateEnd> {
+        let enrolment = self.enrolment.as_ref().map(Rein::ends).unwrap_or_default();
+        self.admin_certificates.iter().chain(&*enrolment).cloned().collect()
+    }
+
     /// is said; and nothing more of one that the configuration no longer has.
     fn backends(&self) {
         let counters = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

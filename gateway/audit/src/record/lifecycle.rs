@@ -246,8 +246,8 @@ impl ClockEvent {
     }
 }
 
-/// Kind `clock` (R7, A8). Keys: `change_ns` (how far wall time moved: a number, or text with a sign if negative),
-/// `event`, `previous` (the time that was expected or last recorded).
+/// Kind `clock` (R7, A8). Keys: `change_ns` (how far wall time moved: a number, or its digits as text where it is beyond
+/// what a double holds exactly), `event`, `previous` (the time that was expected or last recorded).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockChange {
     /// What happened.

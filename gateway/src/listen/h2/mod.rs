@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, Stream as _};
@@ -20,6 +20,7 @@ use policy::Refusal;
 
 use self::watch::{Findings, Watched};
 use super::Connection;
+use super::arrival::ExchangeDeadline;
 use super::deadline::Deadline;
 use super::h1::Stream;
 use crate::body::RequestBody;
@@ -43,23 +44,36 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// breaks ours is answered and recorded like every refusal.
 const OVERSIZE: usize = 4;
 
-type Task = Pin<Box<dyn Future<Output = ()>>>;
+/// One stream's request and answer, and the time they have.
+struct Task {
+    work: Pin<Box<dyn Future<Output = ()>>>,
+    deadline: ExchangeDeadline,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.work.as_mut().poll(cx) {
+            // A peer that takes no answer leaves the library with nothing to poll; the stream's own time ends it.
+            Poll::Pending => self.deadline.poll_expired(cx),
+            Poll::Ready(()) => Poll::Ready(()),
+        }
+    }
+}
 
 /// Hands the streams' tasks to their connection: they live and die with it, so that cutting the connection cuts
 /// every request on it.
 #[derive(Clone)]
 struct Streams {
     started: Rc<RefCell<Vec<Task>>>,
-    request_timeout: Option<Duration>,
+    connection: Rc<Connection>,
 }
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, task: F) {
-        // A peer that takes no answer leaves the library with nothing to poll; the stream's own time ends it.
-        self.started.borrow_mut().push(match self.request_timeout {
-            Some(limit) => Box::pin(async move { drop(tokio::time::timeout(limit + ANSWER_GRACE, task).await) }),
-            None => Box::pin(task),
-        });
+    fn execute(&self, work: F) {
+        let deadline = self.connection.deadline(ANSWER_GRACE);
+        self.started.borrow_mut().push(Task { work: Box::pin(work), deadline });
     }
 }
 
@@ -71,11 +85,12 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
 pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) -> Result<(), Refusal> {
     let limits = &connection.listener.limits;
     let findings: Rc<Findings> = Rc::default();
-    let tasks = Streams { started: Rc::default(), request_timeout: limits.request_timeout };
+    let tasks = Streams { started: Rc::default(), connection: Rc::clone(connection) };
     let io = Watched::new(stream, limits.h2_resets, limits.header_timeout, Rc::clone(&findings));
     let service = service_fn(|request: http::Request<Incoming>| {
         let connection = Rc::clone(connection);
-        async move {
+        // Boxed here, since the library moves what it is given several times.
+        Box::pin(async move {
             let (body_bytes, idle) =
                 (connection.listener.limits.body_bytes, connection.listener.limits.body_idle_timeout);
             let request = request.map(|incoming| {
@@ -86,7 +101,7 @@ pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
                 }
             });
             Ok::<_, Infallible>(exchange::handle(&connection, request).await)
-        }
+        })
     });
     let mut serving = pin!(
         hyper::server::conn::http2::Builder::new(tasks.clone())

@@ -1,0 +1,208 @@
+//! What a listener would say to a certificate.
+
+use std::sync::Arc;
+
+use certs::hpki::{self, RoleTable};
+use certs::path::{
+    self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, Settings, TrustAnchor,
+};
+use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain};
+use policy::{DeviceId, Subject};
+use rustls::pki_types::{CertificateDer, UnixTime};
+
+use crate::clock::Reading;
+use crate::registry::Directory;
+
+/// The arc of everything that HPKI's certificate policy names.
+const HPKI: &str = "1.2.392.100495.";
+
+/// What certificates are judged by.
+pub(super) struct Judge {
+    pub(super) now: Reading,
+    /// None without a configuration.
+    pub(super) domain: Option<TrustDomain>,
+    pub(super) doors: Vec<Door>,
+    pub(super) registry: Result<Directory, String>,
+}
+
+/// A listener's trust.
+pub(super) struct Door {
+    pub(super) name: String,
+    pub(super) profile: Profile,
+    pub(super) anchors: Anchors,
+}
+
+/// One certificate, judged.
+pub(super) struct Report {
+    pub(super) file: String,
+    /// From 1.
+    pub(super) number: usize,
+    pub(super) count: usize,
+    pub(super) sha256: String,
+    pub(super) content: Result<Description, path::Malformed>,
+    pub(super) now: Reading,
+    /// None without a configuration, or for a CA's certificate.
+    pub(super) device: Option<Result<DeviceId, String>>,
+    pub(super) registry: Option<Result<Arc<Subject>, String>>,
+    /// None where nothing in it is HPKI's.
+    pub(super) user: Option<Result<User, String>>,
+    pub(super) doors: Vec<Verdict>,
+}
+
+/// An HPKI certificate's holder.
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) number: String,
+    pub(super) japanese_names: Vec<String>,
+    pub(super) roles: Vec<Role>,
+}
+
+pub(super) struct Role {
+    /// As the certificate spells it.
+    pub(super) text: String,
+    /// The role in policies, and its name in Japanese; none where the table does not have the text.
+    pub(super) known: Option<(String, String)>,
+}
+
+/// What one listener says.
+pub(super) struct Verdict {
+    pub(super) listener: String,
+    /// The certificate is one of the listener's anchors.
+    pub(super) is_anchor: bool,
+    /// The subjects from the leaf's issuer to the anchor.
+    pub(super) chain: Result<Vec<String>, PathRefused>,
+    /// The same under HPKI's authentication policy, for a certificate of HPKI.
+    pub(super) chain_hpki: Option<Result<(), PathRefused>>,
+    /// None for a CA's certificate.
+    pub(super) taken: Option<Result<DeviceId, PeerRefused>>,
+}
+
+impl Report {
+    /// A listener was asked, and none takes it.
+    pub(super) fn is_refused(&self) -> bool {
+        self.content.is_err()
+            || (!self.doors.is_empty() && self.doors.iter().all(|door| matches!(door.taken, Some(Err(_)))))
+    }
+}
+
+impl Judge {
+    /// Judges the certificates of a file, each with the CAs among the others as possible issuers.
+    pub(super) fn all(&self, file: &str, all: &[CertificateDer<'static>]) -> Vec<Report> {
+        let contents: Vec<_> = all.iter().map(|certificate| Description::of(certificate)).collect();
+        let is_authority = |content: &Result<Description, _>| content.as_ref().is_ok_and(|read| read.is_authority);
+        let authorities: Vec<_> = all
+            .iter()
+            .zip(&contents)
+            .filter(|(_, content)| is_authority(content))
+            .map(|(der, _)| der.clone())
+            .collect();
+        let one = |((index, der), content): ((usize, &CertificateDer<'static>), Result<Description, _>)| {
+            let leaf = !is_authority(&content);
+            let device = self.domain.as_ref().filter(|_| leaf).map(|domain| certs::device_of(der, domain));
+            let registry = device.as_ref().and_then(|device| self.registered(device.as_ref().ok()?));
+            let user = content.as_ref().ok().filter(|read| is_hpki(read)).map(|_| user_of(der));
+            let is_of_hpki = user.is_some();
+            Report {
+                file: file.to_owned(),
+                number: index + 1,
+                count: all.len(),
+                sha256: certs::fingerprint(der).iter().map(|byte| format!("{byte:02x}")).collect(),
+                now: self.now,
+                device: device.map(|device| device.map_err(|error| error.to_string())),
+                registry,
+                user,
+                doors: self.doors.iter().map(|door| self.ask(door, der, &authorities, leaf, is_of_hpki)).collect(),
+                content,
+            }
+        };
+        all.iter().enumerate().zip(contents).map(one).collect()
+    }
+
+    fn registered(&self, device: &DeviceId) -> Option<Result<Arc<Subject>, String>> {
+        Some(match &self.registry {
+            Ok(directory) => directory.lookup(device).map_err(|refusal| refusal.label().to_owned()),
+            Err(error) => Err(format!("the registry cannot be read: {error}")),
+        })
+    }
+
+    fn ask(
+        &self,
+        door: &Door,
+        leaf: &CertificateDer<'static>,
+        others: &[CertificateDer<'static>],
+        is_leaf: bool,
+        is_of_hpki: bool,
+    ) -> Verdict {
+        let seconds = self.now.unix_ns.div_euclid(1_000_000_000);
+        let anchors: Vec<_> =
+            door.anchors.certificates().iter().filter_map(|anchor| TrustAnchor::from_der(anchor).ok()).collect();
+        let rest: Vec<&[u8]> = others.iter().filter(|other| *other != leaf).map(AsRef::as_ref).collect();
+        let algorithms = door.profile.provider().signature_verification_algorithms.all;
+        let validate = |policies: PolicySettings| {
+            let settings =
+                Settings { policies, authority_as_leaf: !is_leaf, ..Settings::new(Purpose::ClientAuth, algorithms) };
+            path::validate(leaf, &rest, &anchors, &CrlSet::default(), &settings, None, seconds)
+        };
+        let chain = validate(PolicySettings::default()).map(|found| {
+            let anchor = door.anchors.certificates().get(found.anchor()).into_iter();
+            let subject = |der: &CertificateDer<'_>| Description::of(der).map_or_else(|_| String::new(), |d| d.subject);
+            found.issuers().iter().chain(anchor).map(subject).collect()
+        });
+        Verdict {
+            listener: door.name.clone(),
+            is_anchor: door.anchors.certificates().contains(leaf),
+            chain,
+            chain_hpki: is_of_hpki.then(|| validate(hpki::policy_settings(false)).map(drop)),
+            taken: self.domain.as_ref().filter(|_| is_leaf).map(|domain| self.taken(door, domain, leaf, others)),
+        }
+    }
+
+    /// By the very verifier of the handshake. A registry that cannot be read refuses nobody here: that is said apart.
+    fn taken(
+        &self,
+        door: &Door,
+        domain: &TrustDomain,
+        leaf: &CertificateDer<'static>,
+        others: &[CertificateDer<'static>],
+    ) -> Result<DeviceId, PeerRefused> {
+        let directory = self.registry.as_ref().ok().cloned();
+        let admit = Arc::new(move |device: &DeviceId| match &directory {
+            Some(directory) => directory.lookup(device).map(drop),
+            None => Ok(()),
+        });
+        let verifier = DeviceVerifier::new(&door.anchors, door.profile, domain.clone(), admit);
+        let rest = others.iter().filter(|other| *other != leaf).cloned();
+        let chain: Vec<_> = std::iter::once(leaf.clone()).chain(rest).collect();
+        let now = u64::try_from(self.now.unix_ns).unwrap_or(0);
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_nanos(now));
+        verifier.recheck(&chain, now).map(|peer| peer.device().clone())
+    }
+}
+
+fn is_hpki(read: &Description) -> bool {
+    !read.is_authority && (read.has_attributes || read.policies.iter().any(|policy| policy.starts_with(HPKI)))
+}
+
+fn user_of(der: &[u8]) -> Result<User, String> {
+    let table = RoleTable::default();
+    let user = hpki::user_of(der).map_err(|error| error.to_string())?;
+    let role = |text: String| {
+        let known = table.role(&text).map(|role| (role.role.to_string(), role.japanese.to_string()));
+        Role { text, known }
+    };
+    Ok(User {
+        name: user.name,
+        number: user.number,
+        japanese_names: user.japanese_names,
+        roles: user.qualifications.into_iter().map(role).collect(),
+    })
+}
+
+/// The clock's bound, where the certificate's end or beginning is within it.
+pub(super) fn is_within_clock_error(refusal: &PathRefusal, now: &Reading) -> bool {
+    let (PathRefusal::Expired { not_after: moment } | PathRefusal::NotYetValid { not_before: moment }) = refusal else {
+        return false;
+    };
+    let away = now.unix_ns.div_euclid(1_000_000_000).abs_diff(*moment);
+    now.error_ns.is_none_or(|error| away <= error.div_ceil(1_000_000_000))
+}

@@ -1,0 +1,147 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use certs::issue::Authority;
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+struct World {
+    folder: tempfile::TempDir,
+    authority: Authority,
+}
+
+impl World {
+    fn new() -> Self {
+        let authority = Authority::new("Servers", DAY * 300, UnixTime::now()).unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), authority }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A new file in the place of the old one, as renewal tools leave it.
+    fn put(&self, name: &str, content: &str) {
+        let new = self.path(&format!("{name}.new"));
+        std::fs::write(&new, content).unwrap();
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::rename(new, self.path(name)).unwrap();
+    }
+
+    fn issue(&self, pair: &str, names: &[&str]) {
+        let issued = self.authority.issue_server(names, DAY, UnixTime::now()).unwrap();
+        self.put(&format!("{pair}.crt"), &issued.certificate_pem);
+        self.put(&format!("{pair}.key"), issued.key_pem.expose());
+    }
+
+    fn listener(&self, pairs: &[&str], server_names: &[&str]) -> Listener {
+        let text = include_str!("../../../../deploy/sekisho.toml");
+        let config = crate::config::Config::parse(text, self.folder.path(), &|_| None).unwrap();
+        let mut listener = config.listeners[0].clone();
+        listener.server_names = server_names.iter().map(|&name| name.to_owned()).collect();
+        let files = |(index, pair): (usize, &&str)| IdentityFiles {
+            place: format!("identities[{index}]"),
+            certificate_file: self.path(&format!("{pair}.crt")),
+            key_file: self.path(&format!("{pair}.key")),
+            ocsp_file: None,
+        };
+        listener.tls.identities = pairs.iter().enumerate().map(files).collect();
+        listener
+    }
+}
+
+fn shown(identities: &Identities, name: &str) -> Option<Vec<u8>> {
+    let schemes = [rustls::SignatureScheme::ECDSA_NISTP256_SHA256];
+    identities.served.load().choose(Some(name), &schemes).map(|key| key.cert[0].to_vec())
+}
+
+/// Two looks, as the settling wants them.
+fn look(identities: &Identities) -> Vec<Change> {
+    assert_eq!(identities.look(UnixTime::now()), [], "taken at the first look");
+    identities.look(UnixTime::now())
+}
+
+#[test]
+fn a_new_pair_is_shown_once_it_is_whole() {
+    let world = World::new();
+    world.issue("a", &["a.example"]);
+    world.issue("b", &["b.example"]);
+    let identities = Identities::load(&world.listener(&["a", "b"], &["a.example", "b.example"]), UnixTime::now());
+    let identities = identities.unwrap();
+    let (a, b) = (shown(&identities, "a.example").unwrap(), shown(&identities, "b.example").unwrap());
+    assert_eq!(identities.warnings(), Vec::<String>::new());
+    assert_eq!(look(&identities), []);
+
+    world.issue("b", &["b.example"]);
+    assert_eq!(look(&identities), [Change::Replaced { identity: "b.example".to_owned() }]);
+    let new = shown(&identities, "b.example").unwrap();
+    assert_ne!(new, b);
+    assert_eq!(shown(&identities, "a.example"), Some(a.clone()));
+    // Half of a pair, and then the other before the next look: nobody hears of the half.
+    let issued = world.authority.issue_server(&["a.example"], DAY, UnixTime::now()).unwrap();
+    world.put("a.crt", &issued.certificate_pem);
+    assert_eq!(identities.look(UnixTime::now()), []);
+    world.put("a.key", issued.key_pem.expose());
+    assert_eq!(look(&identities), [Change::Replaced { identity: "a.example".to_owned() }]);
+    assert_ne!(shown(&identities, "a.example"), Some(a));
+    assert_eq!(identities.warnings(), Vec::<String>::new());
+    assert!(identities.shown().iter().all(|shown| shown.is_current && shown.stapled.is_none()));
+}
+
+#[test]
+fn a_bad_pair_keeps_the_old_one_and_says_so_once() {
+    let world = World::new();
+    world.issue("a", &["a.example", "192.0.2.1"]);
+    let identities = Identities::load(&world.listener(&["a"], &["a.example"]), UnixTime::now()).unwrap();
+    let old = shown(&identities, "a.example");
+    let other = world.authority.issue_server(&["a.example"], DAY, UnixTime::now()).unwrap();
+    type Damage<'a> = &'a dyn Fn();
+    let cases: [(Damage<'_>, &str); 6] = [
+        (&|| world.put("a.key", other.key_pem.expose()), "does not belong"),
+        (&|| world.put("a.key", ""), "it is empty"),
+        (&|| std::fs::remove_file(world.path("a.crt")).unwrap(), "cannot be read"),
+        (&|| world.put("a.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "a.crt"),
+        (&|| world.issue("a", &["b.example"]), "is not for the server name `a.example`"),
+        (
+            &|| {
+                world.issue("a", &["a.example"]);
+                let mode = std::fs::Permissions::from_mode(0o644);
+                std::fs::set_permissions(world.path("a.key"), mode).unwrap();
+            },
+            "others than its owner",
+        ),
+    ];
+    for (damage, why) in cases {
+        damage();
+        let changes = look(&identities);
+        let [Change::Kept { identity, error }] = &*changes else { panic!("{why}: {changes:?}") };
+        assert!(identity == "a.example" && error.contains(why), "{why}: {error}");
+        assert_eq!(look(&identities), [], "{why}: said again");
+        assert_eq!(shown(&identities, "a.example"), old, "{why}");
+        let warnings = identities.warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains(why), "{warnings:?}");
+        assert!(!identities.shown()[0].is_current);
+    }
+    world.issue("a", &["a.example"]);
+    assert_eq!(look(&identities), [Change::Replaced { identity: "a.example".to_owned() }]);
+    assert_ne!(shown(&identities, "a.example"), old);
+    assert_eq!(identities.warnings(), Vec::<String>::new());
+    assert!(identities.shown()[0].is_current);
+}
+
+#[test]
+fn names_without_a_certificate_are_told() {
+    let world = World::new();
+    world.issue("a", &["a.example"]);
+    world.issue("b", &["a.example", "b.example"]);
+    let listener = world.listener(&["a", "b"], &["a.example", "c.example", "192.0.2.1"]);
+    let identities = Identities::load(&listener, UnixTime::now()).unwrap();
+    let warnings = identities.warnings();
+    assert!(warnings.len() == 2 && warnings[0].contains("c.example") && warnings[1].contains("192.0.2.1"));
+    assert_eq!(shown(&identities, "c.example"), None);
+    let labels: Vec<_> = identities.shown().into_iter().map(|shown| shown.identity).collect();
+    assert_eq!(labels, ["a.example", "a.example#2"]);
+}

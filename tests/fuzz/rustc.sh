@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# RUSTC_WRAPPER of run.sh: gives the flags of coverage to our own crates and to no others.
+previous=
+for argument in "$@"; do
+  if [ "$previous" = --crate-name ]; then
+    case $argument in
+      policy | certs | gateway_audit | gateway | head | target | config | audit_reader | spiffe)
+        # shellcheck disable=SC2086 # flags are words
+        exec "$@" $SEKISHO_FUZZ_FLAGS
+        ;;
+    esac
+    break
+  fi
+  previous=$argument
+done
+exec "$@"
