@@ -1,7 +1,7 @@
 //! Making the authority: once, whole, or not at all.
 
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -146,11 +146,28 @@ impl Making {
     }
 
     fn commit(self, folder: &Path) -> Result<(), CaError> {
+        give_to_owner_of(&self.0, folder).map_err(CaError::file(folder))?;
         // Takes the place of an empty folder, never of one that holds anything.
         fs::rename(&self.0, folder).map_err(CaError::file(folder))?;
         let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::File::open(above).and_then(|above| above.sync_all()).map_err(CaError::file(folder))
     }
+}
+
+/// What root makes belongs to whom the folder around it belongs to, so that the gateway can read and publish.
+fn give_to_owner_of(making: &Path, folder: &Path) -> std::io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let owner = fs::metadata(above)?;
+    let give = |path: &Path| std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()));
+    for within in [making.to_owned(), making.join(CRL_FOLDER)] {
+        for entry in fs::read_dir(&within)? {
+            give(&entry?.path())?;
+        }
+    }
+    give(making)
 }
 
 impl Drop for Making {

@@ -53,3 +53,25 @@ fn every_reason_has_its_name() {
     }
     assert_eq!(reason_named("certificateHold"), None);
 }
+
+#[test]
+fn an_issuing_key_under_a_passphrase_is_opened_at_the_load() {
+    let parent = tempfile::tempdir().unwrap();
+    let (folder, file) = (parent.path().join("ca"), parent.path().join("passphrase"));
+    certs::issue::write_private_file(&file, b"another long passphrase\n").unwrap();
+    let settings = Settings { issuing_passphrase_file: Some(file.clone()), ..Settings::new("sekisho.example") };
+    let new = NewCa {
+        settings,
+        name: "Sakura",
+        key: KeyKind::P384,
+        root_lifetime: DAY * 10,
+        issuing_lifetime: DAY * 5,
+        root_passphrase: Some("correct horse battery"),
+        issuing_passphrase: Some("another long passphrase"),
+    };
+    make(&folder, &new, UnixTime::now()).unwrap();
+    assert!(fs::read_to_string(folder.join(ISSUING_KEY)).unwrap().contains("ENCRYPTED PRIVATE KEY"));
+    Ca::load(&folder).unwrap();
+    fs::write(&file, "a wrong long passphrase").unwrap();
+    assert!(matches!(Ca::load(&folder), Err(CaError::Secret { .. })));
+}

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{Desk, guard};
 use crate::authority::{CRL_FOLDER, Ca, CaError, DAY, ISSUING_CRL, ROOT_CRL, code, hex};
-use crate::store::{Origin, StoreError};
+use crate::store::{Origin, Right, StoreError};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -127,7 +127,7 @@ async fn enrol(desk: &Desk, source: IpAddr, request: Request<Incoming>) -> Resul
     let key = requested(request).await?;
     let issued = desk.ca.certify(&key, &id, Origin::Code, None, now)?;
     let actor = format!("device {id} from {source}");
-    store.certificate_add(&actor, &issued.entry, Some(&hash), now.as_secs()).await?;
+    store.certificate_add(&actor, &issued.entry, Right::Code(&hash), now.as_secs()).await?;
     tracing::info!(device = %id, serial = %issued.entry.serial, "a device enrolled");
     Ok(issued.certified.der)
 }
@@ -158,7 +158,7 @@ async fn renew(
     let key = requested(request).await?;
     let issued = desk.ca.certify(&key, id, Origin::Renewal, None, now)?;
     let actor = format!("device {id} from {source}");
-    store.certificate_add(&actor, &issued.entry, None, now.as_secs()).await?;
+    store.certificate_add(&actor, &issued.entry, Right::Renewal(&old.serial), now.as_secs()).await?;
     tracing::info!(device = %id, serial = %issued.entry.serial, "a device renewed its certificate");
     Ok(issued.certified.der)
 }
@@ -197,6 +197,8 @@ impl From<StoreError> for Refused {
         // A device that is not there and a code that is wrong look the same.
         if matches!(error, StoreError::Code | StoreError::NotFound { .. } | StoreError::NotActive(_)) {
             Self::Code
+        } else if matches!(error, StoreError::Renewal) {
+            Self::Renewal("the certificate is not valid")
         } else {
             Self::Internal(error.into())
         }

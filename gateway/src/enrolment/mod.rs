@@ -141,18 +141,12 @@ struct Desk {
     guard: RefCell<Guard>,
 }
 
-/// Reads the authority, publishes its list where that is due, and opens the sockets.
+/// Reads the authority and opens the sockets.
 ///
 /// # Errors
 /// [`EnrolmentError`] names the file or the address.
-pub async fn prepare(
-    config: &Enrolment,
-    store: Store,
-    admit: &Admit,
-    metrics: Metrics,
-) -> Result<Prepared, EnrolmentError> {
+pub fn prepare(config: &Enrolment, store: Store, admit: &Admit, metrics: Metrics) -> Result<Prepared, EnrolmentError> {
     let ca = Ca::load(&config.directory)?;
-    ca.publish_if_due(&store, UnixTime::now()).await?;
     let (mut listen, mut server, mut est) = (None, None, None);
     if let Some(files) = &config.est {
         let verifier = verifier(&ca, admit)?;

@@ -7,7 +7,7 @@ use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 
 use super::cast::{ROLES, SITES};
 use super::error::QuickstartError;
-use crate::store::{Certificate, DisplayName, NewDevice, NewUser, Store, UserId};
+use crate::store::{Certificate, DisplayName, NewDevice, NewUser, Right, Store, UserId};
 
 /// Who made the entries, in the journal.
 const ACTOR: &str = "quickstart";
@@ -52,7 +52,7 @@ async fn fill(file: &Path, certificates: &[Certificate]) -> Result<(), Failure> 
         }
     }
     for certificate in certificates {
-        store.certificate_add(ACTOR, certificate, None, certificate.not_before).await?;
+        store.certificate_add(ACTOR, certificate, Right::Operator, certificate.not_before).await?;
     }
     store.close().await;
     Ok(())

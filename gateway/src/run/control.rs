@@ -149,7 +149,7 @@ impl Control {
             Some(enrolment) => {
                 let store = self.prepared.store.clone();
                 let (admit, metrics) = (&self.prepared.admit, self.shared.metrics.clone());
-                Some(enrolment::prepare(enrolment, store, admit, metrics).await?)
+                Some(enrolment::prepare(enrolment, store, admit, metrics)?)
             }
             None => None,
         };

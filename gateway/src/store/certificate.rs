@@ -86,6 +86,17 @@ pub struct EnrolmentCode {
 /// The digits of a code's hash that name it in journal and messages.
 const ID_DIGITS: usize = 12;
 
+/// By what right a certificate is issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right<'a> {
+    /// An operator's.
+    Operator,
+    /// A one-time code's, by its hash; it is used up.
+    Code(&'a str),
+    /// Of the certificate before, by its serial number.
+    Renewal(&'a str),
+}
+
 /// What a new list is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrlDraft {
@@ -165,37 +176,40 @@ fn describe(id: &DeviceId, hash: &str, expires_at: u64) -> EnrolmentCode {
 
 /// # Certificates and codes
 impl Store {
-    /// Keeps an issued certificate. The device has to be registered; where it asks for itself, by `code` (a hash, which
-    /// is used up) or by renewal, device and site have to be active as well.
+    /// Keeps an issued certificate. The device has to be registered; where it asks for itself, by a code or by renewal,
+    /// device and site have to be active as well.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::NotActive`]; [`StoreError::Code`] if the code is not there, not this
-    /// device's, expired or used. Then nothing is kept, and the certificate must not leave the caller's hands.
+    /// device's, expired or used; [`StoreError::Renewal`] if the certificate before is not this device's, has ended or
+    /// is revoked. Then nothing is kept, and the certificate must not leave the caller's hands.
     pub async fn certificate_add(
         &self,
         actor: &str,
         certificate: &Certificate,
-        by_code: Option<&str>,
+        right: Right<'_>,
         now: u64,
     ) -> Result<(), StoreError> {
         let id = certificate.device_id();
         let mut edit = Edit::begin(self, actor).await?;
         let device = edit.find::<Device>(&id).await?;
-        if matches!(certificate.origin, Origin::Code | Origin::Renewal) {
+        if right != Right::Operator {
             let site = edit.find::<Site>(&id.site).await?;
             if device.status != Status::Active || site.status != Status::Active {
                 return Err(StoreError::NotActive(EntryName::Device(id)));
             }
         }
-        if let Some(hash) = by_code {
-            let found = code(edit.conn(), &id, hash, now).await.map_err(|e| self.sql(e))?;
-            let used = found.ok_or(StoreError::Code)?;
-            sqlx::query("DELETE FROM enrolment_codes WHERE hash = $1")
-                .bind(hash)
-                .execute(edit.conn())
-                .await
-                .map_err(|e| self.sql(e))?;
-            edit.journal_entries(Verb::Use, Some(Entry::EnrolmentCode(used)), None).await?;
+        match right {
+            Right::Operator => {}
+            Right::Code(hash) => edit.use_code(&id, hash, now).await?,
+            // Looked at within the transaction: a revocation that came meanwhile counts.
+            Right::Renewal(serial) => {
+                let all = of_device(edit.conn(), &id).await.map_err(|e| self.sql(e))?;
+                let holds = |old: &Certificate| old.serial == serial && old.revoked_at.is_none() && old.not_after > now;
+                if !all.iter().any(holds) {
+                    return Err(StoreError::Renewal);
+                }
+            }
         }
         self.insert(edit.conn(), certificate).await.map_err(|e| self.sql(e))?;
         edit.journal_entries(Verb::Issue, None, Some(Entry::Certificate(certificate.clone()))).await?;
@@ -229,8 +243,8 @@ impl Store {
         of_device(&mut transaction, id).await.map_err(|e| self.sql(e))
     }
 
-    /// Revokes a device's certificates, or the one of that serial number, for a reason that RFC 5280 names. What has
-    /// ended or is revoked already stays as it is. Returns what was revoked.
+    /// Revokes a device's certificates, or the one of that serial number, for a reason that RFC 5280 names. With all its
+    /// certificates a device loses the codes that it could get another by. What has ended or is revoked already stays as it is. Returns what was revoked.
     ///
     /// The device need not be registered any more.
     ///
@@ -246,6 +260,9 @@ impl Store {
     ) -> Result<Vec<Certificate>, StoreError> {
         let mut edit = Edit::begin(self, actor).await?;
         let revoked = edit.revoke(id, serial, reason, now).await?;
+        if serial.is_none() {
+            edit.forget_codes(id).await?;
+        }
         edit.commit().await?;
         Ok(revoked)
     }
@@ -361,15 +378,28 @@ impl Edit<'_> {
     /// Takes from a device that is to be removed what would outlive it: another device of the same name must not come
     /// in by its codes or certificates.
     pub(super) async fn forget(&mut self, id: &DeviceId) -> Result<(), StoreError> {
+        self.forget_codes(id).await?;
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        self.revoke(id, None, certs::path::RevocationReason::CessationOfOperation.name(), now).await.map(drop)
+    }
+
+    async fn use_code(&mut self, id: &DeviceId, hash: &str, now: u64) -> Result<(), StoreError> {
+        let store = self.store();
+        let found = code(self.conn(), id, hash, now).await.map_err(|e| store.sql(e))?;
+        let used = found.ok_or(StoreError::Code)?;
+        let deleted = sqlx::query("DELETE FROM enrolment_codes WHERE hash = $1").bind(hash).execute(self.conn()).await;
+        deleted.map_err(|e| store.sql(e))?;
+        self.journal_entries(Verb::Use, Some(Entry::EnrolmentCode(used)), None).await
+    }
+
+    async fn forget_codes(&mut self, id: &DeviceId) -> Result<(), StoreError> {
         let store = self.store();
         let deleted = sqlx::query("DELETE FROM enrolment_codes WHERE site = $1 AND device = $2")
             .bind(id.site.as_str())
             .bind(id.device.as_str())
             .execute(self.conn())
             .await;
-        deleted.map_err(|e| store.sql(e))?;
-        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-        self.revoke(id, None, certs::path::RevocationReason::CessationOfOperation.name(), now).await.map(drop)
+        deleted.map(drop).map_err(|e| store.sql(e))
     }
 
     async fn revoke(

@@ -36,6 +36,9 @@ pub enum StoreError {
     /// No such code for this device, or it was used or has expired. Which of these, nobody is told.
     #[error("the enrolment code is not valid")]
     Code,
+    /// The certificate that is to be renewed is not the device's, has ended or is revoked.
+    #[error("the certificate cannot be renewed")]
+    Renewal,
     /// Other entries depend on the one to be removed.
     #[error("{kind} `{entry}` has {by}; remove them first or pass --cascade", kind = entry.kind())]
     InUse {

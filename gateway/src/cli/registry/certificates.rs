@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::args::{CodeArgs, EnrolArgs, RevokeArgs};
 use super::print;
 use crate::authority::{Ca, Issued, Source, Staged, code};
-use crate::store::{Certificate, Origin, Store};
+use crate::store::{Certificate, Origin, Right, Store};
 
 /// The largest certification request's file.
 const MAX_REQUEST_FILE: u64 = 64 * 1024;
@@ -31,7 +31,7 @@ pub(super) async fn enrol(
     let now = UnixTime::now();
     let lifetime = arguments.days.map(|days| crate::authority::DAY * days);
     let made = make(&arguments, &ca, lifetime, now)?;
-    store.certificate_add(actor, &made.issued.entry, None, now.as_secs()).await?;
+    store.certificate_add(actor, &made.issued.entry, Right::Operator, now.as_secs()).await?;
     let files: Vec<String> = made.files.iter().map(|(path, _)| path.display().to_string()).collect();
     for (path, staged) in made.files {
         if let Err(error) = staged.commit() {

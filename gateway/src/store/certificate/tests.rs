@@ -42,7 +42,7 @@ async fn a_code_is_of_one_device_and_of_one_time() {
     for (device, hash, now) in [("b", HASH, NOW), ("a", "other", NOW), ("a", HASH, NOW + 10)] {
         assert!(matches!(store.code_check(&id(device), hash, now).await, Err(StoreError::Code)));
         let entry = certificate("01", device, Origin::Code);
-        assert!(matches!(store.certificate_add("x", &entry, Some(hash), now).await, Err(StoreError::Code)));
+        assert!(matches!(store.certificate_add("x", &entry, Right::Code(hash), now).await, Err(StoreError::Code)));
     }
     assert!(store.certificates_of(&id("a")).await.unwrap().is_empty());
     // Of many at once, one is taken.
@@ -51,7 +51,7 @@ async fn a_code_is_of_one_device_and_of_one_time() {
             let store = store.clone();
             tokio::spawn(async move {
                 let entry = certificate(&format!("{number:02}"), "a", Origin::Code);
-                store.certificate_add("x", &entry, Some(HASH), NOW).await
+                store.certificate_add("x", &entry, Right::Code(HASH), NOW).await
             })
         })
         .collect();
@@ -77,13 +77,19 @@ async fn whoever_is_suspended_does_not_enrol_itself() {
     store.code_add("alice", &id("a"), HASH, NOW + 10, NOW).await.unwrap();
     store.device_suspend("alice", &id("a")).await.unwrap();
     let by_code = certificate("01", "a", Origin::Code);
-    assert!(matches!(store.certificate_add("x", &by_code, Some(HASH), NOW).await, Err(StoreError::NotActive(_))));
+    assert!(matches!(
+        store.certificate_add("x", &by_code, Right::Code(HASH), NOW).await,
+        Err(StoreError::NotActive(_))
+    ));
     store.device_resume("alice", &id("a")).await.unwrap();
     store.site_suspend("alice", &id("a").site).await.unwrap();
     let renewal = certificate("02", "a", Origin::Renewal);
-    assert!(matches!(store.certificate_add("x", &renewal, None, NOW).await, Err(StoreError::NotActive(_))));
+    assert!(matches!(
+        store.certificate_add("x", &renewal, Right::Renewal("01"), NOW).await,
+        Err(StoreError::NotActive(_))
+    ));
     store.site_resume("alice", &id("a").site).await.unwrap();
-    store.certificate_add("x", &by_code, Some(HASH), NOW).await.unwrap();
+    store.certificate_add("x", &by_code, Right::Code(HASH), NOW).await.unwrap();
 }
 
 #[tokio::test]
@@ -91,7 +97,7 @@ async fn a_list_holds_what_is_revoked_until_after_its_end() {
     let (_folder, store) = store().await;
     for serial in ["01", "02", "03"] {
         let device = if serial == "03" { "b" } else { "a" };
-        store.certificate_add("x", &certificate(serial, device, Origin::Key), None, NOW).await.unwrap();
+        store.certificate_add("x", &certificate(serial, device, Origin::Key), Right::Operator, NOW).await.unwrap();
     }
     let publish = async |now| {
         let draft = store.crl_publish("aa", now + 10, now, |_| Ok::<_, StoreError>(())).await.unwrap();
@@ -119,11 +125,31 @@ async fn a_removed_device_leaves_nothing_that_opens_a_door() {
     let (_folder, store) = store().await;
     let far = u64::try_from(jiff::Timestamp::now().as_second()).unwrap() + 1_000_000;
     let entry = Certificate { not_after: far, ..certificate("01", "a", Origin::Key) };
-    store.certificate_add("x", &entry, None, NOW).await.unwrap();
+    store.certificate_add("x", &entry, Right::Operator, NOW).await.unwrap();
     store.code_add("alice", &id("a"), HASH, far, NOW).await.unwrap();
     store.device_remove("alice", &id("a")).await.unwrap();
     let left = store.certificates_of(&id("a")).await.unwrap();
     assert_eq!(left.iter().map(|entry| entry.reason.as_deref()).collect::<Vec<_>>(), [Some("cessationOfOperation")]);
     assert!(store.code_check(&id("a"), HASH, NOW).await.is_err());
     store.site_remove("alice", &id("a").site, true).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_revoked_renews_nothing_and_codes_go_with_it() {
+    let (_folder, store) = store().await;
+    store.certificate_add("x", &certificate("01", "a", Origin::Key), Right::Operator, NOW).await.unwrap();
+    let renew = async |serial: &str, old: &str, now| {
+        let entry = certificate(serial, "a", Origin::Renewal);
+        store.certificate_add("x", &entry, Right::Renewal(old), now).await
+    };
+    renew("02", "01", NOW).await.unwrap();
+    for (old, now) in [("99", NOW), ("01", NOW + 90 * 86_400)] {
+        assert!(matches!(renew("03", old, now).await, Err(StoreError::Renewal)));
+    }
+    store.certificate_add("x", &certificate("04", "b", Origin::Key), Right::Operator, NOW).await.unwrap();
+    assert!(matches!(renew("03", "04", NOW).await, Err(StoreError::Renewal)), "another device's");
+    store.code_add("alice", &id("a"), HASH, NOW + 10, NOW).await.unwrap();
+    store.certificates_revoke("alice", &id("a"), None, "keyCompromise", NOW).await.unwrap();
+    assert!(matches!(renew("03", "02", NOW).await, Err(StoreError::Renewal)));
+    assert!(matches!(store.code_check(&id("a"), HASH, NOW).await, Err(StoreError::Code)));
 }
