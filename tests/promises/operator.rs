@@ -179,6 +179,14 @@ fn systemd_hears_of_a_reload_when_it_begins_and_when_it_is_done() {
     assert!(end.contains("\"sender_uid\":"), "{end}");
 }
 
+/// Puts a store in the place of another, whose write-ahead log would otherwise be applied to it.
+fn put_store(prepared: &Prepared, bytes: &[u8]) {
+    for beside in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(prepared.path(&format!("state/sekisho.db{beside}")));
+    }
+    std::fs::write(prepared.path("state/sekisho.db"), bytes).expect("the store is written");
+}
+
 #[test]
 fn an_old_copy_of_the_registry_does_not_un_revoke_while_nobody_looks() {
     let mut prepared = Clinic::builder().prepare();
@@ -188,7 +196,7 @@ fn an_old_copy_of_the_registry_does_not_un_revoke_while_nobody_looks() {
     prepared.registry(&["device", "suspend", DOCTOR]);
     prepared = prepared.start().stop();
     let right = std::fs::read(store(&prepared)).expect("the store");
-    std::fs::copy(&backup, store(&prepared)).expect("the old copy");
+    put_store(&prepared, &std::fs::read(&backup).expect("the old copy"));
     let Err((failure, again)) = prepared.try_start() else { panic!("it serves a device that was suspended") };
     assert_eq!(failure.code, Some(1), "{}", failure.message);
     assert!(failure.message.contains("registry rolled back"), "{}", failure.message);
@@ -200,7 +208,7 @@ fn an_old_copy_of_the_registry_does_not_un_revoke_while_nobody_looks() {
     assert_eq!(failure.code, Some(1), "{}", failure.message);
     prepared = *again;
     let redone = std::fs::read(store(&prepared)).expect("the store");
-    std::fs::write(store(&prepared), right).expect("the right copy");
+    put_store(&prepared, &right);
     let clinic = prepared.start();
     let rollbacks: Vec<_> = clinic.records().into_iter().filter(|record| is(record, "registry-rollback")).collect();
     assert_eq!(rollbacks.len(), 2, "{rollbacks:#?}");
@@ -210,7 +218,7 @@ fn an_old_copy_of_the_registry_does_not_un_revoke_while_nobody_looks() {
     let _ = clinic.handshake(DOCTOR).refused();
 
     prepared = clinic.stop();
-    std::fs::write(store(&prepared), redone).expect("the other copy");
+    put_store(&prepared, &redone);
     prepared.reconfigure(|config| config.set("audit", "directory", "audit-2"));
     let clinic = prepared.start();
     let _ = clinic.handshake(DOCTOR).refused();
