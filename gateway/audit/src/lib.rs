@@ -21,5 +21,6 @@ pub mod reader;
 pub mod record;
 pub mod tiles;
 pub mod time;
+pub mod verify;
 
 pub use record::{Header, Record, Splice, Stamp};

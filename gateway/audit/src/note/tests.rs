@@ -102,7 +102,10 @@ fn notes_and_keys_of_other_forms_are_refused() {
     assert_eq!(VerifierKey::parse(&format!("+c74f20a3+{key}")), Err(KeyError::Name(String::new())));
     assert_eq!(VerifierKey::parse(&format!("a b+c74f20a3+{key}")), Err(KeyError::Name("a b".into())));
     assert_eq!(VerifierKey::parse(&KEY.replace("c74f", "C74F")), Err(KeyError::Id("PeterNeumann".into())));
-    assert_eq!(VerifierKey::parse(&KEY.replace("+ARpc", "+ARpd")).map(|_| ()), Err(KeyError::Id("PeterNeumann".into())));
+    assert_eq!(
+        VerifierKey::parse(&KEY.replace("+ARpc", "+ARpd")).map(|_| ()),
+        Err(KeyError::Id("PeterNeumann".into()))
+    );
     let typed = KEY.replace("+AR", "+Bh");
     assert_eq!(VerifierKey::parse(&typed), Err(KeyError::Kind { name: "PeterNeumann".into(), kind: 6 }));
 }

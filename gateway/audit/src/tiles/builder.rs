@@ -72,6 +72,11 @@ impl HashTiles {
         }
     }
 
+    /// The bytes of a level's unfinished tile.
+    pub(crate) fn unfinished(&self, level: u8) -> Option<&[u8]> {
+        self.levels.get(usize::from(level)).map(|level| level.bytes.as_slice())
+    }
+
     /// Takes up a tree of `size` entries from its unfinished tiles. Whoever calls compares the root.
     ///
     /// # Errors

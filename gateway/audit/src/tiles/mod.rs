@@ -6,7 +6,7 @@
 
 mod builder;
 pub mod entry;
-mod source;
+pub(crate) mod source;
 
 pub use builder::{Builder, HashTiles, ResumeError};
 pub use source::{ReadError, TileHashes};
