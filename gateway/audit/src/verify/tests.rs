@@ -33,9 +33,9 @@ fn judge_against(log: &Log, against: Against<'_>) -> Result<Verified, VerifyErro
 }
 
 fn bad(log: &Log) -> Bad {
-    match judge(log).unwrap_err() {
-        VerifyError::Bad(bad) => *bad,
-        other => panic!("{other}"),
+    match judge(log) {
+        Err(VerifyError::Bad(bad)) => *bad,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -97,35 +97,41 @@ fn long_records_verify_in_parts() {
 fn every_flipped_byte_of_a_log_is_found_and_named() {
     let entries = records(300);
     let genuine = log(&entries);
+    std::thread::scope(|scope| {
+        for path in genuine.keys() {
+            scope.spawn(|| flip_every_byte(&genuine, path, &entries));
+        }
+    });
+}
+
+fn flip_every_byte(genuine: &Log, path: &String, entries: &[Vec<u8>]) {
     let mut changed = genuine.clone();
-    for (path, bytes) in &genuine {
-        // Which entry stands at each byte of a bundle, and whether the byte is one of its length.
-        let mut owners = Vec::new();
-        if let Some(Tile { kind: Kind::Entries, index, .. }) = Tile::parse(path) {
-            let first = usize::try_from(index * WIDTH).unwrap();
-            for (at, entry) in entries.iter().enumerate().skip(first).take(256) {
-                owners.extend((0..entry.len() + 2).map(|byte| (u64::try_from(at).unwrap(), byte < 2)));
-            }
-            assert_eq!(owners.len(), bytes.len());
+    let bytes = &genuine[path];
+    // Which entry stands at each byte of a bundle, and whether the byte is one of its length.
+    let mut owners = Vec::new();
+    if let Some(Tile { kind: Kind::Entries, index, .. }) = Tile::parse(path) {
+        let first = usize::try_from(index * WIDTH).unwrap();
+        for (at, entry) in entries.iter().enumerate().skip(first).take(256) {
+            owners.extend((0..entry.len() + 2).map(|byte| (u64::try_from(at).unwrap(), byte < 2)));
         }
-        for at in 0..bytes.len() {
-            let flip = |log: &mut Log| log.get_mut(path).unwrap()[at] ^= 1 << (at % 8);
-            flip(&mut changed);
-            let judged = judge(&changed);
-            match (judged, owners.get(at)) {
-                (Err(VerifyError::Checkpoint(_)), None) => assert_eq!(path, CHECKPOINT),
-                (Err(VerifyError::Bad(bad)), None) => assert_eq!((bad.fault, &bad.path), (Fault::Tile, path)),
-                (Err(VerifyError::Bad(bad)), Some((entry, length))) => {
-                    assert_eq!((bad.entries, bad.sequence, &bad.path), (*entry..entry + 1, Some(entry + 1), path));
-                    // A length that says too much at the log's end cannot be told from a cut.
-                    assert!(bad.fault == Fault::Altered || (*length && bad.fault == Fault::Truncated));
-                }
-                (other, _) => panic!("{path} byte {at}: {other:?}"),
-            }
-            flip(&mut changed);
-        }
+        assert_eq!(owners.len(), bytes.len());
     }
-    assert_eq!(changed, genuine);
+    for at in 0..bytes.len() {
+        let flip = |log: &mut Log| log.get_mut(path).unwrap()[at] ^= 1 << (at % 8);
+        flip(&mut changed);
+        match (judge(&changed), owners.get(at)) {
+            (Err(VerifyError::Checkpoint(_)), None) => assert_eq!(path, CHECKPOINT),
+            (Err(VerifyError::Bad(bad)), None) => assert_eq!((bad.fault, &bad.path), (Fault::Tile, path)),
+            (Err(VerifyError::Bad(bad)), Some((entry, length))) => {
+                assert_eq!((bad.entries, bad.sequence, &bad.path), (*entry..entry + 1, Some(entry + 1), path));
+                // A length that says too much at the log's end cannot be told from a cut.
+                assert!(bad.fault == Fault::Altered || (*length && bad.fault == Fault::Truncated));
+            }
+            (other, _) => panic!("{path} byte {at}: {other:?}"),
+        }
+        flip(&mut changed);
+    }
+    assert_eq!(changed, *genuine);
 }
 
 #[test]
