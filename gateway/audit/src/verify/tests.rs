@@ -189,6 +189,20 @@ fn a_full_bundle_may_stand_for_a_partial_one_and_swapped_tiles_are_found() {
 }
 
 #[test]
+fn a_bundle_forged_together_with_its_tile_is_found() {
+    let entries = records(600);
+    let genuine = log(&entries);
+    let mut altered = entries.clone();
+    altered[300][14] ^= 0x20;
+    let forged = log(&altered);
+    let mut log = genuine.clone();
+    for path in ["tile/entries/001", "tile/0/001"] {
+        log.insert(path.to_owned(), forged[path].clone());
+    }
+    assert_eq!((bad(&log).entries, bad(&log).fault), (0..600, Fault::Forked));
+}
+
+#[test]
 fn older_checkpoints_tell_forks_and_cuts() {
     let entries = records(600);
     let whole = log(&entries);
