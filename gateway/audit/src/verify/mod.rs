@@ -1,0 +1,281 @@
+//! Verifies a whole log: its checkpoint, its tiles, its entries, and that it continues an older checkpoint.
+//!
+//! The hashes are checked from the root down: the unfinished tiles against the checkpoint's root, each full tile against
+//! its hash in the tile above, each entry against its hash in the tile of leaves. So the first entry that does not fit
+//! is the first bad one. Where tiles of hashes themselves do not fit, the tree is computed from the entries alone: either
+//! it has the signed root, and only a derived tile is damaged, or it has not, and the damaged tiles are followed as far
+//! as they lead.
+//!
+//! Nothing is written, and memory is bounded: one bundle and a look at the next, and one tile for each level.
+
+mod classify;
+mod rebuild;
+mod trust;
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::checkpoint::{Checkpoint, CheckpointError, Signed};
+use crate::merkle::{self, Hash, leaf_hash};
+use crate::note::{MAX_NOTE, VerifierKey};
+use crate::tiles::entry::{Bundle, Entry, EntryError, Joiner, OutOfOrder};
+use crate::tiles::source::{self, Read};
+use crate::tiles::{CHECKPOINT, Files, HASH_BYTES, Kind, MAX_BUNDLE, ReadError, Tile, TileHashes, WIDTH};
+use trust::{Trust, Untrusted};
+
+/// What a log is verified against, beside its key.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Against<'a> {
+    /// Keys of cosigners whose signatures are verified where they stand.
+    pub cosigners: &'a [VerifierKey],
+    /// An older checkpoint of the same log, kept elsewhere, as a signed note.
+    pub older: Option<&'a [u8]>,
+}
+
+/// A log that holds nothing bad.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Its checkpoint and those who vouch for it.
+    pub signed: Signed,
+    /// Number of whole records; the checkpoint's size is the number of entries.
+    pub records: u64,
+    /// Whether the checkpoint covers only some parts of the record behind those.
+    pub unfinished: bool,
+    /// Size of the older checkpoint that the log continues.
+    pub continues: Option<u64>,
+}
+
+/// What happened to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its bytes are not those that were signed.
+    Altered,
+    /// It is gone, and later ones stand in its place or nothing does.
+    Removed,
+    /// Something that was never logged, or a second copy, stands before it.
+    Inserted,
+    /// Another genuine entry stands in its place, and it in that one's.
+    Reordered,
+    /// It and all behind it is gone.
+    Truncated,
+    /// The log is another than the one that was signed, or the key has signed two: a whole history was replaced.
+    Forked,
+    /// The entries are right, but a tile of hashes derived from them is damaged.
+    Tile,
+    /// The log's own key has signed an entry that does not follow the one before it.
+    Numbering(OutOfOrder),
+    /// The log's own key has signed bytes that are not an entry.
+    Entry(EntryError),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Altered => f.write_str("altered"),
+            Self::Removed => f.write_str("removed"),
+            Self::Inserted => f.write_str("displaced by something inserted"),
+            Self::Reordered => f.write_str("reordered"),
+            Self::Truncated => f.write_str("cut off with all that follows"),
+            Self::Forked => f.write_str("of another history than the one that was signed"),
+            Self::Tile => f.write_str("right, but a tile of hashes over it is damaged"),
+            Self::Numbering(error) => write!(f, "signed out of order: {error}"),
+            Self::Entry(error) => write!(f, "signed and unreadable: {error}"),
+        }
+    }
+}
+
+/// The first bad entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}`: {} {fault}", Name(.entries, *.sequence))]
+pub struct Bad {
+    /// The file where it shows.
+    pub path: String,
+    /// The entry, by its place in the log from 0. More than one, where nothing that is left tells which of them it is.
+    pub entries: Range<u64>,
+    /// Sequence number of the record that belongs there, where the entries before it tell.
+    pub sequence: Option<u64>,
+    /// What happened to it.
+    pub fault: Fault,
+}
+
+struct Name<'a>(&'a Range<u64>, Option<u64>);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.end.saturating_sub(self.0.start) > 1 {
+            return write!(f, "an entry from {} to {} is", self.0.start, self.0.end - 1);
+        }
+        write!(f, "entry {}", self.0.start)?;
+        if let Some(sequence) = self.1 {
+            write!(f, " (record {sequence})")?;
+        }
+        f.write_str(" is")
+    }
+}
+
+/// Why a log is not verified.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// There is no checkpoint.
+    #[error("`checkpoint` is missing: this is not a log, or nothing of it was signed")]
+    Missing,
+    /// The checkpoint is none, or of another log, or not signed by the log's key.
+    #[error("`checkpoint`: {0}")]
+    Checkpoint(CheckpointError),
+    /// The older checkpoint is none, or of another log, or not signed by the log's key.
+    #[error("the older checkpoint: {0}")]
+    Older(CheckpointError),
+    /// A file is there and cannot be read. This says nothing about the log.
+    #[error(transparent)]
+    Read(ReadError),
+    /// An entry is bad.
+    #[error(transparent)]
+    Bad(Box<Bad>),
+}
+
+impl From<Bad> for VerifyError {
+    fn from(bad: Bad) -> Self {
+        Self::Bad(Box::new(bad))
+    }
+}
+
+/// Verifies a log. `visit` gets each entry with its place, in order, after it has been checked against the root; where
+/// tiles of hashes are damaged nothing more is visited.
+///
+/// # Errors
+/// [`VerifyError`] says what is wrong, and names the first bad entry.
+pub fn verify<F: Files>(
+    files: &mut F,
+    log: &VerifierKey,
+    against: Against<'_>,
+    mut visit: impl FnMut(u64, &Entry<'_>),
+) -> Result<Verified, VerifyError> {
+    let path = CHECKPOINT.to_owned();
+    let bytes = match files.read(CHECKPOINT, MAX_NOTE) {
+        Ok(bytes) => bytes.ok_or(VerifyError::Missing)?,
+        Err(error) => return Err(VerifyError::Read(ReadError::Unreadable { path, cause: error.to_string() })),
+    };
+    let signed = Checkpoint::open(&bytes, log, against.cosigners).map_err(VerifyError::Checkpoint)?;
+    let older = against.older.map(|older| Checkpoint::open(older, log, &[]).map_err(VerifyError::Older)).transpose()?;
+    let older = older.map(|older| older.checkpoint);
+    let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
+    let forked = |end: u64| Bad { path: path.clone(), entries: 0..end, sequence: None, fault: Fault::Forked };
+    if let Some(older) = &older {
+        if older.size > size {
+            let fault = Fault::Truncated;
+            return Err(Bad { path, entries: size..older.size, sequence: None, fault }.into());
+        }
+        if (older.size == size && older.root != root) || (older.size == 0 && older.root != merkle::empty_root()) {
+            return Err(forked(size).into());
+        }
+    }
+    let joiner = match walk(files, size, &root, &mut visit) {
+        Ok(joiner) => joiner,
+        Err(Stop::Error(error)) => return Err(*error),
+        Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
+    };
+    if let Some(older) = &older {
+        let proof = merkle::prove_consistency(&mut TileHashes::new(files, size), older.size, size);
+        if !proof.is_ok_and(|proof| merkle::consistent(older.size, &older.root, size, &root, &proof)) {
+            return Err(forked(older.size).into());
+        }
+    }
+    Ok(Verified {
+        signed,
+        records: joiner.sequence() - 1,
+        unfinished: !joiner.is_between_records(),
+        continues: older.map(|older| older.size),
+    })
+}
+
+/// Why the walk from the root down ends early.
+enum Stop {
+    /// Something is bad, and it is known what.
+    Error(Box<VerifyError>),
+    /// Tiles of hashes are damaged: the entries alone must tell.
+    Tiles,
+}
+
+impl From<VerifyError> for Stop {
+    fn from(error: VerifyError) -> Self {
+        Self::Error(Box::new(error))
+    }
+}
+
+impl From<Bad> for Stop {
+    fn from(bad: Bad) -> Self {
+        VerifyError::from(bad).into()
+    }
+}
+
+impl From<Untrusted> for Stop {
+    fn from(untrusted: Untrusted) -> Self {
+        match untrusted {
+            Untrusted::Unreadable(error) => VerifyError::Read(error).into(),
+            Untrusted::Damaged => Self::Tiles,
+        }
+    }
+}
+
+/// Checks every entry against the root, front to back.
+fn walk<F: Files>(
+    files: &mut F,
+    size: u64,
+    root: &Hash,
+    visit: &mut impl FnMut(u64, &Entry<'_>),
+) -> Result<Joiner, Stop> {
+    let mut trust = Trust::new(files, size, root)?;
+    let mut joiner = Joiner::new(1, 0);
+    for number in 0..size.div_ceil(WIDTH) {
+        let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
+        let first = number * WIDTH;
+        let expected = trust.tile(0, number)?.as_chunks::<HASH_BYTES>().0.to_vec();
+        let bad = |index: u64, fault, joiner: &Joiner| Bad {
+            path: tile.path(),
+            entries: index..index.saturating_add(1),
+            sequence: Some(joiner.sequence()),
+            fault,
+        };
+        let bundle = match bundle(trust.files(), tile)? {
+            Some(bundle) => bundle,
+            None => {
+                let fault = classify::missing(trust.files(), number, size)?;
+                return Err(Bad { entries: first..size, ..bad(first, fault, &joiner) }.into());
+            }
+        };
+        let mut entries = Bundle::new(&bundle.bytes);
+        for (index, hash) in (first..).zip(&expected) {
+            let bytes = entries.next();
+            if bytes.is_none_or(|bytes| leaf_hash(bytes) != *hash) {
+                let fault = classify::mismatch(&mut trust, tile, index, &bundle.bytes, joiner.sequence())?;
+                return Err(bad(index, fault, &joiner).into());
+            }
+            let entry = Entry::decode(bytes.unwrap_or_default());
+            let entry = entry.map_err(|error| bad(index, Fault::Entry(error), &joiner))?;
+            joiner.push(&entry, |_, _| {}).map_err(|error| bad(index, Fault::Numbering(error), &joiner))?;
+            visit(index, &entry);
+        }
+        if !entries.is_whole() && !bundle.full {
+            return Err(bad(first + u64::from(tile.width), Fault::Inserted, &joiner).into());
+        }
+    }
+    Ok(joiner)
+}
+
+/// Reads a bundle; none if it is missing. One longer than any bundle holds something that was inserted.
+fn bundle<F: Files>(files: &mut F, tile: Tile) -> Result<Option<Read>, VerifyError> {
+    match source::read(files, tile, MAX_BUNDLE) {
+        Ok(read) => Ok(Some(read)),
+        Err(ReadError::Missing { .. }) => Ok(None),
+        Err(ReadError::Length { path, .. }) => {
+            let sequence = None;
+            let first = tile.index * WIDTH;
+            let entries = first..first + u64::from(tile.width);
+            Err(Bad { path, entries, sequence, fault: Fault::Inserted }.into())
+        }
+        Err(error @ ReadError::Unreadable { .. }) => Err(VerifyError::Read(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
