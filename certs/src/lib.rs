@@ -2,9 +2,9 @@
 //!
 //! A listener's trust anchors ([`anchors`]), certification paths and revocation ([`path`]), the device that a certificate
 //! names ([`spiffe`], [`leaf`]), the user that an HPKI certificate names ([`hpki`]), the verifier that joins them and is
-//! the only maker of a [`VerifiedPeer`] ([`verifier`]), the TLS
-//! profiles ([`profile`]), the gateway's own certificates ([`identity`], [`identities`], [`staple`]) and the issuing of development and clinic
-//! certificates ([`issue`]).
+//! the only maker of a [`VerifiedPeer`] ([`verifier`]), the TLS profiles ([`profile`]), the gateway's own certificates
+//! ([`identity`], [`identities`], [`staple`]) and the issuing of clinics' certificates ([`issue`]). `README.md` tells the
+//! whole in two pages.
 //!
 //! The crate has no sockets and no clock: the time comes in as an argument. Files are read and written only by
 //! functions whose names say so. The cryptography is aws-lc-rs, always passed explicitly, never installed process-wide.
