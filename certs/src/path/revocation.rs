@@ -111,9 +111,12 @@ impl Search<'_, '_> {
             };
             scopes.push(crl.scope());
             let delta = self.delta(crl, lists, link)?;
-            let entry = match delta.and_then(|(delta, _)| delta.entry(certificate.serial)) {
-                Some(changed) => changed,
-                None => crl.entry(certificate.serial).flatten(),
+            let grace = i64::from(self.settings.revocation.grace);
+            let is_current = |delta: &Crl| delta.next_update().saturating_add(grace) >= self.now;
+            // A delta that is out of date still tells whom it revoked, and no longer whom it let go.
+            let entry = match delta.and_then(|(delta, _)| Some((delta, delta.entry(certificate.serial)?))) {
+                Some((delta, changed)) if changed.is_some() || is_current(delta) => changed,
+                _ => crl.entry(certificate.serial).flatten(),
             };
             // A list that is out of date still tells whom it revoked.
             if let Some((when, reason)) = entry {
@@ -139,18 +142,17 @@ impl Search<'_, '_> {
         }
     }
 
-    /// The newest delta that brings a complete list up to date, and how long its signer is good.
+    /// The newest delta that brings a complete list up to date, and how long its signer is good. It may be out of date
+    /// itself; what stands in the complete list is then known to be.
     fn delta<'c>(
         &mut self,
         complete: &Crl,
         lists: &'c [Arc<Crl>],
         link: Link<'_>,
     ) -> Result<Option<Signed<'c>>, PathRefused> {
-        let grace = i64::from(self.settings.revocation.grace);
         let mut newest: Option<Signed<'_>> = None;
         for delta in lists.iter().filter(|delta| delta.builds_on(complete)) {
-            let current = delta.this_update() <= self.now && delta.next_update().saturating_add(grace) >= self.now;
-            if current
+            if delta.this_update() <= self.now
                 && newest.is_none_or(|(known, _)| delta.is_newer_than(known))
                 && let Some(signed) = self.signed(delta, link)?
             {

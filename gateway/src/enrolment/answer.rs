@@ -91,7 +91,12 @@ pub(super) async fn est(
     match done {
         Ok(certificate) => encoded(CERTS_ONLY, &certificates_only(&[&certificate])),
         Err(refused) => {
-            tracing::warn!(%source, operation, outcome, "refused to enrol");
+            // Strangers can ask for anything, of any length: only what is an operation is told aloud.
+            if matches!(operation, "cacerts" | "csrattrs" | "simpleenroll" | "simplereenroll") {
+                tracing::warn!(%source, operation, outcome, "refused to enrol");
+            } else {
+                tracing::debug!(%source, "asked for what is no operation of EST");
+            }
             refusal(&refused)
         }
     }

@@ -97,9 +97,7 @@ fn check_permissions(path: &Path) -> Result<(), StoreError> {
 /// Released when dropped.
 async fn lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = lock_path(path);
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o660).open(&lock_path);
-    let file = opened.map_err(|e| StoreError::io(&lock_path, e))?;
-    give_to_owner_of_directory(&file, &lock_path).map_err(|e| StoreError::io(&lock_path, e))?;
+    let file = open_lock(&lock_path).map_err(|e| StoreError::io(&lock_path, e))?;
     let deadline = tokio::time::Instant::now() + LOCK_TIMEOUT;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -111,6 +109,27 @@ async fn lock(path: &Path) -> Result<File, StoreError> {
             return Err(StoreError::Busy { path: path.to_owned() });
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Makes the lock's file, or opens it. The folder belongs to the gateway's user, so root must neither follow a link there
+/// nor give away what it did not make.
+fn open_lock(path: &Path) -> std::io::Result<File> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o660).open(path) {
+        Ok(file) => {
+            give_to_owner_of_directory(&file, path)?;
+            return Ok(file);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let file = OpenOptions::new().write(true).custom_flags(no_follow).open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && found.nlink() == 1 {
+        Ok(file)
+    } else {
+        Err(std::io::Error::other("it is not a plain file of its own"))
     }
 }
 

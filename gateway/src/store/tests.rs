@@ -327,3 +327,21 @@ async fn the_database_itself_refuses_dangling_references() {
         assert!(sqlx::query(statement).execute(&store.pool).await.is_err(), "{statement}");
     }
 }
+
+/// The folder is the gateway's, and root opens the store too: a link there must lead nobody anywhere.
+#[tokio::test]
+async fn a_lock_that_is_a_link_is_not_followed() {
+    let (directory, store) = store().await;
+    let path = store.path().to_owned();
+    drop(store);
+    let lock = directory.path().join("state/sekisho.db.lock");
+    std::fs::remove_file(&lock).unwrap();
+    let target = directory.path().join("target");
+    std::fs::write(&target, "somebody else's").unwrap();
+    for make in [std::os::unix::fs::symlink::<_, _>, std::fs::hard_link::<_, _>] {
+        make(&target, &lock).unwrap();
+        assert!(matches!(Store::open(&path).await, Err(StoreError::Io { .. })));
+        std::fs::remove_file(&lock).unwrap();
+    }
+    assert_eq!(std::fs::read(&target).unwrap(), b"somebody else's");
+}

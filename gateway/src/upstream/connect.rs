@@ -55,24 +55,37 @@ impl Stream {
         Ok(Self(Inner::Tls(Box::new(stream))))
     }
 
-    /// Whether the socket holds nothing at this moment, neither bytes nor its end. The runtime's view is as old as its
-    /// last turn, so the kernel is asked.
+    /// Whether the peer has said nothing at this moment, neither bytes nor the end. The runtime's view is as old as its
+    /// last turn, so the kernel is asked. Under TLS bytes may be the protocol's own, such as a ticket: they are taken in,
+    /// and only what they mean counts.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let (tcp, tls) = match &mut self.0 {
-            Inner::Plain(tcp) => (&*tcp, false),
-            Inner::Tls(stream) => {
-                let (tcp, session) = stream.get_mut();
-                if session.process_new_packets().map_or(1, |state| state.plaintext_bytes_to_read()) > 0 {
+        let (tcp, session) = match &mut self.0 {
+            Inner::Plain(tcp) => {
+                let mut byte = [0_u8; 1];
+                let peeked = recv(&*tcp, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+                return matches!(peeked, Err(rustix::io::Errno::WOULDBLOCK));
+            }
+            Inner::Tls(stream) => stream.get_mut(),
+        };
+        let mut buffer = [0_u8; 4096];
+        loop {
+            let says_nothing =
+                |state: rustls::IoState| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed();
+            if !session.process_new_packets().is_ok_and(says_nothing) {
+                return false;
+            }
+            let mut bytes = match recv(&*tcp, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return false,
+                Ok((_, length)) => buffer.get(..length).unwrap_or_default(),
+                Err(error) => return error == rustix::io::Errno::WOULDBLOCK,
+            };
+            while !bytes.is_empty() {
+                if !session.read_tls(&mut bytes).is_ok_and(|read| read > 0)
+                    || !session.process_new_packets().is_ok_and(says_nothing)
+                {
                     return false;
                 }
-                (&*tcp, true)
             }
-        };
-        let mut byte = [0_u8; 1];
-        match recv(tcp, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            // Under TLS bytes may be the protocol's own, such as a ticket.
-            Ok((_, length)) => tls && length > 0,
-            Err(error) => error == rustix::io::Errno::WOULDBLOCK,
         }
     }
 }

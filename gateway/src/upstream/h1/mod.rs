@@ -170,7 +170,13 @@ impl H1 {
         let AnswerHead { status, version, mut headers, keep_alive } = head;
         let framing = framing::check_answer(status, version, &mut headers)?;
         self.sending.answered();
-        self.keep_alive = keep_alive;
+        // An answer that announces a body where none can be may be followed by one.
+        let announces = match (status, framing) {
+            (StatusCode::NO_CONTENT, AnswerFraming::Length(length)) => length > 0,
+            (StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED, AnswerFraming::Chunked) => true,
+            _ => false,
+        };
+        self.keep_alive = keep_alive && !announces;
         let bodiless = *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.answer = match framing {
             _ if bodiless => AnswerBody::Done,

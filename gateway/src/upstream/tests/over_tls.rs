@@ -76,8 +76,16 @@ async fn tls_backend(
                 }
                 let mut buffer = [0; 4096];
                 while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {
-                    stream.write_all(OK).await.unwrap();
-                    stream.flush().await.unwrap();
+                    if buffer.starts_with(b"HEAD ") {
+                        // As a server that forgets what HEAD is: head and body, each in a record of its own.
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 47\r\n\r\n").await.unwrap();
+                        stream.flush().await.unwrap();
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nmisplaced").await);
+                    } else {
+                        stream.write_all(OK).await.unwrap();
+                    }
+                    drop(stream.flush().await);
                 }
             });
         }
@@ -125,6 +133,21 @@ fn a_proved_backend_is_spoken_to_over_one_connection() {
             assert!(answer.starts_with(&format!("GET https://{address}/fhir/Patient/1")), "{answer}");
         }
         assert_eq!(count.get(), 1);
+    });
+}
+
+/// What a backend says unasked is nobody's answer, also where it is not yet decrypted.
+#[test]
+fn what_comes_behind_an_answer_ends_the_connection() {
+    on_worker(async {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new(folder.path(), "ca.crt");
+        let (address, count) = tls_backend(&authority, "127.0.0.1", None, b"http/1.1").await;
+        let upstreams = over_tls(&tls_service(address, folder.path(), None));
+        assert_eq!(text(send(&upstreams, request(Method::HEAD, "")).await.unwrap()).await, "");
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        assert_eq!(text(send(&upstreams, get()).await.unwrap()).await, "ok");
+        assert_eq!(count.get(), 2);
     });
 }
 

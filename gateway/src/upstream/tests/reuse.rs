@@ -261,6 +261,8 @@ fn answers_are_framed_one_way_only_and_connections_reused_only_after_whole_ones(
             ),
             (Method::HEAD, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", good(200, ""), false),
             (Method::GET, b"HTTP/1.1 204 No Content\r\n\r\nok", good(204, ""), false),
+            (Method::GET, b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", good(204, ""), false),
+            (Method::GET, b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", good(304, ""), false),
             // Two readings, or none.
             (
                 Method::GET,
