@@ -3,6 +3,7 @@
 
 mod chunked;
 mod connection;
+mod fields;
 mod head;
 mod io;
 mod response;
@@ -11,6 +12,7 @@ mod tests;
 
 pub use chunked::{ChunkedDecoder, Piece};
 pub(super) use connection::serve;
+pub(crate) use fields::{put_chunk_size, put_fields, put_last_chunk};
 pub use head::{Framing, HeadLimits, HeadScan, take_head};
 pub use io::H1Body;
 pub(super) use io::Stream;

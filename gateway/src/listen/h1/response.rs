@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
@@ -12,6 +11,7 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use http_body::Body;
 
+use super::fields::{put_chunk_size, put_fields, put_last_chunk};
 use super::io::SharedIo;
 use crate::body::BodyError;
 
@@ -68,22 +68,20 @@ where
                     Ok(data) if data.is_empty() => {}
                     Ok(data) => {
                         if framing == AnswerFraming::Chunked {
-                            let mut borrowed = io.borrow_mut();
-                            // Writing to a buffer in memory does not fail.
-                            let _ = write!(borrowed.out().writer(), "{:x}\r\n", data.len());
+                            put_chunk_size(io.borrow_mut().out(), data.len());
                         }
                         pending = data;
                     }
                     Err(frame) => {
                         if let (Ok(trailers), AnswerFraming::Chunked) = (frame.into_trailers(), framing) {
-                            end_chunks(io.borrow_mut().out(), to.takes_trailers.then_some(&trailers));
+                            put_last_chunk(io.borrow_mut().out(), to.takes_trailers.then_some(&trailers));
                         }
                         ended = true;
                     }
                 },
                 Poll::Ready(None) => {
                     if framing == AnswerFraming::Chunked {
-                        end_chunks(io.borrow_mut().out(), None);
+                        put_last_chunk(io.borrow_mut().out(), None);
                     }
                     ended = true;
                 }
@@ -140,12 +138,7 @@ fn write_head(
     out.put_u8(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
+    put_fields(out, headers);
     if framing == AnswerFraming::Length && !headers.contains_key(CONTENT_LENGTH) {
         out.extend_from_slice(b"content-length: ");
         out.extend_from_slice(itoa::Buffer::new().format(length.unwrap_or(0)).as_bytes());
@@ -159,17 +152,6 @@ fn write_head(
     }
     if !headers.contains_key(DATE) {
         write_date(out);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn end_chunks(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
-    out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -5,6 +5,7 @@ use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
+use crate::listen::put_fields;
 use crate::upstream::error::Failure;
 
 /// The longest head of an answer, in bytes.
@@ -19,12 +20,7 @@ pub(super) fn write(out: &mut BytesMut, parts: &Parts) {
     out.put_u8(b' ');
     out.put_slice(parts.uri.path_and_query().map_or(&b"/"[..], |target| target.as_str().as_bytes()));
     out.put_slice(b" HTTP/1.1\r\n");
-    for (name, value) in &parts.headers {
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(b": ");
-        out.put_slice(value.as_bytes());
-        out.put_slice(b"\r\n");
-    }
+    put_fields(out, &parts.headers);
     out.put_slice(b"\r\n");
 }
 

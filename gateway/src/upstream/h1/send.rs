@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::HeaderMap;
 use http::request::Parts;
 use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
@@ -14,6 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::head;
 use crate::body::BodyError;
+use crate::listen::{put_chunk_size, put_last_chunk};
 use crate::upstream::body::OutgoingBody;
 use crate::upstream::connect::Stream;
 use crate::upstream::framing::Length;
@@ -172,9 +172,7 @@ fn put_data(out: &mut BytesMut, long: &mut Bytes, data: Bytes, chunked: bool) {
         return;
     }
     if chunked {
-        let mut digits = [0_u8; 16];
-        out.put_slice(hexadecimal(data.len(), &mut digits));
-        out.put_slice(b"\r\n");
+        put_chunk_size(out, data.len());
     }
     if out.len() + data.len() > GATHER {
         *long = data;
@@ -183,43 +181,5 @@ fn put_data(out: &mut BytesMut, long: &mut Bytes, data: Bytes, chunked: bool) {
     out.put_slice(&data);
     if chunked {
         out.put_slice(b"\r\n");
-    }
-}
-
-fn hexadecimal(mut value: usize, digits: &mut [u8; 16]) -> &[u8] {
-    let mut first = digits.len();
-    for (at, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b"0123456789abcdef".get(value & 15).copied().unwrap_or(b'0');
-        first = at;
-        value >>= 4;
-        if value == 0 {
-            break;
-        }
-    }
-    digits.get(first..).unwrap_or_default()
-}
-
-fn put_last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
-    out.put_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(b": ");
-        out.put_slice(value.as_bytes());
-        out.put_slice(b"\r\n");
-    }
-    out.put_slice(b"\r\n");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_hexadecimal() {
-        for (value, wanted) in
-            [(0, "0"), (9, "9"), (10, "a"), (255, "ff"), (4096, "1000"), (usize::MAX, "ffffffffffffffff")]
-        {
-            assert_eq!(hexadecimal(value, &mut [0; 16]), wanted.as_bytes());
-        }
     }
 }
