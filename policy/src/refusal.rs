@@ -74,9 +74,10 @@ refusals! {
     CertificateWeak = "certificate-weak", Peer;
     /// The certificates are larger, more or deeper than the bounds, or a path costs too much work to find.
     CertificateTooLarge = "certificate-too-large", Peer;
-    /// The certificate may not be used by a client.
+    /// The certificate may not be used by a client, or stands for a purpose that is not the listener's.
     CertificatePurpose = "certificate-purpose", Peer;
-    /// The certificate names no device: not exactly one URI SAN that is a SPIFFE ID of this trust domain.
+    /// The certificate names nobody in the way that the listener reads: no device by exactly one SPIFFE ID of the trust
+    /// domain, no user by HPKI, no patient.
     CertificateIdentity = "certificate-identity", Peer;
     /// The site is not in the registry.
     SiteUnregistered = "site-unregistered", Operator;
@@ -86,7 +87,9 @@ refusals! {
     DeviceUnregistered = "device-unregistered", Operator;
     /// The device is suspended (R3).
     DeviceSuspended = "device-suspended", Operator;
-    /// The user assigned to the device is suspended or gone (R27).
+    /// No user is registered for the holder of the certificate: it proves a qualification, not a place of work.
+    UserUnregistered = "user-unregistered", Operator;
+    /// The user, or the user assigned to the device, is suspended or gone (R27).
     UserSuspended = "user-suspended", Operator;
     /// The request's head is not well-formed HTTP.
     RequestMalformed = "request-malformed", Peer;
