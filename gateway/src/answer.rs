@@ -40,6 +40,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::SiteSuspended
         | Refusal::DeviceUnregistered
         | Refusal::DeviceSuspended
+        | Refusal::UserUnregistered
         | Refusal::UserSuspended
         | Refusal::PolicyNoPermit
         | Refusal::PolicyForbid

@@ -217,14 +217,16 @@ impl Worker {
                 certificate: None,
                 site: device.as_ref().map(|device| device.site.as_str()),
                 device: device.as_ref().map(|device| device.device.as_str()),
+                user: None,
+                patient: None,
             });
         }
     }
 
-    /// Records how many refusals of registered devices were counted, at the end of an interval or with the `last` call.
+    /// Records how many refusals of proved peers were counted, at the end of an interval or with the `last` call.
     pub fn tell_limited(&self, interval: Duration, last: bool) {
         for summary in self.allowances.due(&self.clock.now(), interval, last) {
-            self.append_unwaited(&summary.record());
+            summary.with_record(|record| self.append_unwaited(record));
         }
     }
 
@@ -244,7 +246,7 @@ impl Worker {
         let audience = configured.map_or(service.as_str(), |service| service.identity_audience.as_str());
         let statement = Statement {
             subject,
-            spiffe_id: &connection.spiffe_id,
+            spiffe_id: connection.spiffe_id.as_deref(),
             certificate_sha256: connection.peer.fingerprint(),
             service,
             audience,

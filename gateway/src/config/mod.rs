@@ -23,7 +23,9 @@ mod tests;
 use std::path::Path;
 
 pub use ::policy::route::RouteDefinition;
-pub use listener::{IdentityFiles, Limits, Listener, ListenerTls, OnRevocation, Revocation};
+pub use listener::{
+    IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
+};
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     Admin, Audit, Clock, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure,

@@ -146,7 +146,7 @@ async fn renew(
     request: Request<Incoming>,
 ) -> Result<Vec<u8>, Refused> {
     let peer = peer.ok_or(Refused::Renewal("a certificate is needed"))?;
-    let id = peer.device();
+    let id = peer.device().ok_or(Refused::Renewal("the certificate is no device's"))?;
     let now = UnixTime::now();
     let store = desk.store().await?;
     let fingerprint = hex(peer.fingerprint());

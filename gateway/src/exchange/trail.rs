@@ -265,7 +265,7 @@ impl Trail {
         self.answer(refusal)
     }
 
-    /// Answers that the device is over its bounds. That is counted, and told as a summary.
+    /// Answers that the peer is over its bounds. That is counted, and told as a summary.
     pub(super) fn limit(mut self) -> Response<ResponseBody> {
         self.connection.limited();
         self.decision = Decision::Refuse;
@@ -278,7 +278,8 @@ impl Trail {
     fn record_bytes(&self) -> u64 {
         let patients = self.asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes());
         let authority = self.authority.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        let strings = [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients);
+        let own = self.subject.as_deref().and_then(Subject::patient).map(|patient| patient.id().as_bytes());
+        let strings = [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients).chain(own);
         RECORD_BYTES + self.connection.fields.as_bytes().len() as u64 + strings.map(written_bytes).sum::<u64>()
     }
 
@@ -348,6 +349,7 @@ impl Trail {
         let subject = self.subject.as_deref();
         let patients: SmallVec<[&[u8]; 4]> =
             asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes()).collect();
+        let patient = subject.and_then(Subject::patient).map(ToString::to_string);
         let exchange = Exchange {
             request: self.id(),
             connection: &self.connection.fields,
@@ -359,7 +361,8 @@ impl Trail {
             class: asked.map(|asked| asked.class.as_str()),
             action: asked.map(|asked| asked.action.label()),
             patients: &patients,
-            user: subject.and_then(|subject| subject.user.as_ref()).map(policy::UserName::as_str),
+            user: subject.and_then(Subject::user).map(policy::UserName::as_str),
+            patient: patient.as_deref(),
             roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
             authentication: subject.map(|subject| subject.authentication_level.label()),
             decision: self.decision,

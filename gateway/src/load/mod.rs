@@ -53,7 +53,7 @@ pub enum LoadError {
     Backends(#[from] InvalidService),
 }
 
-/// Loads the configuration file and everything it names. `admit` asks the registry about a device; `old` is what is
+/// Loads the configuration file and everything it names. `admit` asks the registry about a peer; `old` is what is
 /// in force, at a reload.
 ///
 /// # Errors

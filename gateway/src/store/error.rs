@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{EntryName, Kind};
+use super::{EntryName, Kind, UserId};
 
 /// An operation on the store failed; nothing of it was stored.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,14 @@ pub enum StoreError {
     /// The registry has an entry of this name.
     #[error("{kind} `{}` exists already", .0, kind = .0.kind())]
     AlreadyExists(EntryName),
+    /// The holder of a certificate is another user.
+    #[error("the holder `{name}` is user `{user}`; take the certificate from that user first")]
+    Bound {
+        /// Number and issuer.
+        name: String,
+        /// The user.
+        user: UserId,
+    },
     /// The device or its site is suspended.
     #[error("{kind} `{}` or its site is suspended", .0, kind = .0.kind())]
     NotActive(EntryName),

@@ -32,7 +32,7 @@ impl Decision {
 /// Who asks for what, and the decision: the common part of [`Request`] and [`Intent`].
 ///
 /// Keys: `action`, `authentication`, `authority`, `backend`, `class`, `connection`, `decision`, `method`,
-/// `patients`, `policies`, `reason`, `request`, `roles`, `route`, `service`, `snapshot`, `target`, `user`.
+/// `patient`, `patients`, `policies`, `reason`, `request`, `roles`, `route`, `service`, `snapshot`, `target`, `user`.
 #[derive(Debug)]
 pub struct Exchange<'a, R, Q, P> {
     /// The request's id.
@@ -57,6 +57,8 @@ pub struct Exchange<'a, R, Q, P> {
     pub patients: &'a [P],
     /// The user.
     pub user: Option<&'a str>,
+    /// The patient who asks, where it is one: who vouches, `/` and what they call the patient.
+    pub patient: Option<&'a str>,
     /// The roles the decision was made with.
     pub roles: &'a [R],
     /// How strongly the user is known (R9).
@@ -157,6 +159,7 @@ fn write_exchange<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>>(
     object.label(key!("kind"), kind);
     object.bytes(key!("method"), exchange.method);
     object.text(key!("node"), header.node);
+    object.optional_text(key!("patient"), exchange.patient);
     if !exchange.patients.is_empty() {
         object.array(key!("patients"), exchange.patients, |out, patient| json::bytes(out, patient.as_ref()));
     }

@@ -46,6 +46,9 @@ fn connection() -> Connection {
         }),
         site: Some("sakura-clinic"),
         device: Some("ward-3"),
+        user: None,
+        patient: None,
+        qualifications: &[],
         certificate: Some(Certificate { sha256: &[0xab; 32], serial: Some(&[1, 2, 0xff]) }),
     })
 }
@@ -63,6 +66,7 @@ fn exchange<'a>(connection: &'a Connection, target: &'a [u8]) -> Exchange<'a, &'
         action: Some("read"),
         patients: &["p1"],
         user: Some("tanaka"),
+        patient: None,
         roles: &["doctor", "staff"],
         authentication: Some("device"),
         decision: Decision::Permit,
