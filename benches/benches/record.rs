@@ -38,6 +38,9 @@ fn connection() -> Connection {
         }),
         site: Some("sakura-clinic"),
         device: Some("exam-1"),
+        user: None,
+        patient: None,
+        qualifications: &[],
         certificate: Some(Certificate { sha256: &[0xab; 32], serial: Some(&[0x5a; 16]) }),
     })
 }
@@ -55,6 +58,7 @@ fn exchange(connection: &Connection) -> Exchange<'_, &'static str, &'static str,
         action: Some("search"),
         patients: &["jp-0001"],
         user: Some("sato"),
+        patient: None,
         roles: &["doctor", "staff"],
         authentication: Some("device"),
         decision: Decision::Permit,

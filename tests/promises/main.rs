@@ -40,6 +40,7 @@ mod mtls_refusals;
 mod operator;
 mod orthanc;
 mod policy_matrix;
+mod purposes;
 mod registry_cli;
 mod reload;
 mod revocation;

@@ -57,17 +57,14 @@ const LEVELS: &[(&str, AuthenticationLevel)] =
 fn peers(table: &Table<'_>) -> ListenerPeers {
     const KINDS: &[(&str, &str)] = &[("devices", "devices"), ("users", "users"), ("patients", "patients")];
     let kind = table.choice("peers", "devices", KINDS);
-    let (has_users, users) = table.section("users", |table| (table.is_present(), user_peers(table)));
-    let (has_patients, patients) = table.section("patients", |table| (table.is_present(), patient_peers(table)));
-    for (key, is_there) in [("users", has_users), ("patients", has_patients)] {
-        if is_there && key != kind {
-            let (own, peers) = (table.key(key), table.key("peers"));
-            table.problem(key, format!("`{own}` is there and `{peers}` is `{kind}`; a listener has one purpose"));
-        }
+    // The keys of another purpose are not asked for: they have no defaults where they mean nothing.
+    let why = format!("`{}` is `{kind}`; a listener has one purpose", table.key("peers"));
+    for key in ["users", "patients"].into_iter().filter(|key| *key != kind) {
+        table.no_section(key, &why);
     }
     match kind {
-        "users" => ListenerPeers::Users(users),
-        "patients" => ListenerPeers::Patients(patients),
+        "users" => ListenerPeers::Users(table.section("users", user_peers)),
+        "patients" => ListenerPeers::Patients(table.section("patients", patient_peers)),
         _ => ListenerPeers::Devices,
     }
 }

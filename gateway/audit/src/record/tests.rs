@@ -102,6 +102,38 @@ fn a_request_carries_every_field_of_the_promise() {
 }
 
 #[test]
+fn a_person_without_a_device_is_named() {
+    let fields = ConnectionFields {
+        id: "01j9",
+        listener: "staff",
+        transport: "tcp",
+        source: "192.0.2.7:50123",
+        tls: None,
+        site: Some("sakura-clinic"),
+        device: None,
+        user: Some("dr-sato"),
+        patient: None,
+        qualifications: &["Medical Doctor", "Fortune \"Teller\""],
+        certificate: None,
+    };
+    let value = canonical(&(&Connection::new(&fields), ConnectionEvent::Opened), 1);
+    let connection = &value["connection"];
+    assert_eq!((&connection["user"], &connection["site"]), (&"dr-sato".into(), &"sakura-clinic".into()));
+    assert_eq!(connection["qualifications"], serde_json::json!(["Medical Doctor", "Fortune \"Teller\""]));
+    assert!(connection.get("device").is_none() && connection.get("patient").is_none());
+    let patient = "ab".repeat(16) + "/taro@example.jp";
+    let fields = ConnectionFields { user: None, site: None, patient: Some(&patient), qualifications: &[], ..fields };
+    let connection = Connection::new(&fields);
+    let exchange = Exchange { user: None, patient: Some(&patient), ..exchange(&connection, b"/") };
+    let value = canonical(&Intent { exchange: &exchange }, 2);
+    assert_eq!(
+        (&value["patient"], &value["connection"]["patient"]),
+        (&patient.as_str().into(), &patient.as_str().into())
+    );
+    assert!(value["connection"].get("qualifications").is_none());
+}
+
+#[test]
 fn c15_hostile_targets_are_one_record_and_come_back() {
     let connection = connection();
     let hostile: &[&[u8]] =
@@ -163,12 +195,16 @@ fn every_kind_is_canonical() {
         certificate: Some(Certificate { sha256: &[3; 32], serial: None }),
         site: Some("s"),
         device: Some("d"),
+        user: Some("u"),
+        patient: Some("ab/1"),
     };
     let summary = RefusedSummary {
         reason: "rate-limited",
         network: Some("192.0.2.0/24"),
         site: Some("s"),
         device: Some("d"),
+        user: Some("u"),
+        patient: Some("ab/1"),
         count: 99,
         from_unix_ns: -1,
         until_unix_ns: 0,

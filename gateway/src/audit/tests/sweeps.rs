@@ -317,6 +317,7 @@ fn a3_intents_without_outcome_are_named_once() {
         action: None,
         patients: &[],
         user: None,
+        patient: None,
         roles: &[],
         authentication: None,
         decision: Decision::Permit,
