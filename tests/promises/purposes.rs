@@ -204,7 +204,10 @@ fn no_certificate_opens_another_purposes_door() {
                 assert!(seen.is_some(), "{name} at {door}: {:#?}", clinic.records().last());
             } else {
                 assert_eq!(seen, None, "{name} at {door}");
-                assert!((refused(&clinic, door, reason) - before - 1.0).abs() < 0.1, "{name} at {door}: not {reason}");
+                // Counted once the client has had time to read the alert.
+                until(&format!("{reason} for the {name} at {door}"), || {
+                    (refused(&clinic, door, reason) > before + 0.5).then_some(())
+                });
             }
         }
     }
@@ -427,7 +430,7 @@ fn cert_show_says_what_each_door_does() {
     assert!(said.contains("user-unregistered: `sekisho user certificate add SITE/USER FILE`"), "{said}");
     bind(&clinic, &doctor);
     let (code, said) = show(&doctor, &[]);
-    assert_eq!(code, Some(1), "the certificates behind it are CAs', and two doors refuse it: {said}");
+    assert_eq!(code, Some(0), "one door takes it: {said}");
     for expected in [
         "山田太郎",
         "`medical-doctor` 医師, from `Medical Doctor`",
