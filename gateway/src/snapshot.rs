@@ -57,6 +57,10 @@ pub enum Purpose {
     Server,
     /// The authorities of a listener's devices.
     DeviceAuthorities,
+    /// The authorities of a listener's users.
+    UserAuthorities,
+    /// The authorities of a listener's patients.
+    PatientAuthorities,
     /// The admin listener's own.
     AdminServer,
     /// The authorities of operators.
@@ -78,6 +82,8 @@ impl Purpose {
         match self {
             Self::Server => "server",
             Self::DeviceAuthorities => "device-ca",
+            Self::UserAuthorities => "user-ca",
+            Self::PatientAuthorities => "patient-ca",
             Self::AdminServer => "admin",
             Self::OperatorAuthorities => "operator-ca",
             Self::BackendAuthorities => "backend-ca",

@@ -306,7 +306,7 @@ impl<'a> Held<'a> {
     }
 
     /// Waits until the gateway has ended the connection for this reason.
-    fn is_cut_for(self, reason: &str) {
+    fn expect_cut(self, reason: &str) {
         self.clinic
             .wait_for_record(reason, |record| is(record, "connection-closed") && text(record, "cause") == reason);
     }
@@ -366,7 +366,7 @@ fn suspension_the_end_of_a_binding_and_revocation_cut() {
     for (index, (end, again, reason)) in steps.iter().enumerate() {
         let held = Held::open(&clinic, "staff", &doctor, &format!("/fhir/Patient/held-{index}"));
         registry(&clinic, end);
-        held.is_cut_for(reason);
+        held.expect_cut(reason);
         assert_eq!(curl(&clinic, "staff", &doctor, "/fhir/Patient/after"), None, "{reason}");
         registry(&clinic, again);
     }
@@ -378,7 +378,7 @@ fn suspension_the_end_of_a_binding_and_revocation_cut() {
         std::fs::rename(clinic.prepared.path("crl.next"), clinic.prepared.path("crl/issuing.crl")).expect("renamed");
     };
     publish();
-    held.is_cut_for("certificate-revoked");
+    held.expect_cut("certificate-revoked");
     assert_eq!(curl(&clinic, "patients", &patient, "/appointments/Appointment/1"), Some(200), "the patient's is good");
     authorities.issuing.revoke(&patient.certificate_pem, "superseded");
     publish();

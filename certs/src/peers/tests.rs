@@ -82,6 +82,9 @@ fn ask(peers: impl Into<Peers>, leaf: &CertificateDer<'static>) -> Result<PeerId
     Ok(peer.identity().clone())
 }
 
+/// A certificate, and what the doors say: devices', users', patients' with a policy and without one.
+type Row = (&'static str, CertificateDer<'static>, [Result<(), Refusal>; 4]);
+
 #[test]
 fn one_purposes_certificate_opens_no_other_door() {
     use Refusal::{CertificateIdentity as Identity, CertificatePolicy as Policy, CertificatePurpose as Another};
@@ -90,7 +93,7 @@ fn one_purposes_certificate_opens_no_other_door() {
     let spiffe = "spiffe://sekisho.example/site/sakura-clinic/device/ward-1";
     let role = Some("Medical Doctor");
     let a_device = der(&device_certificate("sakura-clinic", "ward-1").certificate_pem);
-    let table: [(&str, CertificateDer<'static>, [Result<(), Refusal>; 4]); 8] = [
+    let table: [Row; 8] = [
         ("device", a_device, [Ok(()), Err(Policy), Err(Policy), Err(Another)]),
         (
             "card",
@@ -159,7 +162,7 @@ fn a_patient_is_named_once_in_the_field_that_counts() {
     let named = |peers: Peers, leaf: &CertificateDer<'static>| {
         ask(peers, leaf).map(|found| match found {
             PeerIdentity::Patient(patient) => patient.id().to_owned(),
-            other => panic!("{other}"),
+            other @ (PeerIdentity::Device(_) | PeerIdentity::User { .. }) => panic!("{other}"),
         })
     };
     let missing = Err(Refusal::CertificateIdentity);

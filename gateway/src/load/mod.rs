@@ -8,7 +8,7 @@ use certs::verifier::Admit;
 use policy::judge::{Judge, JudgeOptions};
 use policy::route::RouteTable;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, ListenerPeers};
 use crate::listen::{ListenerTlsError, TlsListener};
 use crate::snapshot::{CertificateEnd, Door, Loaded, Purpose};
 use crate::upstream::{InvalidService, Upstreams};
@@ -92,7 +92,11 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
 /// Of the authorities alone: a listener's own certificates change without a reload, and say themselves when they end.
 fn door_end(door: &Door) -> CertificateEnd {
     CertificateEnd {
-        purpose: Purpose::DeviceAuthorities,
+        purpose: match door.listener.tls.peers {
+            ListenerPeers::Devices => Purpose::DeviceAuthorities,
+            ListenerPeers::Users(_) => Purpose::UserAuthorities,
+            ListenerPeers::Patients(_) => Purpose::PatientAuthorities,
+        },
         name: door.listener.name.clone(),
         not_after: door.tls.authorities_not_after,
     }

@@ -108,7 +108,9 @@ fn registry(registered: &Result<std::sync::Arc<policy::Subject>, String>) -> Str
         Ok(subject) => {
             let user = match &subject.party {
                 Party::User { site, user } => format!("user `{site}/{user}`"),
-                party => party.user().map_or_else(|| "no user".to_owned(), |user| format!("user `{user}`")),
+                party @ (Party::Device { .. } | Party::Patient(_)) => {
+                    party.user().map_or_else(|| "no user".to_owned(), |user| format!("user `{user}`"))
+                }
             };
             let roles: Vec<_> = subject.roles.iter().map(|role| format!("`{role}`")).collect();
             let roles = if roles.is_empty() { "no role".to_owned() } else { format!("roles {}", roles.join(", ")) };
