@@ -180,24 +180,19 @@ impl Peers {
                 let read = Leaf::read(leaf)?;
                 let device = read.device(domain)?;
                 // Whoever issued it meant a person's: no device has a qualification.
-                if hpki::is_card(&facts(leaf)?) {
-                    return Err(another("a user's: it is a card of HPKI"));
-                }
+                refuse(of_user(&facts(leaf)?))?;
                 Ok((PeerIdentity::Device(device), read.not_after()))
             }
             Self::Users { .. } => {
                 let facts = facts(leaf)?;
-                no_device(&facts)?;
+                refuse(of_device(&facts))?;
                 let end = end(&facts);
                 let user = hpki::user_in(facts)?;
                 Ok((PeerIdentity::User { holder: user.holder, qualifications: user.qualifications }, end))
             }
             Self::Patients { id, .. } => {
                 let facts = facts(leaf)?;
-                no_device(&facts)?;
-                if hpki::is_card(&facts) {
-                    return Err(another("a user's: it is a card of HPKI"));
-                }
+                refuse(of_device(&facts).or(of_user(&facts)))?;
                 if !facts.signs_data {
                     let why = "the key usage does not include `digitalSignature`";
                     return Err(PeerRefused::new(Refusal::CertificatePurpose, why));
@@ -217,14 +212,21 @@ fn end(facts: &LeafFacts<'_>) -> UnixTime {
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(facts.not_after).unwrap_or(0)))
 }
 
-fn another(whose: &str) -> PeerRefused {
-    PeerRefused::new(Refusal::CertificatePurpose, format!("the certificate is {whose}"))
+/// Whose it is, if it is a device's: it has a SPIFFE ID of any trust domain.
+pub(crate) fn of_device(facts: &LeafFacts<'_>) -> Option<&'static str> {
+    let is_spiffe = |uri: &&[u8]| uri.get(..SPIFFE.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SPIFFE));
+    facts.uris.iter().any(is_spiffe).then_some("a device's: it has a SPIFFE ID")
 }
 
-/// Refuses a certificate with a SPIFFE ID of any trust domain.
-fn no_device(facts: &LeafFacts<'_>) -> Result<(), PeerRefused> {
-    let is_spiffe = |uri: &&[u8]| uri.get(..SPIFFE.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SPIFFE));
-    if facts.uris.iter().any(is_spiffe) { Err(another("a device's: it has a SPIFFE ID")) } else { Ok(()) }
+/// Whose it is, if it is a user's.
+pub(crate) fn of_user(facts: &LeafFacts<'_>) -> Option<&'static str> {
+    hpki::is_card(facts).then_some("a user's: it is a card of HPKI")
+}
+
+fn refuse(somebody_else: Option<&'static str>) -> Result<(), PeerRefused> {
+    somebody_else.map_or(Ok(()), |whose| {
+        Err(PeerRefused::new(Refusal::CertificatePurpose, format!("the certificate is {whose}")))
+    })
 }
 
 fn patient(facts: &LeafFacts<'_>, field: PatientField) -> Result<Patient, PeerRefused> {

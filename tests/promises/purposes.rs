@@ -95,20 +95,17 @@ impl Authorities {
     }
 }
 
+/// A listener beside the first, whose anchor is the same root.
+fn listener(name: &str, more: &str) -> String {
+    format!(
+        "[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\nserver_names = [\"localhost\"]\n\
+         tls = {{ certificate_file = \"tls/server.crt\", key_file = \"tls/server.key\", client_ca_file = \
+         \"tls/root.crt\", revocation = {{ crl_directory = \"crl\" }}, {more} }}\n"
+    )
+}
+
 /// Three doors whose anchor is the same root.
 fn prepare(authorities: &Authorities) -> Prepared {
-    let tls = |more: &str| {
-        format!(
-            "tls = {{ certificate_file = \"tls/server.crt\", key_file = \"tls/server.key\", client_ca_file = \
-             \"tls/root.crt\", revocation = {{ crl_directory = \"crl\" }}, {more} }}\n"
-        )
-    };
-    let listener = |name: &str, more: &str| {
-        format!(
-            "[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\nserver_names = [\"localhost\"]\n{}",
-            tls(more)
-        )
-    };
     let prepared = Clinic::builder()
         .policy("all.cedar", POLICIES)
         .config(|config| {
@@ -290,29 +287,31 @@ fn a_patient_reaches_only_what_names_patients() {
 }
 
 /// `openssl s_client` that stays.
-struct Held<'a> {
+struct Held {
     child: Child,
-    clinic: &'a Clinic,
+    port: u16,
 }
 
-impl<'a> Held<'a> {
-    fn open(clinic: &'a Clinic, door: &str, identity: &Identity, target: &str) -> Self {
-        let mut child = s_client(clinic, door, identity, &[]);
-        let request =
-            format!("GET {target} HTTP/1.1\r\nHost: localhost:{}\r\n\r\n", clinic.door_of(door).address.port());
-        child.stdin.as_mut().expect("a pipe").write_all(request.as_bytes()).expect("written");
+impl Held {
+    fn open(clinic: &Clinic, door: &str, identity: &Identity, target: &str) -> Self {
+        let mut held = Self { child: s_client(clinic, door, identity, &[]), port: clinic.door_of(door).address.port() };
+        held.ask(clinic, target);
+        held
+    }
+
+    fn ask(&mut self, clinic: &Clinic, target: &str) {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost:{}\r\n\r\n", self.port);
+        self.child.stdin.as_mut().expect("a pipe").write_all(request.as_bytes()).expect("written");
         clinic.wait_for_record("the request of a held connection", |record| text(record, "target") == target);
-        Self { child, clinic }
     }
 
     /// Waits until the gateway has ended the connection for this reason.
-    fn expect_cut(self, reason: &str) {
-        self.clinic
-            .wait_for_record(reason, |record| is(record, "connection-closed") && text(record, "cause") == reason);
+    fn expect_cut(self, clinic: &Clinic, reason: &str) {
+        clinic.wait_for_record(reason, |record| is(record, "connection-closed") && text(record, "cause") == reason);
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -366,7 +365,7 @@ fn suspension_the_end_of_a_binding_and_revocation_cut() {
     for (index, (end, again, reason)) in steps.iter().enumerate() {
         let held = Held::open(&clinic, "staff", &doctor, &format!("/fhir/Patient/held-{index}"));
         registry(&clinic, end);
-        held.expect_cut(reason);
+        held.expect_cut(&clinic, reason);
         assert_eq!(curl(&clinic, "staff", &doctor, "/fhir/Patient/after"), None, "{reason}");
         registry(&clinic, again);
     }
@@ -378,7 +377,7 @@ fn suspension_the_end_of_a_binding_and_revocation_cut() {
         std::fs::rename(clinic.prepared.path("crl.next"), clinic.prepared.path("crl/issuing.crl")).expect("renamed");
     };
     publish();
-    held.expect_cut("certificate-revoked");
+    held.expect_cut(&clinic, "certificate-revoked");
     assert_eq!(curl(&clinic, "patients", &patient, "/appointments/Appointment/1"), Some(200), "the patient's is good");
     authorities.issuing.revoke(&patient.certificate_pem, "superseded");
     publish();
@@ -446,4 +445,66 @@ fn cert_show_says_what_each_door_does() {
     }
     let (_, said) = show(&authorities.patient(), &["--listener", "patients"]);
     assert!(said.contains("taken for patient `") && said.contains("/P-0042`"), "{said}");
+}
+
+/// What a reload says of a door holds for those who are in.
+#[test]
+fn a_reload_changes_roles_and_purpose_for_live_connections() {
+    let authorities = Authorities::new();
+    let mut clinic = prepare(&authorities).start();
+    let doctor = authorities.doctor();
+    bind(&clinic, &doctor);
+    let check = |clinic: &Clinic| sekisho(&["check", &file(clinic, "sekisho.toml")]);
+
+    // A table that cannot be used leaves the old one in force, and `check` says which key names it.
+    clinic.prepared.write("roles.toml", ROLES_FILE.repeat(2));
+    let said = check(&clinic);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.stdout.contains("listener[1].tls.users.roles_file") && said.stdout.contains("is there twice"),
+        "{said:?}"
+    );
+    assert!(!clinic.reload());
+    assert_eq!(curl(&clinic, "staff", &doctor, "/fhir/Patient/1"), Some(200));
+
+    // Another one counts for the connection that is open: what it took away is gone.
+    let mut held = Held::open(&clinic, "staff", &doctor, "/fhir/Patient/held");
+    clinic.prepared.write("roles.toml", ROLES_FILE.replace("Director of Clinic", "Medical Doctor"));
+    assert!(clinic.reload(), "{:?}", check(&clinic));
+    held.ask(&clinic, "/fhir/Patient/other-roles");
+    let record = clinic.wait_for_record("a denial", |record| text(record, "target") == "/fhir/Patient/other-roles");
+    assert_eq!((&record["decision"], &record["roles"][0]), (&json!("deny"), &json!("director-of-clinic")), "{record}");
+
+    // The same listener for patients: whoever is in is no patient.
+    clinic.reconfigure(|config| {
+        config.clear_appended();
+        config.append(&listener("staff", "peers = \"patients\""));
+        config.append(&listener("patients", "peers = \"patients\""));
+    });
+    assert!(clinic.reload(), "{:?}", check(&clinic));
+    held.expect_cut(&clinic, "certificate-purpose");
+}
+
+#[test]
+fn policies_are_explained_for_people() {
+    let authorities = Authorities::new();
+    let clinic = prepare(&authorities).start();
+    let explain = |more: &[&str]| {
+        let config = file(&clinic, "sekisho.toml");
+        let said = sekisho(&[&["policy", "explain", "--config", &config, "--path", "/fhir/Patient/1"], more].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.stdout
+    };
+    let user = ["--site", "sakura-clinic", "--user", "dr-yamada"];
+    let said = explain(&[&user[..], &["--role", "medical-doctor"]].concat());
+    assert!(said.contains("no device, user sakura-clinic/dr-yamada, roles [medical-doctor, nurse]"), "{said}");
+    assert!(said.contains("permit, decided by staff-reads"), "{said}");
+    let said = explain(&user);
+    assert!(said.contains("deny (policy-no-permit)"), "{said}");
+    assert!(said.contains("needs a device, or the annotation @device(\"none\")"), "{said}");
+    let said = explain(&["--patient", &format!("{}/P-0042", "ab".repeat(16))]);
+    assert!(said.contains("deny (policy-no-permit)") && said.contains("annotation @principal(\"patient\")"), "{said}");
+    let said =
+        sekisho(&["policy", "explain", "--config", &file(&clinic, "sekisho.toml"), "--path", "/", "--user", "u"]);
+    assert_eq!(said.code, Some(2), "a user is of a site: {said:?}");
 }

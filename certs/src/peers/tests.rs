@@ -182,6 +182,41 @@ fn a_patient_is_named_once_in_the_field_that_counts() {
     assert_eq!(named(by_number(), &agreement), Err(Refusal::CertificatePurpose));
 }
 
+proptest::proptest! {
+    /// Whatever the bytes, reading ends, and names what a certificate for that purpose may.
+    #[test]
+    fn mutated_leaves_never_panic(
+        which in 0usize..3,
+        changes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()), 1..4),
+        cut in proptest::option::of(proptest::prelude::any::<proptest::sample::Index>()),
+    ) {
+        static LEAVES: std::sync::LazyLock<[CertificateDer<'static>; 3]> = std::sync::LazyLock::new(|| [
+            der(&device_certificate("sakura-clinic", "ward-1").certificate_pem),
+            made(&[], &["1.2.392.100495.1.5.1.2.3.1"], Some("Medical Doctor"), Some("117120")),
+            made(&["urn:a"], &[PATIENT_POLICY], None, Some("1")),
+        ]);
+        let mut bytes = LEAVES[which].to_vec();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        for door in [domain().into(), Peers::Users { test_cards: true }, any_patients(PatientField::SubjectSerialNumber)] {
+            if let Ok((identity, _)) = door.read(&bytes) {
+                let fits = matches!(
+                    (&door, &identity),
+                    (Peers::Devices(_), PeerIdentity::Device(_))
+                        | (Peers::Users { .. }, PeerIdentity::User { .. })
+                        | (Peers::Patients { .. }, PeerIdentity::Patient(_))
+                );
+                proptest::prop_assert!(fits, "{door:?}: {identity}");
+            }
+        }
+    }
+}
+
 /// The memory of chains is shared by all listeners, and says nothing from one purpose to another.
 #[test]
 fn a_chain_is_remembered_for_its_purpose_alone() {

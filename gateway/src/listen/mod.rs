@@ -23,6 +23,6 @@ pub use h1::{ChunkedDecoder, Framing, H1Body, HeadLimits, HeadScan, Piece, take_
 pub(crate) use h1::{put_chunk_size, put_fields, put_last_chunk};
 pub use h2::H2Body;
 pub use identities::{Change, Identities, Shown};
-pub use purpose::{PeerRules, RolesFileError};
+pub use purpose::{PeerRules, RolesFileError, check_roles};
 pub use strangers::Strangers;
 pub use tls::{ListenerTlsError, TlsListener};

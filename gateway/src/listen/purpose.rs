@@ -88,6 +88,14 @@ struct Entry {
     japanese: String,
 }
 
+/// Reads a table of roles and keeps nothing of it.
+///
+/// # Errors
+/// [`RolesFileError`].
+pub fn check_roles(path: &Path) -> Result<(), RolesFileError> {
+    read_roles(path, true).map(drop)
+}
+
 /// The entries of the file before those that ship, of which the first for a text counts.
 fn read_roles(path: &Path, replace: bool) -> Result<Vec<QualifiedRole>, RolesFileError> {
     let text = read_bounded(path, MAX_ROLES_FILE)?;
