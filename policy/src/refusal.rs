@@ -115,7 +115,7 @@ refusals! {
     ExpectationFailed = "expectation-failed", Peer;
     /// The peer's frames break the bounds on HTTP/2.
     ProtocolAbuse = "protocol-abuse", Peer;
-    /// The device asks for more than it may, or its refused requests have used up their part of the log.
+    /// The peer asks for more than it may, or its refused requests have used up their part of the log.
     RateLimited = "rate-limited", Peer;
     /// No route takes the target.
     RouteUnknown = "route-unknown", Peer;
