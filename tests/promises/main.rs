@@ -30,6 +30,7 @@ mod c7_fails_open;
 mod c8_resumption;
 mod c9_certificates;
 mod cert_show;
+mod clock;
 mod crl;
 mod device_budget;
 mod drain;

@@ -28,9 +28,6 @@ use crate::revocation;
 use crate::snapshot::Snapshots;
 use crate::worker::Shared;
 
-/// A step of the wall clock beyond this is worth a record.
-const CLOCK_STEP: Duration = Duration::from_millis(500);
-
 /// What a started gateway tells.
 pub(super) struct Started {
     pub(super) listeners: Vec<(String, SocketAddr)>,
@@ -230,8 +227,8 @@ impl Control {
             self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
         }
         spawn_local(async move { match watching.run().await {} });
-        let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
-        spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
+        let (snapshots, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
+        spawn_local(clock::keep(Arc::clone(&self.prepared.clock), self.lane.clone(), snapshots, metrics));
         let snapshots = Arc::clone(&self.shared.snapshots);
         spawn_local(async move { match revocation::keep(snapshots).await {} });
         let following = self.shared.clone();

@@ -168,7 +168,10 @@ fn clock_condition(clock: &KernelClock, settings: &crate::config::Clock) -> Resu
     if refuses && reading.alarms(settings.max_error) {
         Err(match reading.error_ns {
             Some(error) if reading.synchronised => format!("error bound of {} ms", error / 1_000_000),
-            _ => "nobody keeps the clock".to_owned(),
+            _ => match clock.estimate().named(crate::clock::estimate::Standing::Disagrees) {
+                names if names.is_empty() => "nobody keeps the clock".to_owned(),
+                names => format!("the sources of time contradict each other: {names}"),
+            },
         })
     } else {
         Ok(())
