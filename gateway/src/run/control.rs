@@ -148,8 +148,13 @@ impl Control {
         let enrolment = match &config.enrolment {
             Some(enrolment) => {
                 let store = self.prepared.store.clone();
-                let (admit, metrics) = (&self.prepared.admit, self.shared.metrics.clone());
-                Some(enrolment::prepare(enrolment, store, admit, metrics)?)
+                let teller = enrolment::Teller {
+                    lane: self.lane.clone(),
+                    strangers: Arc::clone(&self.shared.strangers),
+                    clock: Arc::clone(&self.prepared.clock) as _,
+                    metrics: self.shared.metrics.clone(),
+                };
+                Some(enrolment::prepare(enrolment, store, &self.prepared.admit, teller)?)
             }
             None => None,
         };
