@@ -130,7 +130,18 @@ impl Ca {
     /// As [`Ca::device`], with more lines of the extensions' section of OpenSSL's configuration.
     #[must_use]
     pub fn device_with(&self, device: &str, urls: &[&str], more: &str) -> Identity {
-        let folder = TempDir::with_prefix("device-").expect("a folder");
+        let extensions = format!(
+            "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
+             subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
+            spiffe_id(device)
+        );
+        self.issue(&device.replace('/', "-"), &extensions, urls)
+    }
+
+    /// The certificate of whoever else: a common name and the extensions' section of OpenSSL's configuration.
+    #[must_use]
+    pub fn issue(&self, name: &str, extensions: &str, urls: &[&str]) -> Identity {
+        let folder = TempDir::with_prefix("leaf-").expect("a folder");
         let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
         self.run(&[
             "req",
@@ -143,19 +154,14 @@ impl Ca {
             "-keyout",
             &path("key"),
             "-subj",
-            &format!("/CN={}", device.replace('/', "-")),
+            &format!("/CN={name}"),
             "-out",
             &path("csr"),
             "-config",
             "ca.cnf",
         ]);
         let csr = std::fs::read_to_string(path("csr")).expect("a request");
-        let extensions = format!(
-            "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
-             subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
-            spiffe_id(device)
-        );
-        let certificate = self.sign(&csr, &extensions, urls);
+        let certificate = self.sign(&csr, extensions, urls);
         let key_pem = std::fs::read_to_string(path("key")).expect("a key");
         Identity { certificate_pem: certificate + &self.chain, key_pem }
     }

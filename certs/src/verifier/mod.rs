@@ -8,7 +8,10 @@
 //! ticket was made. So a `VerifiedPeer` is made in one place only, [`DeviceVerifier::peer`], which judges a resumed
 //! session's chain anew, with the anchors, the registry and the time of the resumption.
 
+mod backend;
 mod chains;
+mod handshake;
+mod operator;
 mod refused;
 
 use std::fmt;
@@ -30,7 +33,9 @@ use crate::path::{self, CrlSet, Purpose, RevocationSettings, Settings};
 use crate::{Anchors, Profile, TrustDomain, fingerprint};
 use chains::Chains;
 
+pub use backend::BackendVerifier;
 pub use chains::ChainCache;
+pub use operator::OperatorVerifier;
 pub use refused::{PeerRefused, note, noting, refusal_of, refusal_of_io, refused_device};
 
 /// What the registry says of a device: may it connect?
