@@ -132,8 +132,8 @@ impl Anchors {
         &self.certificates
     }
 
-    /// The earliest end among the anchors' own validities, for the expiry metric. Devices' paths end with their anchor
-    /// (RFC 5937); backends' do not (RFC 5280 6.1.1 (d)).
+    /// The earliest end among the anchors' own validities, for the expiry metric. Every path ends with its anchor
+    /// (RFC 5937): devices', users', operators' and backends'.
     #[must_use]
     pub const fn not_after(&self) -> UnixTime {
         self.not_after
