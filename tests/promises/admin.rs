@@ -293,11 +293,7 @@ fn operators_come_with_certificates_of_their_own() {
     let (_, admin) = until("the gateway", || gateway_tests::places(&gateway.said()));
     assert_eq!(admin.ip(), std::net::Ipv4Addr::new(127, 0, 0, 2));
     let door = gateway_tests::Door::new(admin, prepared.pki.servers_ca_pem());
-    let operator = operators.odd(&gateway_tests::Oddity {
-        uris: Vec::new(),
-        dns: vec!["desk-1.operations.example".to_owned()],
-        ..gateway_tests::Oddity::of("operations/desk-1")
-    });
+    let operator = operators.operator("operations/desk-1");
     let page = until("the operator's page", || {
         let mut wire = door.with(&operator).try_open().ok()?;
         wire.send("GET /metrics HTTP/1.1\r\nHost: gateway.internal.example\r\n\r\n");
@@ -330,11 +326,7 @@ fn operators_come_with_certificates_of_their_own() {
     assert!(gateway.said().contains("a device's, not an operator's"), "{}", gateway.said());
     // Another pair and other anchors are taken without a restart; a pair that cannot be used is not.
     let others = gateway_tests::Pki::new();
-    let newcomer = others.odd(&gateway_tests::Oddity {
-        uris: Vec::new(),
-        dns: vec!["desk-3.operations.example".to_owned()],
-        ..gateway_tests::Oddity::of("operations/desk-3")
-    });
+    let newcomer = others.operator("operations/desk-3");
     let comes_in = |identity: &gateway_tests::Identity| {
         door.with(identity).try_open().is_ok_and(|mut wire| {
             wire.send("GET /livez HTTP/1.1\r\nHost: gateway.internal.example\r\n\r\n");

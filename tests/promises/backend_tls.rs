@@ -22,7 +22,7 @@ impl Server {
         prepared.write(&certificate, &identity.certificate_pem);
         prepared.write(&key, &identity.key_pem);
         let child = Command::new("openssl")
-            .args(["s_server", "-accept", &address.to_string(), "-www", "-quiet"])
+            .args(["s_server", "-accept", &address.to_string(), "-www", "-quiet", "-cipher", "DEFAULT@SECLEVEL=0"])
             .arg("-cert")
             .arg(prepared.path(&certificate))
             .arg("-key")
@@ -46,11 +46,14 @@ impl Drop for Server {
 }
 
 fn server(ca: &Ca, names: &str, usage: &str, more: &str) -> Identity {
-    let extensions = format!(
+    ca.issue("backend", &extensions(names, usage, more), &[])
+}
+
+fn extensions(names: &str, usage: &str, more: &str) -> String {
+    format!(
         "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = {usage}\n\
          subjectAltName = {names}\nauthorityKeyIdentifier = keyid\n{more}"
-    );
-    ca.issue("backend", &extensions, &[])
+    )
 }
 
 /// A service and a route to it.
@@ -77,6 +80,10 @@ fn a_backend_is_who_the_operator_named_or_gets_nothing() {
     let revoked = server(&ca, &ip, "serverAuth", "");
     ca.revoke(&revoked.certificate_pem, "keyCompromise");
     prepared.write("backends.crl", ca.crl());
+    let plain = extensions(&ip, "serverAuth", "");
+    let weak = ca.issue_with("backend", &plain, &[], &["rsa:1024"], &[]);
+    let past = ["-startdate", "20200101000000Z", "-enddate", "20210101000000Z"];
+    let expired = ca.issue_with("backend", &plain, &[], &["rsa:2048"], &past);
     let lists = ", crl_files = [\"backends.crl\"]";
     let named = ", server_name = \"other.internal\"";
     let cases = [
@@ -85,6 +92,8 @@ fn a_backend_is_who_the_operator_named_or_gets_nothing() {
         ("name", &other, "", "it names `other.internal`"),
         ("purpose", &client, "", "certificate-purpose"),
         ("foreign", &foreign, "", "certificate-untrusted"),
+        ("weak", &weak, "", "certificate-weak"),
+        ("expired", &expired, "", "expired after 2021-01-01"),
         ("revoked", &revoked, lists, "keyCompromise"),
     ];
     let servers: Vec<_> =

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
-use gateway_tests::{Clinic, DOCTOR, Output, Prepared, audit::text, sekisho, until};
+use gateway_tests::{Clinic, DOCTOR, Output, Prepared, audit::text, connect_from, sekisho, until};
 use serde_json::Value;
 
 /// As the harness has it.
@@ -289,6 +289,25 @@ fn wrong_codes_are_recorded_and_slow_and_shut_nobody_out() {
     // Whoever has the right code gets in, though others at his address tried so often.
     let (status, answer) = own.enrol(&format!("{DOCTOR}:{code}"), &body, "simpleenroll", &[]);
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+}
+
+#[test]
+fn who_sits_on_every_connection_keeps_nobody_out() {
+    let own = Own::start();
+    let (_, body) = own.request("newcomer");
+    let user = format!("{DOCTOR}:{}", own.new_code(DOCTOR));
+    // From several networks, more than there is room for.
+    let silent: Vec<_> =
+        (0..320).map(|number: u16| connect_from([127, 0, 1 + (number % 8) as u8, 1], own.est)).collect();
+    let begun = std::time::Instant::now();
+    let (status, answer) = own.enrol(&user, &body, "simpleenroll", &[]);
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+    assert!(begun.elapsed().as_secs() < 5, "only after {:?}", begun.elapsed());
+    let record = own.clinic.wait_for_record("the one who gave way", |record| {
+        text(record, "listener") == "enrolment" && text(record, "reason") == "too-many-connections"
+    });
+    assert_eq!(text(&record, "stage"), "accept", "{record}");
+    drop(silent);
 }
 
 #[test]

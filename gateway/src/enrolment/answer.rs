@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::Desk;
 use super::refused::{Refused, by_certificate, by_code};
+use super::seats::Seat;
 use crate::authority::{CRL_FOLDER, Ca, DAY, ISSUING_CRL, ROOT_CRL, code, hex};
 use crate::store::{Origin, Renewal, Right};
 
@@ -34,6 +35,7 @@ const MAX_BODY: usize = MAX_REQUEST_BYTES * 3 / 2;
 /// Answers a request on the EST listener.
 pub(super) async fn est(
     desk: &Desk,
+    seat: &Seat,
     peer: Option<&VerifiedPeer>,
     source: SocketAddr,
     request: Request<Incoming>,
@@ -48,7 +50,7 @@ pub(super) async fn est(
         "cacerts" if is_get => return encoded(PKCS7, &certificates_only(&desk.ca.chain())),
         // Nothing has to be in a request: names and extensions come from the registry.
         "csrattrs" if is_get => return plain(StatusCode::NO_CONTENT, ""),
-        "simpleenroll" if is_post => enrol(desk, credentials.as_ref(), source, request).await,
+        "simpleenroll" if is_post => enrol(desk, seat, credentials.as_ref(), source, request).await,
         "simplereenroll" if is_post => renew(desk, peer, source, request).await,
         "cacerts" | "csrattrs" | "simpleenroll" | "simplereenroll" => {
             Err(Refused::Http(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
@@ -97,6 +99,7 @@ pub(super) fn crl(ca: &Ca, method: &Method, path: &str) -> Answer {
 /// RFC 7030 4.2.1, with a one-time code for a password (3.2.3).
 async fn enrol(
     desk: &Desk,
+    seat: &Seat,
     credentials: Option<&(DeviceId, String)>,
     source: SocketAddr,
     request: Request<Incoming>,
@@ -111,6 +114,7 @@ async fn enrol(
     store.code_check(id, hash, now.as_secs()).await.map_err(by_code)?;
     // Whoever has the code does not guess, whatever else is wrong.
     desk.guard.borrow_mut().succeeded(&attempt);
+    seat.keep();
     let key = requested(request).await?;
     let issued = desk.ca.certify(&key, id, Origin::Code, None, now)?;
     let actor = format!("device {id} from {}", source.ip());

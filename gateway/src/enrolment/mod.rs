@@ -6,6 +6,7 @@
 mod answer;
 mod guard;
 mod refused;
+mod seats;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -37,7 +38,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::admin::places::Places;
 use crate::authority::{Ca, CaError};
 use crate::clock::TlsTime;
 use crate::config::{Enrolment, EnrolmentListener};
@@ -45,6 +45,7 @@ use crate::snapshot::{CertificateEnd, Purpose};
 use crate::store::{Store, StoreError};
 use guard::Guard;
 pub use refused::Teller;
+use seats::{Leave, Seat, Seats};
 
 /// Software that enrols is up to date.
 const PROFILE: Profile = Profile::CryptrecHigh;
@@ -240,7 +241,7 @@ async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
             return;
         }
     };
-    let places = Places::default();
+    let seats = Seats::default();
     loop {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -250,31 +251,48 @@ async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
                 continue;
             }
         };
-        let Some(place) = places.take(source.ip()) else {
-            let refused = PeerRefused {
-                refusal: Refusal::TooManyConnections,
-                detail: "too many connections where devices enrol".to_owned(),
-                device: None,
-            };
-            desk.teller.refuse_peer(source, &refused, Stage::Accept);
+        let crowded = || PeerRefused {
+            refusal: Refusal::TooManyConnections,
+            detail: "too many connections where devices enrol".to_owned(),
+            device: None,
+        };
+        let Some((seat, leave)) = seats.take(source.ip()) else {
+            desk.teller.refuse_peer(source, &crowded(), Stage::Accept);
             continue;
         };
         let (desk, est) = (Rc::clone(&desk), est.clone());
         spawn_local(async move {
-            let _place = place;
+            let seat = Rc::new(seat);
+            let teller = desk.teller.clone();
             let served = async {
                 match est {
-                    None => serve(stream, desk, None, source, false).await,
+                    None => serve(stream, desk, None, source, None).await,
                     Some(est) => match shake(stream, &est, desk.teller.now()).await {
-                        Ok((stream, peer)) => serve(stream, desk, peer, source, true).await,
+                        Ok((stream, peer)) => {
+                            if peer.is_some() {
+                                seat.keep();
+                            }
+                            serve(stream, desk, peer, source, Some(&seat)).await;
+                        }
                         Err(refused) => desk.teller.refuse_peer(source, &refused, Stage::Handshake),
                     },
                 }
             };
-            if timeout(CONNECTION_TIMEOUT, served).await.is_err() {
-                tracing::debug!(%source, "a connection took too long where devices enrol");
+            tokio::select! {
+                biased;
+                () = asked(leave) => teller.refuse_peer(source, &crowded(), Stage::Accept),
+                done = timeout(CONNECTION_TIMEOUT, served) => if done.is_err() {
+                    tracing::debug!(%source, "a connection took too long where devices enrol");
+                }
             }
         });
+    }
+}
+
+/// Resolves when the seat is wanted; never where its holder stays.
+async fn asked(leave: Leave) {
+    if leave.await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -319,16 +337,15 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     desk: Rc<Desk>,
     peer: Option<VerifiedPeer>,
     source: SocketAddr,
-    is_est: bool,
+    est: Option<&Rc<Seat>>,
 ) {
     let peer = Rc::new(peer);
     let service = service_fn(|request: Request<Incoming>| {
-        let (desk, peer) = (Rc::clone(&desk), Rc::clone(&peer));
+        let (desk, peer, est) = (Rc::clone(&desk), Rc::clone(&peer), est.map(Rc::clone));
         async move {
-            let answer = if is_est {
-                answer::est(&desk, peer.as_ref().as_ref(), source, request).await
-            } else {
-                answer::crl(&desk.ca, request.method(), request.uri().path())
+            let answer = match est {
+                Some(seat) => answer::est(&desk, &seat, peer.as_ref().as_ref(), source, request).await,
+                None => answer::crl(&desk.ca, request.method(), request.uri().path()),
             };
             Ok::<_, Infallible>(answer)
         }
