@@ -15,6 +15,7 @@ mod audit_slow_disk;
 mod audit_tools;
 mod audit_write_back;
 mod backend_answers;
+mod backend_tls;
 mod c10_h2_exhaustion;
 mod c12_slow_peers;
 mod c15_log_forging;

@@ -94,7 +94,7 @@ impl Ca {
         ]);
         let extensions = "basicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign, cRLSign\n\
                           subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n";
-        ca.write("ca.crt", self.sign(&ca.read("ca.csr"), extensions, urls));
+        ca.write("ca.crt", self.sign(&ca.read("ca.csr"), extensions, urls, &[]));
         ca.chain = ca.certificate_pem() + &self.chain;
         ca
     }
@@ -130,58 +130,43 @@ impl Ca {
     /// As [`Ca::device`], with more lines of the extensions' section of OpenSSL's configuration.
     #[must_use]
     pub fn device_with(&self, device: &str, urls: &[&str], more: &str) -> Identity {
-        let folder = TempDir::with_prefix("device-").expect("a folder");
-        let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-        self.run(&[
-            "req",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            &path("key"),
-            "-subj",
-            &format!("/CN={}", device.replace('/', "-")),
-            "-out",
-            &path("csr"),
-            "-config",
-            "ca.cnf",
-        ]);
-        let csr = std::fs::read_to_string(path("csr")).expect("a request");
         let extensions = format!(
             "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
              subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
             spiffe_id(device)
         );
-        let certificate = self.sign(&csr, &extensions, urls);
+        self.issue(&device.replace('/', "-"), &extensions, urls)
+    }
+
+    /// The certificate of whoever else: a common name and the extensions' section of OpenSSL's configuration.
+    #[must_use]
+    pub fn issue(&self, name: &str, extensions: &str, urls: &[&str]) -> Identity {
+        self.issue_with(name, extensions, urls, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], &[])
+    }
+
+    /// As [`Ca::issue`], for another kind of key, and with more arguments of `openssl ca`, such as dates.
+    #[must_use]
+    pub fn issue_with(&self, name: &str, extensions: &str, urls: &[&str], key: &[&str], more: &[&str]) -> Identity {
+        let folder = TempDir::with_prefix("leaf-").expect("a folder");
+        let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+        let (key_file, csr_file, subject) = (path("key"), path("csr"), format!("/CN={name}"));
+        let files = ["-nodes", "-keyout", &key_file, "-subj", &subject, "-out", &csr_file, "-config", "ca.cnf"];
+        self.run(&[&["req", "-new", "-newkey"], key, &files].concat());
+        let csr = std::fs::read_to_string(path("csr")).expect("a request");
+        let certificate = self.sign(&csr, extensions, urls, more);
         let key_pem = std::fs::read_to_string(path("key")).expect("a key");
         Identity { certificate_pem: certificate + &self.chain, key_pem }
     }
 
-    fn sign(&self, csr: &str, extensions: &str, urls: &[&str]) -> String {
+    fn sign(&self, csr: &str, extensions: &str, urls: &[&str], more: &[&str]) -> String {
         self.write("sign.csr", csr);
         let urls: Vec<_> = urls.iter().map(|url| format!("URI:{url}")).collect();
         let points =
             if urls.is_empty() { String::new() } else { format!("crlDistributionPoints = {}\n", urls.join(",")) };
         self.write("sign.ext", format!("[e]\n{extensions}{points}"));
-        self.run(&[
-            "ca",
-            "-config",
-            "ca.cnf",
-            "-batch",
-            "-notext",
-            "-in",
-            "sign.csr",
-            "-out",
-            "signed.crt",
-            "-extfile",
-            "sign.ext",
-            "-extensions",
-            "e",
-            "-rand_serial",
-        ]);
+        let files =
+            ["-in", "sign.csr", "-out", "signed.crt", "-extfile", "sign.ext", "-extensions", "e", "-rand_serial"];
+        self.run(&[&["ca", "-config", "ca.cnf", "-batch", "-notext"], &files[..], more].concat());
         self.read("signed.crt")
     }
 

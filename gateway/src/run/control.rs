@@ -140,20 +140,25 @@ impl Control {
     ) -> Result<(Self, Started), StartError> {
         let config = self.prepared.loaded.config.clone();
         let bind_error = |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
-        let (admin_tls, admin_certificates) =
-            admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?;
+        let admin_tls = config.admin.tls.as_ref().map(admin::OperatorsTls::load).transpose();
+        let admin_tls = admin_tls.map_err(StartError::AdminTls)?.map(Arc::new);
         let enrolment = match &config.enrolment {
             Some(enrolment) => {
                 let store = self.prepared.store.clone();
-                let (admit, metrics) = (&self.prepared.admit, self.shared.metrics.clone());
-                Some(enrolment::prepare(enrolment, store, admit, metrics)?)
+                let teller = enrolment::Teller {
+                    lane: self.lane.clone(),
+                    strangers: Arc::clone(&self.shared.strangers),
+                    clock: Arc::clone(&self.prepared.clock) as _,
+                    metrics: self.shared.metrics.clone(),
+                };
+                Some(enrolment::prepare(enrolment, store, &self.prepared.admit, teller)?)
             }
             None => None,
         };
         let roster = Arc::new(threads::Roster::new(count));
         let sources = Sources {
             roster: Arc::clone(&roster),
-            admin_certificates: admin_certificates.into(),
+            admin_tls: admin_tls.clone(),
             enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
@@ -215,7 +220,7 @@ impl Control {
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),
             jwks: jwks.clone(),
-            tls: admin_tls,
+            tls: admin_tls.clone(),
         });
         if let Some(socket) = keys_socket {
             spawn_local(async move { match admin::jwks::serve(socket, jwks).await {} });
@@ -232,7 +237,7 @@ impl Control {
         let snapshots = Arc::clone(&self.shared.snapshots);
         spawn_local(async move { match revocation::keep(snapshots).await {} });
         let following = self.shared.clone();
-        spawn_local(async move { match identities::follow(following).await {} });
+        spawn_local(async move { match identities::follow(following, admin_tls).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
