@@ -35,6 +35,8 @@ pub struct Loaded {
     pub routes: RouteTable,
     /// TLS towards the backends of each service, where they use it; in the order of `config.services`.
     pub backend_tls: Vec<Option<Arc<rustls::ClientConfig>>>,
+    /// Whom the clock is asked of.
+    pub time_sources: crate::clock::Asking,
     /// When the certificates of services and the authorities of listeners end, for the metrics.
     pub certificates: Vec<CertificateEnd>,
 }

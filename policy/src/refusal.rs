@@ -139,6 +139,14 @@ refusals! {
     BackendTimeout = "backend-timeout", Service;
     /// The backend's answer is not well-formed HTTP, or ended early.
     BackendMalformed = "backend-malformed", Service;
+    /// Whoever wants a certificate has no valid enrolment code for a registered, active device.
+    EnrolmentCode = "enrolment-code", Peer;
+    /// The certification request cannot be read, has no proof of possession, or a key that nobody certifies.
+    EnrolmentRequest = "enrolment-request", Peer;
+    /// The certificate may not be renewed: not ours, not valid, too early, or renewed before for another key.
+    EnrolmentRenewal = "enrolment-renewal", Peer;
+    /// The authority cannot issue at the moment: its store, its key or its files.
+    EnrolmentUnavailable = "enrolment-unavailable", Service;
     /// The gateway failed in a way nobody planned for.
     InternalError = "internal-error", Service;
 }

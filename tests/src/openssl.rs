@@ -103,7 +103,7 @@ impl Ca {
         ]);
         let extensions = "basicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign, cRLSign\n\
                           subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n";
-        ca.write("ca.crt", self.sign(&ca.read("ca.csr"), &format!("{extensions}{more}\n"), urls));
+        ca.write("ca.crt", self.sign(&ca.read("ca.csr"), &format!("{extensions}{more}\n"), urls, &[]));
         ca.chain = ca.certificate_pem() + &self.chain;
         ca
     }
@@ -144,51 +144,49 @@ impl Ca {
              subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
             spiffe_id(device)
         );
-        let key = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
-        self.leaf(&format!("/CN={}", device.replace('/', "-")), &key, &extensions, urls)
+        self.issue(&device.replace('/', "-"), &extensions, urls)
+    }
+
+    /// The certificate of whoever else: a common name and the extensions' section of OpenSSL's configuration.
+    #[must_use]
+    pub fn issue(&self, name: &str, extensions: &str, urls: &[&str]) -> Identity {
+        self.issue_with(name, extensions, urls, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], &[])
+    }
+
+    /// As [`Ca::issue`], for another kind of key, and with more arguments of `openssl ca`, such as dates.
+    #[must_use]
+    pub fn issue_with(&self, name: &str, extensions: &str, urls: &[&str], key: &[&str], more: &[&str]) -> Identity {
+        self.leaf(&format!("/CN={name}"), extensions, urls, key, more)
     }
 
     /// The card of a person, with an RSA key as real ones have: subject (`/C=JP/CN=…`), and the extensions' section of
     /// OpenSSL's configuration with sections after it.
     #[must_use]
     pub fn card(&self, subject: &str, extensions: &str) -> Identity {
-        self.leaf(subject, &["rsa:2048"], extensions, &[])
+        self.leaf(subject, extensions, &[], &["rsa:2048"], &[])
     }
 
-    fn leaf(&self, subject: &str, key: &[&str], extensions: &str, urls: &[&str]) -> Identity {
-        let folder = TempDir::with_prefix("device-").expect("a folder");
+    fn leaf(&self, subject: &str, extensions: &str, urls: &[&str], key: &[&str], more: &[&str]) -> Identity {
+        let folder = TempDir::with_prefix("leaf-").expect("a folder");
         let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-        let (key_path, csr_path) = (path("key"), path("csr"));
-        let tail = ["-nodes", "-keyout", &key_path, "-subj", subject, "-out", &csr_path, "-config", "ca.cnf", "-utf8"];
-        self.run(&[&["req", "-new", "-newkey"], key, &tail[..]].concat());
-        let csr = std::fs::read_to_string(csr_path).expect("a request");
-        let certificate = self.sign(&csr, extensions, urls);
-        let key_pem = std::fs::read_to_string(key_path).expect("a key");
+        let (key_file, csr_file) = (path("key"), path("csr"));
+        let files = ["-nodes", "-keyout", &key_file, "-subj", subject, "-out", &csr_file, "-config", "ca.cnf", "-utf8"];
+        self.run(&[&["req", "-new", "-newkey"], key, &files[..]].concat());
+        let csr = std::fs::read_to_string(csr_file).expect("a request");
+        let certificate = self.sign(&csr, extensions, urls, more);
+        let key_pem = std::fs::read_to_string(key_file).expect("a key");
         Identity { certificate_pem: certificate + &self.chain, key_pem }
     }
 
-    fn sign(&self, csr: &str, extensions: &str, urls: &[&str]) -> String {
+    fn sign(&self, csr: &str, extensions: &str, urls: &[&str], more: &[&str]) -> String {
         self.write("sign.csr", csr);
         let urls: Vec<_> = urls.iter().map(|url| format!("URI:{url}")).collect();
         let points =
             if urls.is_empty() { String::new() } else { format!("crlDistributionPoints = {}\n", urls.join(",")) };
         self.write("sign.ext", format!("[e]\n{points}{extensions}"));
-        self.run(&[
-            "ca",
-            "-config",
-            "ca.cnf",
-            "-batch",
-            "-notext",
-            "-in",
-            "sign.csr",
-            "-out",
-            "signed.crt",
-            "-extfile",
-            "sign.ext",
-            "-extensions",
-            "e",
-            "-rand_serial",
-        ]);
+        let files =
+            ["-in", "sign.csr", "-out", "signed.crt", "-extfile", "sign.ext", "-extensions", "e", "-rand_serial"];
+        self.run(&[&["ca", "-config", "ca.cnf", "-batch", "-notext"], &files[..], more].concat());
         self.read("signed.crt")
     }
 

@@ -8,7 +8,10 @@
 //! ticket was made. So a `VerifiedPeer` is made in one place only, [`DeviceVerifier::peer`], which judges a resumed
 //! session's chain anew, with the anchors, the registry and the time of the resumption.
 
+mod backend;
 mod chains;
+mod handshake;
+mod operator;
 mod refused;
 
 use std::fmt;
@@ -17,20 +20,20 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use policy::{DeviceId, Refusal};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, PeerMisbehaved,
-    SignatureScheme,
-};
+use rustls::{CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, SignatureScheme};
 
-use crate::path::{self, CrlSet, RevocationSettings};
+use crate::path::{CrlSet, RevocationSettings};
 use crate::peers::{PeerIdentity, Peers};
 use crate::{Anchors, Profile, fingerprint};
 use chains::Chains;
+use handshake::Signatures;
 
+pub use backend::BackendVerifier;
 pub use chains::ChainCache;
+pub use operator::OperatorVerifier;
 pub use refused::{PeerRefused, note, noting, refusal_of, refusal_of_io, refused_device};
 
 /// What the registry says of a peer: may it connect?
@@ -95,8 +98,9 @@ pub struct DeviceVerifier {
 }
 
 impl DeviceVerifier {
-    /// A verifier that validates paths ([`path::validate`]) to `anchors`, with the signature algorithms of `profile`, and
-    /// takes certificates for `peers` alone: for devices where that is a trust domain. Nobody looks at revocation before [`DeviceVerifier::with_revocation`].
+    /// A verifier that validates paths ([`path::validate`](crate::path::validate)) to `anchors`, with the signature
+    /// algorithms of `profile`, and takes certificates for `peers` alone: for devices where that is a trust domain. Nobody
+    /// looks at revocation before [`DeviceVerifier::with_revocation`].
     #[must_use]
     pub fn new(anchors: &Anchors, profile: Profile, peers: impl Into<Peers>, admit: Admit) -> Self {
         let peers = peers.into();
@@ -242,17 +246,7 @@ impl ClientCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let (algorithm, key) = path::public_key(cert).map_err(|_| CertificateError::BadEncoding)?;
-        // In TLS 1.2 a scheme names a hash; the curve is the key's (RFC 8422 5.10).
-        let mut schemes = self.algorithms.mapping.iter().filter(|(scheme, _)| *scheme == dss.scheme);
-        let verify = schemes
-            .next()
-            .and_then(|(_, all)| all.iter().find(|own| own.public_key_alg_id().as_ref() == algorithm))
-            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-        match verify.verify_signature(key, message, dss.signature()) {
-            Ok(()) => Ok(HandshakeSignatureValid::assertion()),
-            Err(_) => Err(CertificateError::BadSignature.into()),
-        }
+        Signatures(self.algorithms).tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -261,8 +255,7 @@ impl ClientCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = path::public_key_info(cert).map_err(|_| CertificateError::BadEncoding)?;
-        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), dss, &self.algorithms)
+        Signatures(self.algorithms).tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -78,6 +78,7 @@ fn key_of(error: &LoadError) -> &'static str {
         LoadError::Routes(_) => "route",
         LoadError::Listener(_) => "listener",
         LoadError::Service { .. } | LoadError::Backends(_) => "service",
+        LoadError::TimeServer(_) => "clock.server",
     }
 }
 

@@ -28,8 +28,8 @@ pub use listener::{
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
-    Admin, Audit, Clock, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure,
-    OnClockAlarm, Policy, Shutdown, Store, Workers,
+    Admin, Audit, Clock, ClockServer, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat,
+    OnAuditFailure, OnClockAlarm, Policy, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 

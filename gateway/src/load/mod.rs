@@ -8,6 +8,7 @@ use certs::verifier::Admit;
 use policy::judge::{Judge, JudgeOptions};
 use policy::route::RouteTable;
 
+use crate::clock::{Asking, KeyFileError};
 use crate::config::{Config, ConfigError, ListenerPeers};
 use crate::listen::{ListenerTlsError, TlsListener};
 use crate::snapshot::{CertificateEnd, Door, Loaded, Purpose};
@@ -51,6 +52,9 @@ pub enum LoadError {
     /// A service's backends.
     #[error(transparent)]
     Backends(#[from] InvalidService),
+    /// A time server's key.
+    #[error(transparent)]
+    TimeServer(#[from] KeyFileError),
 }
 
 /// Loads the configuration file and everything it names. `admit` asks the registry about a peer; `old` is what is
@@ -86,7 +90,8 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
     }
     // The pools themselves are made by each worker; that they can be made is found out here.
     Upstreams::new(config.services.iter().zip(tls.iter().cloned()))?;
-    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, certificates })
+    let time_sources = Asking::load(&config.clock)?;
+    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, time_sources, certificates })
 }
 
 /// Of the authorities alone: a listener's own certificates change without a reload, and say themselves when they end.

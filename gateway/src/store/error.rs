@@ -47,6 +47,9 @@ pub enum StoreError {
     /// The certificate that is to be renewed is not the device's, has ended or is revoked.
     #[error("the certificate cannot be renewed")]
     Renewal,
+    /// The certificate was renewed before, for another key, or what it was renewed to is revoked.
+    #[error("the certificate was renewed before")]
+    Renewed,
     /// Other entries depend on the one to be removed.
     #[error("{kind} `{entry}` has {by}; remove them first or pass --cascade", kind = entry.kind())]
     InUse {

@@ -40,7 +40,7 @@ use policy::{DeviceId, RoleName, SiteName};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 pub use binding::{UserCertificate, hash};
-pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin, Right};
+pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin, Renewal, Right};
 pub use change::{Change, ChangeBody, Verb};
 pub use display_name::{DisplayName, InvalidDisplayName, MAX_DISPLAY_NAME_CHARS};
 pub use entry::{Device, Entries, Entry, EntryName, Kind, Role, Site, Status, User, UserId};

@@ -14,6 +14,8 @@ pub enum Stage {
     Registry,
     /// Bytes that are no request, on a verified connection.
     Request,
+    /// Somebody asked for a certificate (RFC 7030).
+    Enrolment,
 }
 
 impl Stage {
@@ -25,13 +27,14 @@ impl Stage {
             Self::Handshake => "handshake",
             Self::Registry => "registry",
             Self::Request => "request",
+            Self::Enrolment => "enrolment",
         }
     }
 }
 
 /// Kind `refusal`: a connection or handshake refused. Keys: `certificate` {`serial`, `sha256`}, `detail`, `device`,
 /// `listener`, `patient`, `reason`, `site`, `sni`, `source`, `stage`, `user`. Site and device are what the certificate
-/// claims.
+/// claims, or whoever asks for one.
 #[derive(Debug, Clone, Copy)]
 pub struct Refused<'a> {
     /// The listener's name.

@@ -217,7 +217,12 @@ fn every_kind_is_canonical() {
         failed_sequence: 3,
         unavailable_us: 1,
     };
-    let clock = ClockChange { event: ClockEvent::Step, previous_unix_ns: Some(0), change_ns: Some(-3_600_000_000_000) };
+    let clock = ClockChange {
+        event: ClockEvent::Step,
+        previous_unix_ns: Some(0),
+        change_ns: Some(-3_600_000_000_000),
+        source: None,
+    };
     let kinds = [
         canonical(&(&connection, ConnectionEvent::Opened), 1),
         canonical(&(&connection, ConnectionEvent::Closed { cause: "idle", traffic }), 2),
@@ -245,7 +250,12 @@ fn every_kind_is_canonical() {
         canonical(&Recovery { last_sequence: 6, torn: &torn, unresolved: &["r-9".into()], unresolved_count: 1 }, 15),
         canonical(&clock, 16),
         canonical(
-            &ClockChange { event: ClockEvent::Regression, previous_unix_ns: None, change_ns: Some(i64::MIN) },
+            &ClockChange {
+                event: ClockEvent::Regression,
+                previous_unix_ns: None,
+                change_ns: Some(i64::MIN),
+                source: None,
+            },
             17,
         ),
         canonical(&failure, 18),
