@@ -47,6 +47,8 @@ pub enum Unread {
     TooLong,
     /// The body is not what its media type says.
     Malformed,
+    /// The body broke off, or the exchange was over before it was.
+    Cut,
     /// It names more patients than are taken, or longer identifiers.
     TooMany,
     /// The request names a study, and nothing that passed said whose it is.
@@ -62,6 +64,7 @@ impl Unread {
             Self::ContentEncoding => "content-encoding",
             Self::TooLong => "too-long",
             Self::Malformed => "malformed",
+            Self::Cut => "cut",
             Self::TooMany => "too-many",
             Self::Study => "study",
         }
@@ -276,18 +279,17 @@ impl Scanner {
         }
     }
 
-    /// Tells what was found. `whole` says that the body came to its end; one that was cut is not to blame for that.
+    /// Tells what was found. `whole` says that the body came to its end.
     #[must_use]
     pub fn finish(mut self, whole: bool) -> Scanned {
         let ended = match &mut self.body {
             Body::Json(json) if whole => json.finish(&mut self.found),
             _ => Ok(()),
         };
-        let before = self.unread;
-        self.settle();
-        if !whole && before.is_none() && self.unread == Some(Unread::Malformed) {
-            self.unread = None;
+        if !whole {
+            self.unread.get_or_insert(Unread::Cut);
         }
+        self.settle();
         if let Err(reason) = ended {
             self.unread.get_or_insert(reason);
         }

@@ -166,12 +166,12 @@ fn a_bound_keeps_what_was_found_before_it() {
     assert_eq!((told(&scanned), scanned.unread), (["after", "before"].map(String::from).to_vec(), None));
     let scanned = sent("PUT", "/short/Patient/1", "application/json", body(300).as_bytes());
     assert_eq!((told(&scanned), scanned.unread), (["before".to_owned()].to_vec(), Some(Unread::TooLong)));
-    // A body that was cut on its way is no fault of its own.
+    // A body that was cut on its way.
     let plan = planned("PUT", "/short/Patient/1").unwrap();
     let mut scanner = plan.request(head("application/json")).unwrap();
     scanner.feed(&fits.as_bytes()[..80]);
     let scanned = scanner.finish(false);
-    assert_eq!((told(&scanned), scanned.unread), (["before".to_owned()].to_vec(), None));
+    assert_eq!((told(&scanned), scanned.unread), (["before".to_owned()].to_vec(), Some(Unread::Cut)));
 }
 
 #[test]
