@@ -114,6 +114,36 @@ fn the_patients_of_a_search_s_results() {
     assert_eq!(addendum["patients"].as_array().map(Vec::len), Some(599), "{addendum:#}");
 }
 
+/// `{"subject":{"reference":"Patient/1"}}`, compressed.
+const GZIP: &[u8] =
+    b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xab\x56\x2a\x2e\x4d\xca\x4a\x4d\x2e\x51\xb2\xaa\x56\x2a\x4a\x4d\x4b\
+    \x2d\x4a\xcd\x4b\x4e\x55\xb2\x52\x0a\x48\x2c\xc9\x4c\xcd\x2b\xd1\x37\x54\xaa\xad\x05\0\x6b\x6f\x4f\xdf\x25\0\0\0";
+
+#[test]
+fn the_patients_of_compressed_answers() {
+    let clinic = clinic();
+    let mut wire = clinic.wire(DOCTOR);
+    let coded = "content-type: application/fhir+json\r\ncontent-encoding: gzip\r\n";
+    clinic.backend().answers(move |_| chunked(GZIP, 5, coded));
+    let answer = wire.get("/fhir/Observation");
+    assert_eq!(answer.body, GZIP, "the answer passed as it was");
+    let expected = [json!(["request", null, null, null]), json!(["addendum", "answer", ["1"], null])];
+    assert_eq!(short(&told(&clinic, &wire)), expected);
+}
+
+/// Policies see the patients of path and query; what a body names is known only when it streams.
+#[test]
+fn policies_do_not_see_the_patients_of_bodies() {
+    let policy = r#"permit(principal, action, resource);
+        forbid(principal, action, resource) when { context has patients && context.patients.contains("vip") };"#;
+    let clinic = Clinic::builder().policy("vip.cedar", policy).start();
+    let mut wire = clinic.wire(DOCTOR);
+    assert_eq!(wire.get("/fhir/Patient/vip").status, 403);
+    let form = "application/x-www-form-urlencoded";
+    post(&mut wire, "/fhir/Observation/_search", form, b"patient=vip");
+    assert_eq!(short(&told(&clinic, &wire))[0], json!(["request", null, ["vip"], null]));
+}
+
 #[test]
 fn the_patients_of_a_search_that_is_a_form() {
     let clinic = clinic();

@@ -7,6 +7,7 @@ mod arena;
 mod dicom_json;
 mod fhir;
 mod form;
+mod inflate;
 mod json;
 mod media;
 mod multipart;
@@ -26,6 +27,7 @@ use crate::route::RouteKind;
 use dicom_json::DicomJsonScan;
 use fhir::FhirScan;
 use form::FormScan;
+use inflate::Inflate;
 use json::{Handler, Text, Tokenizer};
 use media::{Reading, reading};
 use multipart::{Multipart, Parts};
@@ -41,7 +43,7 @@ pub const DEFAULT_BODY_BYTES: u64 = 1024 * 1024;
 pub enum Unread {
     /// The media type is none that is read here, or is not given.
     ContentType,
-    /// The body is compressed.
+    /// The body is compressed in a way that is not read here.
     ContentEncoding,
     /// The body is longer than the route's bound.
     TooLong,
@@ -137,15 +139,14 @@ impl Plan {
     }
 
     fn scanner(&self, head: BodyHead<'_>, source: PatientSource, pointers: Option<&Arc<[Pointer]>>) -> Option<Scanner> {
-        let encoded = head.content_encoding.is_some_and(|coding| {
-            let coding = coding.trim_ascii();
-            !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
-        });
+        let coding = head.content_encoding.map(<[u8]>::trim_ascii).unwrap_or_default();
+        let plain = coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+        let inflate = Inflate::of(coding, self.max_bytes);
         let pointers = pointers.filter(|pointers| !pointers.is_empty()).cloned();
         let mut unread = None;
         let reading = match reading(self, head.content_type, source) {
             Ok(Reading::Nothing) => return None,
-            _ if encoded => Err(Unread::ContentEncoding),
+            _ if !plain && inflate.is_none() => Err(Unread::ContentEncoding),
             _ if self.graphql => Err(Unread::ContentType),
             read => read,
         };
@@ -168,6 +169,7 @@ impl Plan {
         };
         Some(Scanner {
             body,
+            inflate,
             found: Found::default(),
             studies: Vec::new(),
             unread,
@@ -182,6 +184,8 @@ impl Plan {
 #[derive(Debug)]
 pub struct Scanner {
     body: Body,
+    /// What it comes out of, where it is compressed.
+    inflate: Option<Box<Inflate>>,
     found: Found,
     studies: Vec<StudyPatient>,
     unread: Option<Unread>,
@@ -219,6 +223,19 @@ impl Scanner {
             return;
         }
         self.any = true;
+        match self.inflate.take() {
+            Some(mut inflate) => {
+                if let Err(reason) = inflate.feed(bytes, |plain| self.read(plain)) {
+                    self.stop(reason);
+                }
+                self.inflate = Some(inflate);
+            }
+            None => self.read(bytes),
+        }
+    }
+
+    /// Reads the next piece of what the body is.
+    fn read(&mut self, bytes: &[u8]) {
         if let Body::Multipart(multipart, images) = &mut self.body {
             // What is passed over in search of the next part is not read.
             images.left = self.left;
@@ -282,6 +299,12 @@ impl Scanner {
     /// Tells what was found. `whole` says that the body came to its end.
     #[must_use]
     pub fn finish(mut self, whole: bool) -> Scanned {
+        if let Some(mut inflate) = self.inflate.take()
+            && self.any
+            && let Err(reason) = inflate.finish(whole, |plain| self.read(plain))
+        {
+            self.unread.get_or_insert(reason);
+        }
         let ended = match &mut self.body {
             Body::Json(json) if whole => json.finish(&mut self.found),
             _ => Ok(()),

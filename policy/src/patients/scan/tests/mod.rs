@@ -143,7 +143,7 @@ fn what_cannot_be_read_has_a_reason() {
     let deep = [vec![b'['; 129], vec![b']'; 129]].concat();
     assert_eq!(unread("POST", "/fhir/Patient", "application/fhir+json", &deep), Some(Unread::Malformed));
     let plan = planned("POST", "/fhir/Patient").unwrap();
-    for coding in ["gzip", "br", "x"] {
+    for coding in ["zstd", "br", "gzip, br", "x"] {
         let content_encoding = Some(coding.as_bytes());
         let scanner = plan.request(BodyHead { content_encoding, ..head("application/json") }).unwrap();
         assert_eq!(scan(scanner, b"{}", 9).unread, Some(Unread::ContentEncoding));
@@ -191,4 +191,45 @@ fn many_patients_are_counted_once_and_bounded() {
     let more = read(bundle(&mut (0..=most)));
     assert_eq!((more.patients.ids.len(), more.unread), (most, Some(Unread::TooMany)));
     assert!(more.patients.truncated);
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn compressed_bodies_are_read() {
+    let plan = planned("POST", "/fhir").unwrap();
+    let read = |coding: &'static str, body: &[u8]| {
+        let content_encoding = Some(coding.as_bytes());
+        everywhere(|| plan.request(BodyHead { content_encoding, ..head("application/json") }).unwrap(), body)
+    };
+    let (first, second) = (br#"[{"reference":"Patient/1"},"#, br#"{"reference":"Patient/2"}]"#);
+    let whole = [&first[..], second].concat();
+    for (coding, body) in [
+        ("gzip", gzip(&whole)),
+        ("X-GZIP", gzip(&whole)),
+        // Readers of files take one member after the other.
+        ("gzip", [gzip(first), gzip(second)].concat()),
+    ] {
+        let scanned = read(coding, &body);
+        assert_eq!((told(&scanned), scanned.unread), (["1", "2"].map(String::from).to_vec(), None), "{coding}");
+    }
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, &whole).unwrap();
+    assert_eq!(told(&read("deflate", &encoder.finish().unwrap())), ["1", "2"]);
+    let cut = gzip(&whole);
+    assert_eq!(read("gzip", &cut[..cut.len() - 9]).unread, Some(Unread::Malformed));
+    assert_eq!(read("gzip", b"no gzip at all, whatever it says").unread, Some(Unread::Malformed));
+    assert_eq!(read("gzip", b"").unread, None);
+    // A little that would become a lot.
+    let bomb = [&gzip(first)[..], &gzip(&vec![b' '; 64 * 1024 * 1024])].concat();
+    let scanned = scan(
+        plan.request(BodyHead { content_encoding: Some(b"gzip"), ..head("application/json") }).unwrap(),
+        &bomb,
+        4096,
+    );
+    assert_eq!((told(&scanned), scanned.unread), (vec!["1".to_owned()], Some(Unread::TooLong)));
 }
