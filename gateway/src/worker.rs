@@ -11,6 +11,7 @@ use certs::PeerRefused;
 use gateway_audit::record::{Record, Refused, Stage};
 use http::HeaderValue;
 use policy::judge::DecisionCache;
+use policy::patients::{PatientId, Studies, StudyPatient};
 use policy::{Refusal, ServiceName, Subject};
 use tokio::sync::watch;
 
@@ -46,6 +47,8 @@ pub struct Shared {
     pub strangers: Arc<Strangers>,
     /// Set once the gateway stops taking connections.
     pub draining: watch::Receiver<bool>,
+    /// Whose the studies are that passed. Asked for DICOMweb alone, and for a moment only.
+    pub studies: Arc<std::sync::Mutex<Studies<RandomState>>>,
     /// How many workers there are.
     pub workers: usize,
     /// Counters of the backends, by worker, for the metrics.
@@ -169,6 +172,22 @@ impl Worker {
     /// As [`append_unwaited`](Self::append_unwaited), of an event at a moment that was read already.
     pub fn append_unwaited_at<R: Record>(&self, record: &R, reading: &Reading) {
         self.lane.append_unwaited_at(record, reading);
+    }
+
+    /// Whose a study is, if that passed before.
+    #[must_use]
+    pub fn patient_of(&self, service: &ServiceName, study: &str, now_ns: u64) -> Option<PatientId> {
+        let studies = self.shared.studies.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        studies.patient(service, study, now_ns)
+    }
+
+    /// Learns whose studies are.
+    pub fn learn(&self, service: &ServiceName, learnt: &[StudyPatient], now_ns: u64) {
+        if learnt.is_empty() {
+            return;
+        }
+        let mut studies = self.shared.studies.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        learnt.iter().for_each(|study| studies.learn(service, study, now_ns));
     }
 
     /// Waits until the record is on stable storage (A1).

@@ -41,6 +41,7 @@ mod limits;
 mod mtls_refusals;
 mod operator;
 mod orthanc;
+mod patients;
 mod policy_matrix;
 mod purposes;
 mod registry_cli;

@@ -1,5 +1,6 @@
 //! The control thread: everything that is not a request.
 
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gateway_audit::record::Reload;
+use policy::patients::{MAX_STUDIES, Studies};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
@@ -113,6 +115,7 @@ impl Control {
             signing_key: Arc::clone(&prepared.signing_key),
             strangers: Arc::new(Strangers::new(config.audit.refusal_interval, config.audit.refusal_bytes)),
             draining,
+            studies: Arc::new(std::sync::Mutex::new(Studies::new(MAX_STUDIES, RandomState::new()))),
             backend_counters: Arc::default(),
             workers: count,
         };

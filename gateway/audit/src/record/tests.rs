@@ -65,6 +65,7 @@ fn exchange<'a>(connection: &'a Connection, target: &'a [u8]) -> Exchange<'a, &'
         class: Some("clinical"),
         action: Some("read"),
         patients: &["p1"],
+        patients_unknown: None,
         user: Some("tanaka"),
         patient: None,
         roles: &["doctor", "staff"],
@@ -262,6 +263,19 @@ fn every_kind_is_canonical() {
         canonical(&Full { error: "ENOSPC" }, 19),
         canonical(&Gap { records: 3, from_unix_ns: 0, until_unix_ns: 1 }, 20),
         canonical(&RegistryRollback { recorded_sequence: 7, store_sequence: 5 }, 21),
+        canonical(
+            &Addendum {
+                request: "r",
+                from: Origin::Answer,
+                patients: &["患者", "0001"],
+                patients_unknown: Some("too-long"),
+            },
+            22,
+        ),
+        canonical(
+            &Addendum { request: "r", from: Origin::Request, patients: &[""; 0], patients_unknown: Some("malformed") },
+            23,
+        ),
     ];
     let names: Vec<_> = kinds.iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
     assert_eq!(
@@ -288,8 +302,13 @@ fn every_kind_is_canonical() {
             "full",
             "gap",
             "registry-rollback",
+            "addendum",
+            "addendum",
         ]
     );
+    assert_eq!(kinds[21]["patients"], serde_json::json!(["患者", "0001"]));
+    assert_eq!((&kinds[21]["from"], &kinds[21]["patients_unknown"]), (&"answer".into(), &"too-long".into()));
+    assert!(kinds[22].get("patients").is_none());
     assert!(kinds[5].get("end").is_none());
     assert_eq!(kinds[6]["end"], "aborted");
     assert_eq!(kinds[3]["bytes"]["sent"], u64::MAX.to_string());
