@@ -71,6 +71,8 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// Devices that asked for a certificate, by operation and outcome: `issued`, or why not.
     pub enrolments: IntCounterVec,
+    /// 1 if the token that keeps the issuing CA's key signed when it was last asked; absent where no token keeps it.
+    pub ca_token_available: IntGaugeVec,
     /// Version of the snapshot in force.
     pub snapshot_version: IntGauge,
     /// Summaries written instead of single refusals of strangers.
@@ -198,6 +200,11 @@ impl Metrics {
                 "enrolments_total",
                 "Devices that asked for a certificate, by operation and outcome.",
                 &["operation", "outcome"],
+            )?,
+            ca_token_available: make.gauges(
+                "ca_token_available",
+                "1 if the token with the issuing CA's key signs.",
+                &[],
             )?,
             snapshot_version: make.put(IntGauge::with_opts(opts("snapshot_version", "The snapshot in force."))?)?,
             refusal_summaries: make

@@ -39,6 +39,7 @@ mod limits;
 mod mtls_refusals;
 mod operator;
 mod orthanc;
+mod pkcs11;
 mod policy_matrix;
 mod registry_cli;
 mod reload;

@@ -191,7 +191,7 @@ impl Check<'_> {
 
     /// A folder that `sekisho ca init` made.
     fn authority(&mut self, key: &str, path: &Path) {
-        if let Err(error) = crate::authority::Ca::load(path) {
+        if let Err(error) = crate::authority::Ca::load(path).and_then(|ca| ca.prove()) {
             self.blame(key, path, format_args!("where no authority is: {error}"));
         }
     }

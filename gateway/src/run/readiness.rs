@@ -59,7 +59,10 @@ impl Sources {
     /// What keeps no request out, and what somebody should see to in time.
     fn warnings(&self) -> Vec<String> {
         let snapshot = self.shared.snapshots.load();
-        identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns)
+        let mut all = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
+        let fault = self.enrolment.as_ref().and_then(Rein::token_fault).flatten();
+        all.extend(fault.map(|error| format!("ca-token: no device gets a certificate: {error}")));
+        all
     }
 
     /// Brings those metrics up to date that nobody counts.
@@ -87,6 +90,9 @@ impl Sources {
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
         identities::refresh(metrics, &snapshot, &self.own_certificates());
+        if let Some(fault) = self.enrolment.as_ref().and_then(Rein::token_fault) {
+            metrics.ca_token_available.with_label_values::<&str>(&[]).set(i64::from(fault.is_none()));
+        }
         self.revocation(&snapshot);
         self.backends();
     }
