@@ -2,6 +2,7 @@
 //!
 //! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod acme;
 mod admin;
 mod audit_clock;
 mod audit_complete;

@@ -478,6 +478,9 @@ fn a_gateway_starts_without_its_token_and_says_so() {
     let own = Own::start();
     until("the token", || own.available().then_some(()));
     own.token.take_away();
+    // What systemd runs before each start.
+    let checked = own.token.sekisho(&["check", &own.path("sekisho.toml")]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
     let Own { clinic, token, est } = own;
     let clinic = clinic.stop().start();
     let own = Own { clinic, token, est };

@@ -7,6 +7,7 @@
 //! Keys are drawn by aws-lc-rs from the system's random source. Validity begins five minutes before `now`, for clients
 //! whose clocks are behind.
 
+mod acme;
 mod bundle;
 mod ca;
 mod der;
@@ -32,6 +33,7 @@ use crate::leaf::Leaf;
 use crate::{Anchors, AnchorsError, ServerIdentity, ServerIdentityError, TrustDomain};
 use signer::Signer;
 
+pub use acme::{ACME_TLS, ChallengeError, challenge_config, server_request};
 pub use bundle::{PKCS12_ROUNDS, Pkcs12Salts, certificates_only, pkcs12};
 pub use ca::{Certified, DeviceTerms, KeyKind, NewAuthority, NewKey, Revoked, Serial};
 pub use file::{WriteError, write_private_file};

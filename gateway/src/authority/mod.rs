@@ -133,7 +133,7 @@ pub struct Issued {
 }
 
 impl Ca {
-    /// Reads the authority of a folder. A token that keeps the issuing key is not asked: [`Ca::prove`] does, so that a
+    /// Reads the authority of a folder. A token that keeps the issuing key is not asked: [`Ca::prove_by`] does, so that a
     /// gateway serves without its token.
     ///
     /// # Errors
@@ -188,18 +188,10 @@ impl Ca {
         })
     }
 
-    /// Shows that the issuing key is there, by a signature.
+    /// Shows that a token has the issuing key of a folder, by a signature.
     ///
     /// # Errors
-    /// [`CaError::Issue`] says why the token does not sign.
-    pub fn prove(&self) -> Result<(), CaError> {
-        Ok(self.issuing.prove()?)
-    }
-
-    /// As [`Ca::prove`], where only the token is at hand.
-    ///
-    /// # Errors
-    /// [`CaError`] as for [`Ca::load`] and [`Ca::prove`].
+    /// [`CaError::File`]; [`CaError::Issue`] says why the token does not sign.
     pub fn prove_by(folder: &Path, token: Arc<TokenKey>) -> Result<(), CaError> {
         let path = folder.join(ISSUING_CERTIFICATE);
         let certificate = fs::read_to_string(&path).map_err(CaError::file(&path))?;

@@ -17,6 +17,7 @@ use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
 use super::{Command, Ending, Sockets, identities, threads};
+use crate::acme;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
@@ -78,6 +79,7 @@ struct Control {
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<bool>>,
     enrolment: Option<(enrolment::Rein, JoinHandle<()>)>,
+    acme: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -127,6 +129,7 @@ impl Control {
             draining: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
             enrolment: None,
+            acme: None,
             shared,
             prepared,
         };
@@ -154,10 +157,12 @@ impl Control {
             None => None,
         };
         let roster = Arc::new(threads::Roster::new(count));
+        let acme_faults = acme::Faults::default();
         let sources = Sources {
             roster: Arc::clone(&roster),
             admin_certificates: admin_certificates.into(),
             enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
+            acme: Arc::clone(&acme_faults),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
             store: watching.state(),
@@ -228,6 +233,11 @@ impl Control {
             listeners.extend(prepared.listen.map(|address| ("enrolment".to_owned(), address)));
             let rein = prepared.rein.clone();
             self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
+        }
+        if config.acme.is_some() {
+            let faults = Arc::clone(&acme_faults);
+            let started = acme::start(self.shared.clone(), faults, self.drain.subscribe());
+            self.acme = Some(started.map_err(StartError::Thread)?);
         }
         spawn_local(async move { match watching.run().await {} });
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
@@ -330,6 +340,9 @@ impl Control {
         }
         if let Some((_, enrolment)) = self.enrolment {
             clean &= enrolment.join().is_ok();
+        }
+        if let Some(acme) = self.acme {
+            clean &= acme.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);
         self.marks.write();
