@@ -75,6 +75,12 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// Devices that asked for a certificate, by operation and outcome: `issued`, or why not.
     pub enrolments: IntCounterVec,
+    /// Certificates that were asked for by ACME, by listener and outcome: `issued` or `failed`.
+    pub acme_orders: IntCounterVec,
+    /// 1 while the last order of a listener's certificate has failed; absent otherwise.
+    pub acme_failing: IntGaugeVec,
+    /// 1 if the token that keeps the issuing CA's key signed when it was last asked; absent where no token keeps it.
+    pub ca_token_available: IntGaugeVec,
     /// Version of the snapshot in force.
     pub snapshot_version: IntGauge,
     /// Summaries written instead of single refusals of strangers.
@@ -204,6 +210,21 @@ impl Metrics {
                 "enrolments_total",
                 "Devices that asked for a certificate, by operation and outcome.",
                 &["operation", "outcome"],
+            )?,
+            acme_orders: make.counters(
+                "acme_orders_total",
+                "Certificates asked for by ACME, by listener and outcome.",
+                &["listener", "outcome"],
+            )?,
+            acme_failing: make.gauges(
+                "acme_failing",
+                "1 while the last order of a certificate by ACME has failed.",
+                &["listener"],
+            )?,
+            ca_token_available: make.gauges(
+                "ca_token_available",
+                "1 if the token with the issuing CA's key signs.",
+                &[],
             )?,
             snapshot_version: make.put(IntGauge::with_opts(opts("snapshot_version", "The snapshot in force."))?)?,
             refusal_summaries: make

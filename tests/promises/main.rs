@@ -2,6 +2,7 @@
 //!
 //! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod acme;
 mod admin;
 mod audit_clock;
 mod audit_complete;
@@ -42,6 +43,7 @@ mod mtls_refusals;
 mod operator;
 mod orthanc;
 mod patients;
+mod pkcs11;
 mod policy_matrix;
 mod purposes;
 mod registry_cli;

@@ -38,8 +38,12 @@ pub(super) fn octets(content: &[u8]) -> Vec<u8> {
 
 /// A number that is not negative.
 pub(super) fn integer(number: u32) -> Vec<u8> {
-    let digits = number.to_be_bytes();
-    let mut digits: Vec<u8> = digits.into_iter().skip_while(|digit| *digit == 0).collect();
+    unsigned(&number.to_be_bytes())
+}
+
+/// A number that is not negative, of big-endian bytes.
+pub(super) fn unsigned(bytes: &[u8]) -> Vec<u8> {
+    let mut digits: Vec<u8> = bytes.iter().copied().skip_while(|digit| *digit == 0).collect();
     if digits.first().is_none_or(|first| first & 0x80 != 0) {
         digits.insert(0, 0);
     }

@@ -9,8 +9,8 @@ use certs::peers::PolicyOid;
 use super::file::Names;
 use super::table::{Table, Text};
 use super::{
-    IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
-    knob,
+    ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls,
+    OnRevocation, PatientPeers, Revocation, UserPeers, knob,
 };
 
 /// The profiles that `certs` knows; the first is the default.
@@ -26,7 +26,12 @@ const ADMIN_PROFILE: &str = "cryptrec-high";
 /// Room in a head beside its target: the rest of the request line and the fields no request lacks.
 const HEAD_BESIDE_TARGET: usize = 1_024;
 
-pub(super) fn listener(table: &Table<'_>, names: &mut Names, addresses: &mut Addresses) -> Option<Listener> {
+pub(super) fn listener(
+    table: &Table<'_>,
+    names: &mut Names,
+    addresses: &mut Addresses,
+    acme: Option<&Acme>,
+) -> Option<Listener> {
     let name = table.text("name");
     if let Some(name) = &name {
         if !is_label(name.text) {
@@ -36,13 +41,21 @@ pub(super) fn listener(table: &Table<'_>, names: &mut Names, addresses: &mut Add
     }
     let address = table.text("address").and_then(|text| addresses.take(table, &text));
     let server_names = server_names(table);
-    let tls = table.section("tls", listener_tls);
+    let by_acme = ByAcme { acme, listener: name.as_ref().map_or("", |name| name.text), server_names: &server_names };
+    let tls = table.section("tls", |table| listener_tls(table, &by_acme));
     let limits = table.section("limits", limits);
     Some(Listener { name: name?.text.to_owned(), address: address?, server_names, tls: tls?, limits })
 }
 
-fn listener_tls(table: &Table<'_>) -> Option<ListenerTls> {
-    let identities = identities(table);
+/// What a certificate by ACME is made of.
+struct ByAcme<'a> {
+    acme: Option<&'a Acme>,
+    listener: &'a str,
+    server_names: &'a [String],
+}
+
+fn listener_tls(table: &Table<'_>, by_acme: &ByAcme<'_>) -> Option<ListenerTls> {
+    let identities = if table.boolean("acme", false) { acme_identity(table, by_acme) } else { identities(table) };
     let client_ca_file = table.path("client_ca_file");
     let profile = table.choice("profile", "cryptrec-high", PROFILES).to_owned();
     let revocation = table.section("revocation", revocation);
@@ -100,6 +113,38 @@ fn patient_peers(table: &Table<'_>) -> PatientPeers {
     }
 }
 
+/// One certificate for all server names that are host names, in files of the gateway's own.
+fn acme_identity(table: &Table<'_>, by_acme: &ByAcme<'_>) -> Option<Vec<IdentityFiles>> {
+    let own = table.key("acme");
+    let others =
+        ["certificate_file", "key_file", "ocsp_file"].into_iter().filter(|key| table.path_optional(key).is_some());
+    for key in others.chain(table.elements_optional("identities").map(|_| "identities")) {
+        let other = table.key(key);
+        table.problem(
+            key,
+            format!("`{other}` stands beside `{own}`, which brings the certificate; take one of them out"),
+        );
+    }
+    let names = by_acme.server_names.iter().filter(|name| name.parse::<IpAddr>().is_err());
+    let names: Vec<String> = names.cloned().collect();
+    if names.is_empty() {
+        table.problem("acme", format!("`{own}` needs a host name in `server_names`: an address gets no certificate"));
+        return None;
+    }
+    let Some(acme) = by_acme.acme else {
+        table.problem("acme", format!("`{own}` needs the table `[acme]`, which says where certificates come from"));
+        return None;
+    };
+    let current = acme.state_directory.join(by_acme.listener).join(ACME_CURRENT);
+    Some(vec![IdentityFiles {
+        place: String::new(),
+        certificate_file: current.join(ACME_CHAIN),
+        key_file: current.join(ACME_KEY),
+        ocsp_file: None,
+        acme: Some(names),
+    }])
+}
+
 /// The list, or the single pair, which is a list of one.
 fn identities(table: &Table<'_>) -> Option<Vec<IdentityFiles>> {
     let Some(elements) = table.elements_optional("identities") else {
@@ -128,7 +173,7 @@ fn identity(table: &Table<'_>, place: String) -> Option<IdentityFiles> {
     let certificate_file = table.path("certificate_file");
     let key_file = table.path("key_file");
     let ocsp_file = table.path_optional("ocsp_file");
-    Some(IdentityFiles { place, certificate_file: certificate_file?, key_file: key_file?, ocsp_file })
+    Some(IdentityFiles { place, certificate_file: certificate_file?, key_file: key_file?, ocsp_file, acme: None })
 }
 
 fn revocation(table: &Table<'_>) -> Revocation {
@@ -175,7 +220,8 @@ pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
     match (certificate_file, key_file, client_ca_file) {
         (None, None, None) => Some(None),
         (Some(certificate_file), Some(key_file), Some(client_ca_file)) => {
-            let identity = IdentityFiles { place: String::new(), certificate_file, key_file, ocsp_file: None };
+            let identity =
+                IdentityFiles { place: String::new(), certificate_file, key_file, ocsp_file: None, acme: None };
             Some(Some(ListenerTls {
                 identities: vec![identity],
                 peers: ListenerPeers::Devices,

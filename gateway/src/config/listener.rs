@@ -121,6 +121,8 @@ pub struct IdentityFiles {
     pub key_file: PathBuf,
     /// An OCSP response about the certificate, DER, to be stapled; none unless set.
     pub ocsp_file: Option<PathBuf>,
+    /// The names to get a certificate for by ACME; then the files are the gateway's own, and may not be there yet.
+    pub acme: Option<Vec<String>>,
 }
 
 impl IdentityFiles {

@@ -19,6 +19,7 @@ use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
 use super::{Command, Ending, Sockets, identities, threads};
+use crate::acme;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
@@ -77,6 +78,7 @@ struct Control {
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<bool>>,
     enrolment: Option<(enrolment::Rein, JoinHandle<()>)>,
+    acme: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -127,6 +129,7 @@ impl Control {
             draining: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
             enrolment: None,
+            acme: None,
             shared,
             prepared,
         };
@@ -159,10 +162,12 @@ impl Control {
             None => None,
         };
         let roster = Arc::new(threads::Roster::new(count));
+        let acme_faults = acme::Faults::default();
         let sources = Sources {
             roster: Arc::clone(&roster),
             admin_tls: admin_tls.clone(),
             enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
+            acme: Arc::clone(&acme_faults),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
             store: watching.state(),
@@ -233,6 +238,11 @@ impl Control {
             listeners.extend(prepared.listen.map(|address| ("enrolment".to_owned(), address)));
             let rein = prepared.rein.clone();
             self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
+        }
+        if config.acme.is_some() {
+            let faults = Arc::clone(&acme_faults);
+            let started = acme::start(self.shared.clone(), faults, self.drain.subscribe());
+            self.acme = Some(started.map_err(StartError::Thread)?);
         }
         spawn_local(async move { match watching.run().await {} });
         let (snapshots, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
@@ -335,6 +345,9 @@ impl Control {
         }
         if let Some((_, enrolment)) = self.enrolment {
             clean &= enrolment.join().is_ok();
+        }
+        if let Some(acme) = self.acme {
+            clean &= acme.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);
         self.marks.write();

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::identities;
 use super::threads::Roster;
+use crate::acme::Faults;
 use crate::admin::{Condition, Health, OperatorsTls};
 use crate::audit::{Audit as Log, State};
 use crate::clock::{Clock as _, KernelClock};
@@ -30,6 +31,8 @@ pub(super) struct Sources {
     /// The admin listener's.
     pub(super) admin_tls: Option<Arc<OperatorsTls>>,
     pub(super) enrolment: Option<Rein>,
+    /// Why certificates are not had by ACME.
+    pub(super) acme: Faults,
 }
 
 impl Sources {
@@ -45,6 +48,7 @@ impl Sources {
         vec![
             ("draining", if draining { Err("shutting down".to_owned()) } else { Ok(()) }),
             ("workers", if draining { Ok(()) } else { self.roster.condition() }),
+            ("certificates", identities::condition(&snapshot)),
             ("audit", audit_condition(&self.log)),
             ("clock", clock_condition(&self.shared.clock, &snapshot.config.clock)),
             // The registry in force goes on deciding without the store; losing it must not stop care.
@@ -58,9 +62,13 @@ impl Sources {
     /// What keeps no request out, and what somebody should see to in time.
     fn warnings(&self) -> Vec<String> {
         let snapshot = self.shared.snapshots.load();
-        let mut warnings = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
-        warnings.extend(self.admin_tls.as_ref().and_then(|tls| tls.warning()));
-        warnings
+        let mut all = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
+        all.extend(self.admin_tls.as_ref().and_then(|tls| tls.warning()));
+        let fault = self.enrolment.as_ref().and_then(Rein::token_fault).flatten();
+        let told = |(listener, error): (&String, &String)| format!("acme-failing: listener `{listener}`: {error}");
+        all.extend(self.acme.load().iter().map(told));
+        all.extend(fault.map(|error| format!("ca-token: no device gets a certificate: {error}")));
+        all
     }
 
     /// Brings those metrics up to date that nobody counts.
@@ -88,6 +96,13 @@ impl Sources {
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
         identities::refresh(metrics, &snapshot, &self.own_certificates());
+        metrics.acme_failing.reset();
+        for listener in self.acme.load().keys() {
+            metrics.acme_failing.with_label_values(&[listener.as_str()]).set(1);
+        }
+        if let Some(fault) = self.enrolment.as_ref().and_then(Rein::token_fault) {
+            metrics.ca_token_available.with_label_values::<&str>(&[]).set(i64::from(fault.is_none()));
+        }
         self.revocation(&snapshot);
         self.backends();
     }
