@@ -9,7 +9,7 @@
 
 mod bundle;
 mod ca;
-mod der;
+pub(crate) mod der;
 mod file;
 mod request;
 mod secret;

@@ -14,6 +14,7 @@ use super::certificate::{Certificate, Signed};
 use super::der::{self, Reader};
 use super::extensions::{authority_key_id, extension};
 use super::name::{Canonical, Name};
+use super::ocsp::OcspSet;
 use super::points::{ALL_REASONS, PointName};
 use super::refused::RevocationReason;
 
@@ -186,6 +187,12 @@ impl Crl {
         self.issuer().map(Name::display).unwrap_or_default()
     }
 
+    /// The list's number, hexadecimal.
+    #[must_use]
+    pub fn number_hex(&self) -> String {
+        self.number.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Was its signature checked against its issuer's key?
     #[must_use]
     pub fn is_proved(&self) -> bool {
@@ -343,19 +350,13 @@ fn entry_reason(extensions: &[u8]) -> Result<Option<RevocationReason>, CrlError>
                 let mut value = Reader::new(value);
                 let code = value.value(der::ENUMERATED)?;
                 value.end()?;
-                use RevocationReason as R;
                 reason = match code {
-                    [0] => Some(R::Unspecified),
-                    [1] => Some(R::KeyCompromise),
-                    [2] => Some(R::CaCompromise),
-                    [3] => Some(R::AffiliationChanged),
-                    [4] => Some(R::Superseded),
-                    [5] => Some(R::CessationOfOperation),
-                    [6] => Some(R::CertificateHold),
+                    // removeFromCRL.
                     [8] => None,
-                    [9] => Some(R::PrivilegeWithdrawn),
-                    [10] => Some(R::AaCompromise),
-                    _ => return Err(Malformed("a reason is none that there is").into()),
+                    _ => {
+                        let reason = RevocationReason::from_code(code);
+                        Some(reason.ok_or(Malformed("a reason is none that there is"))?)
+                    }
                 };
             }
             // certificateIssuer: the entry is about somebody else's certificate.
@@ -441,7 +442,8 @@ fn scope(value: &[u8], issuer: Name<'_>) -> Result<Scope, CrlError> {
 
 type ByIssuer = HashMap<Canonical, Vec<Arc<Crl>>>;
 
-/// The lists in use. Cheap to clone; a change makes a new set, and what cannot be used changes nothing.
+/// The lists in use, and what responders have said. Cheap to clone; a change makes a new set, and what cannot be used
+/// changes nothing.
 #[derive(Debug, Clone, Default)]
 pub struct CrlSet {
     sources: BTreeMap<String, Arc<Crl>>,
@@ -449,6 +451,7 @@ pub struct CrlSet {
     /// whoever can write the file, but not sign, clears nobody.
     before: BTreeMap<String, Arc<Crl>>,
     by_issuer: Arc<ByIssuer>,
+    answers: OcspSet,
     version: [u8; 32],
 }
 
@@ -474,7 +477,7 @@ impl CrlSet {
             }
         }
         sources.insert(source.to_owned(), crl);
-        Ok(Self::of(sources, before))
+        Ok(Self::of(sources, before, self.answers.clone()))
     }
 
     /// The set without what `source` brought. For sources that the operator takes away.
@@ -483,7 +486,7 @@ impl CrlSet {
         let (mut sources, mut before) = (self.sources.clone(), self.before.clone());
         sources.remove(source);
         before.remove(source);
-        Self::of(sources, before)
+        Self::of(sources, before, self.answers.clone())
     }
 
     /// The list that a source brought.
@@ -497,15 +500,28 @@ impl CrlSet {
         self.sources.iter().map(|(source, crl)| (source.as_str(), &**crl))
     }
 
-    /// Differs between sets of different lists.
+    /// The set with these answers in place of those it had.
+    #[must_use]
+    pub fn with_answers(&self, answers: OcspSet) -> Self {
+        Self::of(self.sources.clone(), self.before.clone(), answers)
+    }
+
+    /// What responders have said.
+    #[must_use]
+    pub const fn answers(&self) -> &OcspSet {
+        &self.answers
+    }
+
+    /// Differs between sets of different lists, and of answers that refuse others.
     #[must_use]
     pub const fn version(&self) -> &[u8; 32] {
         &self.version
     }
 
-    fn of(sources: BTreeMap<String, Arc<Crl>>, before: BTreeMap<String, Arc<Crl>>) -> Self {
+    fn of(sources: BTreeMap<String, Arc<Crl>>, before: BTreeMap<String, Arc<Crl>>, answers: OcspSet) -> Self {
         let mut by_issuer: ByIssuer = ByIssuer::new();
-        let mut digests = Vec::with_capacity(sources.len() * 32);
+        let mut digests = Vec::with_capacity(sources.len() * 32 + 32);
+        digests.extend_from_slice(answers.version());
         for crl in sources.values().chain(before.values()) {
             digests.extend_from_slice(&crl.digest);
             let list = by_issuer.entry(crl.issuer_canonical.clone()).or_default();
@@ -517,7 +533,7 @@ impl CrlSet {
         for list in by_issuer.values_mut() {
             list.sort_by_key(|crl| std::cmp::Reverse(crl.this_update));
         }
-        Self { sources, before, by_issuer: Arc::new(by_issuer), version: crate::fingerprint(&digests) }
+        Self { sources, before, by_issuer: Arc::new(by_issuer), answers, version: crate::fingerprint(&digests) }
     }
 
     /// The lists of an issuer, the newest first.

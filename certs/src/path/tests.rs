@@ -11,18 +11,18 @@ use rcgen::{
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Ca = CertifiedIssuer<'static, KeyPair>;
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     i64::try_from(NOW.as_secs()).unwrap()
 }
 
-fn day(days: i64) -> i64 {
+pub(super) fn day(days: i64) -> i64 {
     now() + days * 86_400
 }
 
 /// A CRL of issue `number`, valid from day to day, of revoked serial numbers.
-fn crl(ca: &Ca, number: u64, days: (i64, i64), revoked: &[u64]) -> Vec<u8> {
+pub(super) fn crl(ca: &Ca, number: u64, days: (i64, i64), revoked: &[u64]) -> Vec<u8> {
     let at = |days| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(day(days)).unwrap());
     let entry = |serial: &u64| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
@@ -41,14 +41,14 @@ fn crl(ca: &Ca, number: u64, days: (i64, i64), revoked: &[u64]) -> Vec<u8> {
     params.signed_by(ca).unwrap().der().to_vec()
 }
 
-fn set(lists: &[&[u8]]) -> CrlSet {
+pub(super) fn set(lists: &[&[u8]]) -> CrlSet {
     lists
         .iter()
         .enumerate()
         .fold(CrlSet::default(), |set, (index, der)| set.with(&index.to_string(), Crl::from_der(der).unwrap()).unwrap())
 }
 
-fn params(name: &str, authority: bool) -> CertificateParams {
+pub(super) fn params(name: &str, authority: bool) -> CertificateParams {
     let mut params = crate::issue::params(NOW, YEAR, later(YEAR)).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
     if authority {
@@ -60,32 +60,32 @@ fn params(name: &str, authority: bool) -> CertificateParams {
     params
 }
 
-fn root(name: &str) -> Ca {
+pub(super) fn root(name: &str) -> Ca {
     CertifiedIssuer::self_signed(params(name, true), KeyPair::generate().unwrap()).unwrap()
 }
 
-fn below(name: &str, issuer: &Ca) -> Ca {
+pub(super) fn below(name: &str, issuer: &Ca) -> Ca {
     CertifiedIssuer::signed_by(params(name, true), KeyPair::generate().unwrap(), issuer).unwrap()
 }
 
-fn leaf(serial: u64, issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+pub(super) fn leaf(serial: u64, issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = params("leaf", false);
     params.serial_number = Some(SerialNumber::from(serial));
     change(&mut params);
     params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().der().to_vec()
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings::new(Purpose::ClientAuth, Profile::CryptrecHigh.provider().signature_verification_algorithms.all)
 }
 
-fn anchor(ca: &Ca) -> TrustAnchor {
+pub(super) fn anchor(ca: &Ca) -> TrustAnchor {
     TrustAnchor::from_der(ca.der()).unwrap()
 }
 
 fn with_crls(leaf: &[u8], ca: &Ca, crls: &CrlSet, mode: RevocationMode, at: i64) -> Result<ValidPath, PathRefusal> {
     let mut settings = settings();
-    settings.revocation = RevocationSettings { mode, grace: 3_600 };
+    settings.revocation = RevocationSettings { mode, grace: 3_600, ..RevocationSettings::default() };
     validate(leaf, &[], &[anchor(ca)], crls, &settings, None, at).map_err(|refused| refused.refusal)
 }
 
