@@ -16,6 +16,7 @@ pub mod load;
 pub mod metrics;
 pub mod quickstart;
 pub mod registry;
+mod replace;
 pub mod revocation;
 pub mod run;
 pub mod snapshot;

@@ -130,7 +130,19 @@ impl Ca {
     /// As [`Ca::device`], with more lines of the extensions' section of OpenSSL's configuration.
     #[must_use]
     pub fn device_with(&self, device: &str, urls: &[&str], more: &str) -> Identity {
-        let folder = TempDir::with_prefix("device-").expect("a folder");
+        let (csr, key_pem) = self.request(&device.replace('/', "-"));
+        let extensions = format!(
+            "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
+             subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
+            spiffe_id(device)
+        );
+        let certificate = self.sign(&csr, &extensions, urls);
+        Identity { certificate_pem: certificate + &self.chain, key_pem }
+    }
+
+    /// A request for a certificate, and its key.
+    pub(crate) fn request(&self, name: &str) -> (String, String) {
+        let folder = TempDir::with_prefix("request-").expect("a folder");
         let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
         self.run(&[
             "req",
@@ -143,21 +155,32 @@ impl Ca {
             "-keyout",
             &path("key"),
             "-subj",
-            &format!("/CN={}", device.replace('/', "-")),
+            &format!("/CN={name}"),
             "-out",
             &path("csr"),
             "-config",
             "ca.cnf",
         ]);
-        let csr = std::fs::read_to_string(path("csr")).expect("a request");
-        let extensions = format!(
-            "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
-             subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
-            spiffe_id(device)
-        );
-        let certificate = self.sign(&csr, &extensions, urls);
-        let key_pem = std::fs::read_to_string(path("key")).expect("a key");
-        Identity { certificate_pem: certificate + &self.chain, key_pem }
+        let read = |name: &str| std::fs::read_to_string(path(name)).expect("a file");
+        (read("csr"), read("key"))
+    }
+
+    /// A certificate with these extensions.
+    #[must_use]
+    pub(crate) fn issue(&self, csr: &str, extensions: &str) -> String {
+        self.sign(csr, extensions, &[])
+    }
+
+    /// OpenSSL's list of what was issued and revoked.
+    #[must_use]
+    pub fn index(&self) -> String {
+        self.read("index.txt")
+    }
+
+    /// A file in the authority's folder.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path(name)
     }
 
     fn sign(&self, csr: &str, extensions: &str, urls: &[&str]) -> String {

@@ -187,6 +187,12 @@ impl Crl {
         self.issuer().map(Name::display).unwrap_or_default()
     }
 
+    /// SHA-256 of its DER.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// The list's number, hexadecimal.
     #[must_use]
     pub fn number_hex(&self) -> String {

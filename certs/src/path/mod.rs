@@ -34,8 +34,7 @@ pub use crl_file::{CrlFileError, read_crls};
 pub use facts::Description;
 pub use names::PeerName;
 pub use ocsp::{
-    MAX_OCSP_BYTES, OCSP_CLOCK_TOLERANCE, OcspAnswer, OcspError, OcspId, OcspSet, OcspStatus, OcspTarget, not_after,
-    ocsp_urls,
+    MAX_OCSP_BYTES, OCSP_CLOCK_TOLERANCE, OcspAnswer, OcspError, OcspId, OcspSet, OcspStatus, OcspTarget, ocsp_urls,
 };
 pub use points::crl_urls;
 pub use policy::PolicySettings;

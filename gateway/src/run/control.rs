@@ -233,7 +233,8 @@ impl Control {
         let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
         spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
         let snapshots = Arc::clone(&self.shared.snapshots);
-        spawn_local(async move { match revocation::keep(snapshots).await {} });
+        let lane = self.lane.clone();
+        spawn_local(async move { match revocation::keep(snapshots, lane).await {} });
         let following = self.shared.clone();
         spawn_local(async move { match identities::follow(following).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));

@@ -20,7 +20,7 @@ use rustls::pki_types::SignatureVerificationAlgorithm;
 
 use super::Malformed;
 use super::certificate::Certificate;
-use super::der::{self, INTEGER};
+use super::der::{self, INTEGER, Reader};
 use super::points::http_urls;
 use super::refused::RevocationReason;
 use crate::issue::der as write;
@@ -117,6 +117,7 @@ pub struct OcspTarget {
     issuer: Arc<[u8]>,
     issuer_name: Box<[u8]>,
     serial: Box<[u8]>,
+    not_after: i64,
 }
 
 impl OcspTarget {
@@ -135,8 +136,47 @@ impl OcspTarget {
             id: id_of(issuer_name, by.key.whole, serial),
             issuer_name: issuer_name.into(),
             serial: serial.into(),
+            not_after: read.not_after,
             issuer,
         })
+    }
+
+    /// All of it in one element, to be kept. Read again by [`OcspTarget::from_der`].
+    #[must_use]
+    pub fn to_der(&self) -> Vec<u8> {
+        let (serial, end) = (write::tlv(INTEGER, &[&self.serial]), write::octets(&self.not_after.to_be_bytes()));
+        write::sequence(&[&self.issuer, &self.issuer_name, &serial, &end])
+    }
+
+    /// Reads [`OcspTarget::to_der`] from the front of `bytes`; what is behind it is the second result. Whatever stands
+    /// there, an answer about it only ever counts for certificates of an issuer with the very key that signed it.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn from_der(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        let mut reader = Reader::new(bytes);
+        let mut fields = reader.inside(der::SEQUENCE)?;
+        let issuer = fields.element(der::SEQUENCE)?.whole;
+        let issuer_name = fields.element(der::SEQUENCE)?.whole;
+        let serial = fields.value(INTEGER)?;
+        let end = fields.value(der::OCTET_STRING)?;
+        fields.end()?;
+        let not_after = i64::from_be_bytes(end.try_into().map_err(|_| Malformed("a time is not of eight bytes"))?);
+        let key = Certificate::read_any(issuer)?.key.whole;
+        let target = Self {
+            id: id_of(issuer_name, key, serial),
+            issuer_name: issuer_name.into(),
+            serial: serial.into(),
+            issuer: issuer.into(),
+            not_after,
+        };
+        Ok((target, reader.rest()))
+    }
+
+    /// The last moment of the certificate's validity, seconds since 1970.
+    #[must_use]
+    pub const fn not_after(&self) -> i64 {
+        self.not_after
     }
 
     /// Its name.
@@ -283,14 +323,6 @@ impl OcspAnswer {
 /// [`Malformed`] if it is no certificate.
 pub fn ocsp_urls(certificate: &[u8]) -> Result<Vec<String>, Malformed> {
     Ok(http_urls(Certificate::read_any(certificate)?.extensions.responders.iter().copied()))
-}
-
-/// The last moment of a certificate's validity, seconds since 1970.
-///
-/// # Errors
-/// [`Malformed`] if it is no certificate.
-pub fn not_after(certificate: &[u8]) -> Result<i64, Malformed> {
-    Ok(Certificate::read_any(certificate)?.not_after)
 }
 
 /// `key` is the issuer's whole SubjectPublicKeyInfo.

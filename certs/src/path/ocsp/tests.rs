@@ -1,6 +1,5 @@
 //! Responses made by hand, so that each may be wrong in one thing.
 
-use super::super::der::Reader;
 use super::super::tests::{Ca, anchor, below, crl, day, leaf, now, params, root, set, settings};
 use super::super::{
     Certificate, Crl, CrlSet, PathRefusal, RevocationMode, RevocationReason, RevocationSettings, ValidPath, validate,
@@ -378,6 +377,10 @@ fn whoever_changes_the_bytes_of_a_certificate_is_no_other() {
     let own = OcspTarget::new(&end, namesake.der().as_ref().into()).unwrap();
     assert_ne!(*own.id(), id(&end));
     assert!(OcspTarget::new(&end, root("other").der().as_ref().into()).is_err());
+    let (kept, behind) = (own.to_der(), b"behind");
+    let kept = [&kept[..], behind].concat();
+    assert_eq!(OcspTarget::from_der(&kept), Ok((own, &behind[..])));
+    assert!((0..kept.len() - behind.len()).all(|cut| OcspTarget::from_der(&kept[..cut]).is_err()));
 }
 
 #[test]

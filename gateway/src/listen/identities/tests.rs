@@ -47,6 +47,7 @@ impl World {
             certificate_file: self.path(&format!("{pair}.crt")),
             key_file: self.path(&format!("{pair}.key")),
             ocsp_file: None,
+            ocsp_fetch: false,
         };
         listener.tls.identities = pairs.iter().enumerate().map(files).collect();
         listener
