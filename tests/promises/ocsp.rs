@@ -146,7 +146,7 @@ fn a_hold_ends_with_a_newer_good_answer() {
             format!("V\t{}\t\t{}\n", fields[1], fields[3..].join("\t"))
         })
         .collect();
-    std::fs::write(ca.file("index.txt"), lifted).expect("a file");
+    std::fs::write(ca.path("index.txt"), lifted).expect("a file");
     let _ = gets_in(&clinic, &identity);
     // The old word, played again, says nothing any more; nor does it do harm.
     responder.set(Manner { instead: Some(reply(&revoked)), ..Manner::default() });
@@ -363,7 +363,7 @@ impl Server {
         let mut child = Command::new("openssl")
             .args(arguments)
             .args(["-rkey", "ca.key", "-nmin", "5"])
-            .current_dir(ca.file(""))
+            .current_dir(ca.path(""))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -2,7 +2,6 @@
 //! HTTP, so that it may be late, wrong or absent.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
@@ -115,16 +114,4 @@ fn answer(ca: &Ca, request: &[u8], manner: &Manner) -> Vec<u8> {
     let output = command.output().expect("`openssl` is installed");
     let said = String::from_utf8_lossy(&output.stderr);
     std::fs::read(folder.path().join("response")).unwrap_or_else(|_| panic!("no response: {said}"))
-}
-
-impl Ca {
-    /// A responder's certificate and key that this authority issued, with these lines of OpenSSL's extensions; it is
-    /// in the authority's own index, and so can be revoked.
-    #[must_use]
-    pub fn responder(&self, extensions: &str) -> (String, String) {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("responder-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let (csr, key) = self.request(&name);
-        (self.issue(&csr, extensions), key)
-    }
 }

@@ -130,19 +130,7 @@ impl Ca {
     /// As [`Ca::device`], with more lines of the extensions' section of OpenSSL's configuration.
     #[must_use]
     pub fn device_with(&self, device: &str, urls: &[&str], more: &str) -> Identity {
-        let (csr, key_pem) = self.request(&device.replace('/', "-"));
-        let extensions = format!(
-            "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
-             subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
-            spiffe_id(device)
-        );
-        let certificate = self.sign(&csr, &extensions, urls);
-        Identity { certificate_pem: certificate + &self.chain, key_pem }
-    }
-
-    /// A request for a certificate, and its key.
-    pub(crate) fn request(&self, name: &str) -> (String, String) {
-        let folder = TempDir::with_prefix("request-").expect("a folder");
+        let folder = TempDir::with_prefix("device-").expect("a folder");
         let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
         self.run(&[
             "req",
@@ -155,32 +143,21 @@ impl Ca {
             "-keyout",
             &path("key"),
             "-subj",
-            &format!("/CN={name}"),
+            &format!("/CN={}", device.replace('/', "-")),
             "-out",
             &path("csr"),
             "-config",
             "ca.cnf",
         ]);
-        let read = |name: &str| std::fs::read_to_string(path(name)).expect("a file");
-        (read("csr"), read("key"))
-    }
-
-    /// A certificate with these extensions.
-    #[must_use]
-    pub(crate) fn issue(&self, csr: &str, extensions: &str) -> String {
-        self.sign(csr, extensions, &[])
-    }
-
-    /// OpenSSL's list of what was issued and revoked.
-    #[must_use]
-    pub fn index(&self) -> String {
-        self.read("index.txt")
-    }
-
-    /// A file in the authority's folder.
-    #[must_use]
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.path(name)
+        let csr = std::fs::read_to_string(path("csr")).expect("a request");
+        let extensions = format!(
+            "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
+             subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
+            spiffe_id(device)
+        );
+        let certificate = self.sign(&csr, &extensions, urls);
+        let key_pem = std::fs::read_to_string(path("key")).expect("a key");
+        Identity { certificate_pem: certificate + &self.chain, key_pem }
     }
 
     fn sign(&self, csr: &str, extensions: &str, urls: &[&str]) -> String {
@@ -281,8 +258,27 @@ impl Ca {
         base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// OpenSSL's list of what was issued and revoked.
+    #[must_use]
+    pub fn index(&self) -> String {
+        self.read("index.txt")
+    }
+
+    /// A file in the authority's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A certificate and its key for whoever answers in the authority's name; `extensions` are lines of OpenSSL's
+    /// configuration. It is in the index, and so can be revoked.
+    #[must_use]
+    pub fn responder(&self, extensions: &str) -> (String, String) {
+        let curve = "ec_paramgen_curve:P-256";
+        self.run(&["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", "responder.key"]);
+        let request = ["-key", "responder.key", "-subj", "/CN=Responder", "-config", "ca.cnf", "-out", "responder.csr"];
+        self.run(&[&["req", "-new"], &request[..]].concat());
+        (self.sign(&self.read("responder.csr"), extensions, &[]), self.read("responder.key"))
     }
 
     fn read(&self, name: &str) -> String {

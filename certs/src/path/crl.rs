@@ -74,10 +74,18 @@ pub(crate) struct Scope {
     pub(crate) reasons: u16,
 }
 
+/// What is large of a list: its bytes and the index of its entries. Several lists of the same bytes may share it.
+#[derive(Debug)]
+pub struct CrlBody {
+    der: Box<[u8]>,
+    // INVARIANT: sorted by serial number.
+    entries: Vec<Entry>,
+}
+
 /// One list.
 #[derive(Debug)]
 pub struct Crl {
-    der: Box<[u8]>,
+    body: Arc<CrlBody>,
     digest: [u8; 32],
     issuer: Box<[u8]>,
     issuer_canonical: Canonical,
@@ -88,8 +96,6 @@ pub struct Crl {
     base: Option<Vec<u8>>,
     scope: Scope,
     key_id: Option<Box<[u8]>>,
-    // INVARIANT: sorted by serial number.
-    entries: Vec<Entry>,
     /// The key (a whole SubjectPublicKeyInfo) that the signature was checked with. The check of a long list is worth
     /// remembering.
     verified_by: OnceLock<Box<[u8]>>,
@@ -139,10 +145,22 @@ impl Crl {
             base: extensions.base,
             scope: extensions.scope,
             key_id: extensions.key_id.map(Into::into),
-            entries,
-            der: bytes.into(),
+            body: Arc::new(CrlBody { der: bytes.into(), entries }),
             verified_by: OnceLock::new(),
         })
+    }
+
+    /// What is large of it.
+    #[must_use]
+    pub const fn body(&self) -> &Arc<CrlBody> {
+        &self.body
+    }
+
+    /// The same list, sharing what is large if `body` is of the same bytes. Whether its signature was checked is each
+    /// one's own: another listener may believe in another CA of the same name.
+    #[must_use]
+    pub fn sharing(self, body: Arc<CrlBody>) -> Self {
+        if self.body.der == body.der { Self { body, ..self } } else { self }
     }
 
     /// When the next list is due, seconds since 1970.
@@ -159,20 +177,20 @@ impl Crl {
 
     /// How long its DER is, in bytes.
     #[must_use]
-    pub const fn size(&self) -> usize {
-        self.der.len()
+    pub fn size(&self) -> usize {
+        self.body.der.len()
     }
 
     /// How many certificates it lists.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.body.entries.len()
     }
 
     /// Does it list none?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.body.entries.is_empty()
     }
 
     /// Does it only list changes to another list?
@@ -264,7 +282,7 @@ impl Crl {
     }
 
     pub(super) fn signed(&self) -> Result<Signed<'_>, Malformed> {
-        Signed::read(&self.der)
+        Signed::read(&self.body.der)
     }
 
     pub(super) const fn scope(&self) -> &Scope {
@@ -295,8 +313,8 @@ impl Crl {
 
     /// What it says of a serial number: nothing, that it is removed, or since when and why it is revoked.
     pub(super) fn entry(&self, serial: &[u8]) -> Option<Option<(i64, RevocationReason)>> {
-        let at = self.entries.binary_search_by(|entry| serial_of(&self.der, entry).cmp(serial)).ok()?;
-        let entry = self.entries.get(at)?;
+        let at = self.body.entries.binary_search_by(|entry| serial_of(&self.body.der, entry).cmp(serial)).ok()?;
+        let entry = self.body.entries.get(at)?;
         Some(entry.reason.map(|reason| (entry.when, reason)))
     }
 }

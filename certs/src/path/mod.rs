@@ -29,7 +29,7 @@ pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only};
 pub(crate) use ocsp::{Asked, Basic, Said};
 
 pub use anchor::TrustAnchor;
-pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
+pub use crl::{Crl, CrlBody, CrlError, CrlSet, MAX_CRL_BYTES};
 pub use crl_file::{CrlFileError, read_crls};
 pub use facts::Description;
 pub use names::PeerName;

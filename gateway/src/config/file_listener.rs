@@ -53,6 +53,10 @@ fn identities(table: &Table<'_>) -> Option<Vec<IdentityFiles>> {
             table.problem(key, format!("`{own}` stands beside `{list}`; put all pairs into the list, or take it out"));
         }
     }
+    if table.flag("ocsp_fetch") {
+        let (own, list) = (table.key("ocsp_fetch"), table.key("identities"));
+        table.problem("ocsp_fetch", format!("`{own}` stands beside `{list}`; put it into the list, or take it out"));
+    }
     if elements.is_empty() || elements.len() > MAX_IDENTITIES {
         let key = table.key("identities");
         table.problem("identities", format!("`{key}` must list 1 to {MAX_IDENTITIES} pairs"));
@@ -70,10 +74,10 @@ fn identity(table: &Table<'_>, place: String) -> Option<IdentityFiles> {
     let certificate_file = table.path("certificate_file");
     let key_file = table.path("key_file");
     let ocsp_file = table.path_optional("ocsp_file");
-    let ocsp_fetch = table.boolean("ocsp_fetch", false);
-    if ocsp_fetch && ocsp_file.is_some() {
-        let (file, fetch) = (table.key("ocsp_file"), table.key("ocsp_fetch"));
-        table.problem("ocsp_fetch", format!("`{fetch}` stands beside `{file}`; the response comes from one of them"));
+    let ocsp_fetch = table.flag("ocsp_fetch");
+    if ocsp_fetch && ocsp_file.is_none() {
+        let (fetch, file) = (table.key("ocsp_fetch"), table.key("ocsp_file"));
+        table.problem("ocsp_fetch", format!("`{fetch}` needs `{file}`, where the response is kept"));
     }
     Some(IdentityFiles { place, certificate_file: certificate_file?, key_file: key_file?, ocsp_file, ocsp_fetch })
 }

@@ -86,7 +86,7 @@ pub struct IdentityFiles {
     pub key_file: PathBuf,
     /// An OCSP response about the certificate, DER, to be stapled; none unless set.
     pub ocsp_file: Option<PathBuf>,
-    /// The response is fetched from the responder that the certificate names, and stapled.
+    /// The gateway itself keeps `ocsp_file` fresh, from the responder that the certificate names.
     pub ocsp_fetch: bool,
 }
 

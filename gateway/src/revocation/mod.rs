@@ -26,6 +26,7 @@ pub use files::{RevocationError, Why};
 pub use keeper::keep;
 pub(crate) use lists::notice;
 pub use lists::{Lists, Report};
+pub(crate) use points::pause_after;
 
 /// Seconds since 1970.
 pub(crate) fn unix_seconds() -> i64 {

@@ -75,7 +75,7 @@ impl Points {
 }
 
 /// Until the next attempt, in seconds, after so many failures before this one: 1, 2, 4 … 300.
-pub(super) fn pause_after(failures: u32) -> i64 {
+pub(crate) fn pause_after(failures: u32) -> i64 {
     1_i64.checked_shl(failures.min(16)).unwrap_or(MAX_PAUSE).min(MAX_PAUSE)
 }
 

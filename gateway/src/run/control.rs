@@ -16,7 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, identities, threads};
+use super::{Command, Ending, Sockets, identities, staples, threads};
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
 use crate::clock;
@@ -237,6 +237,8 @@ impl Control {
         spawn_local(async move { match revocation::keep(snapshots, lane).await {} });
         let following = self.shared.clone();
         spawn_local(async move { match identities::follow(following).await {} });
+        let stapling = self.shared.clone();
+        spawn_local(async move { match staples::keep(stapling).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
