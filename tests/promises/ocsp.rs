@@ -171,7 +171,7 @@ fn bad_manners(ca: &Arc<Ca>, other_response: Vec<u8>, old_good: Vec<u8>) -> Vec<
         ),
         (
             "no delegation",
-            Manner { signer: Some(ca.responder("extendedKeyUsage = clientAuth\n")), ..Manner::default() },
+            Manner { signer: Some(ca.certify("extendedKeyUsage = clientAuth\n")), ..Manner::default() },
             "not signed by",
         ),
         (
@@ -290,7 +290,7 @@ fn a_responder_that_is_gone_ends_must_with_its_last_answer_and_the_grace() {
 fn a_delegated_responder_answers_and_is_not_believed_once_it_is_revoked() {
     let ca = Arc::new(Ca::root("Clinics of the tests"));
     let responder = Responder::of(&ca);
-    let delegated = ca.responder(DELEGATED);
+    let delegated = ca.certify(DELEGATED);
     responder.set(Manner { signer: Some(delegated.clone()), ..Manner::default() });
     let prepared = prepare(&ca, "mode = \"prefer\"\ncrl_directory = \"crl\"\nocsp = \"must\"");
     std::fs::create_dir(prepared.path("crl")).expect("a folder");
@@ -311,7 +311,7 @@ fn a_delegated_responder_answers_and_is_not_believed_once_it_is_revoked() {
     closed(&clinic, &wire, "revocation-unknown");
     is_refused(&clinic, &identity, "revocation-unknown");
     // Another one of the authority's is.
-    responder.set(Manner { signer: Some(ca.responder(DELEGATED)), ..Manner::default() });
+    responder.set(Manner { signer: Some(ca.certify(DELEGATED)), ..Manner::default() });
     let _ = gets_in(&clinic, &identity);
     let taken = clinic.wait_for_record("the list", |record| text(record, "what") == "crl");
     assert_eq!((text(&taken, "change"), text(&taken, "listener")), ("taken", "clinics"), "{taken:#}");
@@ -392,4 +392,65 @@ fn openssl_s_own_responder_is_understood() {
     ca.revoke(&identity.certificate_pem, "cessationOfOperation");
     ends(&mut wire);
     closed(&clinic, &wire, "certificate-revoked");
+}
+
+/// The gateway's own response is fetched, stapled, renewed and kept, without a reload.
+#[test]
+fn the_gateway_s_own_response_is_fetched_and_stapled() {
+    let ca = Arc::new(Ca::root("Servers of the tests"));
+    let responder = Responder::of(&ca);
+    let names = "subjectAltName = DNS:localhost,IP:127.0.0.1\nextendedKeyUsage = serverAuth\n";
+    let made = || ca.certify(&format!("{names}authorityInfoAccess = OCSP;URI:{}\n", responder.url()));
+    let prepared = Clinic::builder()
+        .config(|config| {
+            config.set_tls("certificate_file", "tls/own.crt");
+            config.set_tls("key_file", "tls/own.key");
+            config.set_tls("ocsp_file", "tls/own.ocsp");
+            config.set_tls("ocsp_fetch", true);
+        })
+        .prepare();
+    let write = |prepared: &Prepared, (certificate, key): (String, String)| {
+        for (name, content) in [("tls/own.crt", certificate + &ca.certificate_pem()), ("tls/own.key", key)] {
+            prepared.write(&format!("{name}.new"), content);
+            std::fs::rename(prepared.path(&format!("{name}.new")), prepared.path(name)).expect("renamed");
+        }
+    };
+    write(&prepared, made());
+    prepared.write("tls/own-ca.crt", ca.certificate_pem());
+    // Nobody answers yet: the gateway serves, and staples nothing.
+    responder.set(Manner { instead: Some(Reply::new(503, "gone")), ..Manner::default() });
+    let clinic = prepared.start();
+    let status = || {
+        let output = Command::new("openssl")
+            .args(["s_client", "-status", "-connect", &clinic.door.address.to_string(), "-servername", "localhost"])
+            .arg("-CAfile")
+            .arg(clinic.prepared.path("tls/own-ca.crt"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("`openssl` is installed");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let stapled = || clinic.metric("sekisho_ocsp_stapled", &[]) > 0.5;
+    assert!(status().contains("OCSP response: no response sent"), "{}", status());
+    until("the complaint", || clinic.gateway.said().contains("it answers 503").then_some(()));
+    // A revoked or forged one is not taken.
+    let namesake = Ca::root("Servers of the tests");
+    responder.set(Manner { signer: Some((namesake.certificate_pem(), namesake.key_pem())), ..Manner::default() });
+    until("the complaint", || clinic.gateway.said().contains("not signed by").then_some(()));
+    assert!(!stapled() && !clinic.prepared.path("tls/own.ocsp").exists());
+
+    responder.set(Manner::default());
+    until("the response", || stapled().then_some(()));
+    let said = status();
+    assert!(said.contains("OCSP Response Status: successful") && said.contains("Cert Status: good"), "{said}");
+    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+    // Another certificate gets its own.
+    let before = responder.asked();
+    write(&clinic.prepared, made());
+    until("a question about the new one", || (responder.asked() > before).then_some(()));
+    until("its response", || (stapled() && status().contains("Cert Status: good")).then_some(()));
+    // What was fetched is there for the next start.
+    responder.set(Manner { instead: Some(Reply::new(503, "gone")), ..Manner::default() });
+    let reloaded = clinic.reload();
+    assert!(reloaded && stapled() && status().contains("Cert Status: good"), "{}", status());
 }

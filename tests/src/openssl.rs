@@ -270,15 +270,15 @@ impl Ca {
         self.folder.path().join(name)
     }
 
-    /// A certificate and its key for whoever answers in the authority's name; `extensions` are lines of OpenSSL's
-    /// configuration. It is in the index, and so can be revoked.
+    /// A certificate with these extensions, lines of OpenSSL's configuration, and its key. It is in the index, and so can
+    /// be revoked.
     #[must_use]
-    pub fn responder(&self, extensions: &str) -> (String, String) {
+    pub fn certify(&self, extensions: &str) -> (String, String) {
         let curve = "ec_paramgen_curve:P-256";
-        self.run(&["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", "responder.key"]);
-        let request = ["-key", "responder.key", "-subj", "/CN=Responder", "-config", "ca.cnf", "-out", "responder.csr"];
+        self.run(&["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", "certify.key"]);
+        let request = ["-key", "certify.key", "-subj", "/CN=Somebody", "-config", "ca.cnf", "-out", "certify.csr"];
         self.run(&[&["req", "-new"], &request[..]].concat());
-        (self.sign(&self.read("responder.csr"), extensions, &[]), self.read("responder.key"))
+        (self.sign(&self.read("certify.csr"), extensions, &[]), self.read("certify.key"))
     }
 
     fn read(&self, name: &str) -> String {
