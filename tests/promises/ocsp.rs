@@ -160,7 +160,7 @@ fn a_hold_ends_with_a_newer_good_answer() {
 fn bad_manners(ca: &Arc<Ca>, other_response: Vec<u8>, old_good: Vec<u8>) -> Vec<(&'static str, Manner, &'static str)> {
     let with = |instead: Reply| Manner { instead: Some(instead), ..Manner::default() };
     let namesake = Ca::root("Clinics of the tests");
-    let changed = |change: fn(Vec<u8>) -> Vec<u8>| Manner { changed: Some(Arc::new(change)), ..Manner::default() };
+    let changed = |change: fn(Vec<u8>) -> Vec<u8>| Manner { changed: Some(change), ..Manner::default() };
     let endless =
         [&b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n20000\r\n"[..], &[0x30; 0x20000][..]].concat();
     vec![

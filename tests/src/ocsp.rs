@@ -23,7 +23,7 @@ pub struct Manner {
     /// Sent instead of any answer.
     pub instead: Option<Reply>,
     /// The bytes of the response, changed.
-    pub changed: Option<Arc<dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync>>,
+    pub changed: Option<fn(Vec<u8>) -> Vec<u8>>,
 }
 
 /// A responder on a port of its own.

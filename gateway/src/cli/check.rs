@@ -109,6 +109,11 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
         for identity in &listener.tls.identities {
             check.certificates(&key(&identity.key("certificate_file")), &identity.certificate_file);
             check.key(&key(&identity.key("key_file")), &identity.key_file);
+            if let Some(folder) =
+                identity.ocsp_file.as_ref().filter(|_| identity.ocsp_fetch).and_then(|file| file.parent())
+            {
+                check.place_to_write(&key(&identity.key("ocsp_file")), folder);
+            }
         }
         check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
         let revocation = &listener.tls.revocation;

@@ -31,7 +31,7 @@ impl Recorder {
             return;
         }
         for (source, crl) in new.iter() {
-            if !old.and_then(|old| old.get(source)).is_some_and(|known| known.digest() == crl.digest()) {
+            if old.and_then(|old| old.get(source)).is_none_or(|known| known.digest() != crl.digest()) {
                 self.record(listener, &lists.source_name(source), crl, "taken");
             }
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::path::OcspTarget;
@@ -85,7 +85,7 @@ fn next(now: UnixTime, until: UnixTime) -> u64 {
     now.as_secs() + (until.as_secs().saturating_sub(now.as_secs()) / 2).clamp(least, most)
 }
 
-async fn renew(file: &PathBuf, identity: &ServerIdentity, attempt: u32, now: UnixTime) -> Result<Staple, String> {
+async fn renew(file: &Path, identity: &ServerIdentity, attempt: u32, now: UnixTime) -> Result<Staple, String> {
     let (target, urls): (OcspTarget, _) = staple_question(identity)
         .ok_or("the certificate names no responder by `http`, or its issuer's certificate is not behind it")?;
     let turn = usize::try_from(attempt).unwrap_or_default().checked_rem(urls.len());
@@ -97,7 +97,7 @@ async fn renew(file: &PathBuf, identity: &ServerIdentity, attempt: u32, now: Uni
     let response = fetch(&place, &wanted, TIMEOUT).await.map_err(|why| told(&why))?;
     let staple = Staple::from_der(&response, identity).map_err(|error| told(&error))?;
     staple.check_time(now).map_err(|error| told(&error))?;
-    let (path, bytes) = (file.clone(), response.to_vec());
+    let (path, bytes) = (file.to_owned(), response.to_vec());
     match spawn_blocking(move || replace(&path, &bytes, 0o644)).await {
         Ok(Ok(())) => Ok(staple),
         Ok(Err(error)) => Err(format!("`{}` cannot be written: {error}", file.display())),

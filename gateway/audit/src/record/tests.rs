@@ -212,6 +212,18 @@ fn every_kind_is_canonical() {
         canonical(&Full { error: "ENOSPC" }, 19),
         canonical(&Gap { records: 3, from_unix_ns: 0, until_unix_ns: 1 }, 20),
         canonical(&RegistryRollback { recorded_sequence: 7, store_sequence: 5 }, 21),
+        canonical(
+            &change_of_revocation(RevocationSource::List { is_delta: true, number: "0a", next_update: 9, entries: 2 }),
+            22,
+        ),
+        canonical(
+            &change_of_revocation(RevocationSource::Answer {
+                serial: "01",
+                status: "revoked",
+                reason: Some("superseded"),
+            }),
+            23,
+        ),
     ];
     let names: Vec<_> = kinds.iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
     assert_eq!(
@@ -238,6 +250,8 @@ fn every_kind_is_canonical() {
             "full",
             "gap",
             "registry-rollback",
+            "revocation-change",
+            "revocation-change",
         ]
     );
     assert!(kinds[5].get("end").is_none());
@@ -245,4 +259,13 @@ fn every_kind_is_canonical() {
     assert_eq!(kinds[3]["bytes"]["sent"], u64::MAX.to_string());
     assert_eq!(kinds[15]["change_ns"], -3_600_000_000_000_i64);
     assert_eq!(kinds[16]["change_ns"], i64::MIN.to_string());
+    assert_eq!((&kinds[21]["what"], &kinds[21]["entries"]), (&"delta-crl".into(), &2.into()));
+    assert_eq!(kinds[21]["next_update"], "1970-01-01T00:00:09.000000000Z");
+    assert_eq!((&kinds[22]["what"], &kinds[22]["status"]), (&"ocsp".into(), &"revoked".into()));
+    assert!(kinds[22].get("this_update").is_none(), "beyond what nanoseconds reach");
+}
+
+fn change_of_revocation(what: RevocationSource<'_>) -> RevocationChange<'_> {
+    let (source, issuer) = (&b"http://ocsp.example"[..], &b"CN=Clinics"[..]);
+    RevocationChange { listener: "clinics", change: "taken", source, issuer, this_update: i64::MAX, what }
 }
