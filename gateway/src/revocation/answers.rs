@@ -34,6 +34,8 @@ const MIN_PAUSE: i64 = 30;
 const ASK_UNKNOWN: i64 = 60;
 /// The same trouble with the same responder is said again after so long, in seconds.
 const SAY_AGAIN: i64 = 3_600;
+/// Other trouble with it is said after so long.
+const SAY_MORE: i64 = 60;
 /// Responders whose trouble is remembered.
 const MAX_TOLD: usize = 256;
 /// Changes that wait to be recorded.
@@ -93,7 +95,7 @@ struct State {
     issuers: HashMap<[u8; 32], Arc<[u8]>>,
     set: OcspSet,
     is_stale: bool,
-    round: u64,
+    judge_anew: bool,
     round_began: i64,
     swept: i64,
     looked: i64,
@@ -122,15 +124,13 @@ impl Answers {
     pub(super) fn load(config: &Revocation, profile: Profile, now: i64) -> Self {
         let mut state = State { round_began: now, swept: now, looked: now, ..State::default() };
         let bytes = (MAX_OCSP_BYTES * 4) as u64;
-        for content in config.cache_directory.iter().flat_map(|folder| cache::read_answers(folder, MAX_ASKED, bytes)) {
+        for content in config.cache_directory.iter().flat_map(|folder| cache::answers(folder, MAX_ASKED, bytes)) {
             if let Some((target, url, answer)) = recall(&content, profile)
                 && answer.check_time(now, grace(config)).is_ok()
                 && now <= target.not_after()
             {
-                let due = match answer.status() {
-                    OcspStatus::Good => now.saturating_add(pause(&answer, config, now)),
-                    OcspStatus::Revoked { .. } | OcspStatus::Unknown => now,
-                };
+                // Who is good is asked about once he shows himself; nobody else's chain tells of itself.
+                let due = if answer.status() == OcspStatus::Good { i64::MAX } else { now };
                 let (urls, answer) = ([url].into(), Some(Arc::new(answer)));
                 let asked = Asked { urls, seen: now, due, failures: 0, answer, target };
                 state.asked.insert(*asked.target.id(), asked);
@@ -166,7 +166,8 @@ impl Answers {
         let question = |asked: &mut Asked| {
             asked.due = now.saturating_add(lease);
             let turn = usize::try_from(asked.failures).unwrap_or_default().checked_rem(asked.urls.len());
-            let url = turn.and_then(|turn| asked.urls.get(turn)).cloned().unwrap_or_default();
+            let own = turn.and_then(|turn| asked.urls.get(turn));
+            let url = config.ocsp_responder.as_ref().or(own).cloned().unwrap_or_default();
             let place = Place::of(&url, &config.fetch_hosts);
             Question { id: *asked.target.id(), place, url, request: asked.target.request() }
         };
@@ -207,9 +208,6 @@ impl Answers {
                 }
             }
             Ok((answer, is_newer, bytes)) => {
-                if state.told.remove(url).is_some() {
-                    tracing::info!(url = %url.escape_debug(), "the OCSP responder answers again");
-                }
                 let answer = Arc::new(answer);
                 if let Some(asked) = state.asked.get_mut(id) {
                     asked.failures = 0;
@@ -218,6 +216,7 @@ impl Answers {
                         asked.answer = Some(Arc::clone(&answer));
                     }
                 }
+                state.recover(url);
                 if is_newer {
                     state.is_stale = true;
                     state.note(&target, url, old.as_deref(), &answer);
@@ -233,7 +232,8 @@ impl Answers {
         let mut state = self.state();
         if std::mem::take(&mut state.is_stale) {
             let answers = state.asked.values().filter_map(|asked| asked.answer.clone());
-            state.set = OcspSet::new(answers, state.round);
+            state.set = state.set.with(answers, state.judge_anew);
+            state.judge_anew = false;
             self.changed.store(true, Ordering::Relaxed);
         }
         state.set.clone()
@@ -306,6 +306,10 @@ impl State {
         let Ok(target) = OcspTarget::new(certificate, Arc::clone(issuer)) else { return };
         if let Some(known) = self.asked.get_mut(target.id()) {
             known.seen = now;
+            if known.due == i64::MAX {
+                let pause = known.answer.as_ref().map_or(0, |answer| pause(answer, config, now));
+                known.due = now.saturating_add(pause);
+            }
             if *known.urls != *urls {
                 known.urls = urls.into();
             }
@@ -349,7 +353,7 @@ impl State {
         self.issuers.retain(|_, issuer| Arc::strong_count(issuer) > 1);
         if now >= self.round_began.saturating_add(ROUND) {
             self.round_began = now;
-            self.round = self.round.wrapping_add(1);
+            self.judge_anew = true;
             self.is_stale = true;
         }
     }
@@ -363,9 +367,12 @@ impl State {
         }
     }
 
-    /// Says once what is wrong with a responder.
+    /// Says what is wrong with a responder: the same once an hour, and something once a minute.
     fn complain(&mut self, url: &str, why: &str, now: i64) {
-        let is_known = |(known, when): &(String, i64)| known == why && now < when.saturating_add(SAY_AGAIN);
+        let is_known = |(known, when): &(String, i64)| {
+            let after = if known == why { SAY_AGAIN } else { SAY_MORE };
+            now < when.saturating_add(after)
+        };
         if self.told.get(url).is_some_and(is_known) {
             return;
         }
@@ -374,6 +381,15 @@ impl State {
             self.told.clear();
         }
         self.told.insert(url.to_owned(), (why.to_owned(), now));
+    }
+
+    /// Says once that a responder answers again, about every certificate.
+    fn recover(&mut self, url: &str) {
+        let fails = |asked: &Asked| asked.failures > 0 && asked.urls.iter().any(|own| own == url);
+        if self.told.contains_key(url) && !self.asked.values().any(fails) {
+            self.told.remove(url);
+            tracing::info!(url = %url.escape_debug(), "the OCSP responder answers again");
+        }
     }
 
     fn note(&mut self, target: &OcspTarget, url: &str, old: Option<&OcspAnswer>, new: &OcspAnswer) {

@@ -69,11 +69,11 @@ pub(super) fn read(directory: &Path, most: u64) -> Vec<(String, Crl)> {
 }
 
 /// The content of every answer's file, at most so many of at most so many bytes.
-pub(super) fn read_answers(directory: &Path, most: usize, bytes: u64) -> Vec<Vec<u8>> {
-    let read = |path: &Path| -> io::Result<Vec<u8>> {
+pub(super) fn answers(directory: &Path, most: usize, bytes: u64) -> impl Iterator<Item = Vec<u8>> {
+    let read = move |path: &Path| -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         fs::File::open(path)?.take(bytes).read_to_end(&mut content)?;
         Ok(content)
     };
-    each(directory, ANSWER, most).iter().filter_map(|(_, path)| read(path).ok()).collect()
+    each(directory, ANSWER, most).into_iter().filter_map(move |(_, path)| read(&path).ok())
 }

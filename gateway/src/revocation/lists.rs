@@ -357,8 +357,8 @@ impl Lists {
         }
     }
 
-    /// Has any list or answer run out, its grace included, since this was last asked? Where each certificate must be known to be
-    /// good, live connections are to be judged again then.
+    /// Has any list or answer run out, its grace included, since this was last asked? Where each certificate must be known
+    /// to be good, live connections are to be judged again then.
     pub(super) fn ran_out(&self, now: i64) -> bool {
         if !self.settings().requires() {
             return false;

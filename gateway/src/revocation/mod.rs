@@ -8,7 +8,8 @@
 //! where it refuses somebody else than before, a new version of the snapshot has every live connection judged again.
 //!
 //! A start and a reload read the files on the thread that also serves the admin listener: at most `max_crl_bytes` for
-//! each list, about a second for the longest. Requests are served by other threads meanwhile.
+//! each list, about a second for the longest, and a signature for each answer that was kept. Requests are served by other
+//! threads meanwhile.
 
 mod answers;
 mod asking;

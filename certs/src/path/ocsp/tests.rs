@@ -213,7 +213,7 @@ fn judge(
 }
 
 fn answers(all: &[&OcspAnswer]) -> OcspSet {
-    OcspSet::new(all.iter().map(|answer| Arc::new((*answer).clone())), 0)
+    OcspSet::default().with(all.iter().map(|answer| Arc::new((*answer).clone())), false)
 }
 
 /// The table of `certs/README.md`.
@@ -341,27 +341,31 @@ fn only_a_newer_good_clears() {
 }
 
 #[test]
-fn a_set_s_version_is_of_those_it_refuses() {
+fn a_set_s_version_is_another_where_somebody_is_judged_otherwise() {
     let ca = root("ca");
     let (one, two) = (leaf(300, &ca, |_| {}), leaf(301, &ca, |_| {}));
-    let of = |end: &[u8], status: &[u8]| ask(end, &ca, &own(end, &ca, status, DAYS)).unwrap();
-    let version = |all: &[&OcspAnswer]| *answers(all).version();
+    let of = |end: &[u8], status: &[u8]| Arc::new(ask(end, &ca, &own(end, &ca, status, DAYS)).unwrap());
     let (good_one, good_two) = (of(&one, &good()), of(&two, &good()));
-    assert_eq!(version(&[]), version(&[&good_one, &good_two]));
+    let (bad_one, bad_two, unknown_one) = (of(&one, &revoked(1)), of(&two, &revoked(1)), of(&one, &unknown()));
+    let with = |set: &OcspSet, all: &[&Arc<OcspAnswer>]| set.with(all.iter().map(|answer| Arc::clone(answer)), false);
+    let none = OcspSet::default();
+    let both = with(&none, &[&good_one, &good_two]);
+    assert_eq!(none.version(), both.version(), "good makes no difference");
+    assert_eq!(with(&none, &[&unknown_one]).version(), none.version(), "never known");
+    let lost = with(&both, &[&unknown_one, &good_two]);
+    assert_eq!(with(&lost, &[&unknown_one, &good_two]).version(), lost.version(), "lost once");
+    let anew = both.with([good_one.clone(), good_two.clone()], true);
     let versions = [
-        version(&[]),
-        version(&[&of(&one, &revoked(1))]),
-        version(&[&of(&two, &revoked(1))]),
-        version(&[&of(&one, &unknown())]),
-        *OcspSet::new([Arc::new(good_one)], 1).version(),
+        *both.version(),
+        *lost.version(),
+        *with(&both, &[&bad_one, &good_two]).version(),
+        *with(&both, &[&good_one, &bad_two]).version(),
+        *with(&both, &[&bad_one, &bad_two]).version(),
     ];
-    let distinct: std::collections::HashSet<_> = versions.iter().collect();
-    assert_eq!(distinct.len(), versions.len());
+    assert_eq!(versions.iter().collect::<std::collections::HashSet<_>>().len(), versions.len());
+    assert_ne!(anew.version(), both.version());
     let crls = CrlSet::default();
-    assert_ne!(
-        crls.with_answers(answers(&[&of(&one, &revoked(1))])).version(),
-        crls.with_answers(answers(&[])).version()
-    );
+    assert_ne!(crls.with_answers(lost).version(), crls.with_answers(both).version());
 }
 
 #[test]

@@ -124,6 +124,28 @@ fn what_the_cache_holds_is_proved_again() {
     for (name, content) in [("empty.ocsp", &b""[..]), ("line.ocsp", b"http://o.example/\n"), ("text.ocsp", b"x")] {
         std::fs::write(folder.path().join(name), content).unwrap();
     }
-    assert_eq!(cache::read_answers(folder.path(), 99, 1 << 20).len(), 4);
+    assert_eq!(cache::answers(folder.path(), 99, 1 << 20).count(), 4);
     assert!(Answers::load(&config, Profile::CryptrecHigh, 0).set().is_empty());
+}
+
+#[test]
+fn a_responder_s_trouble_is_not_said_for_every_certificate() {
+    let mut state = State::default();
+    let mut said = 0;
+    for now in 0..7_200 {
+        let before = state.told.get("http://o.example/").cloned();
+        // The message is another each time.
+        state.complain("http://o.example/", &format!("it was out of date {now} s ago"), now);
+        said += u32::from(state.told.get("http://o.example/") != before.as_ref());
+    }
+    assert_eq!(said, 120);
+    let mut said = 0;
+    for now in 10_000..17_200 {
+        let before = state.told.get("http://o.example/").cloned();
+        state.complain("http://o.example/", "it answers 500", now);
+        said += u32::from(state.told.get("http://o.example/") != before.as_ref());
+    }
+    assert_eq!(said, 2);
+    (0..2 * MAX_TOLD).for_each(|number| state.complain(&number.to_string(), "x", 20_000));
+    assert!(state.told.len() <= MAX_TOLD);
 }
