@@ -46,8 +46,10 @@ pub async fn keep(snapshots: Arc<Snapshots>, lane: ControlLane) -> Infallible {
                 begin(&snapshots, &under_way, &door.listener.name, job);
             }
             asking.begin(&door.listener.name, lists.questions(now));
+            // Read before it is put in force: nothing is on record that is not.
+            let news = (lists.turned(), lists.set());
             changed |= door.tls.take_lists();
-            recorder.look(&door.listener.name, lists);
+            recorder.record(&door.listener.name, lists, news);
             changed |= lists.ran_out(now);
             let late = lists.report(now).into_iter().filter(|report| report.due);
             due.extend(late.map(|report| (door.listener.name.clone(), report.issuer, report.next_update)));

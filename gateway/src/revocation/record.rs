@@ -20,23 +20,22 @@ impl Recorder {
         Self { lane, recorded: BTreeMap::new() }
     }
 
-    /// Records what has changed since the last look; at the first, all that is in force.
-    pub(super) fn look(&mut self, listener: &str, lists: &Lists) {
-        for turned in lists.turned() {
-            self.lane.append_unwaited(&of_answer(listener, &turned));
+    /// Records what has turned, and the lists that are others than at the last look; at the first, all of them.
+    pub(super) fn record(&mut self, listener: &str, lists: &Lists, (turned, new): (Vec<Turned>, CrlSet)) {
+        for turned in &turned {
+            self.lane.append_unwaited(&of_answer(listener, turned));
         }
-        let new = lists.set();
         let old = self.recorded.get(listener);
         if old.is_some_and(|old| old.version() == new.version()) {
             return;
         }
         for (source, crl) in new.iter() {
             if old.and_then(|old| old.get(source)).is_none_or(|known| known.digest() != crl.digest()) {
-                self.record(listener, &lists.source_name(source), crl, "taken");
+                self.of_list(listener, &lists.source_name(source), crl, "taken");
             }
         }
         for (source, crl) in old.iter().flat_map(|old| old.iter()).filter(|(source, _)| new.get(source).is_none()) {
-            self.record(listener, &lists.source_name(source), crl, "dropped");
+            self.of_list(listener, &lists.source_name(source), crl, "dropped");
         }
         self.recorded.insert(listener.to_owned(), new);
     }
@@ -46,7 +45,7 @@ impl Recorder {
         self.recorded.retain(|listener, _| is_there(listener));
     }
 
-    fn record(&self, listener: &str, source: &str, crl: &Crl, change: &'static str) {
+    fn of_list(&self, listener: &str, source: &str, crl: &Crl, change: &'static str) {
         self.lane.append_unwaited(&RevocationChange {
             listener,
             change,
