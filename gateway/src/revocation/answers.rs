@@ -34,9 +34,7 @@ const MIN_PAUSE: i64 = 30;
 const ASK_UNKNOWN: i64 = 60;
 /// The same trouble with the same responder is said again after so long, in seconds.
 const SAY_AGAIN: i64 = 3_600;
-/// Other trouble with it is said after so long.
-const SAY_MORE: i64 = 60;
-/// Responders whose trouble is remembered.
+/// Troubles that are remembered.
 const MAX_TOLD: usize = 256;
 /// Changes that wait to be recorded.
 const MAX_CHANGES: usize = 4_096;
@@ -99,8 +97,8 @@ struct State {
     round_began: i64,
     swept: i64,
     looked: i64,
-    /// What was said of a responder, and when.
-    told: BTreeMap<String, (String, i64)>,
+    /// What was said of which responder, and when.
+    told: BTreeMap<(String, String), i64>,
     changes: Vec<Turned>,
 }
 
@@ -367,27 +365,26 @@ impl State {
         }
     }
 
-    /// Says what is wrong with a responder: the same once an hour, and something once a minute.
+    /// Says what is wrong with a responder, once an hour each thing, for however many certificates.
     fn complain(&mut self, url: &str, why: &str, now: i64) {
-        let is_known = |(known, when): &(String, i64)| {
-            let after = if known == why { SAY_AGAIN } else { SAY_MORE };
-            now < when.saturating_add(after)
-        };
-        if self.told.get(url).is_some_and(is_known) {
+        // How long something was out of date is another number each time.
+        let kind: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let place = (url.to_owned(), kind);
+        if self.told.get(&place).is_some_and(|when| now < when.saturating_add(SAY_AGAIN)) {
             return;
         }
         tracing::error!(url = %url.escape_debug(), %why, "an OCSP response is not taken; what was known stays");
         if self.told.len() >= MAX_TOLD {
             self.told.clear();
         }
-        self.told.insert(url.to_owned(), (why.to_owned(), now));
+        self.told.insert(place, now);
     }
 
     /// Says once that a responder answers again, about every certificate.
     fn recover(&mut self, url: &str) {
         let fails = |asked: &Asked| asked.failures > 0 && asked.urls.iter().any(|own| own == url);
-        if self.told.contains_key(url) && !self.asked.values().any(fails) {
-            self.told.remove(url);
+        if self.told.keys().any(|(known, _)| known == url) && !self.asked.values().any(fails) {
+            self.told.retain(|(known, _), _| known != url);
             tracing::info!(url = %url.escape_debug(), "the OCSP responder answers again");
         }
     }
