@@ -151,6 +151,8 @@ fn recovery_request(lane: &Lane) -> Result<Ticket, Refusal> {
         certificate: None,
         site: None,
         device: None,
+        user: None,
+        patient: None,
     })
 }
 
@@ -297,6 +299,9 @@ fn a3_intents_without_outcome_are_named_once() {
         tls: None,
         site: None,
         device: None,
+        user: None,
+        patient: None,
+        qualifications: &[],
         certificate: None,
     };
     let connection = Connection::new(&fields);
@@ -311,7 +316,9 @@ fn a3_intents_without_outcome_are_named_once() {
         class: None,
         action: None,
         patients: &[],
+        patients_unknown: None,
         user: None,
+        patient: None,
         roles: &[],
         authentication: None,
         decision: Decision::Permit,
