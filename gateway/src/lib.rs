@@ -18,6 +18,7 @@ pub mod load;
 pub mod metrics;
 pub mod quickstart;
 pub mod registry;
+mod replace;
 pub mod revocation;
 pub mod run;
 pub mod snapshot;

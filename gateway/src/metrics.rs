@@ -95,6 +95,12 @@ pub struct Metrics {
     pub crl_entries: IntGaugeVec,
     /// Files and distribution points whose newest CRL is missing or not taken, by listener and origin.
     pub crl_failing: IntGaugeVec,
+    /// Certificates that OCSP responders are asked about, by listener and what they said.
+    pub ocsp_certificates: IntGaugeVec,
+    /// Of these, those about which the last question brought no answer, by listener.
+    pub ocsp_failing: IntGaugeVec,
+    /// Of these, those whose answer ends soon or has ended, and no newer one is there, by listener.
+    pub ocsp_due: IntGaugeVec,
 }
 
 /// A metric of the same name exists already.
@@ -241,6 +247,17 @@ impl Metrics {
                 "Sources whose newest CRL is missing or not taken.",
                 &["listener", "origin"],
             )?,
+            ocsp_certificates: make.gauges(
+                "ocsp_certificates",
+                "Certificates that responders are asked about.",
+                &["listener", "status"],
+            )?,
+            ocsp_failing: make.gauges(
+                "ocsp_failing",
+                "Certificates that no responder answers about.",
+                &["listener"],
+            )?,
+            ocsp_due: make.gauges("ocsp_due", "OCSP answers that end and are not renewed.", &["listener"])?,
             registry: make.0,
         })
     }

@@ -40,6 +40,7 @@ mod enrolment;
 mod h2_bounds;
 mod limits;
 mod mtls_refusals;
+mod ocsp;
 mod operator;
 mod orthanc;
 mod patients;

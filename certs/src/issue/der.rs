@@ -6,7 +6,7 @@ const NULL: u8 = 0x05;
 const BMP_STRING: u8 = 0x1e;
 
 /// An element of these parts, one after another.
-pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
     let mut out = Vec::with_capacity(length + 6);
     out.push(tag);
@@ -24,7 +24,7 @@ pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-pub(super) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     tlv(SEQUENCE, parts)
 }
 
@@ -32,7 +32,7 @@ pub(super) fn oid(content: &[u8]) -> Vec<u8> {
     tlv(OID, &[content])
 }
 
-pub(super) fn octets(content: &[u8]) -> Vec<u8> {
+pub(crate) fn octets(content: &[u8]) -> Vec<u8> {
     tlv(OCTET_STRING, &[content])
 }
 
@@ -55,7 +55,7 @@ pub(super) fn null() -> Vec<u8> {
 }
 
 /// An algorithm whose parameters are NULL.
-pub(super) fn algorithm(content: &[u8]) -> Vec<u8> {
+pub(crate) fn algorithm(content: &[u8]) -> Vec<u8> {
     sequence(&[&oid(content), &null()])
 }
 

@@ -10,7 +10,7 @@
 mod acme;
 mod bundle;
 mod ca;
-mod der;
+pub(crate) mod der;
 mod file;
 mod request;
 mod secret;

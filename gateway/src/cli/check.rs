@@ -119,6 +119,11 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
             }
             check.certificates(&key(&identity.key("certificate_file")), &identity.certificate_file);
             check.key(&key(&identity.key("key_file")), &identity.key_file);
+            if let Some(folder) =
+                identity.ocsp_file.as_ref().filter(|_| identity.ocsp_fetch).and_then(|file| file.parent())
+            {
+                check.place_to_write(&key(&identity.key("ocsp_file")), folder);
+            }
         }
         check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
         if let ListenerPeers::Users(users) = &listener.tls.peers

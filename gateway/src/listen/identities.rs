@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -258,6 +258,19 @@ impl Identities {
             return None;
         }
         self.challenges.load().get(hello.server_name()?).cloned()
+    }
+
+    /// The files of responses that the gateway itself keeps fresh, with the identity that each is about, and until when
+    /// what is stapled is good.
+    #[must_use]
+    pub fn to_be_fetched(&self) -> Vec<(PathBuf, ServerIdentity, Option<UnixTime>)> {
+        let all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = all.iter().filter(|one| one.files.ocsp_fetch);
+        let of = |one: &Followed| {
+            let until = one.staple.as_ref().filter(|_| one.stapled).map(Staple::next_update);
+            Some((one.files.ocsp_file.clone()?, one.identity.clone(), until))
+        };
+        wanted.filter_map(of).collect()
     }
 
     /// What an operator should know, one line each.

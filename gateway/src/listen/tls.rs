@@ -167,17 +167,18 @@ impl TlsListener {
         self.rules.proved()
     }
 
-    /// Where its CRLs come from.
+    /// Where its CRLs and OCSP answers come from.
     #[must_use]
     pub fn lists(&self) -> &Arc<Lists> {
         &self.lists
     }
 
-    /// Has the verifier judge by the lists in force; true if it judged by others before.
+    /// Has the verifier judge by the lists and answers in force; true if somebody has to be judged again.
     pub fn take_lists(&self) -> bool {
+        let news = self.lists.has_new_answers();
         let set = self.lists.set();
         let changed = *set.version() != self.verifier.crls_version();
-        if changed {
+        if changed || news {
             self.verifier.set_crls(set);
         }
         changed

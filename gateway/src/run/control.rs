@@ -18,7 +18,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, identities, threads};
+use super::{Command, Ending, Sockets, identities, staples, threads};
 use crate::acme;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane};
@@ -248,9 +248,12 @@ impl Control {
         let (snapshots, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
         spawn_local(clock::keep(Arc::clone(&self.prepared.clock), self.lane.clone(), snapshots, metrics));
         let snapshots = Arc::clone(&self.shared.snapshots);
-        spawn_local(async move { match revocation::keep(snapshots).await {} });
+        let lane = self.lane.clone();
+        spawn_local(async move { match revocation::keep(snapshots, lane).await {} });
         let following = self.shared.clone();
         spawn_local(async move { match identities::follow(following, admin_tls).await {} });
+        let stapling = self.shared.clone();
+        spawn_local(async move { match staples::keep(stapling).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

@@ -132,7 +132,7 @@ fn ends_soon(CertificateEnd { purpose, name, not_after }: &CertificateEnd, ident
     }
 }
 
-fn unix_time(unix_ns: i64) -> UnixTime {
+pub(super) fn unix_time(unix_ns: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_nanos(u64::try_from(unix_ns).unwrap_or(0)))
 }
 

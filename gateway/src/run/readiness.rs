@@ -15,7 +15,7 @@ use crate::clock::{Clock as _, KernelClock};
 use crate::enrolment::Rein;
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
-use crate::revocation::unix_seconds;
+use crate::revocation::{AnswersReport, unix_seconds};
 use crate::snapshot::{CertificateEnd, Snapshot, Snapshots};
 use crate::upstream::Sight;
 use crate::worker::Shared;
@@ -109,13 +109,23 @@ impl Sources {
 
     fn revocation(&self, snapshot: &Snapshot) {
         let metrics = &self.shared.metrics;
-        for gauges in [&metrics.crl_due, &metrics.crl_entries, &metrics.crl_failing] {
+        for gauges in [
+            &metrics.crl_due,
+            &metrics.crl_entries,
+            &metrics.crl_failing,
+            &metrics.ocsp_certificates,
+            &metrics.ocsp_failing,
+            &metrics.ocsp_due,
+        ] {
             gauges.reset();
         }
         metrics.crl_next_update.reset();
         let now = unix_seconds();
         for door in snapshot.doors.iter().filter(|door| door.tls.lists().is_on()) {
             let listener = door.listener.name.as_str();
+            if let Some(report) = door.tls.lists().answers_report(now) {
+                answers(metrics, listener, report);
+            }
             let mut first: BTreeMap<(String, &str), i64> = BTreeMap::new();
             for report in door.tls.lists().report(now) {
                 let kind = if report.delta { "delta" } else { "complete" };
@@ -169,6 +179,16 @@ impl Sources {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
+}
+
+fn answers(metrics: &Metrics, listener: &str, report: AnswersReport) {
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let AnswersReport { good, revoked, unknown, unanswered, failing, due } = report;
+    for (status, number) in [("good", good), ("revoked", revoked), ("unknown", unknown), ("unanswered", unanswered)] {
+        metrics.ocsp_certificates.with_label_values(&[listener, status]).set(count(number));
+    }
+    metrics.ocsp_failing.with_label_values(&[listener]).set(count(failing));
+    metrics.ocsp_due.with_label_values(&[listener]).set(count(due));
 }
 
 fn audit_condition(log: &Log) -> Result<(), String> {

@@ -38,7 +38,7 @@ fn judge(
     let mut settings = Settings::new(purpose, algorithms.all);
     settings.revocation = RevocationSettings {
         mode: if crls.iter().next().is_some() { RevocationMode::Require } else { RevocationMode::Off },
-        grace: 0,
+        ..RevocationSettings::default()
     };
     let anchor = TrustAnchor::from_der(&der(root.certificate_pem())).unwrap();
     let now = i64::try_from(NOW.as_secs()).unwrap();

@@ -26,8 +26,8 @@ pub use exchange::{
     Completion, Decision, Durations, End, Exchange, Intent, MAX_TARGET, Outcome, Request, Stream, StreamEvent,
 };
 pub use lifecycle::{
-    AuditFailure, ClockChange, ClockEvent, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload, Start, Stop,
-    TornTail,
+    AuditFailure, ClockChange, ClockEvent, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload,
+    RevocationChange, RevocationSource, Start, Stop, TornTail,
 };
 pub use refused::{Refused, RefusedSummary, Stage};
 

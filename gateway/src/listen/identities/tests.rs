@@ -48,6 +48,7 @@ impl World {
             key_file: self.path(&format!("{pair}.key")),
             ocsp_file: None,
             acme: None,
+            ocsp_fetch: false,
         };
         listener.tls.identities = pairs.iter().enumerate().map(files).collect();
         listener
