@@ -311,6 +311,7 @@ fn a3_intents_without_outcome_are_named_once() {
         class: None,
         action: None,
         patients: &[],
+        patients_unknown: None,
         user: None,
         roles: &[],
         authentication: None,
