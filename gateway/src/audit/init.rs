@@ -104,25 +104,33 @@ pub fn new_reviewer(name: &str) -> Result<ReviewerKey, InitError> {
     Ok(ReviewerKey::new(name, random()?, random()?)?)
 }
 
-/// Makes the key directory with its pepper, and the first statement: `reviewers`, who include `signer`, are the
-/// reviewers of all sites. Everything is on disk when it returns.
+/// The first statement, signed: `reviewers`, who include `signer`, are the reviewers of all sites.
+///
+/// # Errors
+/// [`StatementError`] if such a statement would not be taken.
+pub fn first_statement(domain: &str, reviewers: &[Reviewer], signer: &ReviewerKey) -> Result<Vec<u8>, StatementError> {
+    let statement =
+        Statement { domain: domain.to_owned(), site: None, number: 1, previous: None, reviewers: reviewers.to_vec() };
+    let note = statement.sign(signer.signing())?;
+    Reviewers::new(domain, note.as_bytes())?;
+    Ok(note.into_bytes())
+}
+
+/// Makes the key directory with its pepper, and puts the first statement in its place. Everything is on disk when it
+/// returns.
 ///
 /// # Errors
 /// [`InitError::Exists`] if there is a first statement already; a pepper that is there stays, since the log's
-/// pseudonyms are made with it.
+/// pseudonyms are made with it. [`InitError::Statement`] if the statement is not a first one of this domain.
 pub fn make(
     key_directory: &Path,
     reviewers_directory: &Path,
     domain: &str,
-    reviewers: &[Reviewer],
-    signer: &ReviewerKey,
+    statement: &[u8],
 ) -> Result<Reviewers, InitError> {
-    let statement =
-        Statement { domain: domain.to_owned(), site: None, number: 1, previous: None, reviewers: reviewers.to_vec() };
     let path = statement_path(reviewers_directory, None, 1);
-    let refused = |source| InitError::Statement { path: path.clone(), source: Box::new(source) };
-    let note = statement.sign(signer.signing()).map_err(refused)?;
-    let set = Reviewers::new(domain, note.as_bytes()).map_err(refused)?;
+    let set = Reviewers::new(domain, statement)
+        .map_err(|source| InitError::Statement { path: path.clone(), source: Box::new(source) })?;
     if path.exists() {
         return Err(InitError::Exists(path));
     }
@@ -133,7 +141,7 @@ pub fn make(
     }
     folder(reviewers_directory, 0o755)?;
     folder(&reviewers_directory.join(DEFAULT_FOLDER), 0o755)?;
-    write_new(&path, note.as_bytes(), 0o644)?;
+    write_new(&path, statement, 0o644)?;
     Ok(set)
 }
 
@@ -291,8 +299,12 @@ mod tests {
     impl Laid {
         fn new() -> Self {
             let laid = Self { folder: tempfile::tempdir().unwrap(), first: new_reviewer("auditor").unwrap() };
-            make(&laid.keys(), &laid.reviewers(), DOMAIN, &[laid.first.public().clone()], &laid.first).unwrap();
+            make(&laid.keys(), &laid.reviewers(), DOMAIN, &laid.statement()).unwrap();
             laid
+        }
+
+        fn statement(&self) -> Vec<u8> {
+            first_statement(DOMAIN, &[self.first.public().clone()], &self.first).unwrap()
         }
 
         fn keys(&self) -> PathBuf {
@@ -329,8 +341,7 @@ mod tests {
         // Nothing unfinished is left.
         assert_eq!(fs::read_dir(laid.reviewers().join(DEFAULT_FOLDER)).unwrap().count(), 1);
         let before = pepper(&laid.keys()).unwrap().pseudonym(site);
-        let first = [laid.first.public().clone()];
-        let again = make(&laid.keys(), &laid.reviewers(), DOMAIN, &first, &laid.first).unwrap_err();
+        let again = make(&laid.keys(), &laid.reviewers(), DOMAIN, &laid.statement()).unwrap_err();
         assert!(matches!(&again, InitError::Exists(path) if path.ends_with("@default/1")), "{again}");
         assert_eq!(pepper(&laid.keys()).unwrap().pseudonym(site), before);
     }

@@ -50,7 +50,7 @@ enum Command {
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Look into an audit log; only reads
+    /// The audit log: who may read it, whether it is whole, and what is in it
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Look at certificates as the gateway would; only reads
