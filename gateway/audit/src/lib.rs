@@ -13,6 +13,7 @@
 
 pub mod checkpoint;
 pub mod frame;
+pub mod header;
 pub mod json;
 pub mod merkle;
 pub mod note;
@@ -23,4 +24,4 @@ pub mod tiles;
 pub mod time;
 pub mod verify;
 
-pub use record::{Header, Record, Splice, Stamp};
+pub use record::{Header, Record, Reference, Scope, Splice, Stamp};
