@@ -293,7 +293,7 @@ mod tests {
         let changed = |place: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[place] = byte;
-            Envelope::decode(&bytes).map(drop)
+            Envelope::decode(&bytes).map(|_| ())
         };
         assert_eq!(changed(0, 2), Err(EnvelopeError::Version(2)));
         assert_eq!(changed(1, 0), Err(EnvelopeError::Kind(0)));
@@ -319,6 +319,11 @@ mod tests {
             assert_eq!(Kind::from_label(kind.label()), Some(*kind));
         }
         assert_eq!((0..=u8::MAX).filter_map(Kind::from_number).count(), Kind::ALL.len());
+        // The page for strangers has the same table.
+        let page = include_str!("../FORMAT.md");
+        for kind in Kind::ALL {
+            assert!(page.contains(&format!("| {} | `{}` |", kind.number(), kind.label())), "{kind}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!
 //! The format is `gateway_audit`'s.
 
+pub mod init;
 mod lane;
 mod options;
 mod place;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use super::file_listener::{Addresses, admin_tls, is_label, listener};
 use super::file_route::routes;
@@ -17,7 +18,8 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let node = file.section("node", node);
     let trust_domain = file.section("trust", trust_domain);
     let store = file.section("store", |table| table.path("file"));
-    let audit = file.section("audit", audit);
+    let state = store.as_ref().and_then(|store| store.parent());
+    let audit = file.section("audit", |table| audit(table, state));
     let clock = file.section("clock", clock);
     let policy = file.section("policy", |table| table.path_or("directory", "policy"));
     let mut addresses = Addresses::default();
@@ -117,8 +119,18 @@ fn trust_domain(table: &Table<'_>) -> Option<String> {
     Some(domain.text.to_owned())
 }
 
-fn audit(table: &Table<'_>) -> Option<Audit> {
+/// `state` is the store's folder.
+fn audit(table: &Table<'_>, state: Option<&Path>) -> Option<Audit> {
     let directory = table.path("directory");
+    let beside = |name: &str| state.map(|state| state.join(name));
+    let key_directory = table.path_optional("key_directory").or_else(|| beside("audit-keys"));
+    let reviewers = table.path_optional("reviewers").or_else(|| beside("audit-reviewers"));
+    if let (Some(directory), Some(keys)) = (&directory, &key_directory)
+        && (keys.starts_with(directory) || directory.starts_with(keys))
+    {
+        let why = "it must lie apart from `audit.directory`: copies of the log must not hold the keys to it";
+        table.problem("key_directory", format!("`audit.key_directory` is `{}`; {why}", keys.display()));
+    }
     let interval = Durability::Interval(table.millis("interval_ms", &knob::INTERVAL_MS));
     let durability = table.choice(
         "durability",
@@ -145,6 +157,8 @@ fn audit(table: &Table<'_>) -> Option<Audit> {
     let refusal_bytes = table.number("refusal_bytes", &knob::REFUSAL_BYTES);
     Some(Audit {
         directory: directory?,
+        key_directory: key_directory?,
+        reviewers: reviewers?,
         durability,
         on_failure,
         queue_records,

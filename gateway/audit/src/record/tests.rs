@@ -250,6 +250,7 @@ fn every_kind_is_canonical() {
             "registry-rollback",
         ]
     );
+    assert!(names.iter().all(|name| crate::header::Kind::from_label(name).is_some()));
     assert!(kinds[5].get("end").is_none());
     assert_eq!(kinds[6]["end"], "aborted");
     assert_eq!(kinds[3]["bytes"]["sent"], u64::MAX.to_string());
