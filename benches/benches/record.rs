@@ -4,9 +4,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use gateway_audit::frame::{Chain, FRAME_HEADER};
+use gateway_audit::frame::{Chain, FRAME_HEADER, RecordLength};
 use gateway_audit::record::{
-    Certificate, Completion, Connection, ConnectionFields, Decision, Durations, End, Exchange, Request, Tls,
+    Certificate, Completion, Connection, ConnectionFields, Decision, Durations, End, Exchange, Request, Tls, finish,
 };
 use gateway_audit::{Header, Record, Stamp};
 
@@ -70,8 +70,14 @@ fn records(criterion: &mut Criterion) {
     let exchange = exchange(&connection);
     let durations = Durations { total_us: 1_234, policy_us: Some(3), upstream_us: Some(1_100) };
     let request = Request { exchange: &exchange, status: 200, durations };
-    let completion =
-        Completion { request: exchange.request, received: 0, sent: 1_024, end: End::Complete, duration_us: 1_300 };
+    let completion = Completion {
+        request: exchange.request,
+        scope: exchange.scope(),
+        received: 0,
+        sent: 1_024,
+        end: End::Complete,
+        duration_us: 1_300,
+    };
     let mut written = Vec::with_capacity(4_096);
     let splice = request.write(&HEADER, &mut written);
     let length = u64::try_from(written.len()).unwrap_or_default();
@@ -87,10 +93,15 @@ fn records(criterion: &mut Criterion) {
     });
     group.throughput(Throughput::Bytes(length + u64::try_from(FRAME_HEADER).unwrap_or_default()));
     let mut chain = Chain { link: [7; 32], next: 1 };
+    let mut leaves = Vec::new();
     group.bench_function("frame", |bencher| {
         bencher.iter(|| {
             out.clear();
-            chain.append(black_box(&written), splice, 0, &mut out)
+            leaves.clear();
+            chain.append(0, &mut out, &mut leaves, |sequence, out| {
+                finish(black_box(&written), splice, sequence, out);
+                Ok::<_, RecordLength>(())
+            })
         });
     });
     let mut whole = Vec::with_capacity(4_096);

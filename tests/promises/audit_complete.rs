@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gateway_tests::audit::wal;
 use gateway_tests::h2::{self, Frames, kind};
 use gateway_tests::{Answer, Clinic, DOCTOR, Handshake, Reply, Seen, Wire, until};
 
@@ -208,7 +209,7 @@ fn id_of(seen: &Seen) -> String {
 fn is_intended(directory: &Path, id: &str) -> bool {
     let names = segments(directory);
     let wanted = format!("\"request\":\"{id}\"");
-    let files: Vec<PathBuf> = names.iter().rev().take(2).map(|name| directory.join(name)).collect();
+    let files: Vec<PathBuf> = names.iter().rev().take(2).map(|name| wal(directory).join(name)).collect();
     let has = |file: &PathBuf| String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).contains(&wanted);
     files.iter().any(has)
 }

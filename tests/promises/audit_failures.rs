@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gateway_tests::audit::text;
+use gateway_tests::audit::{text, wal};
 use gateway_tests::{Builder, Clinic, DOCTOR, until};
 
 use crate::audit_tools::{Acknowledged, Broken, Load, Log, ask, segments, small_log, try_ask};
@@ -120,7 +120,7 @@ fn a5_one_failed_sync_finishes_the_file_and_not_the_service() {
     // No descriptor of the failed file is open any more: no second sync can lie about it.
     let open = std::fs::read_dir(format!("/proc/{}/fd", clinic.gateway.pid())).expect("its files").flatten();
     let open: Vec<_> = open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
-    assert!(!open.contains(&directory.join(text(failure, "segment"))), "{open:?}");
+    assert!(!open.contains(&wal(&directory).join(text(failure, "segment"))), "{open:?}");
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn made_durable<'a>(calls: &'a [Call], id: &str, kind: &str) -> (&'a Call, &'a C
     let write = calls.iter().find(|call| call.writes(id, kind));
     let write = write.unwrap_or_else(|| panic!("no {kind} of {id} was written"));
     let file = write.descriptor();
-    assert!(file.contains("/audit/segment-"), "{}", write.text);
+    assert!(file.contains("/audit/lane-1/wal/segment-"), "{}", write.text);
     let sync = |call: &&Call| call.name == "fdatasync" && call.begin > write.end && call.descriptor() == file;
     let sync = calls.iter().find(sync).unwrap_or_else(|| panic!("the {kind} of {id} was not synced"));
     assert_eq!(sync.result, "0", "{}", sync.text);

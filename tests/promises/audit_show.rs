@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gateway_tests::audit::is;
+use gateway_tests::audit::{is, wal};
 use gateway_tests::{Clinic, DOCTOR, Output, sekisho};
 
 fn show(directory: &Path, more: &[&str]) -> Output {
@@ -52,7 +52,7 @@ fn a_copy_a_damaged_copy_and_none() {
     let prepared = clinic.stop();
     let copy = prepared.path("copy");
     std::fs::create_dir(&copy).expect("a folder");
-    for entry in std::fs::read_dir(prepared.path("audit")).expect("a log").flatten() {
+    for entry in std::fs::read_dir(wal(&prepared.path("audit"))).expect("a log").flatten() {
         std::fs::copy(entry.path(), copy.join(entry.file_name())).expect("a file");
     }
     let output = show(&copy, &[]);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::{Bad, Checked, Verifier};
-use gateway_tests::audit::text;
+use gateway_tests::audit::{from_tiles, plain, text, wal};
 use gateway_tests::{Answer, Builder, Clinic, DOCTOR, Handshake, within};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -206,25 +206,38 @@ impl Log {
 
     fn advance(&mut self, to_the_end: bool) -> Result<Option<Checked>, Bad> {
         let names = segments(&self.directory);
+        let wal = wal(&self.directory);
         let mut last = None;
         for (place, name) in names.iter().enumerate() {
             if self.done.contains(name) {
                 continue;
             }
-            let next = names.get(place + 1).and_then(|next| header(&self.directory.join(next)));
+            let next = names.get(place + 1).and_then(|next| header(&wal.join(next)));
             if next.is_none() && !to_the_end {
                 break;
             }
-            let bytes = std::fs::read(self.directory.join(name)).expect("a segment");
+            let Ok(bytes) = std::fs::read(wal.join(name)) else {
+                // Its records are in tiles by now.
+                continue;
+            };
             if next.is_none() && SegmentHeader::decode(&bytes).is_err() {
                 // It is just being made.
                 break;
             }
             let mut records = Vec::new();
+            let first = SegmentHeader::decode(&bytes).map_or(0, |header| header.first_sequence);
+            if first > self.sequence + 1 {
+                let missed = from_tiles(&self.directory, first);
+                records.extend(missed.into_iter().filter(|(sequence, _)| *sequence > self.sequence));
+                self.verifier = Verifier::new();
+            }
             let checked = self.verifier.segment(name, &bytes, next.as_ref(), |_, frame| {
-                records.push(serde_json::from_slice(frame.record).expect("every record is JSON"));
+                records.push((frame.sequence, frame.record.to_vec()));
             })?;
-            records.into_iter().for_each(|record| self.take(record));
+            for (sequence, record) in records {
+                let record = plain(&self.directory, sequence, &record);
+                self.take(serde_json::from_slice(&record).expect("every record is JSON"));
+            }
             self.done.insert(name.clone());
             last = Some(checked);
         }
@@ -277,7 +290,7 @@ fn header(segment: &Path) -> Option<SegmentHeader> {
 
 /// The segments' names, in order.
 pub fn segments(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(wal(directory)).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names.filter(|name| name.starts_with("segment-")).collect();
     names.sort_unstable();

@@ -1,19 +1,33 @@
 //! Reading the audit log while the gateway writes it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::{Bad, Verifier};
+use gateway_audit::tiles::entry::{Bundle, Entry, Joiner};
+use gateway_audit::tiles::{Kind, Tile};
 use serde_json::Value;
 
-/// Every record of the log in `directory`, in order: its bytes as they lie on disk.
+/// The folder of the first lane, which a gateway takes that runs alone.
+#[must_use]
+pub fn lane(directory: &Path) -> PathBuf {
+    directory.join("lane-1")
+}
+
+/// The folder of its segments.
+#[must_use]
+pub fn wal(directory: &Path) -> PathBuf {
+    lane(directory).join("wal")
+}
+
+/// Every record of the log in `directory`, in order: its bytes as they were written.
 ///
 /// # Errors
 /// [`Bad`] names the first record that breaks the chain.
 pub fn read_raw(directory: &Path) -> Result<Vec<Vec<u8>>, Bad> {
     let mut segments = BTreeMap::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(wal(directory)).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let mut bytes = std::fs::read(entry.path()).unwrap_or_default();
         bytes.truncate(length_without_zeros(&bytes));
@@ -23,13 +37,49 @@ pub fn read_raw(directory: &Path) -> Result<Vec<Vec<u8>>, Bad> {
         }
     }
     let headers: Vec<_> = segments.values().map(|bytes| SegmentHeader::decode(bytes).ok()).collect();
+    let first = headers.first().and_then(Option::as_ref).map_or(1, |header| header.first_sequence);
     let mut verifier = Verifier::new();
-    let mut records = Vec::new();
+    let mut records = from_tiles(directory, first);
     for (place, (name, bytes)) in segments.iter().enumerate() {
         let next = headers.get(place + 1).and_then(Option::as_ref);
-        verifier.segment(name, bytes, next, |_, frame| records.push(frame.record.to_vec()))?;
+        verifier.segment(name, bytes, next, |_, frame| records.push((frame.sequence, frame.record.to_vec())))?;
     }
-    Ok(records)
+    Ok(records.into_iter().map(|(sequence, record)| plain(directory, sequence, &record)).collect())
+}
+
+/// The records before `end`, which are in no segment any more, from tiles.
+///
+/// # Panics
+/// If they are not there.
+#[must_use]
+pub fn from_tiles(directory: &Path, end: u64) -> Vec<(u64, Vec<u8>)> {
+    let mut records = Vec::new();
+    if end <= 1 {
+        return records;
+    }
+    let checkpoint = std::fs::read_to_string(lane(directory).join("checkpoint")).expect("a checkpoint");
+    let size = checkpoint.lines().nth(1).and_then(|size| size.parse().ok()).expect("a size");
+    let mut joiner = Joiner::new(1, usize::MAX);
+    for index in 0.. {
+        let tile = Tile::in_tree(Kind::Entries, index, size).expect("a tile that holds what no segment does");
+        let read = |tile: Tile| std::fs::read(lane(directory).join(tile.path()));
+        let bundle = read(tile).or_else(|_| read(tile.full())).expect("a bundle");
+        for entry in Bundle::new(&bundle) {
+            let entry = Entry::decode(entry).expect("an entry");
+            if entry.sequence == end {
+                return records;
+            }
+            let whole = |sequence, record: Option<&[u8]>| records.push((sequence, record.expect("kept").to_vec()));
+            joiner.push(&entry, whole).expect("entries in order");
+        }
+    }
+    records
+}
+
+/// A record as it was written, from what lies in the log.
+#[must_use]
+pub fn plain(_directory: &Path, _sequence: u64, record: &[u8]) -> Vec<u8> {
+    record.to_vec()
 }
 
 /// Files are filled with zeros ahead of use; looking at them one by one takes the longest by far.

@@ -37,4 +37,4 @@ pub mod verify;
 #[cfg(feature = "seal")]
 pub mod wrap;
 
-pub use record::{Header, Record, Splice, Stamp};
+pub use record::{Header, Record, Reference, Scope, Splice, Stamp};

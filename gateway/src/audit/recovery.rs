@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::segments::{Failure, is_torn_at, segment_first, torn_name};
 use super::storage::{Storage, write_all};
+use super::tree::{Replay, Standing, TreeError, TreeStorage};
 
 /// Request ids of unresolved intents that one record names; the rest is counted.
 const NAMED_UNRESOLVED: usize = 1_000;
@@ -34,6 +35,9 @@ pub enum RecoveryError {
         /// The log's.
         found: String,
     },
+    /// Tiles, checkpoints and segments do not tell one story.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
 }
 
 /// What was found.
@@ -55,6 +59,8 @@ pub(super) struct Found {
     pub(super) last_unix_ns: Option<i64>,
     /// The last change of the registry among the records that were looked at.
     pub(super) registry: Option<RegistryMark>,
+    /// Entries of the log.
+    pub(super) entries: u64,
 }
 
 /// A change of the registry as its record tells it.
@@ -75,16 +81,25 @@ impl Found {
     }
 }
 
-/// Reads the end of the log, keeps a torn tail aside and cuts it off. Looks at the last two segments: all that a
-/// crash can have touched. `fresh_log` is the id of a log that begins here.
+/// Reads the end of the log, keeps a torn tail aside and cuts it off. Looks at the last two segments, all that a
+/// crash can have touched, and at those before that the tree's synced tiles do not cover. `fresh_log` is the id of a log
+/// that begins here.
 ///
 /// # Errors
 /// [`RecoveryError`]; nothing was changed unless it is a failed call.
-pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) -> Result<Found, RecoveryError> {
+pub(super) fn recover(
+    storage: &dyn Storage,
+    files: &dyn TreeStorage,
+    standing: &Standing,
+    node: &str,
+    fresh_log: [u8; 16],
+) -> Result<Found, RecoveryError> {
     let names = storage.list().map_err(Failure::of("list", "."))?;
     let mut segments: Vec<&String> = names.iter().filter(|name| segment_first(name).is_some()).collect();
     segments.sort_unstable();
+    let mut replay = Replay::new(standing);
     let Some((last, before)) = segments.split_last() else {
+        let entries = replay.finish(standing, files, None)?;
         return Ok(Found {
             log: fresh_log,
             chain: Chain { link: genesis(&fresh_log, node), next: 1 },
@@ -94,21 +109,33 @@ pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) ->
             clean: true,
             last_unix_ns: None,
             registry: None,
+            entries,
         });
     };
     let bytes = storage.read(last).map_err(Failure::of("read", last))?;
     let mut story = Story::default();
     let mut verifier = Verifier::new();
-    if let Some(previous) = before.last() {
-        let earlier = storage.read(previous).map_err(Failure::of("read", previous))?;
-        // A last segment whose header is damaged is found below, by its own check.
-        let next = SegmentHeader::decode(&bytes).ok();
-        verifier.segment(previous, &earlier, next.as_ref(), |_, frame| story.tell(frame))?;
+    let mut visit = |frame: &Frame<'_>| {
+        story.tell(frame);
+        replay.take(frame);
+    };
+    let first_read = needed(&segments, standing.synced_record() + 1);
+    let mut earlier = before.iter().skip(first_read).peekable();
+    while let Some(name) = earlier.next() {
+        let earlier_bytes = storage.read(name).map_err(Failure::of("read", name))?;
+        // A segment whose header is damaged is found by its own check.
+        let next = match earlier.peek() {
+            Some(next) => SegmentHeader::decode(&storage.read(next).map_err(Failure::of("read", next))?).ok(),
+            None => SegmentHeader::decode(&bytes).ok(),
+        };
+        verifier.segment(name, &earlier_bytes, next.as_ref(), |_, frame| visit(frame))?;
     }
-    let checked = verifier.segment(last, &bytes, None, |_, frame| story.tell(frame))?;
+    let checked = verifier.segment(last, &bytes, None, |_, frame| visit(frame))?;
     if checked.header.node != node {
         return Err(RecoveryError::Node { expected: node.to_owned(), found: checked.header.node });
     }
+    let first = segments.get(first_read).and_then(|name| segment_first(name));
+    let entries = replay.finish(standing, files, first)?;
     if let Tail::Torn { offset, bytes: length } = checked.tail {
         keep_aside(storage, &names, last, tail(&bytes, offset, length), checked.chain.next)?;
     }
@@ -136,7 +163,14 @@ pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) ->
         clean: story.stopped,
         last_unix_ns: story.last_unix_ns,
         registry: story.registry,
+        entries,
     })
+}
+
+/// The first segment to read, by its place: one of the last two, or the one that holds record `from`.
+fn needed(segments: &[&String], from: u64) -> usize {
+    let holds = segments.iter().rposition(|name| segment_first(name).is_some_and(|first| first <= from)).unwrap_or(0);
+    holds.min(segments.len().saturating_sub(2))
 }
 
 fn tail(bytes: &[u8], offset: u64, length: u64) -> &[u8] {

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_audit::frame::Chain;
-use gateway_audit::record::{AuditFailure, Full, Gap, Stop};
+use gateway_audit::frame::{Chain, RecordLength};
+use gateway_audit::record::{AuditFailure, Full, Gap, Stop, finish};
 use gateway_audit::{Header, Record};
 
 use super::lane::{Buffer, LaneCore};
 use super::options::Durability;
 use super::segments::{Failure, Preparation, Segments};
 use super::shared::{Observer, Shared};
+use super::tree::{Group, Handover};
 
 /// Longest sleep; whatever is due by time is done within it.
 const NAP: Duration = Duration::from_millis(500);
@@ -48,7 +49,9 @@ pub(super) struct Writer {
     batches: Vec<Batch>,
     /// Empty buffers to swap with.
     empty: Vec<Buffer>,
-    frames: Vec<u8>,
+    /// The group being committed.
+    group: Group,
+    handover: Arc<Handover>,
     scratch: Vec<u8>,
     trouble: Option<Trouble>,
     prepare_at: Instant,
@@ -57,7 +60,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, observer: Arc<dyn Observer>, segments: Segments, chain: Chain) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        observer: Arc<dyn Observer>,
+        segments: Segments,
+        chain: Chain,
+        handover: Arc<Handover>,
+    ) -> Self {
         Self {
             shared,
             observer,
@@ -67,7 +76,8 @@ impl Writer {
             own: Buffer::default(),
             batches: Vec::new(),
             empty: Vec::new(),
-            frames: Vec::new(),
+            group: Group::default(),
+            handover,
             scratch: Vec::new(),
             trouble: None,
             prepare_at: Instant::now(),
@@ -77,11 +87,10 @@ impl Writer {
 
     /// Queues a record of the writer itself.
     pub(super) fn say(&mut self, record: &impl Record) {
-        self.scratch.clear();
         let options = &self.shared.options;
-        let stamp = self.shared.clock.now().stamp();
-        let splice = record.write(&Header { node: &options.node, boot: &options.boot, stamp }, &mut self.scratch);
-        self.own.push(&self.scratch, splice);
+        let reading = self.shared.clock.now();
+        let header = Header { node: &options.node, boot: &options.boot, stamp: reading.stamp() };
+        self.own.write(record, &header, &mut self.scratch);
     }
 
     /// The first commit: the reserve, a segment, and what [`say`](Self::say) queued.
@@ -178,20 +187,19 @@ impl Writer {
     /// Builds the group's frames: the writer's own records, and batches as long as they fit into `room` bytes. Says
     /// how many batches and records that is, and the chain's end behind them.
     fn frame(&mut self, room: u64) -> (usize, u64, Chain) {
+        // Which batches fit is known before the first is framed: no record is ever given two places.
+        let mut room = usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(self.own.most_bytes());
+        let fitting = self.batches.iter().take_while(|batch| {
+            let left = room.checked_sub(batch.buffer.most_bytes());
+            left.inspect(|left| room = *left).is_some()
+        });
+        let fits = fitting.count();
         let mut chain = self.chain;
-        let durable = chain.next - 1;
-        self.frames.clear();
-        frame_buffer(&self.own, &mut chain, durable, &mut self.frames);
-        let mut fits = 0;
-        for batch in &self.batches {
-            let before = (chain, self.frames.len());
-            frame_buffer(&batch.buffer, &mut chain, durable, &mut self.frames);
-            if length(&self.frames) > room {
-                chain = before.0;
-                self.frames.truncate(before.1);
-                break;
-            }
-            fits += 1;
+        self.group.clear();
+        self.group.first = chain.next;
+        frame_buffer(&self.own, &mut chain, self.chain.next - 1, &mut self.group);
+        for batch in self.batches.iter().take(fits) {
+            frame_buffer(&batch.buffer, &mut chain, self.chain.next - 1, &mut self.group);
         }
         (fits, chain.next - self.chain.next, chain)
     }
@@ -202,15 +210,18 @@ impl Writer {
         let (fits, records, chain) = self.frame(self.segments.room());
         let prepared = self.segments.has_spare() || self.shared.options.preparation == Preparation::Inline;
         if prepared
-            && self.segments.wants_next(self.frames.len())
+            && self.segments.wants_next(self.group.frames.len())
             && let Err(failure) = self.segments.begin(&self.chain)
         {
             // As long as the old segment is whole, the group may make it longer than planned.
             tracing::warn!(%failure, "no new audit segment");
         }
-        self.segments.commit(&self.frames)?;
+        self.segments.commit(&self.group.frames)?;
         self.chain = chain;
-        self.shared.committed(records, length(&self.frames), chain.next - 1);
+        let bytes = length(&self.group.frames);
+        // Handed over before it is told: what is durable is on its way to the tree.
+        self.handover.give(&mut self.group);
+        self.shared.committed(records, bytes, chain.next - 1);
         for Batch { lane, mut buffer, ticket } in self.batches.drain(..fits) {
             if let Some(lane) = self.lanes.get(lane) {
                 lane.publish(ticket, length(&buffer.bytes));
@@ -221,7 +232,7 @@ impl Writer {
             }
         }
         self.own.clear();
-        self.observer.committed(records, length(&self.frames), started.elapsed());
+        self.observer.committed(records, bytes, started.elapsed());
         Ok(())
     }
 
@@ -346,13 +357,14 @@ impl Writer {
 }
 
 /// Frames every record of a buffer.
-fn frame_buffer(buffer: &Buffer, chain: &mut Chain, durable: u64, out: &mut Vec<u8>) {
-    let mut rest = buffer.bytes.as_slice();
-    for entry in &buffer.entries {
-        let (written, next) = rest.split_at_checked(entry.length).unwrap_or((rest, &[]));
-        rest = next;
+fn frame_buffer(buffer: &Buffer, chain: &mut Chain, durable: u64, group: &mut Group) {
+    for written in buffer.records() {
+        let write = |sequence, out: &mut Vec<u8>| {
+            finish(written.json, written.splice, sequence, out);
+            Ok::<_, RecordLength>(())
+        };
         // Lanes refuse what does not fit a frame; the writer's own records are short.
-        if let Err(error) = chain.append(written, entry.splice, durable, out) {
+        if let Err(error) = chain.append(durable, &mut group.frames, &mut group.leaves, write) {
             tracing::error!(%error, "a record was left out of the audit log");
         }
     }

@@ -196,8 +196,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let held = crate::audit::Directory::open(folder.path()).unwrap();
-        for error in [crate::audit::Directory::open(&file), crate::audit::Directory::open(folder.path())] {
+        let held = [1, 2].map(|_| crate::audit::take_lane(folder.path()).unwrap());
+        for error in [crate::audit::take_lane(&file), crate::audit::take_lane(folder.path())] {
             let error = StartError::from(crate::audit::OpenError::from(error.unwrap_err()));
             assert_eq!(told(&error.into()).matches("audit ").count(), 1);
         }

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_audit::Record;
 use gateway_audit::record::{Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
+use gateway_audit::{Record, Scope};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
@@ -334,6 +334,11 @@ impl Trail {
         reading
     }
 
+    /// Whose records these are.
+    fn scope(&self) -> Scope<'_> {
+        Scope { site: self.connection.fields.site(), class: self.asked.as_ref().map(|asked| asked.class.as_str()) }
+    }
+
     fn durations(&self) -> Durations {
         Durations {
             total_us: self.since_begun_ns() / 1_000,
@@ -388,6 +393,7 @@ impl Trail {
                 let reading = self.read_clock();
                 let outcome = Outcome {
                     request: self.id(),
+                    scope: self.scope(),
                     status,
                     reason: reason.map(Refusal::label),
                     backend: self.backend.as_deref(),
@@ -443,6 +449,7 @@ impl Drop for Trail {
         };
         let completion = Completion {
             request: self.id(),
+            scope: self.scope(),
             received: self.received.bytes.get(),
             sent: self.bytes,
             end,

@@ -10,6 +10,8 @@ use gateway_audit::reader::Verifier;
 use policy::Refusal;
 use serde_json::Value;
 
+use crate::audit::segments_directory;
+
 /// What must have left a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trace {
@@ -69,9 +71,10 @@ pub(super) fn last_sequence(directory: &Path) -> Option<u64> {
     records(directory, None).ok()?.last
 }
 
-/// The records behind `after`, in a log whose chain is checked from its beginning. What is just being written counts
-/// as a torn tail and is left out.
-pub(super) fn records(directory: &Path, after: Option<u64>) -> Result<Records, String> {
+/// The records behind `after`, in the first lane of a log, whose chain is checked as far as segments go back. What is
+/// just being written counts as a torn tail and is left out.
+pub(super) fn records(audit: &Path, after: Option<u64>) -> Result<Records, String> {
+    let directory = &segments_directory(audit, 1);
     let say = |error: std::io::Error| format!("`{}`: {error}", directory.display());
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).map_err(say)? {
@@ -109,10 +112,15 @@ const SEGMENT_SUFFIX: &str = ".log";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gateway_audit::frame::{Chain, genesis};
-    use gateway_audit::record::Splice;
+    use gateway_audit::frame::{Chain, RecordLength, genesis};
 
     const LOG: [u8; 16] = [7; 16];
+
+    fn write(audit: &Path, name: &str, bytes: impl AsRef<[u8]>) {
+        let directory = segments_directory(audit, 1);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(name), bytes).unwrap();
+    }
 
     /// Appends records of these bodies, which follow `{"sequence":N`.
     fn segment(chain: &mut Chain, bodies: &[&str]) -> Vec<u8> {
@@ -120,8 +128,11 @@ mod tests {
             SegmentHeader { log: LOG, node: "demo".to_owned(), first_sequence: chain.next, previous: chain.link };
         let mut bytes = header.encode().to_vec();
         for body in bodies {
-            let written = format!("{{\"sequence\":{body}}}");
-            chain.append(written.as_bytes(), Splice(12), 0, &mut bytes).unwrap();
+            let write = |sequence, out: &mut Vec<u8>| {
+                out.extend_from_slice(format!("{{\"sequence\":{sequence}{body}}}").as_bytes());
+                Ok::<_, RecordLength>(())
+            };
+            chain.append(0, &mut bytes, &mut Vec::new(), write).unwrap();
         }
         bytes.resize(bytes.len() + 4096, 0);
         bytes
@@ -142,9 +153,9 @@ mod tests {
             r#","kind":"outcome","request":"create""#,
             r#","kind":"refusal-summary","reason":"device-unregistered""#,
         ];
-        fs::write(dir.path().join("segment-00000001.log"), segment(&mut chain, &first)).unwrap();
-        fs::write(dir.path().join("segment-00000004.log"), segment(&mut chain, &second)).unwrap();
-        fs::write(dir.path().join("spare.log"), "not a segment").unwrap();
+        write(dir.path(), "segment-00000001.log", segment(&mut chain, &first));
+        write(dir.path(), "segment-00000004.log", segment(&mut chain, &second));
+        write(dir.path(), "spare.log", "not a segment");
 
         assert_eq!(last_sequence(dir.path()), Some(7));
         let records = records(dir.path(), Some(2)).unwrap();
@@ -159,7 +170,7 @@ mod tests {
     fn a_log_that_lies_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let mut chain = Chain { link: [0; 32], next: 1 };
-        fs::write(dir.path().join("segment-1.log"), segment(&mut chain, &[r#","kind":"start""#])).unwrap();
+        write(dir.path(), "segment-1.log", segment(&mut chain, &[r#","kind":"start""#]));
         assert!(records(dir.path(), None).is_err());
         assert_eq!(last_sequence(dir.path()), None);
         assert!(records(&dir.path().join("nowhere"), None).is_err());

@@ -132,7 +132,7 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     config.identity.key_file.parent().map_or(Ok(()), folder)?;
     let signing_key = Arc::new(SigningKey::load_or_create(&config.identity.key_file)?);
     let store = Store::open(&config.store.file).await?;
-    let options = audit_options(&config.audit, &config.node)?;
+    let options = audit_options(&config.audit, &config.node, &config.trust_domain)?;
     let observer = Arc::new(CommitMetrics(metrics.clone()));
     let log = Arc::new(Log::open(&config.audit.directory, options, Arc::clone(&clock) as _, observer)?);
     Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
@@ -151,9 +151,10 @@ fn make_folder(path: &Path) -> Result<(), StartError> {
         .map_err(|error| StartError::Folder { path: path.to_owned(), error })
 }
 
-fn audit_options(config: &Audit, node: &str) -> Result<Options, StartError> {
+fn audit_options(config: &Audit, node: &str, domain: &str) -> Result<Options, StartError> {
     let boot = boot_id().map_err(StartError::Clock)?;
     let mut options = Options::new(node, &boot);
+    domain.clone_into(&mut options.domain);
     options.durability = match config.durability {
         Durability::BeforeAnswer => audit::Durability::BeforeAnswer,
         Durability::Interval(window) => audit::Durability::Interval(window),

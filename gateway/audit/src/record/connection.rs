@@ -1,6 +1,7 @@
 //! Connections: the part of a request's record that is the same for all requests of one connection.
 
-use super::{Header, Record, Splice, write_clock, write_sequence, write_time};
+use super::{Header, Record, Scope, Splice, write_clock, write_sequence, write_time};
+use crate::header::Kind;
 use crate::json::{Object, key};
 
 /// What is known of a connection once its peer is verified.
@@ -55,7 +56,10 @@ pub struct Certificate<'a> {
 /// Keys: `certificate` {`serial`, `sha256`}, `device`, `id`, `listener`, `site`, `source`,
 /// `tls` {`alpn`, `group`, `resumed`, `sni`, `suite`, `version`}, `transport`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection(Box<[u8]>);
+pub struct Connection {
+    written: Box<[u8]>,
+    site: Option<Box<str>>,
+}
 
 impl Connection {
     /// Writes the fields.
@@ -88,13 +92,19 @@ impl Connection {
         }
         object.text(key!("transport"), fields.transport);
         object.end();
-        Self(out.into_boxed_slice())
+        Self { written: out.into_boxed_slice(), site: fields.site.map(Into::into) }
     }
 
     /// The written value.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.written
+    }
+
+    /// The proved site.
+    #[must_use]
+    pub fn site(&self) -> Option<&str> {
+        self.site.as_deref()
     }
 }
 
@@ -125,6 +135,17 @@ pub struct ConnectionTraffic {
 /// closed one `cause`, `duration_us`, `requests`.
 impl Record for (&Connection, ConnectionEvent<'_>) {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        match self.1 {
+            ConnectionEvent::Opened => Kind::ConnectionOpened,
+            ConnectionEvent::Closed { .. } => Kind::ConnectionClosed,
+        }
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope { site: self.0.site(), class: None }
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();

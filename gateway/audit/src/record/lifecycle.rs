@@ -1,6 +1,7 @@
 //! The gateway itself: its start and end, its configuration, its clock and its log.
 
-use super::{Header, Record, Splice, VERSION, write_clock, write_sequence, write_time};
+use super::{Header, Record, Reference, Splice, VERSION, write_clock, write_sequence, write_time};
+use crate::header::Kind;
 use crate::json::{self, Object, key};
 use crate::time;
 
@@ -36,6 +37,14 @@ pub struct RegistryChange<'a> {
 impl Record for RegistryChange<'_> {
     const FOLLOWS: bool = true;
 
+    fn kind(&self) -> Kind {
+        Kind::RegistryChange
+    }
+
+    fn reference(&self) -> Reference<'_> {
+        Reference::Change(self.registry_sequence)
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
         let mut object = Object::new(out);
@@ -63,6 +72,10 @@ pub struct RegistryRollback {
 impl Record for RegistryRollback {
     const FOLLOWS: bool = true;
 
+    fn kind(&self) -> Kind {
+        Kind::RegistryRollback
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
         let mut object = Object::new(out);
@@ -79,12 +92,16 @@ impl Record for RegistryRollback {
     }
 }
 
-/// Kind `start`: the log's writer begins. Keys: `durability`, `log` (the log's id), `on_failure`, `program`,
-/// `window_ms`.
+/// Kind `start`: the log's writer begins. Keys: `copied` (only if true), `durability`, `log` (the log's id), `on_failure`,
+/// `origin`, `program`, `window_ms`.
 #[derive(Debug, Clone, Copy)]
 pub struct Start<'a> {
     /// The log's random id.
     pub log: &'a [u8; 16],
+    /// The log's name, under which its checkpoints are signed.
+    pub origin: &'a str,
+    /// The directory was copied or put back from a copy since the last start (A10).
+    pub copied: bool,
     /// Name and version of the program.
     pub program: &'a str,
     /// Longest time, in milliseconds, that an answered request's record may be missing after a crash. 0: never.
@@ -98,15 +115,23 @@ pub struct Start<'a> {
 impl Record for Start<'_> {
     const FOLLOWS: bool = true;
 
+    fn kind(&self) -> Kind {
+        Kind::Start
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
         let mut object = Object::new(out);
         write_clock(&mut object, header);
+        if self.copied {
+            object.boolean(key!("copied"), true);
+        }
         object.label(key!("durability"), self.durability);
         object.label(key!("kind"), "start");
         object.hex(key!("log"), self.log);
         object.text(key!("node"), header.node);
         object.label(key!("on_failure"), self.on_failure);
+        object.text(key!("origin"), self.origin);
         object.text(key!("program"), self.program);
         let splice = write_sequence(&mut object, start);
         write_time(&mut object, header);
@@ -126,6 +151,10 @@ pub struct Stop<'a> {
 
 impl Record for Stop<'_> {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::Stop
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
@@ -150,6 +179,10 @@ pub struct Reload<'a> {
 
 impl Record for Reload<'_> {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::Reload
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
@@ -195,6 +228,10 @@ pub struct Recovery<'a> {
 
 impl Record for Recovery<'_> {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::Recovery
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
@@ -261,6 +298,10 @@ pub struct ClockChange {
 impl Record for ClockChange {
     const FOLLOWS: bool = true;
 
+    fn kind(&self) -> Kind {
+        Kind::Clock
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
         let mut object = Object::new(out);
@@ -304,6 +345,10 @@ pub struct AuditFailure<'a> {
 impl Record for AuditFailure<'_> {
     const FOLLOWS: bool = true;
 
+    fn kind(&self) -> Kind {
+        Kind::AuditFailure
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
         let mut object = Object::new(out);
@@ -335,6 +380,10 @@ pub struct Full<'a> {
 impl Record for Full<'_> {
     const FOLLOWS: bool = true;
 
+    fn kind(&self) -> Kind {
+        Kind::Full
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
         let mut object = Object::new(out);
@@ -360,6 +409,10 @@ pub struct Gap {
 
 impl Record for Gap {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::Gap
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();

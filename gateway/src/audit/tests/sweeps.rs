@@ -19,17 +19,19 @@ fn inline() -> Options {
     Options { preparation: Preparation::Inline, segment_bytes: 4 << 10, reserve_bytes: 32 << 10, ..options() }
 }
 
-fn open_on(disk: &Arc<Disk>, options: Options) -> Result<Audit, OpenError> {
-    Audit::open_on(disk.clone(), options, Arc::new(TestClock::default()), Arc::new(()))
+/// The log on a disk; its tiles on one that was never used.
+pub(super) fn open_on(disk: &Arc<Disk>, options: Options) -> Result<Audit, OpenError> {
+    let target = tree_disk::target(disk.clone(), Arc::new(tree_disk::TreeDisk::default()));
+    Audit::open_on(target, options, Arc::new(TestClock::default()), Arc::new(()))
 }
 
-fn requests(records: &[serde_json::Value]) -> Vec<String> {
+pub(super) fn requests(records: &[serde_json::Value]) -> Vec<String> {
     let completions = records.iter().filter(|record| record["kind"] == "completion");
     completions.map(|record| record["request"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Appends one record after the other; says which were acknowledged.
-fn work(audit: &Audit, name: &str, count: usize) -> Vec<String> {
+pub(super) fn work(audit: &Audit, name: &str, count: usize) -> Vec<String> {
     on_worker(audit, async |lane| {
         let mut acknowledged = Vec::new();
         for n in 0..count {
@@ -42,7 +44,7 @@ fn work(audit: &Audit, name: &str, count: usize) -> Vec<String> {
     })
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(10), "waited in vain until {what}");
@@ -247,8 +249,8 @@ fn an_interval_holds_its_bound_on_a_slow_disk() {
     let durability = Durability::Interval(Duration::from_millis(40));
     let audit = open_on(&disk, Options { durability, ..inline() }).unwrap();
     on_worker(&audit, async |lane| {
-        lane.record(&completion("quick")).await.unwrap();
         disk.hold();
+        lane.record(&completion("quick")).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         let ticket = lane.append(&completion("slow")).unwrap();
         let early = tokio::time::timeout(Duration::from_millis(20), lane.durable(ticket)).await;
@@ -327,7 +329,8 @@ fn a3_intents_without_outcome_are_named_once() {
             lane.record(&Intent { exchange: &exchange(request) }).await.unwrap();
         }
         let durations = Durations::default();
-        let outcome = Outcome { request: "r2", status: 201, reason: None, backend: None, durations };
+        let scope = Scope::NONE;
+        let outcome = Outcome { request: "r2", scope, status: 201, reason: None, backend: None, durations };
         lane.record(&outcome).await.unwrap();
     });
     let crashed = Arc::new(disk.crash(|_, _| None));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::{Bad, Tail, Verifier};
 
-use crate::audit::segment_first;
+use crate::audit::{LANES, segment_first, segments_directory};
 
 /// Looks taken at a log whose writer begins a new segment in the middle of one.
 const LOOKS: u32 = 5;
@@ -35,9 +35,28 @@ pub(super) enum ReadError {
     NoLog(PathBuf),
 }
 
-/// The last `count` records. Reads whole segments, the last first, as many as hold so many records; each is checked from
-/// its first record on, and whether it goes on from the one before it as far as that was read.
-pub(super) fn last(directory: &Path, count: usize) -> Result<End, ReadError> {
+/// The last `count` records of the lanes of a log, or of one lane's folder of segments.
+pub(super) fn last(directory: &Path, count: usize) -> Result<Vec<(String, End)>, ReadError> {
+    let mut lanes = Vec::new();
+    for lane in 1..=LANES {
+        let segments = segments_directory(directory, lane);
+        if segments.is_dir() {
+            match last_of(&segments, count) {
+                // A lane that was never begun holds no segment.
+                Err(ReadError::NoLog(_)) => {}
+                end => lanes.push((format!("lane-{lane}"), end?)),
+            }
+        }
+    }
+    if lanes.is_empty() {
+        lanes.push((String::new(), last_of(directory, count)?));
+    }
+    Ok(lanes)
+}
+
+/// The last `count` records of one lane. Reads whole segments, the last first, as many as hold so many records; each is
+/// checked from its first record on, and whether it goes on from the one before it as far as that was read.
+fn last_of(directory: &Path, count: usize) -> Result<End, ReadError> {
     let mut look = 1;
     loop {
         let end = look_once(directory, count)?;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use super::LogArgs;
-use super::read::{self, End};
+use super::read;
 use crate::cli::terminal;
 
 /// The arguments of `sekisho audit show`.
@@ -31,36 +31,68 @@ pub struct ShowArgs {
 /// If the log cannot be read, or `out` not be written.
 pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
     let directory = arguments.log.directory()?;
-    let end = read::last(&directory, arguments.last)?;
-    match print(&end, arguments.json, out) {
+    let lanes = read::last(&directory, arguments.last)?;
+    let mut records = Vec::new();
+    for (lane, end) in &lanes {
+        let lane = (lanes.len() > 1).then_some(lane.as_str());
+        records.extend(end.records.iter().map(|(sequence, record)| Shown::new(lane, *sequence, record)));
+    }
+    // Each lane has an order of its own; between lanes there is only time.
+    records.sort_by(|one, other| one.time.cmp(&other.time));
+    let surplus = records.len().saturating_sub(arguments.last);
+    match print(records.get(surplus..).unwrap_or_default(), arguments.json, out) {
         // Whoever reads a pipe may have seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(true),
         printed => printed?,
     }
     let mut notes = String::new();
-    if let Some((segment, bytes)) = &end.torn {
-        let _ = writeln!(
-            notes,
-            "note: {bytes} bytes behind the last record of `{segment}`: a gateway is writing, or a crash left them"
-        );
-    }
-    if let Some(bad) = &end.bad {
-        let _ = writeln!(notes, "BAD: {bad}; what is shown is before it");
+    for (lane, end) in &lanes {
+        if let Some((segment, bytes)) = &end.torn {
+            let _ = writeln!(
+                notes,
+                "note: {bytes} bytes behind the last record of `{lane}` in `{segment}`: a gateway is writing, or a crash \
+                 left them"
+            );
+        }
+        if let Some(bad) = &end.bad {
+            let _ = writeln!(notes, "BAD: {lane}: {bad}; what is shown of it is before it");
+        }
     }
     super::super::say(notes.trim_end());
-    Ok(end.bad.is_none())
+    Ok(lanes.iter().all(|(_, end)| end.bad.is_none()))
 }
 
-fn print(end: &End, json: bool, out: &mut dyn Write) -> io::Result<()> {
-    for (sequence, record) in &end.records {
-        let text = String::from_utf8_lossy(record);
+/// A record to be shown.
+struct Shown<'a> {
+    /// Where there is more than one.
+    lane: Option<&'a str>,
+    sequence: u64,
+    time: String,
+    bytes: &'a [u8],
+    record: Option<Value>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(lane: Option<&'a str>, sequence: u64, bytes: &'a [u8]) -> Self {
+        let record = serde_json::from_slice::<Value>(bytes).ok();
+        let time = record.as_ref().and_then(|record| record.get("time")).map(plain).unwrap_or_default();
+        Self { lane, sequence, time, bytes, record }
+    }
+}
+
+fn print(records: &[Shown<'_>], json: bool, out: &mut dyn Write) -> io::Result<()> {
+    for shown in records {
+        let text = String::from_utf8_lossy(shown.bytes);
         if json {
             writeln!(out, "{}", terminal::json(&text))?;
         } else {
-            let line = match serde_json::from_slice::<Value>(record) {
-                Ok(record) => line(*sequence, &record),
-                Err(_) => format!("{sequence} (not JSON) {text}"),
+            let mut line = match &shown.record {
+                Some(record) => line(shown.sequence, record),
+                None => format!("{} (not JSON) {text}", shown.sequence),
             };
+            if let Some(lane) = shown.lane {
+                let _ = write!(line, " lane={lane}");
+            }
             writeln!(out, "{}", terminal::text(&line))?;
         }
     }
@@ -139,9 +171,8 @@ mod tests {
         let hostile = "a\u{1b}[2J\u{9b}\u{202e}\u{2028}\n{\"kind\":\"stop\"}\u{200f}\u{e0041}";
         let record = serde_json::json!({ "kind": "request", "target": hostile }).to_string();
         for json in [true, false] {
-            let end = End { records: vec![(1, record.clone().into_bytes())], ..End::default() };
             let mut out = Vec::new();
-            print(&end, json, &mut out).unwrap();
+            print(&[Shown::new(None, 1, record.as_bytes())], json, &mut out).unwrap();
             let shown = String::from_utf8(out).unwrap();
             assert_eq!(shown.matches('\n').count(), 1, "{shown:?}");
             assert!(shown.trim_end().chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{shown:?}");

@@ -3,7 +3,7 @@ use gateway_audit::reader::Verifier;
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::{Options, segment_first};
+use crate::audit::{Options, segment_first, segments_directory};
 use crate::clock::tests::TestClock;
 use crate::registry::watch::Watch;
 use crate::store::DisplayName;
@@ -57,13 +57,12 @@ impl Node {
 
     /// Numbers of the changes that the log holds, and the kind of its last record but `stop`.
     fn recorded(&self) -> (Vec<u64>, String) {
-        let mut names: Vec<_> = fs::read_dir(self.audit())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let segments = segments_directory(&self.audit(), 1);
+        let mut names: Vec<_> =
+            fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.retain(|name| segment_first(name).is_some());
         names.sort();
-        let bytes: Vec<_> = names.iter().map(|name| fs::read(self.audit().join(name)).unwrap()).collect();
+        let bytes: Vec<_> = names.iter().map(|name| fs::read(segments.join(name)).unwrap()).collect();
         let (mut verifier, mut changes, mut last) = (Verifier::new(), Vec::new(), String::new());
         for (place, name) in names.iter().enumerate() {
             let next = bytes.get(place + 1).map(|bytes| SegmentHeader::decode(bytes).unwrap());
