@@ -32,7 +32,7 @@ pub(super) fn verifier_key() -> VerifierKey {
 }
 
 pub(super) fn target(segments: Arc<Disk>, tree: Arc<TreeDisk>) -> Target {
-    Target { segments: segments as Arc<dyn Storage>, tree, signer: signer() }
+    Target { segments: segments as Arc<dyn Storage>, tree, signer: signer(), sealing: super::keys::sealing() }
 }
 
 impl Inner {
