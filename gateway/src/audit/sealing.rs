@@ -253,8 +253,14 @@ impl Sealer {
         };
         // Before, not after: whatever comes of it, the number counts as used.
         held.highest = sequence;
-        held.key.seal_into(&self.origin, sequence, &header, &self.plain, out)?;
-        Ok(())
+        match held.key.seal_into(&self.origin, sequence, &header, &self.plain, out) {
+            // A reference that cannot stand in the clear is in the record all the same. Nothing was sealed yet.
+            Err(SealError::Header(_)) => {
+                let header = ClearHeader { reference: "", ..header };
+                Ok(held.key.seal_into(&self.origin, sequence, &header, &self.plain, out)?)
+            }
+            sealed => Ok(sealed?),
+        }
     }
 }
 

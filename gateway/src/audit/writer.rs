@@ -10,7 +10,7 @@ use gateway_audit::{Header, Record};
 
 use super::lane::{Buffer, LaneCore};
 use super::options::Durability;
-use super::sealing::Sealer;
+use super::sealing::{Sealer, Unsealed};
 use super::segments::{Failure, Preparation, Segments};
 use super::shared::{Observer, Shared};
 use super::tree::{Group, Handover};
@@ -215,23 +215,23 @@ impl Writer {
 
     /// Builds the group's frames: the writer's own records, and so many batches. Says how many records that is, and the
     /// chain's end behind them.
-    fn frame(&mut self, fits: usize) -> (u64, Chain) {
+    fn frame(&mut self, fits: usize) -> Result<(u64, Chain), Failure> {
         let mut chain = self.chain;
         let durable = chain.next - 1;
         self.group.clear();
         self.group.first = chain.next;
-        frame_buffer(&self.own, &mut chain, durable, &mut self.sealer, &mut self.group);
+        frame_buffer(&self.own, &mut chain, durable, &mut self.sealer, &mut self.group)?;
         for batch in self.batches.iter().take(fits) {
-            frame_buffer(&batch.buffer, &mut chain, durable, &mut self.sealer, &mut self.group);
+            frame_buffer(&batch.buffer, &mut chain, durable, &mut self.sealer, &mut self.group)?;
         }
-        (chain.next - self.chain.next, chain)
+        Ok((chain.next - self.chain.next, chain))
     }
 
     /// Makes the group durable and tells its lanes. After an error nothing counts as written.
     fn commit(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         let fits = self.ready(self.segments.room())?;
-        let (records, chain) = self.frame(fits);
+        let (records, chain) = self.frame(fits)?;
         let prepared = self.segments.has_spare() || self.shared.options.preparation == Preparation::Inline;
         if prepared
             && self.segments.wants_next(self.group.frames.len())
@@ -384,14 +384,23 @@ impl Writer {
 }
 
 /// Frames every record of a buffer.
-fn frame_buffer(buffer: &Buffer, chain: &mut Chain, durable: u64, sealer: &mut Sealer, group: &mut Group) {
+fn frame_buffer(
+    buffer: &Buffer,
+    chain: &mut Chain,
+    durable: u64,
+    sealer: &mut Sealer,
+    group: &mut Group,
+) -> Result<(), Failure> {
     for written in buffer.records() {
         let write = |sequence, out: &mut Vec<u8>| sealer.seal(&written, sequence, out);
-        // Lanes refuse what does not fit a frame; the writer's own records are short.
-        if let Err(error) = chain.append(durable, &mut group.frames, &mut group.leaves, write) {
-            tracing::error!(%error, "a record was left out of the audit log");
+        match chain.append(durable, &mut group.frames, &mut group.leaves, write) {
+            Ok(_) => {}
+            // Lanes refuse what does not fit a frame; the writer's own records are short.
+            Err(Unsealed::Length(error)) => tracing::error!(%error, "a record was left out of the audit log"),
+            Err(error) => return Err(Failure::of("seal", "record")(std::io::Error::other(error.to_string()))),
         }
     }
+    Ok(())
 }
 
 fn length(bytes: &[u8]) -> u64 {

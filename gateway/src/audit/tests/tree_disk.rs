@@ -66,10 +66,9 @@ impl TreeDisk {
         let mut durable = inner.durable.clone();
         for (path, bytes) in &inner.now {
             if durable.get(path) != Some(bytes) {
-                match keep(path, bytes) {
-                    Some(kept) => drop(durable.insert(path.clone(), kept)),
-                    // Either the old file or none.
-                    None => {}
+                // None: either the old file or no file.
+                if let Some(kept) = keep(path, bytes) {
+                    durable.insert(path.clone(), kept);
                 }
             }
         }

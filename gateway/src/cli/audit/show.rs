@@ -124,19 +124,22 @@ fn clear(sequence: u64, header: Result<ClearHeader<'_>, EnvelopeError>) -> Vec<u
     };
     let mut time = Vec::new();
     gateway_audit::time::write(&mut time, header.unix_ns);
-    let mut shown = json!({
-        "time": String::from_utf8_lossy(&time), "sequence": sequence, "kind": header.kind.label(),
-        "key": header.key.to_string(),
-    });
-    if header.site != Pseudonym::NONE {
-        shown["pseudonym"] = header.site.to_string().into();
-    }
-    match (header.kind, header.reference.split_once('-')) {
-        (Kind::RegistryChange, Some((number, _))) => shown["registry_sequence"] = number.into(),
-        _ if header.reference.is_empty() => {}
-        _ => shown["request"] = header.reference.into(),
-    }
-    shown.to_string().into_bytes()
+    let pseudonym = (header.site != Pseudonym::NONE).then(|| ("pseudonym", header.site.to_string()));
+    let reference = match (header.kind, header.reference.split_once('-')) {
+        (Kind::RegistryChange, Some((number, _))) => Some(("registry_sequence", number.to_owned())),
+        _ if header.reference.is_empty() => None,
+        _ => Some(("request", header.reference.to_owned())),
+    };
+    let fixed = [
+        ("time", json!(String::from_utf8_lossy(&time))),
+        ("sequence", json!(sequence)),
+        ("kind", json!(header.kind.label())),
+        ("key", json!(header.key.to_string())),
+    ];
+    let others = pseudonym.into_iter().chain(reference).map(|(name, value)| (name, json!(value)));
+    let shown: serde_json::Map<_, _> =
+        fixed.into_iter().chain(others).map(|(name, value)| (name.to_owned(), value)).collect();
+    Value::from(shown).to_string().into_bytes()
 }
 
 fn print(records: &[Shown<'_>], json: bool, out: &mut dyn Write) -> io::Result<()> {
