@@ -33,7 +33,7 @@ pub use place::{LANES, Place, lane_directory, segments_directory, take_lane};
 pub use recovery::{RecoveryError, RegistryMark};
 pub use segments::{Failure, Preparation, segment_first, segment_name};
 pub use shared::{Observer, State, Status};
-pub use signing::{SIGNING_KEY, SigningError, VERIFIER_KEYS};
+pub use signing::{SIGNING_KEY, SigningError, VERIFIER_KEYS, signer};
 pub use storage::{Directory, DirectoryError, LogFile, Storage};
 pub use tree::{TreeDirectory, TreeError, TreeStatus, TreeStorage, Window};
 
