@@ -259,7 +259,10 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, InitError> {
 }
 
 /// Makes a folder with its parents; one that is there keeps its mode.
-fn folder(path: &Path, mode: u32) -> Result<(), InitError> {
+///
+/// # Errors
+/// [`InitError::Io`] if it cannot be made.
+pub fn folder(path: &Path, mode: u32) -> Result<(), InitError> {
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(io_error(path))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error(parent))

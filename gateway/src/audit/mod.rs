@@ -37,7 +37,7 @@ pub use recovery::{RecoveryError, RegistryMark};
 pub use sealing::{KeyDirectory, KeyStorage, Sealing};
 pub use segments::{Failure, Preparation, segment_first, segment_name};
 pub use shared::{Observer, State, Status};
-pub use signing::{SIGNING_KEY, SigningError, VERIFIER_KEYS};
+pub use signing::{SIGNING_KEY, SigningError, VERIFIER_KEYS, signer};
 pub use storage::{Directory, DirectoryError, LogFile, Storage};
 pub use tree::{TreeDirectory, TreeError, TreeStatus, TreeStorage, Window};
 

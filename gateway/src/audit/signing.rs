@@ -64,7 +64,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SigningError {
 ///
 /// # Errors
 /// [`SigningError`].
-pub(super) fn signer(audit: &Path, origins: [String; LANES as usize], lane: u8) -> Result<Signer, SigningError> {
+pub fn signer(audit: &Path, origins: [String; LANES as usize], lane: u8) -> Result<Signer, SigningError> {
     let path = audit.join(SIGNING_KEY);
     let seed = match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -8,7 +8,7 @@ use gateway_audit::note::MAX_NOTE;
 
 use super::reviewer::{public_lines, read_bounded};
 use super::secret;
-use crate::audit::init;
+use crate::audit::{Options, VERIFIER_KEYS, init};
 use crate::authority::Source;
 use crate::config::Config;
 
@@ -20,7 +20,10 @@ machine cannot become one. The first statement is signed by one of those that it
   reviewer's machine   sekisho audit reviewer new auditor --out auditor.key --domain DOMAIN --statement first
   this machine         sekisho audit init --statement first
 
-or, where the private file is at hand: sekisho audit init --key auditor.key. Take it off this machine afterwards.";
+or, where the private file is at hand: sekisho audit init --key auditor.key. Take it off this machine afterwards.
+
+Run it as the user that the gateway runs as: what it makes is for that user alone. It also makes the key that signs the
+log's checkpoints, and prints what they are verified with.";
 
 /// `sekisho audit init`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +52,7 @@ pub struct InitArgs {
 pub(super) fn run(arguments: &InitArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = Config::load(Path::new(&arguments.config))?;
     let (audit, domain) = (&config.audit, &config.trust_domain);
+    let options = Options { domain: domain.clone(), ..Options::new(&config.node, "") };
     let set = match (&arguments.statement, &arguments.key) {
         (Some(file), _) => {
             let note = read_bounded(file, MAX_NOTE)?;
@@ -67,6 +71,10 @@ pub(super) fn run(arguments: &InitArgs, out: &mut dyn Write) -> anyhow::Result<(
         }
         (None, None) => bail!("give --statement or --key"),
     };
+    init::folder(&audit.directory, 0o700)?;
+    let origins = [options.origin(1), options.origin(2)];
+    crate::audit::signer(&audit.directory, origins, 1)?;
+    let keys = audit.directory.join(VERIFIER_KEYS);
     writeln!(out, "records are sealed to the reviewers:")?;
     for reviewer in set.of(None) {
         writeln!(out, "  {}", reviewer.name())?;
@@ -77,6 +85,10 @@ pub(super) fn run(arguments: &InitArgs, out: &mut dyn Write) -> anyhow::Result<(
         audit.reviewers.display(),
         audit.key_directory.display()
     )?;
+    writeln!(out, "the log is verified with these keys (`{}`); keep them elsewhere:", keys.display())?;
+    for line in std::fs::read_to_string(&keys).with_context(|| keys.display().to_string())?.lines() {
+        writeln!(out, "  {line}")?;
+    }
     if arguments.key.is_some() {
         writeln!(out, "take the reviewer's private file off this machine")?;
     }

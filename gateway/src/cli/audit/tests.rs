@@ -120,7 +120,9 @@ fn statements_are_signed_where_the_key_is() {
 #[test]
 fn the_first_reviewer_is_stated_at_init() {
     let place = Place::new();
-    let config = include_str!("../../../../deploy/sekisho.toml").replace("/var/lib/sekisho/", "");
+    let config = include_str!("../../../../deploy/sekisho.toml")
+        .replace("/var/lib/sekisho/", "")
+        .replace("/var/log/sekisho", "audit");
     fs::write(place.path("sekisho.toml"), config).unwrap();
     let first = "--statement @first --domain sekisho.example";
     place.run(&format!("reviewer new auditor --out @auditor.key --passphrase-file @passphrase {first}"));
@@ -130,6 +132,8 @@ fn the_first_reviewer_is_stated_at_init() {
     let said = place.run(&format!("init --config @sekisho.toml {SIGNED} --with @second"));
     assert!(said.contains("  auditor\n  second\n") && said.contains("off this machine"), "{said}");
     assert!(place.0.path().join("audit-keys/pseudonym.key").is_file());
+    assert!(said.contains("  sekisho.example/gw1/lane-1+") && said.contains("  sekisho.example/gw1/lane-2+"), "{said}");
+    assert!(place.0.path().join("audit/signing.key").is_file());
     assert!(place.fail("init --config @sekisho.toml --statement @first").contains("is there already"));
     place.run("reviewer list --config @sekisho.toml");
     let other = Place::new();
