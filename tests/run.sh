@@ -62,6 +62,7 @@ packages() {
     has Orthanc orthanc
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb
     holds '/usr/lib/*/faketime/libfaketime.so.1' libfaketime
+    has chronyd chrony
     has python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0

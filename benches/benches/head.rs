@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput};
 use gateway::listen::{HeadLimits, HeadScan, take_head};
 use policy::patients::target_patients;
-use policy::route::{RouteDefinition, RouteKind, RouteTable};
+use policy::route::{PatientsDefinition, RouteDefinition, RouteKind, RouteTable};
 use policy::target::CanonicalTarget;
 
 const LIMITS: HeadLimits = HeadLimits { target_bytes: 16_384, header_bytes: 32_768, header_count: 100 };
@@ -66,6 +66,7 @@ fn routes(names: usize) -> RouteTable {
         kind,
         rules: Vec::new(),
         read_only_operations: None,
+        patients: PatientsDefinition::default(),
     };
     let mut definitions = vec![route("fhir", "/fhir".into(), RouteKind::Fhir)];
     definitions.extend((1..names).map(|n| route(&format!("app-{n}"), format!("/app/{n}"), RouteKind::Generic)));

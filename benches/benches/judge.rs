@@ -9,7 +9,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion};
 use policy::judge::{Context, DecisionCache, Judge, JudgeOptions, PolicySource, Request, TlsVersion, Transport};
 use policy::{
-    Action, AuthenticationLevel, DeviceId, EntityVersions, InformationClass, RouteName, ServiceName, Subject,
+    Action, AuthenticationLevel, DeviceId, EntityVersions, InformationClass, Party, RouteName, ServiceName, Subject,
 };
 
 /// Sizes of the policy set.
@@ -47,8 +47,10 @@ fn judge(count: usize, reads_time: bool) -> Judge {
 
 fn doctor() -> Subject {
     Subject {
-        device: DeviceId { site: "sakura-clinic".parse().unwrap(), device: "exam-1".parse().unwrap() },
-        user: Some("sato".parse().unwrap()),
+        party: Party::Device {
+            device: DeviceId { site: "sakura-clinic".parse().unwrap(), device: "exam-1".parse().unwrap() },
+            user: Some("sato".parse().unwrap()),
+        },
         roles: ["doctor", "staff"].into_iter().map(|role| role.parse().unwrap()).collect(),
         authentication_level: AuthenticationLevel::Device,
         versions: EntityVersions { site: 1, device: 2, user: 3 },

@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::pki_types::pem::SectionKind;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
@@ -16,7 +15,6 @@ use crate::pem::{self, PemError};
 #[derive(Debug, Clone)]
 pub struct Anchors {
     // INVARIANT: not empty.
-    store: Arc<RootCertStore>,
     certificates: Arc<[CertificateDer<'static>]>,
     trust: Arc<[TrustAnchor]>,
     not_after: UnixTime,
@@ -93,7 +91,6 @@ impl Anchors {
     /// # Errors
     /// [`AnchorsError`] says which line and why.
     pub fn from_pem(bytes: &[u8]) -> Result<Self, AnchorsError> {
-        let mut store = RootCertStore::empty();
         let mut certificates = Vec::new();
         let mut trust = Vec::new();
         let mut not_after: Option<UnixTime> = None;
@@ -111,15 +108,11 @@ impl Anchors {
                 return Err(AnchorsError::NotAuthority { line });
             }
             trust.push(TrustAnchor::from_der(&section.der).map_err(|source| AnchorsError::Unfit { line, source })?);
-            let certificate = CertificateDer::from(section.der);
-            store
-                .add(certificate.clone())
-                .map_err(|error| fault(IdentityError::Malformed { reason: error.to_string() }))?;
-            certificates.push(certificate);
+            certificates.push(CertificateDer::from(section.der));
             not_after = Some(not_after.map_or(read.not_after(), |earliest| earliest.min(read.not_after())));
         }
         let not_after = not_after.ok_or(PemError::Empty)?;
-        Ok(Self { store: Arc::new(store), certificates: certificates.into(), trust: trust.into(), not_after })
+        Ok(Self { certificates: certificates.into(), trust: trust.into(), not_after })
     }
 
     /// Reads a PEM file.
@@ -139,8 +132,8 @@ impl Anchors {
         &self.certificates
     }
 
-    /// The earliest end among the anchors' own validities, for the expiry metric. Devices' paths end with their anchor
-    /// (RFC 5937); backends' do not (RFC 5280 6.1.1 (d)).
+    /// The earliest end among the anchors' own validities, for the expiry metric. Every path ends with its anchor
+    /// (RFC 5937): devices', users', operators' and backends'.
     #[must_use]
     pub const fn not_after(&self) -> UnixTime {
         self.not_after
@@ -148,10 +141,6 @@ impl Anchors {
 
     pub(crate) fn trust(&self) -> Arc<[TrustAnchor]> {
         Arc::clone(&self.trust)
-    }
-
-    pub(crate) fn store(&self) -> Arc<RootCertStore> {
-        Arc::clone(&self.store)
     }
 }
 
@@ -170,7 +159,7 @@ mod tests {
             format!("# first\n{}\n# 二番目\n{}", authority().certificate_pem(), other_authority().certificate_pem());
         let anchors = Anchors::from_pem(text.as_bytes()).unwrap();
         assert_eq!(anchors.certificates().len(), 2);
-        assert_eq!(anchors.store().len(), 2);
+        assert_eq!(anchors.trust().len(), 2);
         assert!(anchors.not_after() > NOW);
     }
 

@@ -18,7 +18,8 @@ mod roles;
 
 use x509_cert::der::asn1::ObjectIdentifier;
 
-use crate::path::{self, Malformed, PolicySettings, Reader};
+use crate::path::{self, LeafFacts, Malformed, PolicySettings, Reader};
+use crate::peers::Holder;
 
 pub use roles::{QualifiedRole, ROLES, RoleTable};
 
@@ -27,6 +28,9 @@ pub const AUTHENTICATION_POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap
 
 /// The authentication policy of MEDIS's test cards: 1.2.392.100495.1.5.1.2.0.1.
 pub const AUTHENTICATION_TEST_POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.392.100495.1.5.1.2.0.1");
+
+/// `id-jhpki-cp`: the arc of all policies of HPKI.
+const POLICY_ARC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.392.100495.1.5.1");
 
 /// The arc of all signature policies. They forbid the use for authentication.
 const SIGNATURE_ARC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.392.100495.1.5.1.1");
@@ -41,7 +45,10 @@ const JAPAN_CODES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.392.1004
 const MAX_ROLES: usize = 32;
 
 /// The longest role, in bytes.
-const MAX_ROLE_LENGTH: usize = 128;
+pub const MAX_ROLE_LENGTH: usize = 128;
+
+/// The longest number of a holder, in bytes (RFC 5280 A.1, `ub-serial-number`).
+pub const MAX_NUMBER_LENGTH: usize = 64;
 
 const UTF8_STRING: u8 = 0x0c;
 const PRINTABLE_STRING: u8 = 0x13;
@@ -60,8 +67,8 @@ pub fn policy_settings(test: bool) -> PolicySettings {
 /// What a certificate says of its holder. Worth believing only with a path that holds and a proof of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HpkiUser {
-    /// The subject's serialNumber: the holder's number at the issuer.
-    pub number: String,
+    /// Who the holder is: the issuer, and the holder's number there.
+    pub holder: Holder,
     /// The subject's common name, in Latin letters.
     pub name: String,
     /// The names in the subjectAltName, in Japanese; for people to read.
@@ -85,8 +92,8 @@ pub enum HpkiError {
     /// There is no hcRole of Japan's coding scheme.
     #[error("the certificate has no hcRole")]
     NoRole,
-    /// The subject has no serialNumber, so that nobody can be told apart.
-    #[error("the subject has no serialNumber")]
+    /// The subject has no serialNumber, so that nobody can be told apart, or one that is no number.
+    #[error("the subject has no serialNumber of 1 to {MAX_NUMBER_LENGTH} characters")]
     NoNumber,
 }
 
@@ -95,7 +102,10 @@ pub enum HpkiError {
 /// # Errors
 /// [`HpkiError`] if it stands for no user.
 pub fn user_of(leaf: &[u8]) -> Result<HpkiUser, HpkiError> {
-    let leaf = path::read_leaf(leaf)?;
+    user_in(path::read_leaf(leaf)?)
+}
+
+pub(crate) fn user_in(leaf: LeafFacts<'_>) -> Result<HpkiUser, HpkiError> {
     if leaf.policies.iter().any(|policy| policy.starts_with(SIGNATURE_ARC.as_bytes())) {
         return Err(HpkiError::SignaturePolicy);
     }
@@ -109,12 +119,26 @@ pub fn user_of(leaf: &[u8]) -> Result<HpkiUser, HpkiError> {
     if qualifications.is_empty() {
         return Err(HpkiError::NoRole);
     }
+    let number = leaf.serial_number.filter(|number| is_number(number)).ok_or(HpkiError::NoNumber)?;
     Ok(HpkiUser {
-        number: leaf.serial_number.ok_or(HpkiError::NoNumber)?,
+        holder: Holder { issuer: crate::fingerprint(leaf.issuer), number },
         name: leaf.common_name.unwrap_or_default(),
         japanese_names: leaf.alternative_names,
         qualifications,
     })
+}
+
+/// Could a holder have this number?
+#[must_use]
+pub fn is_number(text: &str) -> bool {
+    (1..=MAX_NUMBER_LENGTH).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+/// Is it a card of HPKI, whatever else it says? What cannot be read is taken for one: it opens no other door.
+pub(crate) fn is_card(leaf: &LeafFacts<'_>) -> bool {
+    let has_role =
+        leaf.directory_attributes.is_some_and(|value| qualifications(value).map_or(true, |all| !all.is_empty()));
+    has_role || leaf.policies.iter().any(|policy| policy.starts_with(POLICY_ARC.as_bytes()))
 }
 
 /// The qualifications in a subjectDirectoryAttributes' value. Other attributes and other coding schemes are passed over.

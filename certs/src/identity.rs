@@ -14,6 +14,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::Staple;
 use crate::leaf::{IdentityError, Leaf};
+use crate::path;
 use crate::pem::{self, PemError};
 
 /// A certificate chain with its private key.
@@ -173,11 +174,14 @@ impl ServerIdentity {
         let key = private_key(secret, key_name)?;
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
             .map_err(|error| ServerIdentityError::Key { name: key_name.to_owned(), reason: error.to_string() })?;
-        let key = CertifiedKey::new(certificates, key);
-        match key.keys_match() {
-            Ok(()) => Ok(Self { key: Arc::new(key), not_before, not_after, names }),
-            Err(_) => Err(ServerIdentityError::Mismatch { certificate: name.to_owned(), key: key_name.to_owned() }),
+        // Compared by the path's own reader, which takes every certificate that a path may end in.
+        let leaf = certificates.first().ok_or_else(|| pem_error(PemError::Empty))?;
+        let certified = path::public_key_info(leaf).ok();
+        if certified.is_none() || key.public_key().as_deref() != certified {
+            return Err(ServerIdentityError::Mismatch { certificate: name.to_owned(), key: key_name.to_owned() });
         }
+        let key = Arc::new(CertifiedKey::new(certificates, key));
+        Ok(Self { key, not_before, not_after, names })
     }
 
     /// Is it valid at `now`?

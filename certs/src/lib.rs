@@ -1,7 +1,8 @@
 //! From bytes to a verified device.
 //!
 //! A listener's trust anchors ([`anchors`]), certification paths and revocation ([`path`]), the device that a certificate
-//! names ([`spiffe`], [`leaf`]), the user that an HPKI certificate names ([`hpki`]), the verifier that joins them and is
+//! names ([`spiffe`], [`leaf`]), the user that an HPKI certificate names ([`hpki`]), the one purpose that a listener reads
+//! certificates for ([`peers`]), the verifier that joins them and is
 //! the only maker of a [`VerifiedPeer`] ([`verifier`]), the TLS profiles ([`profile`]), the gateway's own certificates
 //! ([`identity`], [`identities`], [`staple`]) and the issuing of clinics' certificates ([`issue`]). `README.md` tells the
 //! whole in two pages.
@@ -17,6 +18,7 @@ pub mod identity;
 pub mod issue;
 pub mod leaf;
 pub mod path;
+pub mod peers;
 pub mod pem;
 pub mod profile;
 pub mod spiffe;
@@ -27,6 +29,7 @@ pub use anchors::{AnchorFileError, Anchors, AnchorsError};
 pub use identities::ServerIdentities;
 pub use identity::{ServerIdentity, ServerIdentityError};
 pub use leaf::{IdentityError, device_of};
+pub use peers::{PatientField, PeerIdentity, Peers};
 pub use profile::Profile;
 pub use spiffe::TrustDomain;
 pub use staple::{Staple, StapleError, StapleFileError};

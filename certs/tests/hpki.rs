@@ -97,7 +97,7 @@ fn a_doctor_with_a_card_is_a_user_with_roles() {
     assert_eq!(path.policies(), [hpki::AUTHENTICATION_POLICY.as_bytes().to_vec()]);
     assert_eq!(path.issuers().len(), 1);
     let user = hpki::user_of(chain.card()).unwrap();
-    assert_eq!((user.name.as_str(), user.number.as_str()), ("TARO YAMADA", "117120"));
+    assert_eq!((user.name.as_str(), user.holder.number.as_str()), ("TARO YAMADA", "117120"));
     assert_eq!(user.japanese_names, ["O=さくら診療所, CN=山田太郎"]);
     // DER sorts a set: the shorter actor comes first.
     assert_eq!(user.qualifications, ["Medical Doctor", "Director of Clinic"]);

@@ -12,13 +12,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use certs::Profile;
-use certs::path::{
-    Crl, CrlSet, PathRefused, PeerName, Purpose, RevocationMode, Settings, TrustAnchor, ValidPath, validate,
-};
+use certs::path::{Crl, CrlSet, PathRefused, PeerName, Purpose, RevocationMode, Settings, TrustAnchor, validate};
+use certs::verifier::BackendVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use serde_json::Value;
 
 /// Cases whose outcome differs from the suite's, and why.
@@ -105,7 +106,8 @@ fn length(year: i64, month: i64) -> i64 {
     }
 }
 
-fn run(case: &Value) -> Result<ValidPath, String> {
+/// Clients as a listener judges them, servers with a name as a backend is judged.
+fn run(case: &Value) -> Result<(), String> {
     let purpose = match case["validation_kind"].as_str().unwrap() {
         "CLIENT" => Purpose::ClientAuth,
         _ => Purpose::ServerAuth,
@@ -140,9 +142,26 @@ fn run(case: &Value) -> Result<ValidPath, String> {
         }
     });
     let now = seconds(case["validation_time"].as_str().unwrap_or("2026-01-01T00:00:00+00:00"));
-    validate(&leaf, &others, &anchors, &crls, &settings, peer.as_ref(), now).map_err(|error| {
-        format!("{}: {error}{crl_error}; anchor: {}", error.refusal.label(), refused.as_deref().unwrap_or("good"))
-    })
+    let told = |label: &str, error: &dyn std::fmt::Display| {
+        format!("{label}: {error}{crl_error}; anchor: {}", refused.as_deref().unwrap_or("good"))
+    };
+    if let (Purpose::ServerAuth, Some(peer)) = (purpose, &peer) {
+        let name = match peer {
+            PeerName::Ip(address) => ServerName::from(*address),
+            PeerName::Dns(host) => ServerName::try_from(host.as_str()).map_err(|error| told("name", &error))?,
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.try_into().unwrap()));
+        let revocation = settings.revocation;
+        let verifier = BackendVerifier::of(anchors, Profile::CryptrecHigh).with_settings(settings);
+        let verifier = verifier.with_revocation(crls, revocation);
+        let others: Vec<_> = others.into_iter().map(|other| CertificateDer::from(other.to_vec())).collect();
+        return match verifier.verify_server_cert(&leaf, &others, &name, &[], now) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(told("backend", &error)),
+        };
+    }
+    let judged = validate(&leaf, &others, &anchors, &crls, &settings, peer.as_ref(), now);
+    judged.map(drop).map_err(|error| told(error.refusal.label(), &error))
 }
 
 #[test]

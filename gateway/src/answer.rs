@@ -22,7 +22,9 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::RequestAmbiguous
         | Refusal::TargetNotNormal
         | Refusal::ProtocolAbuse
-        | Refusal::HandshakeFailed => StatusCode::BAD_REQUEST,
+        | Refusal::HandshakeFailed
+        | Refusal::EnrolmentRequest => StatusCode::BAD_REQUEST,
+        Refusal::EnrolmentCode => StatusCode::UNAUTHORIZED,
         Refusal::CertificateMissing
         | Refusal::CertificateMalformed
         | Refusal::CertificateUntrusted
@@ -40,10 +42,12 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::SiteSuspended
         | Refusal::DeviceUnregistered
         | Refusal::DeviceSuspended
+        | Refusal::UserUnregistered
         | Refusal::UserSuspended
         | Refusal::PolicyNoPermit
         | Refusal::PolicyForbid
-        | Refusal::PolicyError => StatusCode::FORBIDDEN,
+        | Refusal::PolicyError
+        | Refusal::EnrolmentRenewal => StatusCode::FORBIDDEN,
         Refusal::RouteUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::RequestTimeout | Refusal::HandshakeTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -62,6 +66,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::AuditBusy
         | Refusal::ClockUnsynchronised
         | Refusal::Draining
+        | Refusal::EnrolmentUnavailable
         | Refusal::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -71,6 +76,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
 fn title(status: StatusCode) -> &'static str {
     match status.as_u16() {
         400 => "The request cannot be read safely.",
+        401 => "A valid enrolment code is needed.",
         403 => "Access is not permitted. Unauthorised use is recorded and may be prosecuted.",
         404 => "There is nothing here.",
         405 => "The method is not available.",

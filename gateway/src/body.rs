@@ -74,17 +74,26 @@ pub struct Received {
     pub awaited: Cell<bool>,
 }
 
+/// Sees a request's body pass.
+pub trait Tap {
+    /// The next bytes of it.
+    fn sees(&self, bytes: &[u8]);
+    /// It has ended.
+    fn sees_end(&self);
+}
+
 /// A request's body, and how much of it has come.
 pub struct CountedBody {
     body: RequestBody,
     received: Rc<Received>,
+    tap: Option<Rc<dyn Tap>>,
 }
 
 impl CountedBody {
-    /// Counts into `received`.
+    /// Counts into `received`, and shows what passes to the tap.
     #[must_use]
-    pub fn new(body: RequestBody, received: Rc<Received>) -> Self {
-        Self { body, received }
+    pub fn new(body: RequestBody, received: Rc<Received>, tap: Option<Rc<dyn Tap>>) -> Self {
+        Self { body, received, tap }
     }
 }
 
@@ -99,6 +108,18 @@ impl Body for CountedBody {
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
             this.received.bytes.set(this.received.bytes.get() + bytes);
+        }
+        if let Some(tap) = &this.tap {
+            match &polled {
+                Poll::Ready(Some(Ok(frame))) => {
+                    frame.data_ref().into_iter().for_each(|data| tap.sees(data));
+                    if this.body.is_end_stream() {
+                        tap.sees_end();
+                    }
+                }
+                Poll::Ready(None) => tap.sees_end(),
+                Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            }
         }
         polled
     }

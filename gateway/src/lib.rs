@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod enrolment;
 pub mod exchange;
+mod files;
 pub mod listen;
 pub mod load;
 pub mod metrics;

@@ -47,6 +47,10 @@ pub struct Metrics {
     pub clock_error: Gauge,
     /// 1 while somebody keeps the clock.
     pub clock_synchronised: IntGauge,
+    /// What happened to the clock.
+    pub clock_events: IntCounterVec,
+    /// Sources of time by where they stand.
+    pub clock_sources: IntGaugeVec,
     /// Records waiting for the writer.
     pub audit_queue: IntGauge,
     /// Most records that may wait.
@@ -179,6 +183,8 @@ impl Metrics {
             )?,
             clock_error: make.put(Gauge::with_opts(opts("clock_error_seconds", "Bound on the clock's error."))?)?,
             clock_synchronised: make.put(IntGauge::with_opts(opts("clock_synchronised", "1 while kept."))?)?,
+            clock_events: make.counters("clock_events_total", "What happened to the clock.", &["event"])?,
+            clock_sources: make.gauges("clock_sources", "Sources of time by where they stand.", &["standing"])?,
             audit_queue: make.put(IntGauge::with_opts(opts("audit_queue_records", "Records waiting."))?)?,
             audit_queue_limit: make.put(IntGauge::with_opts(opts("audit_queue_limit", "Most that may wait."))?)?,
             audit_commit: make.put(Histogram::with_opts(histogram_opts(

@@ -35,6 +35,8 @@ pub struct Loaded {
     pub routes: RouteTable,
     /// TLS towards the backends of each service, where they use it; in the order of `config.services`.
     pub backend_tls: Vec<Option<Arc<rustls::ClientConfig>>>,
+    /// Whom the clock is asked of.
+    pub time_sources: crate::clock::Asking,
     /// When the certificates of services and the authorities of listeners end, for the metrics.
     pub certificates: Vec<CertificateEnd>,
 }
@@ -57,6 +59,10 @@ pub enum Purpose {
     Server,
     /// The authorities of a listener's devices.
     DeviceAuthorities,
+    /// The authorities of a listener's users.
+    UserAuthorities,
+    /// The authorities of a listener's patients.
+    PatientAuthorities,
     /// The admin listener's own.
     AdminServer,
     /// The authorities of operators.
@@ -78,6 +84,8 @@ impl Purpose {
         match self {
             Self::Server => "server",
             Self::DeviceAuthorities => "device-ca",
+            Self::UserAuthorities => "user-ca",
+            Self::PatientAuthorities => "patient-ca",
             Self::AdminServer => "admin",
             Self::OperatorAuthorities => "operator-ca",
             Self::BackendAuthorities => "backend-ca",

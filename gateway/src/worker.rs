@@ -11,6 +11,7 @@ use certs::PeerRefused;
 use gateway_audit::record::{Record, Refused, Stage};
 use http::HeaderValue;
 use policy::judge::DecisionCache;
+use policy::patients::{PatientId, Studies, StudyPatient};
 use policy::{Refusal, ServiceName, Subject};
 use tokio::sync::watch;
 
@@ -46,6 +47,8 @@ pub struct Shared {
     pub strangers: Arc<Strangers>,
     /// Set once the gateway stops taking connections.
     pub draining: watch::Receiver<bool>,
+    /// Whose the studies are that passed. Asked for DICOMweb alone, and for a moment only.
+    pub studies: Arc<std::sync::Mutex<Studies<RandomState>>>,
     /// How many workers there are.
     pub workers: usize,
     /// Counters of the backends, by worker, for the metrics.
@@ -171,6 +174,22 @@ impl Worker {
         self.lane.append_unwaited_at(record, reading);
     }
 
+    /// Whose a study is, if that passed before.
+    #[must_use]
+    pub fn patient_of(&self, service: &ServiceName, study: &str, now_ns: u64) -> Option<PatientId> {
+        let studies = self.shared.studies.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        studies.patient(service, study, now_ns)
+    }
+
+    /// Learns whose studies are.
+    pub fn learn(&self, service: &ServiceName, learnt: &[StudyPatient], now_ns: u64) {
+        if learnt.is_empty() {
+            return;
+        }
+        let mut studies = self.shared.studies.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        learnt.iter().for_each(|study| studies.learn(service, study, now_ns));
+    }
+
     /// Waits until the record is on stable storage (A1).
     ///
     /// # Errors
@@ -217,14 +236,16 @@ impl Worker {
                 certificate: None,
                 site: device.as_ref().map(|device| device.site.as_str()),
                 device: device.as_ref().map(|device| device.device.as_str()),
+                user: None,
+                patient: None,
             });
         }
     }
 
-    /// Records how many refusals of registered devices were counted, at the end of an interval or with the `last` call.
+    /// Records how many refusals of proved peers were counted, at the end of an interval or with the `last` call.
     pub fn tell_limited(&self, interval: Duration, last: bool) {
         for summary in self.allowances.due(&self.clock.now(), interval, last) {
-            self.append_unwaited(&summary.record());
+            summary.with_record(|record| self.append_unwaited(record));
         }
     }
 
@@ -244,7 +265,7 @@ impl Worker {
         let audience = configured.map_or(service.as_str(), |service| service.identity_audience.as_str());
         let statement = Statement {
             subject,
-            spiffe_id: &connection.spiffe_id,
+            spiffe_id: connection.spiffe_id.as_deref(),
             certificate_sha256: connection.peer.fingerprint(),
             service,
             audience,

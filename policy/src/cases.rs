@@ -16,6 +16,8 @@
 //! roles = ["doctor"]
 //! action = "read"                       # with class; or method and path, which the routes resolve
 //! class = "clinical"
+//! # without_device = true               # the user alone, by a certificate of their own; `device` counts for nothing
+//! # patient = "00112233445566778899aabbccddeeff/1"   # a patient; site, device, user and roles count for nothing
 //! expect = "permit"                     # or "deny"
 //! reason = "policy-forbid"              # optional: the refusal's label
 //! policies = ["doctor-clinical"]        # optional: the deciding policies, in any order
@@ -30,8 +32,8 @@ use smallvec::SmallVec;
 use crate::judge::civil::days_from_date;
 use crate::judge::{Context, Judge, JudgeOptions, PolicyName, Request, TlsVersion, Transport, UtcOffset};
 use crate::{
-    Action, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, InformationClass, Refusal, RoleName, RouteName,
-    ServiceName, SiteName, Subject, UserName,
+    Action, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, InformationClass, Party, Patient, Refusal,
+    RoleName, RouteName, ServiceName, SiteName, Subject, UserName,
 };
 
 /// Most bytes of one file of cases.
@@ -299,6 +301,8 @@ described! {
     site: SiteName,
     device: DeviceName,
     user: UserName,
+    without_device: bool,
+    patient: String,
     roles: Vec<RoleName>,
     action: String,
     service: ServiceName,
@@ -365,21 +369,30 @@ impl Raw {
             3 => AuthenticationLevel::TwoFactor,
             other => return Err(format!("`authentication_level` is 1, 2 or 3, not {other}")),
         };
-        let mut roles: SmallVec<[RoleName; 4]> = self.roles.unwrap_or_default().into();
-        roles.sort();
-        roles.dedup();
-        Ok(Case {
-            name: self.name.ok_or_else(|| lacking("name"))?,
-            subject: Subject {
+        let party = match (self.patient.as_deref(), self.without_device) {
+            (Some(patient), _) => {
+                let why = |error| format!("`{}` is not a patient: {error}", patient.escape_debug());
+                Party::Patient(patient.parse::<Patient>().map_err(why)?)
+            }
+            (None, Some(true)) => Party::User {
+                site: self.site.ok_or_else(|| lacking("site"))?,
+                user: self.user.ok_or_else(|| lacking("user"))?,
+            },
+            (None, Some(false) | None) => Party::Device {
                 device: DeviceId {
                     site: self.site.ok_or_else(|| lacking("site"))?,
                     device: self.device.ok_or_else(|| lacking("device"))?,
                 },
                 user: self.user,
-                roles,
-                authentication_level,
-                versions: EntityVersions::default(),
             },
+        };
+        let roles = self.roles.filter(|_| self.patient.is_none());
+        let mut roles: SmallVec<[RoleName; 4]> = roles.unwrap_or_default().into();
+        roles.sort();
+        roles.dedup();
+        Ok(Case {
+            name: self.name.ok_or_else(|| lacking("name"))?,
+            subject: Subject { party, roles, authentication_level, versions: EntityVersions::default() },
             asked,
             transport,
             tls_version,
@@ -472,6 +485,27 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_device_is_told_apart() {
+        let policy = "@id(\"d\") permit(principal, action, resource);\n\
+                      @id(\"u\") @device(\"none\") permit(principal in Sekisho::Role::\"doctor\", action, resource);\n\
+                      @id(\"p\") @principal(\"patient\") permit(principal, action, resource) \
+                      when { context.patients == [principal.id] };";
+        let source = PolicySource { file: "a.cedar".into(), text: policy.into() };
+        let judge = Judge::load(vec![source], JudgeOptions::default()).unwrap();
+        let patient = format!("patient = '{}/Patient/1'", "0f".repeat(16));
+        let cases = parse(&format!(
+            "[[case]]\nname = 'device'\nuser = 'u'\nexpect = 'permit'\npolicies = ['d', 'u']\n\
+             [[case]]\nname = 'user'\nuser = 'u'\nwithout_device = true\nexpect = 'permit'\npolicies = ['u']\n\
+             [[case]]\nname = 'no role'\nuser = 'u'\nwithout_device = true\nroles = []\nexpect = 'deny'\n\
+             [[case]]\nname = 'patient'\n{patient}\nexpect = 'permit'\npolicies = ['p']\n\
+             [[case]]\nname = 'another'\n{patient}\npatients = ['Patient/2']\nexpect = 'deny'\npolicies = []\n"
+        ))
+        .unwrap();
+        let report = cases.run(&judge, &nothing);
+        assert!(report.passed(), "{report}");
+    }
+
+    #[test]
     fn a_path_is_resolved_by_the_routes() {
         let text = "[defaults]\nsite = 's'\ndevice = 'd'\nroles = ['doctor']\ntime = 2026-04-01T10:00:00+09:00\n\
                     [[case]]\nname = 'p'\nmethod = 'GET'\npath = '/fhir/Patient/1'\nexpect = 'permit'\n";
@@ -506,6 +540,8 @@ mod tests {
             ("[[case]]\nname = 'x'\nexpect = 'deny'\ntransport = 'smtp'", "`smtp`"),
             ("[[case]]\nname = 'x'\nexpekt = 'deny'", "expekt"),
             ("[[case]]\nname = 'x'\nsite = 'a/b'", "a/b"),
+            ("[[case]]\nname = 'x'\nexpect = 'deny'\npatient = '1'", "not a patient"),
+            ("[[case]]\nname = 'x'\nexpect = 'deny'\nwithout_device = true", "`user`"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");

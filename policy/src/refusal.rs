@@ -74,9 +74,10 @@ refusals! {
     CertificateWeak = "certificate-weak", Peer;
     /// The certificates are larger, more or deeper than the bounds, or a path costs too much work to find.
     CertificateTooLarge = "certificate-too-large", Peer;
-    /// The certificate may not be used by a client.
+    /// The certificate may not be used by a client, or stands for a purpose that is not the listener's.
     CertificatePurpose = "certificate-purpose", Peer;
-    /// The certificate names no device: not exactly one URI SAN that is a SPIFFE ID of this trust domain.
+    /// The certificate names nobody in the way that the listener reads: no device by exactly one SPIFFE ID of the trust
+    /// domain, no user by HPKI, no patient.
     CertificateIdentity = "certificate-identity", Peer;
     /// The site is not in the registry.
     SiteUnregistered = "site-unregistered", Operator;
@@ -86,7 +87,9 @@ refusals! {
     DeviceUnregistered = "device-unregistered", Operator;
     /// The device is suspended (R3).
     DeviceSuspended = "device-suspended", Operator;
-    /// The user assigned to the device is suspended or gone (R27).
+    /// No user is registered for the holder of the certificate: it proves a qualification, not a place of work.
+    UserUnregistered = "user-unregistered", Operator;
+    /// The user, or the user assigned to the device, is suspended or gone (R27).
     UserSuspended = "user-suspended", Operator;
     /// The request's head is not well-formed HTTP.
     RequestMalformed = "request-malformed", Peer;
@@ -112,7 +115,7 @@ refusals! {
     ExpectationFailed = "expectation-failed", Peer;
     /// The peer's frames break the bounds on HTTP/2.
     ProtocolAbuse = "protocol-abuse", Peer;
-    /// The device asks for more than it may, or its refused requests have used up their part of the log.
+    /// The peer asks for more than it may, or its refused requests have used up their part of the log.
     RateLimited = "rate-limited", Peer;
     /// No route takes the target.
     RouteUnknown = "route-unknown", Peer;
@@ -136,6 +139,14 @@ refusals! {
     BackendTimeout = "backend-timeout", Service;
     /// The backend's answer is not well-formed HTTP, or ended early.
     BackendMalformed = "backend-malformed", Service;
+    /// Whoever wants a certificate has no valid enrolment code for a registered, active device.
+    EnrolmentCode = "enrolment-code", Peer;
+    /// The certification request cannot be read, has no proof of possession, or a key that nobody certifies.
+    EnrolmentRequest = "enrolment-request", Peer;
+    /// The certificate may not be renewed: not ours, not valid, too early, or renewed before for another key.
+    EnrolmentRenewal = "enrolment-renewal", Peer;
+    /// The authority cannot issue at the moment: its store, its key or its files.
+    EnrolmentUnavailable = "enrolment-unavailable", Service;
     /// The gateway failed in a way nobody planned for.
     InternalError = "internal-error", Service;
 }

@@ -280,6 +280,7 @@ fn operators_come_with_certificates_of_their_own() {
     let server = prepared.pki.server(&["localhost", "127.0.0.2"]);
     prepared.write("tls/admin.crt", &server.certificate_pem);
     prepared.write("tls/admin.key", &server.key_pem);
+    // Of one CA for several purposes: a device of it is no operator.
     prepared.write("tls/operators-ca.crt", operators.devices_ca_pem());
     prepared.reconfigure(|config| {
         config.set("admin", "listen", "127.0.0.2:0");
@@ -292,7 +293,7 @@ fn operators_come_with_certificates_of_their_own() {
     let (_, admin) = until("the gateway", || gateway_tests::places(&gateway.said()));
     assert_eq!(admin.ip(), std::net::Ipv4Addr::new(127, 0, 0, 2));
     let door = gateway_tests::Door::new(admin, prepared.pki.servers_ca_pem());
-    let operator = operators.device("operations/desk-1");
+    let operator = operators.operator("operations/desk-1");
     let page = until("the operator's page", || {
         let mut wire = door.with(&operator).try_open().ok()?;
         wire.send("GET /metrics HTTP/1.1\r\nHost: gateway.internal.example\r\n\r\n");
@@ -305,11 +306,61 @@ fn operators_come_with_certificates_of_their_own() {
             format!("sekisho_certificate_expiry_timestamp_seconds{{identity=\"\",kind=\"{kind}\",name=\"admin\"}} ");
         assert!(metrics.contains(&series), "{metrics}");
     }
-    let device = prepared.pki.device(DOCTOR);
-    for handshake in [door.with(&device), door.without_certificate()] {
+    let server = operators.odd(&gateway_tests::Oddity {
+        uris: Vec::new(),
+        dns: vec!["desk-2.operations.example".to_owned()],
+        usages: vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth],
+        ..gateway_tests::Oddity::of("operations/desk-2")
+    });
+    let (device, theirs) = (prepared.pki.device(DOCTOR), operators.device("operations/desk-1"));
+    for (handshake, reason) in [
+        (door.with(&device), "certificate-untrusted"),
+        (door.with(&theirs), "certificate-purpose"),
+        (door.with(&server), "certificate-purpose"),
+        (door.without_certificate(), "certificate-missing"),
+    ] {
         let refusal = handshake.refused();
         assert!(matches!(refusal, gateway_tests::Refusal::Alert(_)), "{refusal:?}");
+        until(reason, || gateway.said().contains(reason).then_some(()));
     }
+    assert!(gateway.said().contains("a device's, not an operator's"), "{}", gateway.said());
+    // Another pair and other anchors are taken without a restart; a pair that cannot be used is not.
+    let others = gateway_tests::Pki::new();
+    let newcomer = others.operator("operations/desk-3");
+    let comes_in = |identity: &gateway_tests::Identity| {
+        door.with(identity).try_open().is_ok_and(|mut wire| {
+            wire.send("GET /livez HTTP/1.1\r\nHost: gateway.internal.example\r\n\r\n");
+            wire.try_answer().is_ok_and(|answer| answer.status == 200)
+        })
+    };
+    assert!(comes_in(&operator) && !comes_in(&newcomer));
+    prepared.write("tls/admin.key", "nothing");
+    prepared.write("tls/operators-ca.crt", others.devices_ca_pem());
+    until("the refusal of the new files", || gateway.said().contains("kept the old certificates").then_some(()));
+    assert!(comes_in(&operator) && !comes_in(&newcomer), "half of the new files is none");
+    let server = prepared.pki.server(&["localhost", "127.0.0.2"]);
+    prepared.write("tls/admin.crt", &server.certificate_pem);
+    prepared.write("tls/admin.key", &server.key_pem);
+    until("the new operators", || (comes_in(&newcomer) && !comes_in(&operator)).then_some(()));
+    // The tools that operators have: curl with a certificate of OpenSSL's making, critical policies included.
+    let tools = gateway_tests::openssl::Ca::root("Operators");
+    prepared.write("tls/operators-ca.crt", tools.certificate_pem());
+    let scraper = tools.issue(
+        "prometheus",
+        "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
+         certificatePolicies = critical, 1.2.3.4\n",
+        &[],
+    );
+    prepared.write("scraper.crt", &scraper.certificate_pem);
+    prepared.write("scraper.key", &scraper.key_pem);
+    let file = |name: &str| prepared.path(name).to_str().expect("UTF-8").to_owned();
+    until("curl's page", || {
+        let url = format!("https://127.0.0.2:{}/metrics", admin.port());
+        let arguments = ["-sS", "--cacert", &file("tls/servers-ca.crt"), "--cert", &file("scraper.crt")];
+        let output = Command::new("curl").args(arguments).args(["--key", &file("scraper.key"), &url]).output();
+        let output = output.expect("curl");
+        String::from_utf8_lossy(&output.stdout).contains("sekisho_build_info").then_some(())
+    });
     // Plain HTTP gets nothing.
     let mut plain = TcpStream::connect(admin).expect("a connection");
     plain.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");

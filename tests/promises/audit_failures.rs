@@ -330,10 +330,10 @@ fn a5_serve_and_alarm_serves_alarms_and_tells_the_gap() {
     answers.extend(opens_again(&clinic));
     assert!(clinic.metric("sekisho_audit_alarm", &[]) > 0.5, "an alarm stays");
     // Every record that there should be is there or in the gap: each connection has two (opened, closed), a read has
-    // two (request, completion), a change three (intent, outcome, completion).
+    // two (request, completion), a change four (intent, outcome, addendum, completion): its body has no media type.
     let asked = 1 + unrecorded + 2;
-    let expected = asked * 2 + asked / 2 * 2 + asked.div_ceil(2) * 3;
-    let kinds = ["connection-opened", "connection-closed", "request", "intent", "outcome", "completion"];
+    let expected = asked * 2 + asked / 2 * 2 + asked.div_ceil(2) * 4;
+    let kinds = ["connection-opened", "connection-closed", "request", "intent", "outcome", "addendum", "completion"];
     let (log, missing) = until("every record or its gap", || {
         let log = Log::read(&directory);
         let missing: u64 = log.events("gap").iter().map(|gap| gap["records"].as_u64().expect("a count")).sum();

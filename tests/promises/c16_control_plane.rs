@@ -154,7 +154,9 @@ fn c16_a_device_is_no_operator() {
     });
     let config = prepared.path("sekisho.toml");
     let device = prepared.pki.device(DOCTOR);
-    let operator = operators.device("operations/desk-1");
+    let operator = operators.operator("operations/desk-1");
+    // Not even a device of the operators' own CA.
+    let theirs = operators.device("operations/desk-1");
     prepared.write_configuration();
     let gateway = gateway_tests::Gateway::spawn(&config, &[]);
     let (_, admin) = until("the gateway", || gateway_tests::places(&gateway.said()));
@@ -166,6 +168,7 @@ fn c16_a_device_is_no_operator() {
     });
     assert_eq!(answer.status, 200, "{}", gateway.said());
     let _ = door.with(&device).refused();
+    let _ = door.with(&theirs).refused();
     let _ = door.without_certificate().refused();
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
-use gateway_tests::{Clinic, DOCTOR, Output, Prepared, audit::text, sekisho, until};
+use gateway_tests::{Clinic, DOCTOR, Output, Prepared, audit::text, connect_from, sekisho, until};
 use serde_json::Value;
 
 /// As the harness has it.
@@ -83,23 +83,17 @@ impl Own {
         (key, body)
     }
 
-    /// What curl gets at the EST listener: status and body.
+    /// A client of the EST listener.
+    fn curl(&self) -> Curl {
+        Curl { port: self.est.port(), ca: self.path("tls/servers-ca.crt") }
+    }
+
     fn est(&self, operation: &str, more: &[&str]) -> (u16, Vec<u8>) {
-        let url = format!("https://localhost:{}/{operation}", self.est.port());
-        let ca = self.path("tls/servers-ca.crt");
-        let to = format!("localhost:{}:127.0.0.1", self.est.port());
-        let arguments = ["-sS", "--cacert", &ca, "--resolve", &to, "-w", "\n%{http_code}", &url];
-        let mut out = tool("curl", &[&arguments[..], more].concat());
-        let at = out.iter().rposition(|byte| *byte == b'\n').expect("a status");
-        let status = out.split_off(at);
-        (String::from_utf8_lossy(&status).trim().parse().expect("a status"), out)
+        self.curl().est(operation, more)
     }
 
     fn enrol(&self, user: &str, body: &str, operation: &str, more: &[&str]) -> (u16, Vec<u8>) {
-        let data = format!("@{body}");
-        let kind = ["-H", "Content-Type: application/pkcs10", "-H", "Content-Transfer-Encoding: base64"];
-        let user: &[&str] = if user.is_empty() { &[] } else { &["-u", user] };
-        self.est(&format!(".well-known/est/{operation}"), &[user, &kind, &["--data-binary", &data], more].concat())
+        self.curl().enrol(user, body, operation, more)
     }
 
     /// The certificate that EST answered with, as a file.
@@ -119,6 +113,32 @@ impl Own {
         let arguments = ["-sS", "--cacert", &ca, "--resolve", &to, "-o", "/dev/null", "-w", "%{http_code}", &url];
         let output = Command::new("curl").args(arguments).args(more).output().expect("curl is installed");
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// curl, towards the EST listener.
+struct Curl {
+    port: u16,
+    ca: String,
+}
+
+impl Curl {
+    /// Status and body.
+    fn est(&self, operation: &str, more: &[&str]) -> (u16, Vec<u8>) {
+        let url = format!("https://localhost:{}/{operation}", self.port);
+        let to = format!("localhost:{}:127.0.0.1", self.port);
+        let arguments = ["-sS", "--cacert", &self.ca, "--resolve", &to, "-w", "\n%{http_code}", &url];
+        let mut out = tool("curl", &[&arguments[..], more].concat());
+        let at = out.iter().rposition(|byte| *byte == b'\n').expect("a status");
+        let status = out.split_off(at);
+        (String::from_utf8_lossy(&status).trim().parse().expect("a status"), out)
+    }
+
+    fn enrol(&self, user: &str, body: &str, operation: &str, more: &[&str]) -> (u16, Vec<u8>) {
+        let data = format!("@{body}");
+        let kind = ["-H", "Content-Type: application/pkcs10", "-H", "Content-Transfer-Encoding: base64"];
+        let user: &[&str] = if user.is_empty() { &[] } else { &["-u", user] };
+        self.est(&format!(".well-known/est/{operation}"), &[user, &kind, &["--data-binary", &data], more].concat())
     }
 }
 
@@ -238,21 +258,130 @@ fn whatever_a_request_asks_for_the_registry_names_the_device() {
 }
 
 #[test]
-fn guessing_at_codes_is_bounded() {
+fn wrong_codes_are_recorded_and_slow_and_shut_nobody_out() {
     let own = Own::start();
     let (_, body) = own.request("guess");
     let code = own.new_code(DOCTOR);
-    let statuses: Vec<u16> = (0..12)
-        .map(|number| own.enrol(&format!("{DOCTOR}:AAAAA-AAAAA-AAAAA-AAA{number:02}"), &body, "simpleenroll", &[]).0)
-        .collect();
-    assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 10, "{statuses:?}");
-    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 2, "{statuses:?}");
+    let guess = |number: u32| {
+        let begun = std::time::Instant::now();
+        let user = format!("{DOCTOR}:AAAAA-AAAAA-AAAAA-AAA{number:02}");
+        let (status, answer) = own.enrol(&user, &body, "simpleenroll", &[]);
+        assert_eq!(status, 401);
+        assert!(answer.starts_with(b"enrolment-code: "), "{}", String::from_utf8_lossy(&answer));
+        begun.elapsed()
+    };
+    let free: Vec<_> = (0..10).map(guess).collect();
+    assert!(free.iter().min().is_some_and(|took| took.as_millis() < 900), "{free:?}");
+    let slow: Vec<_> = (10..12).map(guess).collect();
+    assert!(slow.iter().all(|took| took.as_millis() >= 1_000), "{slow:?}");
     let (_, page) = own.clinic.admin_get("/metrics");
-    let counted = |line: &&str| line.starts_with("sekisho_enrolments_total{") && line.contains("outcome=\"code\"");
+    let counted =
+        |line: &&str| line.starts_with("sekisho_enrolments_total{") && line.contains("outcome=\"enrolment-code\"");
     let line = page.lines().find(counted).unwrap_or_else(|| panic!("not counted: {page}"));
-    assert!(line.ends_with("} 10"), "{line}");
-    // The right code does not help whoever guessed before.
-    assert_eq!(own.enrol(&format!("{DOCTOR}:{code}"), &body, "simpleenroll", &[]).0, 429);
+    assert!(line.ends_with("} 12"), "{line}");
+    // One of the strangers' records tells of them all until the interval ends.
+    let refusal = |record: &Value| text(record, "kind") == "refusal" && text(record, "stage") == "enrolment";
+    let record = own.clinic.wait_for_record("the refusal", refusal);
+    assert_eq!(text(&record, "reason"), "enrolment-code", "{record}");
+    assert_eq!(format!("{}/{}", text(&record, "site"), text(&record, "device")), DOCTOR);
+    assert!(text(&record, "detail").contains("wrong") && text(&record, "source").starts_with("127.0.0.1:"), "{record}");
+    assert_eq!(own.clinic.records().iter().filter(|record| refusal(record)).count(), 1);
+    // Whoever has the right code gets in, though others at his address tried so often.
+    let (status, answer) = own.enrol(&format!("{DOCTOR}:{code}"), &body, "simpleenroll", &[]);
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+}
+
+#[test]
+fn who_sits_on_every_connection_keeps_nobody_out() {
+    let own = Own::start();
+    let (_, body) = own.request("newcomer");
+    let user = format!("{DOCTOR}:{}", own.new_code(DOCTOR));
+    // From several networks, more than there is room for.
+    let silent: Vec<_> =
+        (0..320).map(|number: u16| connect_from([127, 0, 1 + (number % 8) as u8, 1], own.est)).collect();
+    let begun = std::time::Instant::now();
+    let (status, answer) = own.enrol(&user, &body, "simpleenroll", &[]);
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+    assert!(begun.elapsed().as_secs() < 5, "only after {:?}", begun.elapsed());
+    let record = own.clinic.wait_for_record("the one who gave way", |record| {
+        text(record, "listener") == "enrolment" && text(record, "reason") == "too-many-connections"
+    });
+    assert_eq!(text(&record, "stage"), "accept", "{record}");
+    drop(silent);
+}
+
+#[test]
+fn each_refusal_has_its_reason_in_answer_metric_and_record() {
+    let own = Own::start();
+    let (key, body) = own.request("renew");
+    let chain = own.path("renew.pem");
+    own.good(&["enrol", DOCTOR, "--csr", &own.path("renew.csr"), "--out", &chain]);
+    let user = format!("{DOCTOR}:{}", own.new_code(DOCTOR));
+    let garbage = own.path("garbage.b64");
+    std::fs::write(&garbage, "bm90IGEgcmVxdWVzdA==\n").expect("a file");
+    let identity = ["--cert", &chain, "--key", &key];
+    for (reason, detail, (status, answer)) in [
+        ("enrolment-request", "", own.enrol(&user, &garbage, "simpleenroll", &[])),
+        ("enrolment-renewal", "too early", own.enrol("", &body, "simplereenroll", &identity)),
+        ("enrolment-code", "no code", own.enrol("", &body, "simpleenroll", &[])),
+    ] {
+        assert!((400..404).contains(&status), "{reason}: {status}");
+        assert!(answer.starts_with(format!("{reason}: ").as_bytes()), "{}", String::from_utf8_lossy(&answer));
+        let of = |record: &Value| text(record, "kind") == "refusal" && text(record, "reason") == reason;
+        let record = own.clinic.wait_for_record(reason, of);
+        assert_eq!((text(&record, "listener"), text(&record, "stage")), ("enrolment", "enrolment"), "{record}");
+        assert!(text(&record, "detail").contains(detail), "{record}");
+        let (_, page) = own.clinic.admin_get("/metrics");
+        let counted = format!("outcome=\"{reason}\"");
+        assert!(page.lines().any(|line| line.starts_with("sekisho_enrolments_total{") && line.contains(&counted)));
+    }
+    // A certificate of another authority does not come so far; its refusal is the one of every listener.
+    let stranger = own.clinic.pki().device(DOCTOR);
+    let (file, key) = (own.path("stranger.crt"), own.path("stranger.key"));
+    std::fs::write(&file, &stranger.certificate_pem).expect("a file");
+    std::fs::write(&key, &stranger.key_pem).expect("a file");
+    let url = format!("https://localhost:{}/.well-known/est/cacerts", own.est.port());
+    let arguments = ["-sS", "--cacert", &own.path("tls/servers-ca.crt"), "--cert", &file, "--key", &key, &url];
+    assert!(!Command::new("curl").args(arguments).output().expect("curl").status.success());
+    let record = own.clinic.wait_for_record("the refusal", |record| {
+        text(record, "listener") == "enrolment" && text(record, "reason") == "certificate-untrusted"
+    });
+    assert_eq!(text(&record, "stage"), "handshake", "{record}");
+}
+
+#[test]
+fn a_certificate_is_renewed_once_and_a_lost_answer_is_given_again() {
+    let own = Own::start();
+    let (key, _) = own.request("old");
+    let near = own.path("near.pem");
+    own.good(&["enrol", DOCTOR, "--csr", &own.path("old.csr"), "--out", &near, "--days", "20"]);
+    let identity = ["--cert", near.as_str(), "--key", key.as_str()];
+    let (_, mine) = own.request("mine");
+    let (_, other) = own.request("other");
+    // Two keys at once: one is certified.
+    let both: Vec<(u16, Vec<u8>)> = std::thread::scope(|scope| {
+        let start = |body: &str| {
+            let (curl, identity, body) = (own.curl(), identity.map(str::to_owned), body.to_owned());
+            scope.spawn(move || curl.enrol("", &body, "simplereenroll", &identity.each_ref().map(String::as_str)))
+        };
+        let all = [start(&mine), start(&other)];
+        all.map(|one| one.join().expect("its end")).into()
+    });
+    let statuses: Vec<u16> = both.iter().map(|(status, _)| *status).collect();
+    assert!(statuses == [200, 403] || statuses == [403, 200], "{statuses:?}");
+    let won = statuses.iter().position(|status| *status == 200).expect("one");
+    let bodies = [mine, other];
+    for _ in 0..3 {
+        let again = own.enrol("", &bodies[won], "simplereenroll", &identity);
+        assert_eq!(again, both[won], "the same certificate");
+        let (status, answer) = own.enrol("", &bodies[1 - won], "simplereenroll", &identity);
+        assert_eq!(status, 403);
+        assert!(String::from_utf8_lossy(&answer).starts_with("enrolment-renewal: "));
+    }
+    let listed = own.clinic.prepared.try_registry(&["device", "certificates", DOCTOR, "--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let all = listed.as_array().or_else(|| listed["certificates"].as_array()).expect("a list");
+    assert_eq!(all.len(), 2, "{listed}");
 }
 
 #[test]

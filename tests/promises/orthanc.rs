@@ -164,6 +164,19 @@ fn clinic_with(orthanc: &Orthanc) -> Clinic {
     prepared.start()
 }
 
+/// The patients that the log names for the last request over a connection, in its record and in its addenda, sorted;
+/// and why they may not be all.
+fn touched(clinic: &Clinic, wire: &Wire) -> (Vec<String>, String) {
+    let id = text(&last(clinic, wire), "request").to_owned();
+    let of_it = |record: &Value| text(record, "request") == id;
+    clinic.wait_for_record("the completion", |record| text(record, "kind") == "completion" && of_it(record));
+    let records: Vec<Value> = clinic.records().into_iter().filter(of_it).collect();
+    let named = records.iter().filter_map(|record| record["patients"].as_array()).flatten();
+    let mut named: Vec<String> = named.map(|patient| patient.as_str().expect("text").to_owned()).collect();
+    named.sort();
+    (named, records.iter().map(|record| text(record, "patients_unknown")).collect())
+}
+
 /// The last request over a connection: action, decision, patients.
 fn last(clinic: &Clinic, wire: &Wire) -> Value {
     clinic.asked_by(wire).pop().expect("a record")
@@ -183,6 +196,9 @@ fn a_doctor_stores_finds_and_reads_images() {
     let record = last(&clinic, &wire);
     assert_eq!((text(&record, "action"), text(&record, "decision")), ("create", "permit"), "{record:#}");
     assert_eq!(text(&record, "kind"), "intent", "{record:#}");
+    let mut both = vec![ct.patient.clone(), mr.patient.clone()];
+    both.sort();
+    assert_eq!(touched(&clinic, &wire), (both.clone(), String::new()), "both files say whose they are");
 
     // QIDO-RS (PS3.18 section 10.6), by keyword and by tag.
     for key in ["PatientID", "00100020"] {
@@ -195,6 +211,7 @@ fn a_doctor_stores_finds_and_reads_images() {
     }
     let all = search(&mut wire, "/dicom-web/studies");
     assert_eq!(all.as_array().map(Vec::len), Some(2), "{all:#}");
+    assert_eq!(touched(&clinic, &wire), (both, String::new()), "the answer names them");
 
     // WADO-RS (PS3.18 section 10.4).
     let instance = format!("/dicom-web/studies/{}/series/{}/instances/{}", mr.study, mr.series, mr.instance);
@@ -211,6 +228,28 @@ fn a_doctor_stores_finds_and_reads_images() {
     assert_eq!(text(&record, "route"), "images", "{record:#}");
     assert_eq!(text(&record, "user"), "dr-sato", "{record:#}");
     assert!(text(&record, "target").contains(&mr.study), "{record:#}");
+    // Whose the study is, was learnt when it was stored.
+    assert_eq!(record["patients"], json!([mr.patient]), "{record:#}");
+    assert_eq!(touched(&clinic, &wire), (vec![mr.patient.clone()], String::new()));
+
+    // A gateway that was started anew does not know whose it is, until it has seen it.
+    drop(wire);
+    let clinic = clinic.stop().start();
+    let mut wire = clinic.wire(DOCTOR);
+    let rendered = format!("/dicom-web/studies/{}/series/{}/instances/{}/frames/1", ct.study, ct.series, ct.instance);
+    let pixels = [("Accept", "multipart/related; type=\"application/octet-stream\"; transfer-syntax=*")];
+    assert_eq!(wire.request("GET", &rendered, &pixels, b"").status, 200, "{}", orthanc.said());
+    assert_eq!(touched(&clinic, &wire), (vec![], "study".to_owned()));
+    assert_eq!(
+        wire.request("GET", &format!("/dicom-web/studies/{}", ct.study), &[("Accept", accept)], b"").status,
+        200
+    );
+    let (named, _) = touched(&clinic, &wire);
+    assert_eq!(named, std::slice::from_ref(&ct.patient), "the file itself says so");
+    assert_eq!(wire.request("GET", &rendered, &pixels, b"").status, 200);
+    assert_eq!(touched(&clinic, &wire), (vec![ct.patient.clone()], String::new()));
+    let found = search(&mut wire, &format!("/dicom-web/studies/{}/series", mr.study));
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{found:#}");
 
     // Over HTTP/2 the same.
     let mut h2 = clinic.h2(DOCTOR);

@@ -313,6 +313,16 @@ impl Clinic {
         builder.device(DOCTOR, "dr-sato", "doctor")
     }
 
+    /// Another listener of the configuration, by its name.
+    ///
+    /// # Panics
+    /// If the gateway does not say where it is.
+    #[must_use]
+    pub fn door_of(&self, name: &str) -> Door {
+        let address = listener_in(&self.gateway.said(), name).expect("a listener of that name");
+        Door::new(address, self.prepared.pki.servers_ca_pem())
+    }
+
     /// The backend.
     #[must_use]
     pub const fn backend(&self) -> &Backend {
@@ -527,14 +537,22 @@ pub fn repository() -> PathBuf {
 /// If it says nonsense.
 #[must_use]
 pub fn places(said: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let line = said.lines().find_map(|line| {
+    let listen = listener_in(said, "clinics")?;
+    Some((listen, text(&serving(said)?, "fields.admin").parse().expect("an address")))
+}
+
+fn serving(said: &str) -> Option<Value> {
+    said.lines().find_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
         (text(&line, "fields.message") == "serving").then_some(line)
-    })?;
+    })
+}
+
+fn listener_in(said: &str, name: &str) -> Option<SocketAddr> {
     // As Rust writes a list of pairs: `[("clinics", 127.0.0.1:8443)]`.
-    let listeners = text(&line, "fields.listeners").split_once("(\"clinics\", ")?.1;
-    let listen = listeners.split_once(')')?.0.parse().expect("an address");
-    Some((listen, text(&line, "fields.admin").parse().expect("an address")))
+    let line = serving(said)?;
+    let listeners = text(&line, "fields.listeners").split_once(&format!("(\"{name}\", "))?.1;
+    Some(listeners.split_once(')')?.0.parse().expect("an address"))
 }
 
 /// `None` while nobody answers there.

@@ -183,6 +183,19 @@ impl Wire {
         }
     }
 
+    /// Reads until these bytes have come, which it takes with all before them. False if they do not come.
+    pub fn reads_until(&mut self, bytes: &[u8]) -> bool {
+        loop {
+            if let Some(at) = self.read.windows(bytes.len()).position(|window| window == bytes) {
+                self.read.drain(..at + bytes.len());
+                return true;
+            }
+            if self.fill().is_err() {
+                return false;
+            }
+        }
+    }
+
     pub(crate) fn read_some(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
         let read = self.stream.read(&mut buffer)?;

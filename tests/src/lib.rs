@@ -13,6 +13,7 @@
 
 pub mod audit;
 pub mod backend;
+pub mod chrony;
 mod clinic;
 mod config;
 mod door;

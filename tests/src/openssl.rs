@@ -45,7 +45,10 @@ default_days = 30
 unique_subject = no
 policy = any
 [any]
+countryName = optional
+organizationName = optional
 commonName = supplied
+serialNumber = optional
 [authority]
 basicConstraints = critical, CA:TRUE
 keyUsage = critical, keyCertSign, cRLSign
@@ -79,6 +82,12 @@ impl Ca {
     /// An authority below this one; `urls` are where this one's CRL is fetched.
     #[must_use]
     pub fn below(&self, name: &str, urls: &[&str]) -> Self {
+        self.below_with(name, urls, "")
+    }
+
+    /// As [`Ca::below`], with more lines of the extensions' section of OpenSSL's configuration.
+    #[must_use]
+    pub fn below_with(&self, name: &str, urls: &[&str], more: &str) -> Self {
         let mut ca = Self::folder(name);
         ca.run(&[
             "req",
@@ -94,7 +103,7 @@ impl Ca {
         ]);
         let extensions = "basicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign, cRLSign\n\
                           subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n";
-        ca.write("ca.crt", self.sign(&ca.read("ca.csr"), extensions, urls));
+        ca.write("ca.crt", self.sign(&ca.read("ca.csr"), &format!("{extensions}{more}\n"), urls, &[]));
         ca.chain = ca.certificate_pem() + &self.chain;
         ca
     }
@@ -130,58 +139,54 @@ impl Ca {
     /// As [`Ca::device`], with more lines of the extensions' section of OpenSSL's configuration.
     #[must_use]
     pub fn device_with(&self, device: &str, urls: &[&str], more: &str) -> Identity {
-        let folder = TempDir::with_prefix("device-").expect("a folder");
-        let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-        self.run(&[
-            "req",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            &path("key"),
-            "-subj",
-            &format!("/CN={}", device.replace('/', "-")),
-            "-out",
-            &path("csr"),
-            "-config",
-            "ca.cnf",
-        ]);
-        let csr = std::fs::read_to_string(path("csr")).expect("a request");
         let extensions = format!(
             "basicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\nextendedKeyUsage = clientAuth\n\
              subjectAltName = URI:{}\nauthorityKeyIdentifier = keyid\n{more}\n",
             spiffe_id(device)
         );
-        let certificate = self.sign(&csr, &extensions, urls);
-        let key_pem = std::fs::read_to_string(path("key")).expect("a key");
+        self.issue(&device.replace('/', "-"), &extensions, urls)
+    }
+
+    /// The certificate of whoever else: a common name and the extensions' section of OpenSSL's configuration.
+    #[must_use]
+    pub fn issue(&self, name: &str, extensions: &str, urls: &[&str]) -> Identity {
+        self.issue_with(name, extensions, urls, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], &[])
+    }
+
+    /// As [`Ca::issue`], for another kind of key, and with more arguments of `openssl ca`, such as dates.
+    #[must_use]
+    pub fn issue_with(&self, name: &str, extensions: &str, urls: &[&str], key: &[&str], more: &[&str]) -> Identity {
+        self.leaf(&format!("/CN={name}"), extensions, urls, key, more)
+    }
+
+    /// The card of a person, with an RSA key as real ones have: subject (`/C=JP/CN=…`), and the extensions' section of
+    /// OpenSSL's configuration with sections after it.
+    #[must_use]
+    pub fn card(&self, subject: &str, extensions: &str) -> Identity {
+        self.leaf(subject, extensions, &[], &["rsa:2048"], &[])
+    }
+
+    fn leaf(&self, subject: &str, extensions: &str, urls: &[&str], key: &[&str], more: &[&str]) -> Identity {
+        let folder = TempDir::with_prefix("leaf-").expect("a folder");
+        let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+        let (key_file, csr_file) = (path("key"), path("csr"));
+        let files = ["-nodes", "-keyout", &key_file, "-subj", subject, "-out", &csr_file, "-config", "ca.cnf", "-utf8"];
+        self.run(&[&["req", "-new", "-newkey"], key, &files[..]].concat());
+        let csr = std::fs::read_to_string(csr_file).expect("a request");
+        let certificate = self.sign(&csr, extensions, urls, more);
+        let key_pem = std::fs::read_to_string(key_file).expect("a key");
         Identity { certificate_pem: certificate + &self.chain, key_pem }
     }
 
-    fn sign(&self, csr: &str, extensions: &str, urls: &[&str]) -> String {
+    fn sign(&self, csr: &str, extensions: &str, urls: &[&str], more: &[&str]) -> String {
         self.write("sign.csr", csr);
         let urls: Vec<_> = urls.iter().map(|url| format!("URI:{url}")).collect();
         let points =
             if urls.is_empty() { String::new() } else { format!("crlDistributionPoints = {}\n", urls.join(",")) };
-        self.write("sign.ext", format!("[e]\n{extensions}{points}"));
-        self.run(&[
-            "ca",
-            "-config",
-            "ca.cnf",
-            "-batch",
-            "-notext",
-            "-in",
-            "sign.csr",
-            "-out",
-            "signed.crt",
-            "-extfile",
-            "sign.ext",
-            "-extensions",
-            "e",
-            "-rand_serial",
-        ]);
+        self.write("sign.ext", format!("[e]\n{points}{extensions}"));
+        let files =
+            ["-in", "sign.csr", "-out", "signed.crt", "-extfile", "sign.ext", "-extensions", "e", "-rand_serial"];
+        self.run(&[&["ca", "-config", "ca.cnf", "-batch", "-notext"], &files[..], more].concat());
         self.read("signed.crt")
     }
 

@@ -118,6 +118,13 @@ impl Pki {
         identity(self.devices.issue_device(&domain, &id, lifetime, now()).expect("a device certificate"))
     }
 
+    /// The certificate of an operator, `site/device` for a name, of the authority that otherwise certifies devices.
+    #[must_use]
+    pub fn operator(&self, name: &str) -> Identity {
+        let dns = vec![format!("{}.example", name.replace('/', "-"))];
+        self.odd(&Oddity { uris: Vec::new(), dns, ..Oddity::of(name) })
+    }
+
     /// A server's certificate.
     #[must_use]
     pub fn server(&self, names: &[&str]) -> Identity {

@@ -29,6 +29,12 @@ impl RoleTable {
     pub fn role(&self, text: &str) -> Option<&QualifiedRole> {
         self.0.iter().find(|entry| entry.text == text)
     }
+
+    /// A text's entry whose role has this name: for its Japanese name.
+    #[must_use]
+    pub fn named(&self, role: &str) -> Option<&QualifiedRole> {
+        self.0.iter().find(|entry| entry.role == role)
+    }
 }
 
 impl Default for RoleTable {

@@ -77,6 +77,12 @@ impl RequestedKey {
         Ok(Self { algorithm, key: key.key.to_vec() })
     }
 
+    /// SHA-256 of the SubjectPublicKeyInfo: what the key is known by.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        crate::fingerprint(&self.subject_public_key_info())
+    }
+
     /// Reads a request in DER, or one in PEM.
     ///
     /// # Errors

@@ -234,6 +234,10 @@ pub(crate) fn public_key_info(certificate: &[u8]) -> Result<&[u8], Malformed> {
 
 /// What a leaf says of its holder, for readers of other modules.
 pub(crate) struct LeafFacts<'a> {
+    /// The issuer's whole name.
+    pub(crate) issuer: &'a [u8],
+    /// Seconds since 1970.
+    pub(crate) not_after: i64,
     pub(crate) policies: Vec<&'a [u8]>,
     /// The key usage is there and has digitalSignature.
     pub(crate) signs_data: bool,
@@ -243,20 +247,35 @@ pub(crate) struct LeafFacts<'a> {
     pub(crate) serial_number: Option<String>,
     /// The directory names among the alternative names, escaped for a terminal.
     pub(crate) alternative_names: Vec<String>,
+    /// The e-mail addresses among them; ASCII, and so are the URIs.
+    pub(crate) emails: Vec<&'a [u8]>,
+    pub(crate) uris: Vec<&'a [u8]>,
+}
+
+/// SHA-256 of the subject's name, and of the issuer's.
+pub(crate) fn name_hashes(certificate: &[u8]) -> Result<([u8; 32], [u8; 32]), Malformed> {
+    let read = Certificate::read_any(certificate)?;
+    Ok((crate::fingerprint(read.subject.der()), crate::fingerprint(read.issuer.der())))
 }
 
 /// Reads a leaf.
 pub(crate) fn read_leaf(der: &[u8]) -> Result<LeafFacts<'_>, Malformed> {
     let leaf = Certificate::read_any(der)?;
-    let names = leaf.extensions.alternative_names.map(names::each).into_iter().flatten();
-    let directory = names.filter(|(tag, _)| *tag == names::DIRECTORY);
+    let of_kind = |wanted: u8| {
+        let names = leaf.extensions.alternative_names.map(names::each).into_iter().flatten();
+        names.filter(move |(tag, _)| *tag == wanted).map(|(_, value)| value)
+    };
     Ok(LeafFacts {
+        issuer: leaf.issuer.der(),
+        not_after: leaf.not_after,
+        emails: of_kind(names::EMAIL).collect(),
+        uris: of_kind(names::URI).collect(),
         signs_data: leaf.extensions.key_usage.is_some_and(|usage| usage.signs_data()),
         directory_attributes: leaf.extensions.directory_attributes,
         common_name: leaf.subject.attribute(&[0x55, 0x04, 0x03]),
         serial_number: leaf.subject.attribute(&[0x55, 0x04, 0x05]),
-        alternative_names: directory
-            .map(|(_, value)| Ok(name::Name::read(value)?.display()))
+        alternative_names: of_kind(names::DIRECTORY)
+            .map(|value| Ok(name::Name::read(value)?.display()))
             .collect::<Result<_, Malformed>>()?,
         policies: leaf.extensions.policies.unwrap_or_default(),
     })

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::Resumption;
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 
 use crate::profile::ProfileError;
-use crate::{Anchors, Profile, ServerIdentity};
+use crate::verifier::BackendVerifier;
+use crate::{Profile, ServerIdentity};
 
 /// What the TLS towards a backend is made of.
 #[derive(Debug)]
 pub struct ClientSettings<'a> {
     /// Versions and algorithms.
     pub profile: Profile,
-    /// The pinned authorities: a backend's certificate must come from one of them; the system's are never asked.
-    pub authorities: &'a Anchors,
+    /// Who judges the backend's certificate, by pinned authorities; the system's are never asked.
+    pub verifier: Arc<BackendVerifier>,
     /// The gateway's own certificate, where the backend wants one.
     pub identity: Option<&'a ServerIdentity>,
     /// Application protocols, the preferred first.
@@ -31,13 +32,11 @@ pub struct ClientSettings<'a> {
 /// # Errors
 /// [`ProfileError`] if rustls finds the parts not to fit.
 pub fn client_config(settings: ClientSettings<'_>) -> Result<ClientConfig, ProfileError> {
-    let ClientSettings { profile, authorities, identity, alpn, clock } = settings;
-    let verifier = WebPkiServerVerifier::builder_with_provider(authorities.store(), profile.provider())
-        .build()
-        .map_err(|error| ProfileError::Authorities(error.to_string()))?;
+    let ClientSettings { profile, verifier, identity, alpn, clock } = settings;
     let builder = ClientConfig::builder_with_details(profile.provider(), clock)
         .with_protocol_versions(profile.versions())?
-        .with_webpki_verifier(verifier);
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key()))),
         None => builder.with_no_client_auth(),

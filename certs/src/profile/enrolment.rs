@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::SingleCertAndKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 
 use crate::profile::ProfileError;
@@ -70,8 +71,9 @@ pub fn enrolment_config(
     profile: Profile,
     identity: &ServerIdentity,
     verifier: Arc<DeviceVerifier>,
+    clock: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, ProfileError> {
-    let mut config = ServerConfig::builder_with_provider(profile.provider())
+    let mut config = ServerConfig::builder_with_details(profile.provider(), clock)
         .with_protocol_versions(profile.versions())?
         .with_client_cert_verifier(Arc::new(Optional(verifier)))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));

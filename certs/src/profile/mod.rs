@@ -131,9 +131,6 @@ pub enum ProfileError {
     /// What rustls says.
     #[error("TLS configuration: {0}")]
     Rustls(#[from] rustls::Error),
-    /// What rustls says of the pinned authorities.
-    #[error("TLS configuration: {0}")]
-    Authorities(String),
 }
 
 // AES before ChaCha20: where the gateway runs, AES is the faster one, and the guideline wants the server to choose.

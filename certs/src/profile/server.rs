@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 
 use crate::profile::ProfileError;
-use crate::{Anchors, DeviceVerifier, Profile, ServerIdentity};
+use crate::verifier::OperatorVerifier;
+use crate::{DeviceVerifier, Profile, ServerIdentity};
 
 /// Session resumption of one listener.
 ///
@@ -87,7 +88,7 @@ pub fn server_config(settings: ServerSettings<'_>) -> Result<ServerConfig, Profi
     Ok(config)
 }
 
-/// Makes the TLS of the operators' listener: whoever the anchors vouch for is an operator. Sessions are not resumed, so
+/// Makes the TLS of the operators' listener: whoever `verifier` takes is an operator. Sessions are not resumed, so
 /// that nobody is let in by what another day's anchors allowed.
 ///
 /// # Errors
@@ -95,12 +96,10 @@ pub fn server_config(settings: ServerSettings<'_>) -> Result<ServerConfig, Profi
 pub fn operators_config(
     profile: Profile,
     identity: &ServerIdentity,
-    anchors: &Anchors,
+    verifier: Arc<OperatorVerifier>,
+    clock: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, ProfileError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(anchors.store(), profile.provider())
-        .build()
-        .map_err(|error| ProfileError::Authorities(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(profile.provider())
+    let mut config = ServerConfig::builder_with_details(profile.provider(), clock)
         .with_protocol_versions(profile.versions())?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));

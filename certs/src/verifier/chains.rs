@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::Notice;
 use crate::path::{self, CrlSet, PathRefusal, PathRefused, RevocationMode, Settings, TrustAnchor, ValidPath};
+use crate::peers::Peers;
 
 const SHARDS: usize = 16;
 
@@ -95,6 +96,8 @@ pub(super) struct Chains {
     anchors: Arc<[TrustAnchor]>,
     pub(super) crls: CrlSet,
     pub(super) settings: Settings,
+    /// Not asked here; a chain that held for one purpose is not remembered for another.
+    peers: Peers,
     pub(super) cache: Arc<ChainCache>,
     pub(super) notice: Option<Notice>,
     /// Of all of the above but the cache.
@@ -102,12 +105,19 @@ pub(super) struct Chains {
 }
 
 impl Chains {
-    pub(super) fn new(anchors: Arc<[TrustAnchor]>, crls: CrlSet, settings: Settings, cache: Arc<ChainCache>) -> Self {
+    pub(super) fn new(
+        anchors: Arc<[TrustAnchor]>,
+        crls: CrlSet,
+        settings: Settings,
+        peers: Peers,
+        cache: Arc<ChainCache>,
+    ) -> Self {
         let mut context = digest::Context::new(&SHA256);
         for anchor in anchors.iter() {
             update(&mut context, anchor.der());
         }
         update(&mut context, crls.version());
+        update(&mut context, format!("{peers:?}").as_bytes());
         let Settings { purpose, algorithms, policies, revocation, authority_as_leaf, limits } = &settings;
         update(
             &mut context,
@@ -117,13 +127,13 @@ impl Chains {
             update(&mut context, algorithm.signature_alg_id().as_ref());
             update(&mut context, algorithm.public_key_alg_id().as_ref());
         }
-        Self { anchors, crls, cache, notice: None, version: finish(context), settings }
+        Self { anchors, crls, peers, cache, notice: None, version: finish(context), settings }
     }
 
     /// The same, with the version that follows from its parts.
     pub(super) fn renewed(self) -> Self {
-        let Self { anchors, crls, settings, cache, notice, .. } = self;
-        Self { notice, ..Self::new(anchors, crls, settings, cache) }
+        let Self { anchors, crls, settings, peers, cache, notice, .. } = self;
+        Self { notice, ..Self::new(anchors, crls, settings, peers, cache) }
     }
 
     pub(super) fn check(

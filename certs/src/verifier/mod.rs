@@ -1,14 +1,17 @@
 //! From a handshake to a [`VerifiedPeer`].
 //!
-//! [`DeviceVerifier`] answers three questions, in this order: does the chain lead to an anchor of the listener at this
-//! time, which device does the leaf name, and does the registry want that device. rustls proves the possession of the
-//! leaf's key.
+//! [`DeviceVerifier`] answers three questions, in this order: does the chain lead to an anchor of the listener, for the
+//! listener's purpose ([`Peers`]) and at this time, whom does the leaf name, and does the registry want them. rustls proves
+//! the possession of the leaf's key.
 //!
 //! rustls asks no verifier when a session is resumed: the chain then comes out of the ticket, as it was judged when the
 //! ticket was made. So a `VerifiedPeer` is made in one place only, [`DeviceVerifier::peer`], which judges a resumed
 //! session's chain anew, with the anchors, the registry and the time of the resumption.
 
+mod backend;
 mod chains;
+mod handshake;
+mod operator;
 mod refused;
 
 use std::fmt;
@@ -17,44 +20,53 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use policy::{DeviceId, Refusal};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, PeerMisbehaved,
-    SignatureScheme,
-};
+use rustls::{CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, SignatureScheme};
 
-use crate::leaf::Leaf;
-use crate::path::{self, CrlSet, Purpose, RevocationSettings, Settings};
-use crate::{Anchors, Profile, TrustDomain, fingerprint};
+use crate::path::{CrlSet, RevocationSettings};
+use crate::peers::{PeerIdentity, Peers};
+use crate::{Anchors, Profile, fingerprint};
 use chains::Chains;
+use handshake::Signatures;
 
+pub use backend::BackendVerifier;
 pub use chains::ChainCache;
+pub use operator::OperatorVerifier;
 pub use refused::{PeerRefused, note, noting, refusal_of, refusal_of_io, refused_device};
 
-/// What the registry says of a device: may it connect?
-pub type Admit = Arc<dyn Fn(&DeviceId) -> Result<(), Refusal> + Send + Sync>;
+/// What the registry says of a peer: may it connect?
+pub type Admit = Arc<dyn Fn(&PeerIdentity) -> Result<(), Refusal> + Send + Sync>;
 
 /// Told of each certificate on a path that leads to an anchor, and of its issuer's, when the path is judged and not
 /// remembered: whoever fetches CRLs learns here from where. Revocation is not yet judged then, and the leaf's key not
 /// proved; but every one of them was signed by the one after it. It must not block.
 pub type Notice = Arc<dyn Fn(&[u8], &[u8]) + Send + Sync>;
 
-/// A device that proved itself in a handshake. Only [`DeviceVerifier`] makes one.
+/// A device, a user or a patient who was proved in a handshake. Only [`DeviceVerifier`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedPeer {
-    device: DeviceId,
+    identity: PeerIdentity,
     fingerprint: [u8; 32],
     not_after: UnixTime,
     resumed: bool,
 }
 
 impl VerifiedPeer {
-    /// The device.
+    /// Who.
     #[must_use]
-    pub const fn device(&self) -> &DeviceId {
-        &self.device
+    pub const fn identity(&self) -> &PeerIdentity {
+        &self.identity
+    }
+
+    /// The device, where it is one.
+    #[must_use]
+    pub const fn device(&self) -> Option<&DeviceId> {
+        match &self.identity {
+            PeerIdentity::Device(device) => Some(device),
+            PeerIdentity::User { .. } | PeerIdentity::Patient(_) => None,
+        }
     }
 
     /// SHA-256 of the leaf certificate.
@@ -81,21 +93,23 @@ pub struct DeviceVerifier {
     chains: ArcSwap<Chains>,
     algorithms: WebPkiSupportedAlgorithms,
     hints: Vec<DistinguishedName>,
-    domain: TrustDomain,
+    peers: Peers,
     admit: Admit,
 }
 
 impl DeviceVerifier {
-    /// A verifier that validates paths ([`path::validate`]) to `anchors`, with the signature algorithms of `profile`.
-    /// Nobody looks at revocation before [`DeviceVerifier::with_revocation`].
+    /// A verifier that validates paths ([`path::validate`](crate::path::validate)) to `anchors`, with the signature
+    /// algorithms of `profile`, and takes certificates for `peers` alone: for devices where that is a trust domain. Nobody
+    /// looks at revocation before [`DeviceVerifier::with_revocation`].
     #[must_use]
-    pub fn new(anchors: &Anchors, profile: Profile, domain: TrustDomain, admit: Admit) -> Self {
+    pub fn new(anchors: &Anchors, profile: Profile, peers: impl Into<Peers>, admit: Admit) -> Self {
+        let peers = peers.into();
         let algorithms = profile.provider().signature_verification_algorithms;
-        let settings = Settings::new(Purpose::ClientAuth, algorithms.all);
+        let settings = peers.settings(algorithms.all);
         let trust = anchors.trust();
         let hints = trust.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect();
-        let chains = Chains::new(trust, CrlSet::default(), settings, Arc::default());
-        Self { chains: ArcSwap::from_pointee(chains), algorithms, hints, domain, admit }
+        let chains = Chains::new(trust, CrlSet::default(), settings, peers.clone(), Arc::default());
+        Self { chains: ArcSwap::from_pointee(chains), algorithms, hints, peers, admit }
     }
 
     /// The verifier with these CRLs, asked as `settings` say.
@@ -159,8 +173,8 @@ impl DeviceVerifier {
         match connection.handshake_kind() {
             Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => {
                 let (leaf, _) = split(chain)?;
-                let (read, device) = self.identify(leaf)?;
-                Ok(VerifiedPeer { device, fingerprint: fingerprint(leaf), not_after: read.not_after(), resumed: false })
+                let (identity, not_after) = self.peers.read(leaf)?;
+                Ok(VerifiedPeer { identity, fingerprint: fingerprint(leaf), not_after, resumed: false })
             }
             Some(HandshakeKind::Resumed) => {
                 let peer = self.recheck(chain, now)?;
@@ -176,8 +190,8 @@ impl DeviceVerifier {
     /// [`PeerRefused`] as in the handshake itself.
     pub fn recheck(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<VerifiedPeer, PeerRefused> {
         let (leaf, intermediates) = split(chain)?;
-        let (read, device) = self.judge(leaf, intermediates, now)?;
-        Ok(VerifiedPeer { device, fingerprint: fingerprint(leaf), not_after: read.not_after(), resumed: false })
+        let (identity, not_after) = self.judge(leaf, intermediates, now)?;
+        Ok(VerifiedPeer { identity, fingerprint: fingerprint(leaf), not_after, resumed: false })
     }
 
     fn judge(
@@ -185,19 +199,13 @@ impl DeviceVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(Leaf, DeviceId), PeerRefused> {
+    ) -> Result<(PeerIdentity, UnixTime), PeerRefused> {
         self.chains.load().check(leaf, intermediates, now)?;
-        let (read, device) = self.identify(leaf)?;
-        match (self.admit)(&device) {
-            Ok(()) => Ok((read, device)),
-            Err(refusal) => Err(PeerRefused::registry(refusal, device)),
+        let (identity, not_after) = self.peers.read(leaf)?;
+        match (self.admit)(&identity) {
+            Ok(()) => Ok((identity, not_after)),
+            Err(refusal) => Err(PeerRefused::registry(refusal, &identity)),
         }
-    }
-
-    fn identify(&self, leaf: &CertificateDer<'_>) -> Result<(Leaf, DeviceId), PeerRefused> {
-        let read = Leaf::read(leaf)?;
-        let device = read.device(&self.domain)?;
-        Ok((read, device))
     }
 }
 
@@ -238,17 +246,7 @@ impl ClientCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let (algorithm, key) = path::public_key(cert).map_err(|_| CertificateError::BadEncoding)?;
-        // In TLS 1.2 a scheme names a hash; the curve is the key's (RFC 8422 5.10).
-        let mut schemes = self.algorithms.mapping.iter().filter(|(scheme, _)| *scheme == dss.scheme);
-        let verify = schemes
-            .next()
-            .and_then(|(_, all)| all.iter().find(|own| own.public_key_alg_id().as_ref() == algorithm))
-            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-        match verify.verify_signature(key, message, dss.signature()) {
-            Ok(()) => Ok(HandshakeSignatureValid::assertion()),
-            Err(_) => Err(CertificateError::BadSignature.into()),
-        }
+        Signatures(self.algorithms).tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -257,8 +255,7 @@ impl ClientCertVerifier for DeviceVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = path::public_key_info(cert).map_err(|_| CertificateError::BadEncoding)?;
-        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), dss, &self.algorithms)
+        Signatures(self.algorithms).tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -268,7 +265,7 @@ impl ClientCertVerifier for DeviceVerifier {
 
 impl fmt::Debug for DeviceVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceVerifier").field("domain", &self.domain).finish_non_exhaustive()
+        f.debug_struct("DeviceVerifier").field("peers", &self.peers).finish_non_exhaustive()
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use policy::{DeviceId, Refusal};
 use rustls::{CertificateError, Error, OtherError};
 
-use crate::IdentityError;
 use crate::path::{PathRefusal, PathRefused};
+use crate::peers::PeerIdentity;
 
 thread_local! {
     static NOTED: RefCell<Option<PeerRefused>> = const { RefCell::new(None) };
@@ -43,12 +43,16 @@ pub struct PeerRefused {
 }
 
 impl PeerRefused {
-    pub(super) fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
         Self { refusal, detail: detail.into(), device: None }
     }
 
-    pub(super) fn registry(refusal: Refusal, device: DeviceId) -> Self {
-        Self { refusal, detail: format!("device `{device}`"), device: Some(device) }
+    pub(super) fn registry(refusal: Refusal, identity: &PeerIdentity) -> Self {
+        let device = match identity {
+            PeerIdentity::Device(device) => Some(device.clone()),
+            PeerIdentity::User { .. } | PeerIdentity::Patient(_) => None,
+        };
+        Self { refusal, detail: identity.to_string(), device }
     }
 
     /// Reads any handshake error.
@@ -69,12 +73,6 @@ impl PeerRefused {
         };
         // Alerts and messages of the peer are enums, names in a certificate are escaped by their types.
         Self::new(refusal, error.to_string().escape_debug().to_string())
-    }
-}
-
-impl From<IdentityError> for PeerRefused {
-    fn from(error: IdentityError) -> Self {
-        Self::new(error.refusal(), error.to_string())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::testing::{
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa};
 use rustls::client::Resumption as ClientResumption;
 use rustls::time_provider::TimeProvider;
-use rustls::{AlertDescription, ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -45,6 +45,12 @@ struct Door {
     config: Arc<ServerConfig>,
 }
 
+/// Judges servers by this authority.
+fn trusting(anchors: &str) -> Arc<BackendVerifier> {
+    let anchors = Anchors::from_pem(anchors.as_bytes()).unwrap();
+    Arc::new(BackendVerifier::new(&anchors, Profile::CryptrecHighTls12))
+}
+
 fn verifier(anchors: &str, registry: &Arc<Mutex<Result<(), Refusal>>>) -> Arc<DeviceVerifier> {
     let anchors = Anchors::from_pem(anchors.as_bytes()).unwrap();
     let registry = Arc::clone(registry);
@@ -79,7 +85,7 @@ impl Door {
         });
         let mut config = client_config(ClientSettings {
             profile,
-            authorities: &Anchors::from_pem(authority().certificate_pem().as_bytes()).unwrap(),
+            verifier: trusting(authority().certificate_pem()),
             identity: identity.as_ref(),
             alpn: &[b"h2"],
             clock: Clock::new(),
@@ -167,7 +173,7 @@ fn a_registered_device_comes_in() {
         let issued = device_certificate("sakura-clinic", "ward-1");
         let met = door.meet(&door.client(profile, Some(&issued), "")).unwrap();
         let peer = door.peer(&met).unwrap();
-        assert_eq!(peer.device(), &device("sakura-clinic", "ward-1"));
+        assert_eq!(peer.device(), Some(&device("sakura-clinic", "ward-1")));
         assert_eq!(peer.fingerprint(), &fingerprint(&der(&issued.certificate_pem)));
         assert_eq!(peer.not_after(), later(YEAR));
         assert!(!peer.resumed());
@@ -184,12 +190,12 @@ fn a_registered_device_comes_in() {
 fn nobody_comes_in_without_a_certificate() {
     let door = Door::new(Profile::CryptrecHighTls12);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let roots = Anchors::from_pem(authority().certificate_pem().as_bytes()).unwrap().store();
         let provider = Profile::CryptrecHighTls12.provider();
         let client = ClientConfig::builder_with_details(provider, Clock::new())
             .with_protocol_versions(&[version])
             .unwrap()
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(trusting(authority().certificate_pem()))
             .with_no_client_auth();
         let error = door.meet(&Arc::new(client)).err().unwrap();
         assert_eq!(refusal_of(&error).0, Refusal::CertificateMissing, "{version:?}");
@@ -205,7 +211,8 @@ fn tls12_only_where_the_profile_says_so() {
         client = ClientConfig::builder_with_details(Profile::CryptrecHighTls12.provider(), Clock::new())
             .with_protocol_versions(&[&rustls::version::TLS12])
             .unwrap()
-            .with_root_certificates(Anchors::from_pem(authority().certificate_pem().as_bytes()).unwrap().store())
+            .dangerous()
+            .with_custom_certificate_verifier(trusting(authority().certificate_pem()))
             .with_client_cert_resolver(resolver);
         Arc::new(client)
     };
@@ -213,7 +220,7 @@ fn tls12_only_where_the_profile_says_so() {
     let client_of_open = client(&open);
     let met = open.meet(&client_of_open).unwrap();
     assert_eq!(met.server.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
-    assert_eq!(open.peer(&met).unwrap().device(), &device("sakura-clinic", "ward-1"));
+    assert_eq!(open.peer(&met).unwrap().device(), Some(&device("sakura-clinic", "ward-1")));
     let again = open.meet(&client_of_open).unwrap();
     assert!(open.peer(&again).unwrap().resumed());
     *open.registry.lock().unwrap() = Err(Refusal::SiteSuspended);
@@ -293,7 +300,7 @@ fn certificates_that_do_not_belong_to_the_chain_mean_nothing() {
     let other = device_certificate("momiji-hospital", "desk-1").certificate_pem;
     let extra = format!("{other}{}{}", other_authority().certificate_pem(), authority().certificate_pem());
     let met = door.meet(&door.client(Profile::CryptrecHigh, Some(&issued), &extra)).unwrap();
-    assert_eq!(door.peer(&met).unwrap().device(), &device("sakura-clinic", "ward-1"));
+    assert_eq!(door.peer(&met).unwrap().device(), Some(&device("sakura-clinic", "ward-1")));
 }
 
 #[test]
@@ -325,7 +332,7 @@ fn a_resumed_session_is_judged_anew() {
     assert!(!door.peer(&door.meet(&client).unwrap()).unwrap().resumed());
     let peer = door.peer(&resume()).unwrap();
     assert!(peer.resumed());
-    assert_eq!(peer.device(), &device("sakura-clinic", "ward-1"));
+    assert_eq!(peer.device(), Some(&device("sakura-clinic", "ward-1")));
 
     *door.registry.lock().unwrap() = Err(Refusal::DeviceSuspended);
     let refused = door.peer(&resume()).unwrap_err();
@@ -384,7 +391,7 @@ fn a_backend_of_another_authority_is_refused() {
     let door = Door::new(Profile::CryptrecHigh);
     let config = client_config(ClientSettings {
         profile: Profile::CryptrecHigh,
-        authorities: &Anchors::from_pem(other_authority().certificate_pem().as_bytes()).unwrap(),
+        verifier: trusting(other_authority().certificate_pem()),
         identity: None,
         alpn: &[b"h2"],
         clock: Clock::new(),
@@ -436,7 +443,7 @@ fn permitted_uri(host: &str) -> rcgen::CustomExtension {
 fn a_chain_through_an_intermediate_needs_the_intermediate() {
     let (root, chain) = three_levels(None);
     let verifier = verifier(&root, &Arc::new(Mutex::new(Ok(()))));
-    assert_eq!(verifier.recheck(&chain, NOW).unwrap().device(), &device("sakura-clinic", "ward-1"));
+    assert_eq!(verifier.recheck(&chain, NOW).unwrap().device(), Some(&device("sakura-clinic", "ward-1")));
     assert_eq!(verifier.recheck(&chain[..1], NOW).unwrap_err().refusal, Refusal::CertificateUntrusted);
 }
 
@@ -450,7 +457,7 @@ fn a_uri_outside_the_name_constraint_is_refused() {
     assert!(refused.detail.contains("spiffe://sekisho.example/site/sakura-clinic/device/ward-1"), "{}", refused.detail);
     let (root, chain) = three_levels(Some(permitted_uri("sekisho.example")));
     let peer = self::verifier(&root, &Arc::new(Mutex::new(Ok(())))).recheck(&chain, NOW).unwrap();
-    assert_eq!(peer.device(), &device("sakura-clinic", "ward-1"));
+    assert_eq!(peer.device(), Some(&device("sakura-clinic", "ward-1")));
 }
 
 #[test]
@@ -463,7 +470,8 @@ fn the_gateway_chooses_the_suite_and_takes_no_early_data() {
     client = ClientConfig::builder_with_details(Arc::new(provider), Clock::new())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
-        .with_root_certificates(Anchors::from_pem(authority().certificate_pem().as_bytes()).unwrap().store())
+        .dangerous()
+        .with_custom_certificate_verifier(trusting(authority().certificate_pem()))
         .with_client_cert_resolver(resolver);
     client.enable_early_data = true;
     let client = Arc::new(client);
@@ -499,9 +507,9 @@ fn without_resumption_every_handshake_is_full() {
     }
 }
 
-/// A critical certificatePolicies extension, as every HPKI certificate has it. webpki refuses it.
-fn critical_policies() -> rcgen::CustomExtension {
-    let policies = vec![0x30, 0x0d, 0x30, 0x0b, 0x06, 0x09, 0x2a, 0x83, 0x08, 0x86, 0x91, 0x0f, 0x01, 0x05, 0x01];
+/// A critical certificatePolicies extension, as every HPKI certificate has one. webpki refuses it.
+pub(super) fn critical_policies() -> rcgen::CustomExtension {
+    let policies = vec![0x30, 0x0d, 0x30, 0x0b, 0x06, 0x09, 0x2a, 0x83, 0x08, 0x86, 0x91, 0x0f, 0x01, 0x05, 0x02];
     let mut extension = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 32], policies);
     extension.set_criticality(true);
     extension
@@ -513,19 +521,17 @@ fn critical_policies_open_the_door() {
     for profile in Profile::ALL {
         let door = Door::new(profile);
         for version in profile.versions() {
-            // `ServerIdentity` reads by webpki, and would not have it.
-            let key = rustls::pki_types::pem::PemObject::from_pem_slice(issued.key_pem.expose().as_bytes()).unwrap();
-            let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
-            let pair = rustls::sign::CertifiedKey::new(vec![der(&issued.certificate_pem)], key);
-            let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(pair));
+            let pair = issued.key_pem.expose().as_bytes();
+            let identity = ServerIdentity::from_pem(issued.certificate_pem.as_bytes(), pair).unwrap();
             let client = ClientConfig::builder_with_details(profile.provider(), Clock::new())
                 .with_protocol_versions(&[version])
                 .unwrap()
-                .with_root_certificates(Anchors::from_pem(authority().certificate_pem().as_bytes()).unwrap().store())
-                .with_client_cert_resolver(resolver);
+                .dangerous()
+                .with_custom_certificate_verifier(trusting(authority().certificate_pem()))
+                .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity.certified_key())));
             let met = door.meet(&Arc::new(client)).unwrap();
             assert_eq!(met.server.protocol_version(), Some(version.version));
-            assert_eq!(door.peer(&met).unwrap().device(), &device("sakura-clinic", "ward-1"));
+            assert_eq!(door.peer(&met).unwrap().device(), Some(&device("sakura-clinic", "ward-1")));
         }
     }
 }

@@ -3,16 +3,19 @@
 mod health;
 pub mod jwks;
 pub(crate) mod places;
+mod tls;
 
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use certs::profile::{UnknownProfile, operators_config};
-use certs::{Anchors, Profile, ServerIdentity};
+use certs::PeerRefused;
+use certs::verifier::{noting, refusal_of_io};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -23,12 +26,11 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
-
-use crate::config::ListenerTls;
-use crate::snapshot::{CertificateEnd, Purpose};
+use tokio_rustls::server::TlsStream;
 
 pub use health::{Condition, Health, Verdict};
 use places::Places;
+pub use tls::OperatorsTls;
 
 /// A handshake may take so long, and a request's head again.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,7 +55,7 @@ pub struct Admin {
     /// The keys that identities are signed with (RFC 7517).
     pub jwks: Bytes,
     /// Operators' TLS; none on a loopback address.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<OperatorsTls>>,
 }
 
 /// Serves until dropped.
@@ -79,7 +81,7 @@ pub async fn serve(listener: TcpListener, admin: Rc<Admin>) -> Infallible {
         let admin = Rc::clone(&admin);
         spawn_local(async move {
             let _place = place;
-            serve_in_time(stream, admin.tls.clone(), &admin, source).await;
+            serve_in_time(stream, admin.tls.as_ref().map(|tls| tls.acceptor()), &admin, source).await;
         });
     }
 }
@@ -94,9 +96,16 @@ async fn serve_in_time<S: AsyncRead + AsyncWrite + Unpin>(
     let served = async {
         match tls {
             None => serve_connection(stream, admin).await,
-            Some(tls) => match timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
+            Some(tls) => match timeout(HEADER_TIMEOUT, shake(stream, &tls)).await {
                 Ok(Ok(stream)) => serve_connection(stream, admin).await,
-                Ok(Err(error)) => tracing::warn!(%source, %error, "refused an operator's connection"),
+                Ok(Err(refused)) => {
+                    tracing::warn!(
+                        %source,
+                        reason = refused.refusal.label(),
+                        detail = refused.detail,
+                        "refused an operator's connection"
+                    );
+                }
                 Err(_) => tracing::warn!(%source, "an operator's handshake took too long"),
             },
         }
@@ -104,6 +113,23 @@ async fn serve_in_time<S: AsyncRead + AsyncWrite + Unpin>(
     if timeout(CONNECTION_TIMEOUT, served).await.is_err() {
         tracing::warn!(%source, "an operator's connection took too long");
     }
+}
+
+/// The handshake; where it fails, why in full.
+async fn shake<S: AsyncRead + AsyncWrite + Unpin>(stream: S, tls: &TlsAcceptor) -> Result<TlsStream<S>, PeerRefused> {
+    let mut accept = pin!(tls.accept(stream));
+    let mut refused = None;
+    let outcome = poll_fn(|context| {
+        let (outcome, noted) = noting(|| accept.as_mut().poll(context));
+        refused = refused.take().or(noted);
+        outcome
+    });
+    outcome.await.map_err(|error| {
+        refused.unwrap_or_else(|| {
+            let (refusal, detail) = refusal_of_io(&error);
+            PeerRefused { refusal, detail, device: None }
+        })
+    })
 }
 
 async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, admin: &Rc<Admin>) {
@@ -172,29 +198,6 @@ fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// The TLS that operators come through: their certificates are verified against their own anchors, which are not the
-/// devices'; and when its certificates end. None where the listener is on loopback and has none.
-///
-/// # Errors
-/// What is wrong with which file.
-pub fn operators_tls(tls: Option<&ListenerTls>) -> Result<(Option<TlsAcceptor>, Vec<CertificateEnd>), String> {
-    let Some(tls) = tls else { return Ok((None, Vec::new())) };
-    let profile: Profile = tls.profile.parse().map_err(|error: UnknownProfile| error.to_string())?;
-    let anchors = Anchors::load_file(&tls.client_ca_file).map_err(|error| error.to_string())?;
-    let files = tls.identities.first().ok_or("there is no certificate")?;
-    let identity =
-        ServerIdentity::load_files(&files.certificate_file, &files.key_file).map_err(|error| error.to_string())?;
-    let config = operators_config(profile, &identity, &anchors).map_err(|error| error.to_string())?;
-    let end = |purpose, not_after: rustls::pki_types::UnixTime| CertificateEnd {
-        purpose,
-        name: "admin".to_owned(),
-        not_after: not_after.as_secs(),
-    };
-    let ends =
-        vec![end(Purpose::AdminServer, identity.not_after()), end(Purpose::OperatorAuthorities, anchors.not_after())];
-    Ok((Some(TlsAcceptor::from(Arc::new(config))), ends))
 }
 
 /// Opens the admin listener's socket.

@@ -203,6 +203,7 @@ impl Audit {
                 event: ClockEvent::Regression,
                 previous_unix_ns: Some(last),
                 change_ns: now.checked_sub(last),
+                source: None,
             });
         }
         let reviewers = sealing.reviewers.load_full();

@@ -72,6 +72,8 @@ impl Summary {
             network: network.as_deref(),
             site: None,
             device: None,
+            user: None,
+            patient: None,
             count: self.count,
             from_unix_ns: self.from_unix_ns,
             until_unix_ns: self.until_unix_ns,

@@ -236,6 +236,8 @@ fn new_work_leaves_room_for_what_follows_and_the_rest_is_counted() {
             certificate: None,
             site: None,
             device: None,
+            user: None,
+            patient: None,
         };
         let accepted = (0..20).filter(|_| lane.append(&refused).is_ok()).count();
         assert_eq!(accepted, 6);

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use certs::verifier::Admit;
 use policy::Refusal;
 
-use crate::config::{Config, Problem};
+use crate::config::{Config, ListenerPeers, Problem};
+use crate::listen::check_roles;
 use crate::load::{LoadError, load_config};
 
 /// Bits of a file's mode that let anyone but its owner read, write or run it.
@@ -77,6 +78,7 @@ fn key_of(error: &LoadError) -> &'static str {
         LoadError::Routes(_) => "route",
         LoadError::Listener(_) => "listener",
         LoadError::Service { .. } | LoadError::Backends(_) => "service",
+        LoadError::TimeServer(_) => "clock.server",
     }
 }
 
@@ -111,6 +113,11 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
             check.key(&key(&identity.key("key_file")), &identity.key_file);
         }
         check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
+        if let ListenerPeers::Users(users) = &listener.tls.peers
+            && let Some(file) = &users.roles_file
+        {
+            check.roles(&key("users.roles_file"), file);
+        }
         let revocation = &listener.tls.revocation;
         for (place, file) in revocation.crl_files.iter().enumerate() {
             check.lists(&key(&format!("revocation.crl_files[{place}]")), file);
@@ -159,6 +166,15 @@ impl Check<'_> {
             && !contains(&bytes, b"-----BEGIN CERTIFICATE-----")
         {
             self.blame(key, path, "which holds no certificate in PEM");
+        }
+    }
+
+    /// A table of roles.
+    fn roles(&mut self, key: &str, path: &Path) {
+        if self.read(key, path).is_some()
+            && let Err(error) = check_roles(path)
+        {
+            self.blame(key, path, format_args!("which is no table of roles: {error}"));
         }
     }
 

@@ -6,17 +6,18 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
-use policy::DeviceId;
 use policy::cases::Resolved;
 use policy::judge::{Judge, JudgeOptions};
 use policy::patients::target_patients;
 use policy::route::RouteTable;
 use policy::target::CanonicalTarget;
+use policy::{AuthenticationLevel, DeviceId, EntityVersions, Party, RoleName, SiteName, Subject, UserName};
+use smallvec::SmallVec;
 
 use super::policy::{ExplainArguments, Outcome, PolicyCommand, check, explain, no_routes, test};
 use crate::config::Config;
 use crate::load::read_policies;
-use crate::store::Store;
+use crate::store::{Store, UserId};
 
 /// Longest target that a command line may name.
 const TARGET_BYTES: usize = 64 * 1024;
@@ -64,25 +65,57 @@ fn explain_request(arguments: &ExplainArguments, out: &mut dyn Write) -> anyhow:
     Ok(())
 }
 
-fn subject(store: &Path, arguments: &ExplainArguments) -> anyhow::Result<policy::Subject> {
-    let device = DeviceId { site: arguments.site.clone(), device: arguments.device.clone() };
+fn subject(store: &Path, arguments: &ExplainArguments) -> anyhow::Result<Subject> {
+    if let Some(patient) = &arguments.patient {
+        return Ok(Subject {
+            party: Party::Patient(patient.clone()),
+            roles: [].into_iter().collect(),
+            authentication_level: AuthenticationLevel::User,
+            versions: EntityVersions::default(),
+        });
+    }
+    let site = arguments.site.clone().context("--site is missing")?;
     super::block_on(async {
         let store = Store::open_existing(store).await?;
-        let directory = store.directory().await?;
-        let found = directory.lookup(&device).map_err(|refusal| anyhow!("device `{device}` is refused: {refusal}"))?;
-        let mut subject = policy::Subject::clone(&found);
-        if let Some(user) = &arguments.user
-            && subject.user.as_ref() != Some(user)
-        {
-            let known =
-                store.user_show(&crate::store::UserId { site: arguments.site.clone(), user: user.clone() }).await?;
-            let own = store.device_show(&device).await?;
-            subject.user = Some(user.clone());
-            subject.roles = known.roles.into_iter().chain(own.roles).collect();
-            subject.roles.sort();
-            subject.roles.dedup();
-        }
+        let subject = match &arguments.device {
+            Some(device) => at_device(&store, DeviceId { site, device: device.clone() }, arguments.user.as_ref()).await,
+            None => alone(&store, site, arguments).await,
+        };
         store.close().await;
-        Ok(subject)
+        subject
     })
+}
+
+async fn at_device(store: &Store, device: DeviceId, user: Option<&UserName>) -> anyhow::Result<Subject> {
+    let directory = store.directory().await?;
+    let found = directory.lookup(&device).map_err(|refusal| anyhow!("device `{device}` is refused: {refusal}"))?;
+    let mut subject = Subject::clone(&found);
+    if let Some(user) = user
+        && subject.user() != Some(user)
+    {
+        let known = store.user_show(&UserId { site: device.site.clone(), user: user.clone() }).await?;
+        let own = store.device_show(&device).await?;
+        subject.roles = sorted(known.roles.into_iter().chain(own.roles));
+        subject.party = Party::Device { device, user: Some(user.clone()) };
+    }
+    Ok(subject)
+}
+
+/// A user with a certificate of their own.
+async fn alone(store: &Store, site: SiteName, arguments: &ExplainArguments) -> anyhow::Result<Subject> {
+    let user = arguments.user.clone().context("--device or --user is missing")?;
+    let known = store.user_show(&UserId { site: site.clone(), user: user.clone() }).await?;
+    Ok(Subject {
+        party: Party::User { site, user },
+        roles: sorted(known.roles.into_iter().chain(arguments.roles.iter().cloned())),
+        authentication_level: AuthenticationLevel::User,
+        versions: EntityVersions::default(),
+    })
+}
+
+fn sorted(roles: impl Iterator<Item = RoleName>) -> SmallVec<[RoleName; 4]> {
+    let mut roles: SmallVec<[RoleName; 4]> = roles.collect();
+    roles.sort();
+    roles.dedup();
+    roles
 }

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod ca;
 pub mod cert;
 pub mod check;
+mod clock;
 mod explain;
 pub mod policy;
 pub mod quickstart;
@@ -59,6 +60,8 @@ enum Command {
     /// The clinic's own certificate authority
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Ask the sources of time, and say how far the clock may be off; only reads
+    Clock(clock::ClockArgs),
     /// Clinics and hospitals
     Site(SiteArgs),
     /// Managed terminals of a site
@@ -133,6 +136,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => Ok(code(audit::run(&command, out)?)),
         Command::Cert(command) => Ok(code(cert::run(&command, out)?)),
         Command::Ca(command) => block_on(ca::run(command, out)).map(|()| ExitCode::SUCCESS),
+        Command::Clock(arguments) => block_on(clock::run(&arguments, out)).map(code),
         Command::Site(SiteArgs { options, command }) => registry(options, RegistryCommand::Site(command)),
         Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),
         Command::User(UserArgs { options, command }) => registry(options, RegistryCommand::User(command)),

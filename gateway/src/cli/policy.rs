@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use policy::cases::{Cases, CasesError, MAX_CASES_BYTES, Resolve, Resolved};
 use policy::judge::{Context, Judge, JudgeOptions, LoadError, Request, TlsVersion, Transport};
-use policy::{DeviceName, SiteName, Subject, UserName};
+use policy::{DeviceName, Party, Patient, RoleName, SiteName, Subject, UserName};
 
 use crate::load::{PolicyFileError, read_bounded, read_policies};
 
@@ -35,14 +35,20 @@ pub enum PolicyCommand {
 #[derive(Debug, clap::Args)]
 pub struct ExplainArguments {
     /// The site.
-    #[arg(long)]
-    pub site: SiteName,
-    /// The device of the site.
-    #[arg(long)]
-    pub device: DeviceName,
+    #[arg(long, required_unless_present = "patient")]
+    pub site: Option<SiteName>,
+    /// The device of the site; without one, the user comes with a certificate of their own.
+    #[arg(long, required_unless_present_any = ["user", "patient"])]
+    pub device: Option<DeviceName>,
     /// The user; the one assigned to the device unless given.
     #[arg(long)]
     pub user: Option<UserName>,
+    /// A role that the user's certificate stands for; may be repeated.
+    #[arg(long = "role", value_name = "ROLE", requires = "user", conflicts_with = "device")]
+    pub roles: Vec<RoleName>,
+    /// A patient, as records name one: ISSUER/ID.
+    #[arg(long, conflicts_with_all = ["site", "device", "user"])]
+    pub patient: Option<Patient>,
     /// The HTTP method.
     #[arg(long, default_value = "GET")]
     pub method: String,
@@ -157,8 +163,15 @@ pub fn explain(
         },
     };
     let roles: Vec<&str> = subject.roles.iter().map(AsRef::as_ref).collect();
-    let user = subject.user.as_ref().map_or("nobody", |user| user.as_str());
-    writeln!(out, "device {}, user {user}, roles [{}]", subject.device, roles.join(", "))?;
+    let roles = roles.join(", ");
+    match &subject.party {
+        Party::Device { device, user } => {
+            let user = user.as_ref().map_or("nobody", |user| user.as_str());
+            writeln!(out, "device {device}, user {user}, roles [{roles}]")?;
+        }
+        Party::User { site, user } => writeln!(out, "no device, user {site}/{user}, roles [{roles}]")?,
+        Party::Patient(patient) => writeln!(out, "patient {}", super::terminal::text(&patient.to_string()))?,
+    }
     let Resolved { action, service, class, route, .. } = resolved;
     writeln!(out, "{action} on service {service}, class {class}, route {route}")?;
     write!(out, "{}", judge.explain(subject, &request))?;
@@ -185,7 +198,7 @@ mod tests {
     #[test]
     fn the_example_is_valid_and_decides_as_expected() {
         let (outcome, text) = printed(|out| check(&example(), out));
-        assert_eq!((outcome, text.as_str()), (Outcome::Good, "17 policies are valid\n"));
+        assert_eq!((outcome, text.as_str()), (Outcome::Good, "19 policies are valid\n"));
         let (outcome, text) = printed(|out| test(&example().join("cases.toml"), &no_routes, out));
         assert_eq!(outcome, Outcome::Good, "{text}");
         assert!(text.ends_with(" passed, 0 failed\n"), "{text}");
@@ -214,8 +227,10 @@ mod tests {
     fn an_explanation_names_policy_and_lack() {
         let judge = Judge::load(read_policies(&example()).unwrap(), JudgeOptions::default()).unwrap();
         let subject = Subject {
-            device: DeviceId { site: "sakura-clinic".parse().unwrap(), device: "desk-1".parse().unwrap() },
-            user: Some("ck-yamada".parse().unwrap()),
+            party: Party::Device {
+                device: DeviceId { site: "sakura-clinic".parse().unwrap(), device: "desk-1".parse().unwrap() },
+                user: Some("ck-yamada".parse().unwrap()),
+            },
             roles: [("clerk".parse().unwrap())].into_iter().collect(),
             authentication_level: AuthenticationLevel::Device,
             versions: EntityVersions::default(),

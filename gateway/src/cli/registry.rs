@@ -5,6 +5,7 @@
 mod actor;
 mod args;
 mod certificates;
+mod holders;
 mod print;
 
 #[cfg(test)]
@@ -15,8 +16,8 @@ use std::path::PathBuf;
 
 pub use actor::operating_system_user;
 pub use args::{
-    CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand, SiteArgs,
-    SiteCommand, UserArgs, UserCommand,
+    CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, HolderArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand,
+    SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
 };
 
 use crate::store::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
@@ -143,6 +144,7 @@ async fn user(command: UserCommand, store: &Store, actor: &str, json: bool, out:
             let set = SetUser { display_name, roles: RoleEdit { give: roles, take: no_roles } };
             edited(&store.user_set(actor, &id, set).await?, "set", json, out)?;
         }
+        UserCommand::Certificate { command } => holders::run(command, store, actor, json, out).await?,
         UserCommand::Suspend { id } => edited(&store.user_suspend(actor, &id).await?, "suspended", json, out)?,
         UserCommand::Resume { id } => edited(&store.user_resume(actor, &id).await?, "resumed", json, out)?,
         UserCommand::Remove { id, cascade } => {

@@ -1,27 +1,34 @@
-//! The kernel's clock with the kernel's own error bound.
+//! The kernel's clock, and the bound of its error as it was last estimated.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
+use super::estimate::{Estimate, Sources, Vouching, Word};
 use super::{Clock, Reading, timex};
 
-/// The kernel lets its own bound grow by this much (`MAXFREQ`), and so does a reading between two refreshes.
+/// The kernel lets its own bound grow by this much (`MAXFREQ`), and so does a reading between two estimates.
 const DRIFT_PPM: u64 = 500;
 /// The bound at which the kernel calls its clock unsynchronised (`NTP_PHASE_LIMIT`).
 const LIMIT_US: u64 = 16_000_000;
 
-/// Reads wall and monotonic time from the vDSO; the error bound is asked of the kernel by [`KernelClock::refresh`]
-/// and grows by 500 ppm in between.
+/// Reads wall and monotonic time from the vDSO. The error bound is the last [`Estimate`] that was
+/// [published](KernelClock::publish), and grows by 500 ppm since.
 #[derive(Debug)]
 pub struct KernelClock {
-    /// The last answer in one word, so that readers see a whole one: synchronised (1 bit), error in µs (24 bits),
-    /// monotonic time of the answer in ms (39 bits, 17 years).
+    /// The estimate in one word, so that readers see a whole one: whether somebody vouches for it (1 bit), error in µs
+    /// (24 bits), monotonic time of it in ms (39 bits, 17 years).
     state: AtomicU64,
+    /// Who vouches: a [`Vouching`].
+    vouching: AtomicU8,
+    /// The estimate in full, for people.
+    estimate: ArcSwap<Estimate>,
 }
 
 const ERROR_SHIFT: u32 = 39;
@@ -29,29 +36,53 @@ const ERROR_MASK: u64 = (1 << 24) - 1;
 const AGE_MASK: u64 = (1 << ERROR_SHIFT) - 1;
 
 impl KernelClock {
-    /// Asks the kernel for the first time.
+    /// A clock of which the kernel alone was asked.
     ///
     /// # Errors
     /// If the kernel refuses `adjtimex` (a sandbox without it).
     pub fn new() -> io::Result<Self> {
-        let clock = Self { state: AtomicU64::new(0) };
-        clock.refresh()?;
+        let mut sources = Sources::new(false, [], 0);
+        sources.kernel(ask()?);
+        let now_ns = monotonic_ns();
+        let estimate = Arc::new(sources.estimate(now_ns));
+        let clock = Self {
+            state: AtomicU64::new(0),
+            vouching: AtomicU8::new(0),
+            estimate: ArcSwap::new(Arc::clone(&estimate)),
+        };
+        clock.publish(estimate, now_ns);
         Ok(clock)
     }
 
-    /// Asks the kernel for the error bound again. To be called at least every second.
-    ///
-    /// # Errors
-    /// If the kernel refuses; the clock is unsynchronised from then on.
-    pub fn refresh(&self) -> io::Result<()> {
-        let answer = timex::read();
-        let state = answer.as_ref().copied().unwrap_or(timex::State { max_error_us: LIMIT_US, synchronised: false });
-        let error = if state.synchronised { state.max_error_us.min(LIMIT_US) } else { LIMIT_US };
-        let now_ms = monotonic_ns() / 1_000_000;
-        let word = u64::from(state.synchronised) << 63 | error << ERROR_SHIFT | now_ms & AGE_MASK;
+    /// What records say from here on, until the next: an estimate of the monotonic time `now_ns`. To be called at least
+    /// every second.
+    pub fn publish(&self, estimate: Arc<Estimate>, now_ns: u64) {
+        let vouched = estimate.vouching != Vouching::Nobody;
+        let error_us = estimate.error_ns().map_or(LIMIT_US, |ns| ns.div_ceil(1_000)).min(LIMIT_US);
+        let word = u64::from(vouched) << 63 | error_us << ERROR_SHIFT | ((now_ns / 1_000_000) & AGE_MASK);
+        self.vouching.store(estimate.vouching as u8, Ordering::Relaxed);
         self.state.store(word, Ordering::Relaxed);
-        answer.map(|_| ())
+        self.estimate.store(estimate);
     }
+
+    /// The last estimate, with its sources.
+    #[must_use]
+    pub fn estimate(&self) -> Arc<Estimate> {
+        self.estimate.load_full()
+    }
+}
+
+/// Asks the kernel what it knows of its clock.
+///
+/// # Errors
+/// If the kernel refuses `adjtimex`.
+pub(super) fn ask() -> io::Result<Word> {
+    let state = timex::read()?;
+    if !state.synchronised {
+        return Ok(Word::Unsynchronised);
+    }
+    let error_ns = state.max_error_us.min(LIMIT_US) * 1_000;
+    Ok(Word::Claim { offset_ns: 0, error_ns, at_ns: monotonic_ns(), leap: state.leap })
 }
 
 impl Clock for KernelClock {
@@ -65,7 +96,7 @@ impl Clock for KernelClock {
             unix_ns,
             monotonic_ns,
             error_ns: Some(error_us.min(LIMIT_US) * 1_000),
-            source: "kernel",
+            source: Vouching::of(self.vouching.load(Ordering::Relaxed)).label(),
             synchronised: word >> 63 == 1 && error_us < LIMIT_US,
         }
     }
@@ -76,14 +107,14 @@ impl Clock for KernelClock {
 }
 
 /// Wall time through libc, which is where a test's time library stands.
-fn unix_ns() -> i64 {
+pub(super) fn unix_ns() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |ns| -ns),
     }
 }
 
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
@@ -123,13 +154,21 @@ mod tests {
         if !first.synchronised {
             assert_eq!(first.error_ns, Some(16_000_000_000));
         }
-        // An answer of 1 ms error, 10 s ago: 5 ms more. After nine hours nobody is sure any more.
-        let now_ms = monotonic_ns() / 1_000_000;
-        let aged =
-            |ms: u64| KernelClock { state: AtomicU64::new(1 << 63 | 1_000 << ERROR_SHIFT | (now_ms - ms)) }.now();
-        let error = aged(10_000.min(now_ms)).error_ns.unwrap();
-        assert!((6_000_000..6_100_000).contains(&error), "{error}");
-        assert!(aged(0).synchronised);
+        // An estimate of 1 ms, 10 s ago: 5 ms more. One that nobody vouches for is 16 s at any age.
+        let estimate = |error_ms: u64| {
+            let mut sources = Sources::new(false, [], 0);
+            let error_ns = error_ms * 1_000_000;
+            sources.kernel(Word::Claim { offset_ns: 0, error_ns, at_ns: 0, leap: None });
+            Arc::new(sources.estimate(0))
+        };
+        let now_ns = monotonic_ns();
+        clock.publish(estimate(1), now_ns - 10_000_000_000.min(now_ns));
+        let aged = clock.now();
+        assert!((6_000_000..6_100_000).contains(&aged.error_ns.unwrap()), "{aged:?}");
+        assert!(aged.synchronised && aged.source == "kernel" && clock.estimate().vouching == Vouching::Kernel);
+        clock.publish(estimate(20_000), now_ns);
+        let lost = clock.now();
+        assert_eq!((lost.synchronised, lost.source, lost.error_ns), (false, "none", Some(16_000_000_000)));
     }
 
     #[test]

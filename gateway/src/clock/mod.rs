@@ -1,9 +1,17 @@
 //! What time it is, and how far that may be wrong (R7).
 //!
-//! The wall clock is only ever read. Its error bound comes from the kernel, which every time service (chrony, ntpd,
-//! systemd-timesyncd) keeps informed. Deadlines use monotonic time; wall time is for records.
+//! The wall clock is only ever read. How far it may be off is estimated ([`estimate`]) from what the kernel knows, which
+//! every time service (ntpd, systemd-timesyncd) keeps informed, from chronyd where it runs, and from servers that the
+//! gateway asks by itself. Deadlines use monotonic time; wall time is for records.
 
+mod chrony;
+pub mod estimate;
+mod keeper;
 mod kernel;
+mod ntp;
+mod once;
+mod probe;
+mod servers;
 mod timex;
 mod watch;
 
@@ -12,8 +20,11 @@ use std::time::Duration;
 use gateway_audit::Stamp;
 use policy::Refusal;
 
+pub use keeper::keep;
 pub use kernel::{KernelClock, TlsTime, boot_id};
-pub use watch::{Bounds, Watch, watch};
+pub use ntp::Leap;
+pub use once::{Asked, once};
+pub use servers::{Asking, KeyFileError, Server};
 
 /// One reading of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

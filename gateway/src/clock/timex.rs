@@ -5,6 +5,8 @@
 use std::io;
 use std::mem;
 
+use super::ntp::Leap;
+
 /// What the kernel knows of its clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
@@ -12,6 +14,8 @@ pub(super) struct State {
     pub(super) max_error_us: u64,
     /// Whether a time service keeps the clock.
     pub(super) synchronised: bool,
+    /// The leap second that the kernel will make.
+    pub(super) leap: Option<Leap>,
 }
 
 /// Asks the kernel; changes nothing and needs no privilege.
@@ -27,6 +31,13 @@ pub(super) fn read() -> io::Result<State> {
     Ok(State {
         max_error_us: u64::try_from(timex.maxerror).unwrap_or(0),
         synchronised: state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0,
+        leap: if timex.status & libc::STA_INS != 0 {
+            Some(Leap::Insert)
+        } else if timex.status & libc::STA_DEL != 0 {
+            Some(Leap::Delete)
+        } else {
+            None
+        },
     })
 }
 

@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 
-use super::file_listener::{Addresses, admin_tls, is_label, listener};
+use super::file_listener::{Addresses, admin_tls, check_host, is_label, listener};
 use super::file_route::routes;
 use super::file_service::service;
 use super::problem::nearest;
 use super::table::{Table, Text};
 use super::{
-    Admin, Audit, Clock, Config, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure,
-    OnClockAlarm, Places, Policy, Shutdown, Store, Workers, knob,
+    Admin, Audit, Clock, ClockServer, Config, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat,
+    OnAuditFailure, OnClockAlarm, Places, Policy, Shutdown, Store, Workers, knob,
 };
+
+/// The most time servers.
+const MAX_CLOCK_SERVERS: usize = 16;
 
 pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let node = file.section("node", node);
@@ -173,14 +176,65 @@ fn audit(table: &Table<'_>, state: Option<&Path>) -> Option<Audit> {
 }
 
 fn clock(table: &Table<'_>) -> Clock {
+    let warn_error = table.millis("warn_error_ms", &knob::WARN_ERROR_MS);
+    let max_error = table.millis("max_error_ms", &knob::MAX_ERROR_MS);
+    if warn_error > max_error {
+        let why = "it must not be above `clock.max_error_ms`";
+        table.problem("warn_error_ms", format!("`clock.warn_error_ms` is {}; {why}", warn_error.as_millis()));
+    }
+    let chrony = table.text_or("chrony", "127.0.0.1:323");
+    let servers = table.elements_optional("server").unwrap_or_default();
+    let servers: Vec<_> = servers.into_iter().filter_map(|server| server.read(clock_server)).collect();
+    if servers.len() > MAX_CLOCK_SERVERS {
+        table.problem(
+            "server",
+            format!("there are {} time servers; at most {MAX_CLOCK_SERVERS} are asked", servers.len()),
+        );
+    }
+    for (index, server) in servers.iter().enumerate() {
+        if servers.iter().take(index).any(|other| other.address == server.address) {
+            table.problem("server", format!("the time server `{}` is named twice", server.address));
+        }
+    }
     Clock {
         on_alarm: table.choice(
             "on_alarm",
             OnClockAlarm::Refuse,
             &[("refuse", OnClockAlarm::Refuse), ("mark", OnClockAlarm::Mark)],
         ),
-        max_error: table.millis("max_error_ms", &knob::MAX_ERROR_MS),
+        max_error,
+        warn_error,
+        chrony: chrony_address(table, &chrony),
+        probe_interval: table.seconds("probe_interval_s", &knob::PROBE_INTERVAL_S),
+        servers,
     }
+}
+
+/// Answers of chronyd prove nothing, so it is asked on this machine alone.
+fn chrony_address(table: &Table<'_>, text: &Text<'_>) -> Option<SocketAddr> {
+    if text.text == "off" {
+        return None;
+    }
+    let address = text.text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+    if address.is_none() {
+        table.refuse(text, "it must be a loopback address with its port, or `off`");
+    }
+    address
+}
+
+fn clock_server(table: &Table<'_>) -> Option<ClockServer> {
+    let key_file = table.path_optional("key_file");
+    let address = table.text("address")?;
+    let parts = address.text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let good = parts.is_some_and(|(host, _)| match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => check_host(host).is_ok(),
+    });
+    if !good {
+        table.refuse(&address, "it must be a host and a port, such as `ntp.example:123` or `[2001:db8::1]:123`");
+        return None;
+    }
+    Some(ClockServer { address: address.text.to_owned(), key_file })
 }
 
 fn admin(table: &Table<'_>, addresses: &mut Addresses) -> Option<Admin> {

@@ -2,9 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ::policy::AuthenticationLevel;
+use certs::PatientField;
+use certs::peers::PolicyOid;
+
 use super::file::Names;
 use super::table::{Table, Text};
-use super::{IdentityFiles, Limits, Listener, ListenerTls, OnRevocation, Revocation, knob};
+use super::{
+    IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
+    knob,
+};
 
 /// The profiles that `certs` knows; the first is the default.
 const PROFILES: &[(&str, &str)] =
@@ -39,7 +46,58 @@ fn listener_tls(table: &Table<'_>) -> Option<ListenerTls> {
     let client_ca_file = table.path("client_ca_file");
     let profile = table.choice("profile", "cryptrec-high", PROFILES).to_owned();
     let revocation = table.section("revocation", revocation);
-    Some(ListenerTls { identities: identities?, client_ca_file: client_ca_file?, profile, revocation })
+    let peers = peers(table);
+    Some(ListenerTls { identities: identities?, peers, client_ca_file: client_ca_file?, profile, revocation })
+}
+
+/// What a certificate with a key behind a PIN counts for.
+const LEVELS: &[(&str, AuthenticationLevel)] =
+    &[("user", AuthenticationLevel::User), ("two-factor", AuthenticationLevel::TwoFactor)];
+
+fn peers(table: &Table<'_>) -> ListenerPeers {
+    const KINDS: &[(&str, &str)] = &[("devices", "devices"), ("users", "users"), ("patients", "patients")];
+    let kind = table.choice("peers", "devices", KINDS);
+    // The keys of another purpose are not asked for: they have no defaults where they mean nothing.
+    let why = format!("`{}` is `{kind}`; a listener has one purpose", table.key("peers"));
+    for key in ["users", "patients"].into_iter().filter(|key| *key != kind) {
+        table.no_section(key, &why);
+    }
+    match kind {
+        "users" => ListenerPeers::Users(table.section("users", user_peers)),
+        "patients" => ListenerPeers::Patients(table.section("patients", patient_peers)),
+        _ => ListenerPeers::Devices,
+    }
+}
+
+fn user_peers(table: &Table<'_>) -> UserPeers {
+    let roles_file = table.path_optional("roles_file");
+    let replace_roles = table.boolean("replace_roles", false);
+    if replace_roles && roles_file.is_none() {
+        let (own, file) = (table.key("replace_roles"), table.key("roles_file"));
+        table.problem("replace_roles", format!("`{own}` is true, and `{file}` is missing: nobody would have a role"));
+    }
+    UserPeers {
+        test_cards: table.boolean("test_cards", false),
+        roles_file,
+        replace_roles,
+        authentication: table.choice("authentication", AuthenticationLevel::User, LEVELS),
+    }
+}
+
+fn patient_peers(table: &Table<'_>) -> PatientPeers {
+    let fields = PatientField::ALL.map(|field| (field.label(), field));
+    let mut policies = Vec::new();
+    for text in table.texts_optional("policies") {
+        if PolicyOid::parse(text.text).is_none() {
+            table.refuse(&text, "it must be an object identifier such as `1.2.392.200149.8.5.1.3.30`");
+        }
+        policies.push(text.text.to_owned());
+    }
+    PatientPeers {
+        id: table.choice("id", PatientField::SubjectSerialNumber, &fields),
+        policies,
+        authentication: table.choice("authentication", AuthenticationLevel::User, LEVELS),
+    }
 }
 
 /// The list, or the single pair, which is a list of one.
@@ -120,6 +178,7 @@ pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
             let identity = IdentityFiles { place: String::new(), certificate_file, key_file, ocsp_file: None };
             Some(Some(ListenerTls {
                 identities: vec![identity],
+                peers: ListenerPeers::Devices,
                 client_ca_file,
                 profile: ADMIN_PROFILE.to_owned(),
                 revocation: Revocation::off(),

@@ -82,6 +82,7 @@ fn backend_tls(table: &Table<'_>) -> Option<BackendTls> {
     }
     Some(BackendTls {
         ca_file: ca_file?,
+        crl_files: table.paths_optional("crl_files"),
         identity: certificate_file.zip(key_file),
         server_name: server_name.map(|text| text.text.to_owned()),
     })

@@ -85,6 +85,8 @@ knobs! {
     REFUSAL_INTERVAL_S = 60, 1 => 3_600, "a stranger gets one full record within it";
     REFUSAL_BYTES = MIB, 4 * KIB => GIB, "at least one record must fit, and strangers must not fill the disk";
     MAX_ERROR_MS = 1_000, 1 => MINUTE_MS, "the record's time has to order events between machines";
+    WARN_ERROR_MS = 100, 1 => MINUTE_MS, "a well-kept clock is within a few milliseconds";
+    PROBE_INTERVAL_S = 64, 4 => 3_600, "a server of others is not to be asked more often, and a statement ages by 0.5 ms a second";
     WORKERS = 0, 0 => 1_024, "0 is one per core, and more threads than cores serve slower";
     DRAIN_S = 30, 0 => 3_600, "0 ends at once, and a service manager waits no longer than an hour";
 }

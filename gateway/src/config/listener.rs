@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::policy::AuthenticationLevel;
+use certs::PatientField;
+
 /// A mutual-TLS listener on TCP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
@@ -24,12 +27,49 @@ pub struct Listener {
 pub struct ListenerTls {
     /// What the listener shows, by server name; at least one. The first is also for clients that name no server.
     pub identities: Vec<IdentityFiles>,
-    /// The anchors of device certificates, PEM.
+    /// Whom it takes certificates for.
+    pub peers: ListenerPeers,
+    /// The anchors of their certificates, PEM.
     pub client_ca_file: PathBuf,
     /// Name of a profile that `certs` knows: `cryptrec-high`, `cryptrec-high-tls12` or `compatible`.
     pub profile: String,
     /// How it is known that a certificate was revoked.
     pub revocation: Revocation,
+}
+
+/// Whom a listener takes certificates for: one purpose, and no other's certificate opens the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerPeers {
+    /// Devices (R3).
+    Devices,
+    /// Users by HPKI (R1, R2).
+    Users(UserPeers),
+    /// Patients (R18).
+    Patients(PatientPeers),
+}
+
+/// How users are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserPeers {
+    /// Test cards are taken as well.
+    pub test_cards: bool,
+    /// Roles by hcRole that the table does not have, or has otherwise.
+    pub roles_file: Option<PathBuf>,
+    /// The file is the whole table.
+    pub replace_roles: bool,
+    /// What a card counts for (R9).
+    pub authentication: AuthenticationLevel,
+}
+
+/// How patients are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatientPeers {
+    /// Where a certificate names its holder.
+    pub id: PatientField,
+    /// Certificate policies, OIDs, of which a path must have one; none for any path.
+    pub policies: Vec<String>,
+    /// What a certificate counts for (R9).
+    pub authentication: AuthenticationLevel,
 }
 
 /// Where CRLs come from, and how much is asked of them (R3, R12, R27).

@@ -23,11 +23,13 @@ mod tests;
 use std::path::Path;
 
 pub use ::policy::route::RouteDefinition;
-pub use listener::{IdentityFiles, Limits, Listener, ListenerTls, OnRevocation, Revocation};
+pub use listener::{
+    IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
+};
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
-    Admin, Audit, Clock, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure,
-    OnClockAlarm, Policy, Shutdown, Store, Workers,
+    Admin, Audit, Clock, ClockServer, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat,
+    OnAuditFailure, OnClockAlarm, Policy, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 

@@ -60,12 +60,29 @@ pub enum OnAuditFailure {
 }
 
 /// The clock (R7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clock {
     /// What happens to requests while the error is beyond its bound.
     pub on_alarm: OnClockAlarm,
     /// The bound on the clock's error.
     pub max_error: Duration,
+    /// The error that is worth a warning.
+    pub warn_error: Duration,
+    /// chronyd's monitoring address; none where nobody asks it.
+    pub chrony: Option<SocketAddr>,
+    /// From one question to a time server to the next.
+    pub probe_interval: Duration,
+    /// Time servers that the gateway asks by itself.
+    pub servers: Vec<ClockServer>,
+}
+
+/// A time server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockServer {
+    /// Host and port.
+    pub address: String,
+    /// The key that it shares with us (RFC 8573), a line of chrony's key file; none to believe whoever answers.
+    pub key_file: Option<PathBuf>,
 }
 
 /// What happens to requests while the clock's error is beyond its bound.

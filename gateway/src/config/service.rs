@@ -49,6 +49,8 @@ pub struct Backend {
 pub struct BackendTls {
     /// The only authorities that may vouch for the backend.
     pub ca_file: PathBuf,
+    /// CRLs of these authorities. A backend that one of them names is refused; one that none speaks of is not.
+    pub crl_files: Vec<PathBuf>,
     /// The gateway's own certificate and key, where the backend asks for one.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The name the backend's certificate must carry, where it is not the host.

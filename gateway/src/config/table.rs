@@ -146,6 +146,13 @@ impl<'d> Table<'d> {
         Self::new(self.context, self.key(key), span, entries).read(read)
     }
 
+    /// A table that must not be there, and why.
+    pub(super) fn no_section(&self, key: &'static str, why: &str) {
+        if self.find(key).is_some() {
+            self.problem(key, format!("{} is there and {why}", quoted(&self.key(key))));
+        }
+    }
+
     /// An array of tables with at least one element.
     pub(super) fn tables<T>(&self, key: &'static str, mut read: impl FnMut(&Table<'d>) -> Option<T>) -> Vec<T> {
         self.elements(key).into_iter().filter_map(|element| element.read(&mut read)).collect()

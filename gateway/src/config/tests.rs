@@ -119,6 +119,34 @@ fn the_shipped_file_says_which_requirement_each_section_serves() {
 }
 
 #[test]
+fn a_listener_has_one_purpose() {
+    let config = parse(&alternatives()).unwrap();
+    let [clinics, _, staff, patients] = &config.listeners[..] else { panic!("{:?}", config.listeners.len()) };
+    assert_eq!(clinics.tls.peers, ListenerPeers::Devices);
+    let ListenerPeers::Users(users) = &staff.tls.peers else { panic!("{:?}", staff.tls.peers) };
+    assert_eq!((users.test_cards, users.replace_roles), (false, false));
+    assert_eq!(users.roles_file.as_deref(), Some(Path::new("/etc/sekisho/hpki-roles.toml")));
+    assert_eq!(users.authentication, ::policy::AuthenticationLevel::User);
+    let ListenerPeers::Patients(patients) = &patients.tls.peers else { panic!("{:?}", patients.tls.peers) };
+    assert_eq!(patients.id, certs::PatientField::SubjectSerialNumber);
+    assert_eq!(patients.policies.len(), 1);
+    let with = |tls: &str| MINIMAL.replace("devices-ca.crt\" }", &format!("devices-ca.crt\", {tls} }}"));
+    assert_eq!(problems(&with("peers = \"users\"")), [] as [&str; 0]);
+    for (bad, why) in [
+        ("peers = \"doctors\"", "`devices`, `users` or `patients`"),
+        ("users = {}", "`listener[0].tls.peers` is `devices`; a listener has one purpose"),
+        ("peers = \"users\", patients = {}", "a listener has one purpose"),
+        ("peers = \"users\", users = { replace_roles = true }", "nobody would have a role"),
+        ("peers = \"users\", users = { authentication = \"device\" }", "`user` or `two-factor`"),
+        ("peers = \"patients\", patients = { id = \"name\" }", "`subject-common-name`"),
+        ("peers = \"patients\", patients = { policies = [\"jpki\"] }", "object identifier"),
+    ] {
+        let found = problems(&with(bad));
+        assert!(found.iter().any(|problem| problem.contains(why)), "{bad}: {found:?}");
+    }
+}
+
+#[test]
 fn revocation_must_have_somewhere_to_look() {
     let with = |revocation: &str| {
         MINIMAL.replace("devices-ca.crt\" }", &format!("devices-ca.crt\", revocation = {revocation} }}"))

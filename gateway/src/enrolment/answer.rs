@@ -1,23 +1,25 @@
 //! The operations of EST (RFC 7030 3.2.2, as RFC 8951 has them), and the lists.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use certs::VerifiedPeer;
 use certs::issue::{MAX_REQUEST_BYTES, RequestError, RequestedKey, certificates_only};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use gateway_audit::record::Stage;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use policy::DeviceId;
-use rustls::pki_types::UnixTime;
+use policy::{Blame, DeviceId, Refusal};
 use tokio::time::Instant;
 
-use super::{Desk, guard};
-use crate::authority::{CRL_FOLDER, Ca, CaError, DAY, ISSUING_CRL, ROOT_CRL, code, hex};
-use crate::store::{Origin, Right, StoreError};
+use super::Desk;
+use super::refused::{Refused, by_certificate, by_code};
+use super::seats::Seat;
+use crate::authority::{CRL_FOLDER, Ca, DAY, ISSUING_CRL, ROOT_CRL, code, hex};
+use crate::store::{Origin, Renewal, Right};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -30,76 +32,51 @@ const CRL: &str = "application/pkix-crl";
 /// Base64 of the largest request, with room for line breaks.
 const MAX_BODY: usize = MAX_REQUEST_BYTES * 3 / 2;
 
-/// Why somebody gets no certificate.
-#[derive(Debug)]
-enum Refused {
-    /// There is nothing here, or not by this method.
-    Http(StatusCode, &'static str),
-    /// No code, or not a valid one. Which it is, nobody is told.
-    Code,
-    /// Too many failures.
-    TooMany,
-    /// The request itself.
-    Request(RequestError),
-    /// The certificate may not be renewed.
-    Renewal(&'static str),
-    /// Our own fault.
-    Internal(CaError),
-}
-
-impl Refused {
-    /// The label of the metric.
-    const fn label(&self) -> &'static str {
-        match self {
-            Self::Http(..) => "http",
-            Self::Code => "code",
-            Self::TooMany => "too-many",
-            Self::Request(_) => "request",
-            Self::Renewal(_) => "renewal",
-            Self::Internal(_) => "internal",
-        }
-    }
-}
-
 /// Answers a request on the EST listener.
 pub(super) async fn est(
     desk: &Desk,
+    seat: &Seat,
     peer: Option<&VerifiedPeer>,
-    source: IpAddr,
+    source: SocketAddr,
     request: Request<Incoming>,
 ) -> Answer {
     let path = request.uri().path().to_owned();
     let Some(operation) = path.strip_prefix(EST) else { return crl(&desk.ca, request.method(), &path) };
     let is_get = request.method() == Method::GET;
     let is_post = request.method() == Method::POST;
+    let credentials = if operation == "simpleenroll" { credentials(request.headers()) } else { None };
+    let claimed = credentials.as_ref().map(|(device, _)| device);
     let done = match operation {
         "cacerts" if is_get => return encoded(PKCS7, &certificates_only(&desk.ca.chain())),
         // Nothing has to be in a request: names and extensions come from the registry.
         "csrattrs" if is_get => return plain(StatusCode::NO_CONTENT, ""),
-        "simpleenroll" if is_post => enrol(desk, source, request).await,
+        "simpleenroll" if is_post => enrol(desk, seat, credentials.as_ref(), source, request).await,
         "simplereenroll" if is_post => renew(desk, peer, source, request).await,
         "cacerts" | "csrattrs" | "simpleenroll" | "simplereenroll" => {
-            Err(Refused::Http(StatusCode::METHOD_NOT_ALLOWED, "not by this method\n"))
+            Err(Refused::Http(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
         }
-        _ => Err(Refused::Http(StatusCode::NOT_FOUND, "there is nothing here\n")),
+        _ => Err(Refused::Http(StatusCode::NOT_FOUND, "there is nothing here")),
     };
-    let outcome = done.as_ref().map_or_else(Refused::label, |_| "issued");
-    // What does not exist is none of the operations that are counted.
-    if matches!(operation, "simpleenroll" | "simplereenroll") {
-        desk.metrics.enrolments.with_label_values(&[operation, outcome]).inc();
-    }
-    match done {
-        Ok(certificate) => encoded(CERTS_ONLY, &certificates_only(&[&certificate])),
-        Err(refused) => {
-            // Strangers can ask for anything, of any length: only what is an operation is told aloud.
-            if matches!(operation, "cacerts" | "csrattrs" | "simpleenroll" | "simplereenroll") {
-                tracing::warn!(%source, operation, outcome, "refused to enrol");
-            } else {
-                tracing::debug!(%source, "asked for what is no operation of EST");
-            }
-            refusal(&refused)
+    let refused = match done {
+        Ok(certificate) => {
+            desk.teller.metrics.enrolments.with_label_values(&[operation, "issued"]).inc();
+            return encoded(CERTS_ONLY, &certificates_only(&[&certificate]));
+        }
+        Err(refused) => refused,
+    };
+    if let Some(refusal) = refused.refusal() {
+        let (label, detail) = (refusal.label(), refused.detail());
+        desk.teller.metrics.enrolments.with_label_values(&[operation, label]).inc();
+        let claimed = if operation == "simplereenroll" { peer.and_then(VerifiedPeer::device) } else { claimed };
+        desk.teller.record(source, refusal, &detail, claimed, Stage::Enrolment);
+        if refusal.blame() == Blame::Service {
+            tracing::error!(%source, operation, reason = label, %detail, "enrolment failed");
+        } else {
+            // The record tells it, and a stranger must not fill the diagnostics.
+            tracing::debug!(%source, operation, reason = label, %detail, "refused to enrol");
         }
     }
+    answer_to(&refused)
 }
 
 /// Answers with a list of the authority.
@@ -120,38 +97,45 @@ pub(super) fn crl(ca: &Ca, method: &Method, path: &str) -> Answer {
 }
 
 /// RFC 7030 4.2.1, with a one-time code for a password (3.2.3).
-async fn enrol(desk: &Desk, source: IpAddr, request: Request<Incoming>) -> Result<Vec<u8>, Refused> {
-    let (id, hash) = credentials(request.headers()).ok_or(Refused::Code)?;
-    let counted = desk.guard.borrow_mut().attempt(source, &id, Instant::now());
-    counted.ok_or(Refused::TooMany)?;
-    let store = desk.store().await?;
-    let now = UnixTime::now();
-    store.code_check(&id, &hash, now.as_secs()).await?;
+async fn enrol(
+    desk: &Desk,
+    seat: &Seat,
+    credentials: Option<&(DeviceId, String)>,
+    source: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Vec<u8>, Refused> {
+    let (id, hash) = credentials.ok_or(Refused::Code("there is no code, or none that can be read"))?;
+    let attempt = desk.guard.borrow_mut().attempt(source.ip(), Instant::now());
+    if !attempt.pause.is_zero() {
+        tokio::time::sleep(attempt.pause).await;
+    }
+    let store = desk.store().await.map_err(by_code)?;
+    let now = desk.teller.now();
+    store.code_check(id, hash, now.as_secs()).await.map_err(by_code)?;
     // Whoever has the code does not guess, whatever else is wrong.
-    desk.guard.borrow_mut().succeeded(source, &id);
+    desk.guard.borrow_mut().succeeded(&attempt);
+    seat.keep();
     let key = requested(request).await?;
-    let issued = desk.ca.certify(&key, &id, Origin::Code, None, now)?;
-    let actor = format!("device {id} from {source}");
-    store.certificate_add(&actor, &issued.entry, Right::Code(&hash), now.as_secs()).await?;
+    let issued = desk.ca.certify(&key, id, Origin::Code, None, now)?;
+    let actor = format!("device {id} from {}", source.ip());
+    store.certificate_add(&actor, &issued.entry, Right::Code(hash), now.as_secs()).await.map_err(by_code)?;
     tracing::info!(device = %id, serial = %issued.entry.serial, "a device enrolled");
     Ok(issued.certified.der)
 }
 
-/// RFC 7030 4.2.2: the device renews by the certificate that it has, which is ours, valid, not revoked, and near its
-/// end.
+/// RFC 7030 4.2.2: the device renews by the certificate that it has, which is ours, valid, not revoked, near its end and
+/// not renewed before. A device that lost the answer asks again with the same key, and gets the same certificate.
 async fn renew(
     desk: &Desk,
     peer: Option<&VerifiedPeer>,
-    source: IpAddr,
+    source: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Vec<u8>, Refused> {
     let peer = peer.ok_or(Refused::Renewal("a certificate is needed"))?;
-    let id = peer.device();
-    let now = UnixTime::now();
-    let store = desk.store().await?;
-    let fingerprint = hex(peer.fingerprint());
-    let all = store.certificates_of(id).await?;
-    let old = all.into_iter().find(|entry| entry.fingerprint == fingerprint);
+    let id = peer.device().ok_or(Refused::Renewal("the certificate is no device's"))?;
+    let now = desk.teller.now();
+    let store = desk.store().await.map_err(by_certificate)?;
+    let old = store.certificate_of(id, &hex(peer.fingerprint())).await.map_err(by_certificate)?;
     let old = old.ok_or(Refused::Renewal("the certificate was not issued here"))?;
     if old.revoked_at.is_some() || old.not_after <= now.as_secs() {
         return Err(Refused::Renewal("the certificate is not valid"));
@@ -161,11 +145,20 @@ async fn renew(
         return Err(Refused::Renewal("it is too early"));
     }
     let key = requested(request).await?;
+    let key_hash = hex(&key.fingerprint());
+    let renewal = Renewal { old: &old.serial, key: &key_hash };
+    if let Some(before) = store.renewal_before(renewal).await.map_err(by_certificate)? {
+        return Ok(before);
+    }
     let issued = desk.ca.certify(&key, id, Origin::Renewal, None, now)?;
-    let actor = format!("device {id} from {source}");
-    store.certificate_add(&actor, &issued.entry, Right::Renewal(&old.serial), now.as_secs()).await?;
+    let actor = format!("device {id} from {}", source.ip());
+    let der = issued.certified.der;
+    let before = store.certificate_renew(&actor, &issued.entry, &der, renewal, now.as_secs()).await;
+    if let Some(before) = before.map_err(by_certificate)? {
+        return Ok(before);
+    }
     tracing::info!(device = %id, serial = %issued.entry.serial, "a device renewed its certificate");
-    Ok(issued.certified.der)
+    Ok(der)
 }
 
 /// The device and its code's hash out of HTTP Basic authentication (RFC 7617): `SITE/DEVICE` and the code.
@@ -187,51 +180,31 @@ fn credentials(headers: &HeaderMap) -> Option<(DeviceId, String)> {
 async fn requested(request: Request<Incoming>) -> Result<RequestedKey, Refused> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
+    let refused = |status, why: &str| Refused::Request(status, why.to_owned());
     if !kind.eq_ignore_ascii_case(PKCS10) {
-        return Err(Refused::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE, "application/pkcs10 is needed\n"));
+        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "application/pkcs10 is needed"));
     }
     let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    let body = body.map_err(|_| Refused::Http(StatusCode::PAYLOAD_TOO_LARGE, "too large or cut off\n"))?.to_bytes();
+    let body = body.map_err(|_| refused(StatusCode::PAYLOAD_TOO_LARGE, "too large or cut off"))?.to_bytes();
     let letters: Vec<u8> = body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let der = STANDARD.decode(letters).map_err(|_| Refused::Request(RequestError::Form))?;
-    RequestedKey::from_der(&der).map_err(Refused::Request)
+    let der = STANDARD.decode(letters).map_err(|_| RequestError::Form)?;
+    Ok(RequestedKey::from_der(&der)?)
 }
 
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        // A device that is not there and a code that is wrong look the same.
-        if matches!(error, StoreError::Code | StoreError::NotFound { .. } | StoreError::NotActive(_)) {
-            Self::Code
-        } else if matches!(error, StoreError::Renewal) {
-            Self::Renewal("the certificate is not valid")
-        } else {
-            Self::Internal(error.into())
-        }
-    }
-}
-
-impl From<CaError> for Refused {
-    fn from(error: CaError) -> Self {
-        Self::Internal(error)
-    }
-}
-
-fn refusal(refused: &Refused) -> Answer {
+/// The label first, as everywhere, then what the peer can mend.
+fn answer_to(refused: &Refused) -> Answer {
+    let label = refused.refusal().map_or("", Refusal::label);
     match refused {
-        Refused::Http(status, text) => plain(*status, *text),
-        Refused::Code => {
+        Refused::Http(status, text) => plain(*status, format!("{text}\n")),
+        Refused::Code(_) => {
             let challenge = HeaderValue::from_static("Basic realm=\"sekisho enrolment\", charset=\"UTF-8\"");
-            with(plain(StatusCode::UNAUTHORIZED, "a valid enrolment code is needed\n"), WWW_AUTHENTICATE, challenge)
+            let text = format!("{label}: a valid enrolment code is needed\n");
+            with(plain(StatusCode::UNAUTHORIZED, text), WWW_AUTHENTICATE, challenge)
         }
-        Refused::TooMany => {
-            let wait = HeaderValue::from(guard::WINDOW.as_secs());
-            with(plain(StatusCode::TOO_MANY_REQUESTS, "too many failures; try later\n"), RETRY_AFTER, wait)
-        }
-        Refused::Request(error) => plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
-        Refused::Renewal(why) => plain(StatusCode::FORBIDDEN, format!("{why}\n")),
-        Refused::Internal(error) => {
-            tracing::error!(%error, "enrolment failed");
-            plain(StatusCode::SERVICE_UNAVAILABLE, "not possible at present\n")
+        Refused::Request(status, why) => plain(*status, format!("{label}: {why}\n")),
+        Refused::Renewal(why) => plain(StatusCode::FORBIDDEN, format!("{label}: {why}\n")),
+        Refused::Unavailable(_) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, format!("{label}: not possible at present\n"))
         }
     }
 }

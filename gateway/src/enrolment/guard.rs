@@ -1,87 +1,115 @@
-//! Bounds on guessing at enrolment codes (RFC 7030 3.2.3): so many failures from one address, and so many at one device,
-//! within a time. A code has 100 random bits; the bounds keep the store and the diagnostics from being worn out, too.
+//! The pace of wrong enrolment codes (RFC 7030 3.2.3).
+//!
+//! A code has 100 random bits and is of one device, so no bound on guesses keeps anybody out: with a thousand codes open
+//! for one device, somebody who tries a thousand a second for a hundred years hits one with a chance of
+//! 1000 · 3.2·10⁹ · 1000 / 2¹⁰⁰ ≈ 2.5·10⁻¹⁵. What has to be kept from being worn out is the store, the diagnostics and the
+//! log. So after a few failures an address waits before anybody looks at its next code, and waits only: whoever has the
+//! right code gets in, whatever others at the same address, at the same device or in the whole network have tried.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use policy::DeviceId;
 use tokio::time::Instant;
 
+use crate::audit::refusals::Network;
 use crate::listen::network_of;
 
 /// Failures are forgotten after this.
-pub(super) const WINDOW: Duration = Duration::from_secs(600);
-/// Failures from one address (IPv6: one /64) within the window.
-pub(super) const PER_ADDRESS: u32 = 10;
-/// Failures at one device within the window, from wherever.
-pub(super) const PER_DEVICE: u32 = 30;
-/// Addresses, and devices, that are remembered at once. When there are more, nobody new may try: an attacker with so
-/// many addresses must not make the guard forget.
+const WINDOW: Duration = Duration::from_secs(600);
+/// Failures of one source within the window that nobody waits for.
+pub(super) const FREE: u32 = 10;
+/// So long does a code of a source beyond that wait. A source has [`Seats`](super::seats::Seats) for 64
+/// connections, each with one request at a time: it tries 64 codes a second at most.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+/// Addresses, and networks, that are remembered at once: about a megabyte.
 const REMEMBERED: usize = 8_192;
+/// How often somebody looks for what can be forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Whose failures are counted together: where there is no room for another address its network counts, and where there
+/// is none for that either, all who are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    /// An address; of IPv6 a /64.
+    Address(IpAddr),
+    /// A /24 or a /56.
+    Network(Network),
+    /// Whoever else.
+    Others,
+}
 
 /// Who failed how often.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
-    addresses: Failures<IpAddr>,
-    devices: Failures<DeviceId>,
+    failures: HashMap<Source, (u32, Instant)>,
+    addresses: usize,
+    networks: usize,
+    swept: Option<Instant>,
+}
+
+/// An attempt that counts as failed until it is given back.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Attempt {
+    source: Source,
+    /// How long it has to wait.
+    pub(super) pause: Duration,
 }
 
 impl Guard {
-    /// Counts an attempt as failed, before it is made: many at once are no more than one after another. Give it back by
-    /// [`Guard::succeeded`].
-    ///
-    /// `None`: too many failures; nobody looks at the attempt.
-    pub(super) fn attempt(&mut self, source: IpAddr, device: &DeviceId, now: Instant) -> Option<()> {
-        let source = network_of(source);
-        if !self.addresses.has_room(&source, PER_ADDRESS, now) || !self.devices.has_room(device, PER_DEVICE, now) {
-            return None;
+    /// Counts an attempt as failed, before it is made: many at once are no faster than one after another. Give it back
+    /// by [`Guard::succeeded`].
+    pub(super) fn attempt(&mut self, source: IpAddr, now: Instant) -> Attempt {
+        let source = self.source(source, now);
+        if let std::collections::hash_map::Entry::Vacant(free) = self.failures.entry(source) {
+            free.insert((0, now));
+            match source {
+                Source::Address(_) => self.addresses += 1,
+                Source::Network(_) => self.networks += 1,
+                Source::Others => {}
+            }
         }
-        self.addresses.add(source, now);
-        self.devices.add(device.clone(), now);
-        Some(())
-    }
-
-    /// The attempt that was counted did not fail.
-    pub(super) fn succeeded(&mut self, source: IpAddr, device: &DeviceId) {
-        self.addresses.take(&network_of(source));
-        self.devices.take(device);
-    }
-}
-
-#[derive(Debug)]
-struct Failures<K>(HashMap<K, (u32, Instant)>);
-
-impl<K> Default for Failures<K> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Eq + Hash> Failures<K> {
-    fn has_room(&mut self, key: &K, most: u32, now: Instant) -> bool {
-        if self.0.len() >= REMEMBERED {
-            self.0.retain(|_, (_, since)| now.duration_since(*since) < WINDOW);
-        }
-        match self.0.get(key) {
-            Some((failures, since)) => *failures < most || now.duration_since(*since) >= WINDOW,
-            None => self.0.len() < REMEMBERED,
-        }
-    }
-
-    fn add(&mut self, key: K, now: Instant) {
-        let (failures, since) = self.0.entry(key).or_insert((0, now));
+        let Some((failures, since)) = self.failures.get_mut(&source) else { return Attempt { source, pause: PAUSE } };
         if now.duration_since(*since) >= WINDOW {
             (*failures, *since) = (0, now);
         }
+        let pause = if *failures < FREE { Duration::ZERO } else { PAUSE };
         *failures = failures.saturating_add(1);
+        Attempt { source, pause }
     }
 
-    fn take(&mut self, key: &K) {
-        if let Some((failures, _)) = self.0.get_mut(key) {
+    /// The attempt did not fail.
+    pub(super) fn succeeded(&mut self, attempt: &Attempt) {
+        if let Some((failures, _)) = self.failures.get_mut(&attempt.source) {
             *failures = failures.saturating_sub(1);
         }
+    }
+
+    /// The narrowest source that is known or finds room.
+    fn source(&mut self, address: IpAddr, now: Instant) -> Source {
+        let own = Source::Address(network_of(address));
+        if self.failures.contains_key(&own) {
+            return own;
+        }
+        self.sweep(now);
+        if self.addresses < REMEMBERED {
+            return own;
+        }
+        let network = Source::Network(Network::of(address));
+        if self.networks < REMEMBERED || self.failures.contains_key(&network) { network } else { Source::Others }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let full = self.addresses >= REMEMBERED || self.networks >= REMEMBERED;
+        if !full || self.swept.is_some_and(|swept| now.duration_since(swept) < SWEEP_EVERY) {
+            return;
+        }
+        self.swept = Some(now);
+        self.failures.retain(|_, (failures, since)| *failures > 0 && now.duration_since(*since) < WINDOW);
+        let count = |wanted: fn(&Source) -> bool| self.failures.keys().filter(|source| wanted(source)).count();
+        self.addresses = count(|source| matches!(source, Source::Address(_)));
+        self.networks = count(|source| matches!(source, Source::Network(_)));
     }
 }
 
@@ -89,51 +117,57 @@ impl<K: Eq + Hash> Failures<K> {
 mod tests {
     use super::*;
 
-    fn device(name: &str) -> DeviceId {
-        DeviceId { site: "s".parse().unwrap(), device: name.parse().unwrap() }
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_are_bounded_by_address_and_by_device() {
+    async fn who_fails_often_waits_and_nobody_else_does() {
         let mut guard = Guard::default();
-        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
         let now = Instant::now();
-        for _ in 0..PER_ADDRESS {
-            guard.attempt(address(1), &device("a"), now).unwrap();
+        for _ in 0..FREE {
+            assert_eq!(guard.attempt(address(1), now).pause, Duration::ZERO);
         }
-        assert!(guard.attempt(address(1), &device("b"), now).is_none());
-        for _ in PER_ADDRESS..PER_DEVICE {
-            let from = if guard.attempt(address(2), &device("a"), now).is_some() { 2 } else { 3 };
-            if from == 3 {
-                guard.attempt(address(3), &device("a"), now).unwrap();
-            }
-        }
-        assert!(guard.attempt(address(9), &device("a"), now).is_none(), "the device has had enough");
-        assert!(guard.attempt(address(9), &device("b"), now).is_some());
-        guard.succeeded(address(9), &device("b"));
-        let later = now + WINDOW;
-        assert!(guard.attempt(address(1), &device("a"), later).is_some());
+        assert_eq!(guard.attempt(address(1), now).pause, PAUSE);
+        assert_eq!(guard.attempt("::ffff:192.0.2.1".parse().unwrap(), now).pause, PAUSE, "the same address");
+        assert_eq!(guard.attempt(address(2), now).pause, Duration::ZERO);
+        assert_eq!(guard.attempt(address(1), now + WINDOW).pause, Duration::ZERO, "it is forgotten");
     }
 
     #[tokio::test(start_paused = true)]
     async fn success_costs_nothing() {
         let mut guard = Guard::default();
-        let (address, device) = (IpAddr::from([192, 0, 2, 1]), device("a"));
         for _ in 0..100 {
-            guard.attempt(address, &device, Instant::now()).unwrap();
-            guard.succeeded(address, &device);
+            let attempt = guard.attempt(address(1), Instant::now());
+            assert_eq!(attempt.pause, Duration::ZERO);
+            guard.succeeded(&attempt);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_addresses_make_it_forget_nobody() {
+    async fn many_addresses_neither_fill_the_memory_nor_shut_anybody_out() {
         let mut guard = Guard::default();
         let now = Instant::now();
-        for number in 0..u32::try_from(REMEMBERED).unwrap() {
-            let _ = guard.attempt(IpAddr::from(number.to_be_bytes()), &device(&number.to_string()), now);
+        // Every /24 of 10.0.0.0/8 and more, each with two addresses.
+        for number in 0..2 * REMEMBERED as u32 {
+            let [_, a, b, c] = (number << 7).to_be_bytes();
+            let _ = guard.attempt(IpAddr::from([10, a, b, c]), now);
         }
-        assert!(guard.attempt(IpAddr::from([250, 0, 0, 1]), &device("a"), now).is_none());
-        assert!(guard.addresses.0.len() <= REMEMBERED && guard.devices.0.len() <= REMEMBERED);
-        assert!(guard.attempt(IpAddr::from([250, 0, 0, 1]), &device("a"), now + WINDOW).is_some());
+        assert_eq!(guard.addresses, REMEMBERED);
+        // A newcomer is counted with its network, and with everybody once networks are full, too; it waits at the most.
+        let newcomer = guard.attempt(address(1), now);
+        assert!(matches!(newcomer.source, Source::Network(_)), "{newcomer:?}");
+        for number in 0..2 * REMEMBERED as u32 {
+            let [_, a, b, c] = (number << 8).to_be_bytes();
+            let _ = guard.attempt(IpAddr::from([100 + a, b, c, 1]), now);
+        }
+        assert!(guard.failures.len() <= 2 * REMEMBERED + 1, "{}", guard.failures.len());
+        let newcomer = guard.attempt(IpAddr::from([250, 0, 0, 1]), now);
+        assert_eq!((newcomer.source, newcomer.pause), (Source::Others, PAUSE));
+        // What is known stays known, and what is over makes room.
+        assert!(matches!(guard.attempt(IpAddr::from([10, 0, 0, 0]), now).source, Source::Address(_)));
+        let later = guard.attempt(IpAddr::from([250, 0, 0, 1]), now + WINDOW);
+        assert!(matches!(later.source, Source::Address(_)), "{later:?}");
+        assert!(guard.failures.len() <= 2);
     }
 }

@@ -5,10 +5,14 @@
 
 mod answer;
 mod guard;
+mod refused;
+mod seats;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,28 +20,32 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certs::profile::enrolment_config;
-use certs::verifier::Admit;
-use certs::{Anchors, DeviceVerifier, Profile, ServerIdentity, VerifiedPeer};
+use certs::verifier::{Admit, noting, refusal_of_io};
+use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, VerifiedPeer};
+use gateway_audit::record::Stage;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use policy::Refusal;
 use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use crate::admin::places::Places;
 use crate::authority::{Ca, CaError};
+use crate::clock::TlsTime;
 use crate::config::{Enrolment, EnrolmentListener};
-use crate::metrics::Metrics;
 use crate::snapshot::{CertificateEnd, Purpose};
 use crate::store::{Store, StoreError};
 use guard::Guard;
+pub use refused::Teller;
+use seats::{Leave, Seat, Seats};
 
 /// Software that enrols is up to date.
 const PROFILE: Profile = Profile::CryptrecHigh;
@@ -82,7 +90,7 @@ pub struct Prepared {
     crl: Option<std::net::TcpListener>,
     ca: Ca,
     store: Store,
-    metrics: Metrics,
+    teller: Teller,
     /// The rein.
     pub rein: Rein,
     /// Where EST listens: with a port of 0, the one that was free.
@@ -129,13 +137,14 @@ fn tls_of(files: &EnrolmentListener, verifier: &Arc<DeviceVerifier>) -> Result<(
     let fault = |error: &dyn ToString| EnrolmentError::Tls(error.to_string());
     let identity =
         ServerIdentity::load_files(&files.certificate_file, &files.key_file).map_err(|error| fault(&error))?;
-    let config = enrolment_config(PROFILE, &identity, Arc::clone(verifier)).map_err(|error| fault(&error))?;
+    let config =
+        enrolment_config(PROFILE, &identity, Arc::clone(verifier), Arc::new(TlsTime)).map_err(|error| fault(&error))?;
     Ok((config, identity.not_after().as_secs()))
 }
 
 /// What requests are answered from.
 struct Desk {
-    metrics: Metrics,
+    teller: Teller,
     ca: Ca,
     store: RefCell<Store>,
     guard: RefCell<Guard>,
@@ -145,7 +154,7 @@ struct Desk {
 ///
 /// # Errors
 /// [`EnrolmentError`] names the file or the address.
-pub fn prepare(config: &Enrolment, store: Store, admit: &Admit, metrics: Metrics) -> Result<Prepared, EnrolmentError> {
+pub fn prepare(config: &Enrolment, store: Store, admit: &Admit, teller: Teller) -> Result<Prepared, EnrolmentError> {
     let ca = Ca::load(&config.directory)?;
     let (mut listen, mut server, mut est) = (None, None, None);
     if let Some(files) = &config.est {
@@ -164,7 +173,7 @@ pub fn prepare(config: &Enrolment, store: Store, admit: &Admit, metrics: Metrics
         ends: Arc::new(ArcSwap::from_pointee(ends(server, issuing_not_after))),
         issuing_not_after,
     };
-    Ok(Prepared { est, crl, ca, store, metrics, rein, listen })
+    Ok(Prepared { est, crl, ca, store, teller, rein, listen })
 }
 
 /// Whose certificates count for a renewal: those below the root, and below the issuing CA where a device shows its own
@@ -192,8 +201,8 @@ pub fn start(prepared: Prepared, mut draining: watch::Receiver<bool>) -> Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EnrolmentError::Thread)?;
     let work = move || {
         LocalSet::new().block_on(&runtime, async {
-            let Prepared { est, crl, ca, store, metrics, .. } = prepared;
-            let desk = Rc::new(Desk { metrics, ca, store: RefCell::new(store), guard: RefCell::default() });
+            let Prepared { est, crl, ca, store, teller, .. } = prepared;
+            let desk = Rc::new(Desk { teller, ca, store: RefCell::new(store), guard: RefCell::default() });
             if let Some((socket, est)) = est {
                 spawn_local(door(socket, Rc::clone(&desk), Some(est)));
             }
@@ -214,7 +223,7 @@ async fn keep_publishing(desk: Rc<Desk>) -> Infallible {
         ticks.tick().await;
         let published = async {
             let store = desk.store().await?;
-            desk.ca.publish_if_due(&store, UnixTime::now()).await
+            desk.ca.publish_if_due(&store, desk.teller.now()).await
         };
         match published.await {
             Ok(Some(draft)) => tracing::info!(number = draft.number, revoked = draft.revoked.len(), "published a CRL"),
@@ -232,7 +241,7 @@ async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
             return;
         }
     };
-    let places = Places::default();
+    let seats = Seats::default();
     loop {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -242,41 +251,85 @@ async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
                 continue;
             }
         };
-        let Some(place) = places.take(source.ip()) else { continue };
+        let crowded = || PeerRefused {
+            refusal: Refusal::TooManyConnections,
+            detail: "too many connections where devices enrol".to_owned(),
+            device: None,
+        };
+        let Some((seat, leave)) = seats.take(source.ip()) else {
+            desk.teller.refuse_peer(source, &crowded(), Stage::Accept);
+            continue;
+        };
         let (desk, est) = (Rc::clone(&desk), est.clone());
         spawn_local(async move {
-            let _place = place;
+            let seat = Rc::new(seat);
+            let teller = desk.teller.clone();
             let served = async {
                 match est {
-                    None => serve(stream, desk, None, source, false).await,
-                    Some((tls, verifier)) => {
-                        match timeout(HEADER_TIMEOUT, TlsAcceptor::from(tls.load_full()).accept(stream)).await {
-                            Ok(Ok(stream)) => {
-                                let (_, connection) = stream.get_ref();
-                                let peer = match connection.peer_certificates() {
-                                    None => Ok(None),
-                                    Some(_) => verifier.peer(connection, UnixTime::now()).map(Some),
-                                };
-                                match peer {
-                                    Ok(peer) => serve(stream, desk, peer, source, true).await,
-                                    Err(refused) => {
-                                        tracing::info!(%source, refusal = refused.refusal.label(), "refused to renew")
-                                    }
-                                }
+                    None => serve(stream, desk, None, source, None).await,
+                    Some(est) => match shake(stream, &est, desk.teller.now()).await {
+                        Ok((stream, peer)) => {
+                            if peer.is_some() {
+                                seat.keep();
                             }
-                            Ok(Err(error)) => {
-                                tracing::debug!(%source, %error, "a handshake failed where devices enrol")
-                            }
-                            Err(_) => tracing::debug!(%source, "a handshake took too long where devices enrol"),
+                            serve(stream, desk, peer, source, Some(&seat)).await;
                         }
-                    }
+                        Err(refused) => desk.teller.refuse_peer(source, &refused, Stage::Handshake),
+                    },
                 }
             };
-            if timeout(CONNECTION_TIMEOUT, served).await.is_err() {
-                tracing::debug!(%source, "a connection took too long where devices enrol");
+            tokio::select! {
+                biased;
+                () = asked(leave) => teller.refuse_peer(source, &crowded(), Stage::Accept),
+                done = timeout(CONNECTION_TIMEOUT, served) => if done.is_err() {
+                    tracing::debug!(%source, "a connection took too long where devices enrol");
+                }
             }
         });
     }
+}
+
+/// Resolves when the seat is wanted; never where its holder stays.
+async fn asked(leave: Leave) {
+    if leave.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The handshake, and whose certificate was shown in it, if any was.
+async fn shake(
+    stream: TcpStream,
+    (tls, verifier): &Est,
+    now: UnixTime,
+) -> Result<(TlsStream<TcpStream>, Option<VerifiedPeer>), PeerRefused> {
+    let mut accept = pin!(TlsAcceptor::from(tls.load_full()).accept(stream));
+    let mut refused = None;
+    let outcome = poll_fn(|context| {
+        let (outcome, noted) = noting(|| accept.as_mut().poll(context));
+        refused = refused.take().or(noted);
+        outcome
+    });
+    let outcome = timeout(HEADER_TIMEOUT, outcome).await;
+    let stream = match outcome {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            let of = |error: &std::io::Error| {
+                let (refusal, detail) = refusal_of_io(error);
+                PeerRefused { refusal, detail, device: None }
+            };
+            return Err(refused.unwrap_or_else(|| of(&error)));
+        }
+        Err(_) => {
+            let detail = "the handshake took too long".to_owned();
+            return Err(PeerRefused { refusal: Refusal::HandshakeTimeout, detail, device: None });
+        }
+    };
+    let (_, connection) = stream.get_ref();
+    let peer = match connection.peer_certificates() {
+        None => None,
+        Some(_) => Some(verifier.peer(connection, now)?),
+    };
+    Ok((stream, peer))
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
@@ -284,16 +337,15 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     desk: Rc<Desk>,
     peer: Option<VerifiedPeer>,
     source: SocketAddr,
-    is_est: bool,
+    est: Option<&Rc<Seat>>,
 ) {
     let peer = Rc::new(peer);
     let service = service_fn(|request: Request<Incoming>| {
-        let (desk, peer) = (Rc::clone(&desk), Rc::clone(&peer));
+        let (desk, peer, est) = (Rc::clone(&desk), Rc::clone(&peer), est.map(Rc::clone));
         async move {
-            let answer = if is_est {
-                answer::est(&desk, peer.as_ref().as_ref(), source.ip(), request).await
-            } else {
-                answer::crl(&desk.ca, request.method(), request.uri().path())
+            let answer = match est {
+                Some(seat) => answer::est(&desk, &seat, peer.as_ref().as_ref(), source, request).await,
+                None => answer::crl(&desk.ca, request.method(), request.uri().path()),
             };
             Ok::<_, Infallible>(answer)
         }

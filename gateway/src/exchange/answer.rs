@@ -52,7 +52,7 @@ impl Body for ResponseBody {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
-                        trail.sends(frame.data_ref().map_or(0, |data| data.len() as u64));
+                        trail.sends(frame.data_ref().map_or(&[], |data| data));
                         if body.is_end_stream() {
                             trail.reached_end();
                         }

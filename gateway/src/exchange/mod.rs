@@ -6,6 +6,7 @@
 mod answer;
 mod meters;
 mod normalise;
+mod patients;
 mod trail;
 
 use std::future::{Future as _, poll_fn};
@@ -103,8 +104,9 @@ async fn pass(
     };
     let ours = worker.identify(connection, &snapshot, &subject, sending)?;
     let upstreams = worker.upstreams(&snapshot)?;
+    let tap = trail.reads_request(&request);
     let received = trail.forwards();
-    let request = request.map(|body| CountedBody::new(body, received));
+    let request = request.map(|body| CountedBody::new(body, received, tap));
     let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;
     let backend = match &answer {
         Ok(answer) => Some(Arc::clone(&answer.backend)),
@@ -116,6 +118,7 @@ async fn pass(
         tracing::warn!(request = trail.id(), service = %resolved.route.service(), %error, "the backend did not answer");
         error.refusal()
     })?;
+    trail.reads_answer(&answer.response);
     trail.answered(answer.response.status()).await?;
     Ok(answer.response)
 }

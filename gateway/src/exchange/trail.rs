@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_audit::record::{Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
+use gateway_audit::record::{Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
 use gateway_audit::{Record, Scope};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
-use policy::patients::{Patients, target_patients};
+use policy::patients::{Patients, Unread, plan, target_patients};
 use policy::route::Resolved;
 use policy::target::CanonicalTarget;
 use policy::{Action, InformationClass, Refusal, RouteName, ServiceName, Subject};
@@ -22,12 +22,14 @@ use smallvec::SmallVec;
 
 use super::answer::ResponseBody;
 use super::meters::Counted;
+use super::patients::Bodies;
 use crate::answer::{problem, status_of, without_content};
 use crate::audit::Ticket;
-use crate::body::Received;
+use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
+use crate::upstream::UpstreamBody;
 use crate::worker::Worker;
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
@@ -61,6 +63,7 @@ pub(super) struct Asked {
     class: InformationClass,
     action: Action,
     patients: Patients,
+    bodies: Option<Box<Bodies>>,
 }
 
 impl Asked {
@@ -71,6 +74,7 @@ impl Asked {
             class: resolved.class.clone(),
             action: resolved.action,
             patients: target_patients(resolved, target),
+            bodies: plan(resolved, target).map(|plan| Box::new(Bodies::new(plan))),
         }
     }
 }
@@ -185,8 +189,25 @@ impl Trail {
         self.subject = Some(Arc::clone(subject));
     }
 
-    pub(super) fn asks(&mut self, asked: Asked) {
+    pub(super) fn asks(&mut self, mut asked: Asked) {
+        if let Some(bodies) = &mut asked.bodies {
+            bodies.recall(&self.connection.worker, &asked.service, self.now_ns);
+        }
         self.asked = Some(asked);
+    }
+
+    /// The request goes to a backend: its body is read as it passes.
+    pub(super) fn reads_request(&mut self, request: &http::Request<RequestBody>) -> Option<Rc<dyn Tap>> {
+        self.asked.as_mut()?.bodies.as_mut()?.of_request(request)
+    }
+
+    /// The backend's answer goes to the client: its body is read as it passes, or now where it is here.
+    pub(super) fn reads_answer(&mut self, response: &Response<UpstreamBody>) {
+        let Some(asked) = &mut self.asked else { return };
+        if let Some(bodies) = &mut asked.bodies {
+            bodies.of_answer(response);
+            bodies.learn(&self.connection.worker, &asked.service, self.now_ns);
+        }
     }
 
     /// The judge was asked from one moment to another, monotonic nanoseconds, and said yes.
@@ -265,7 +286,7 @@ impl Trail {
         self.answer(refusal)
     }
 
-    /// Answers that the device is over its bounds. That is counted, and told as a summary.
+    /// Answers that the peer is over its bounds. That is counted, and told as a summary.
     pub(super) fn limit(mut self) -> Response<ResponseBody> {
         self.connection.limited();
         self.decision = Decision::Refuse;
@@ -278,7 +299,8 @@ impl Trail {
     fn record_bytes(&self) -> u64 {
         let patients = self.asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes());
         let authority = self.authority.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        let strings = [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients);
+        let own = self.subject.as_deref().and_then(Subject::patient).map(|patient| patient.id().as_bytes());
+        let strings = [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients).chain(own);
         RECORD_BYTES + self.connection.fields.as_bytes().len() as u64 + strings.map(written_bytes).sum::<u64>()
     }
 
@@ -313,14 +335,46 @@ impl Trail {
             .is_some_and(|limit| u128::from(self.since_begun_ns()) >= limit.as_nanos())
     }
 
-    /// Counts bytes of the answer's body.
-    pub(super) fn sends(&mut self, bytes: u64) {
-        self.bytes += bytes;
+    /// Counts and reads bytes of the answer's body.
+    pub(super) fn sends(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        if let Some(bodies) = self.bodies() {
+            bodies.answer_passes(bytes);
+        }
     }
 
     /// The answer's last byte was handed over.
     pub(super) fn reached_end(&mut self) {
         self.ended = true;
+        let Some(asked) = &mut self.asked else { return };
+        if let Some(bodies) = &mut asked.bodies {
+            bodies.answer_ends(true);
+            bodies.learn(&self.connection.worker, &asked.service, self.now_ns);
+        }
+    }
+
+    fn bodies(&mut self) -> Option<&mut Bodies> {
+        self.asked.as_mut()?.bodies.as_deref_mut()
+    }
+
+    /// Records the patients that bodies named after the record of the exchange was written. Nobody waits for it.
+    fn add_patients(&mut self) {
+        let Some(mut asked) = self.asked.take() else { return };
+        if let Some(bodies) = &mut asked.bodies {
+            bodies.end();
+            bodies.learn(&self.connection.worker, &asked.service, self.now_ns);
+            for (from, scanned) in bodies.untold() {
+                let patients = bodies.new_in(scanned, &asked.patients);
+                let reason = scanned.unread.map(Unread::label);
+                if !patients.is_empty() || reason.is_some() {
+                    let scope = Scope { site: self.connection.fields.site(), class: Some(asked.class.as_str()) };
+                    let patients_unknown = reason;
+                    let addendum = Addendum { request: self.id(), scope, from, patients: &patients, patients_unknown };
+                    self.connection.worker.append_unwaited(&addendum);
+                }
+            }
+        }
+        self.asked = Some(asked);
     }
 
     fn since_begun_ns(&self) -> u64 {
@@ -351,8 +405,15 @@ impl Trail {
         let reading = self.read_clock();
         let asked = self.asked.as_ref();
         let subject = self.subject.as_deref();
-        let patients: SmallVec<[&[u8]; 4]> =
+        let mut patients: SmallVec<[&[u8]; 4]> =
             asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes()).collect();
+        let patient = subject.and_then(Subject::patient).map(ToString::to_string);
+        let bodies = asked.and_then(|asked| Some((asked, asked.bodies.as_deref()?)));
+        let unread = match bodies {
+            // The intent is recorded before a byte of a body is read.
+            Some((asked, bodies)) => bodies.tell(&asked.patients, status.is_some(), &mut patients),
+            None => asked.and_then(|asked| asked.patients.truncated.then_some(Unread::TooMany)),
+        };
         let exchange = Exchange {
             request: self.id(),
             connection: &self.connection.fields,
@@ -364,7 +425,9 @@ impl Trail {
             class: asked.map(|asked| asked.class.as_str()),
             action: asked.map(|asked| asked.action.label()),
             patients: &patients,
-            user: subject.and_then(|subject| subject.user.as_ref()).map(policy::UserName::as_str),
+            patients_unknown: unread.map(Unread::label),
+            user: subject.and_then(Subject::user).map(policy::UserName::as_str),
+            patient: patient.as_deref(),
             roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
             authentication: subject.map(|subject| subject.authentication_level.label()),
             decision: self.decision,
@@ -430,14 +493,16 @@ impl Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        if self.stage == Stage::Over {
-            return;
-        }
+        let is_over = self.stage == Stage::Over;
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
             // Dropped before there was an answer, and nobody waits for the record of that any more.
             self.waits = false;
             let reason = self.connection.control.cut_reason();
             let _ = self.write_answer(CLIENT_CLOSED_REQUEST, reason);
+        }
+        self.add_patients();
+        if is_over {
+            return;
         }
         let reading = self.read_clock();
         let end = match (self.ended, self.connection.control.cut_reason()) {

@@ -103,8 +103,7 @@ async fn serve(worker: Rc<Worker>, arrival: Arrival, stream: TcpStream, mut pass
     };
     worker.metrics.handshake(&listener.name, "ok");
     let is_h2 = parameters.is_h2;
-    let spiffe_id = door.tls.spiffe_id(peer.device());
-    let connection = Connection::new(Rc::clone(&worker), arrival, peer, chain, parameters, spiffe_id);
+    let connection = Connection::new(Rc::clone(&worker), arrival, peer, chain, parameters, (door, &snapshot));
     let _live = worker.live.register(&connection, &snapshot);
     drop((snapshot, opening));
     connection.opened();

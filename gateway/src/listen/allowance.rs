@@ -1,22 +1,22 @@
-//! What one device may have of a worker: bytes of log for its refused requests, and requests.
+//! What one peer may have of a worker: bytes of log for its refused requests, and requests.
 //!
-//! A registered device is no stranger, and still it must not fill the log (R6, R11): a refused request costs its sender
+//! A peer that was proved is no stranger, and still it must not fill the log (R6, R11): a refused request costs its sender
 //! nothing and the log up to the length of its target. What was permitted is always recorded in full; what was refused
 //! is, within a budget, and beyond it is counted and told as a summary.
 //!
-//! Each worker has its own, so that nothing is locked. A connection looks its device's up once.
+//! Each worker has its own, so that nothing is locked. A connection looks its peer's up once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use gateway_audit::record::RefusedSummary;
-use policy::{DeviceId, Refusal};
+use policy::{Party, Refusal, SiteName, UserName};
 
 use crate::clock::Reading;
 
-/// Most devices that are kept apart; those beyond it share one allowance.
-const MAX_DEVICES: usize = 65_536;
+/// Most peers that are kept apart; those beyond it share one allowance.
+const MAX_PEERS: usize = 65_536;
 
 /// A rate with a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Bucket {
     }
 }
 
-/// What one device may still have.
+/// What one peer may still have.
 #[derive(Debug, Default)]
 pub struct Allowance {
     log: Bucket,
@@ -85,10 +85,10 @@ impl Allowance {
         self.counted.set(self.counted.get() + 1);
     }
 
-    fn summary(&self, device: Option<&DeviceId>, now: &Reading) -> Option<Summary> {
+    fn summary(&self, party: Option<&Party>, now: &Reading) -> Option<Summary> {
         let count = self.counted.take();
         let (from_unix_ns, until_unix_ns) = (self.since_unix_ns.get(), now.unix_ns);
-        (count > 0).then(|| Summary { device: device.cloned(), count, from_unix_ns, until_unix_ns })
+        (count > 0).then(|| Summary { party: party.cloned(), count, from_unix_ns, until_unix_ns })
     }
 
     /// Nothing would be lost with it: a new one is the same.
@@ -97,57 +97,62 @@ impl Allowance {
     }
 }
 
-/// Refusals of one device that were counted, to be recorded.
+/// Refusals of one peer that were counted, to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// The device; none where the devices were too many to keep apart.
-    device: Option<DeviceId>,
+    /// The peer; none where the peers were too many to keep apart.
+    party: Option<Party>,
     count: u64,
     from_unix_ns: i64,
     until_unix_ns: i64,
 }
 
 impl Summary {
-    /// The summary as a record.
-    #[must_use]
-    pub fn record(&self) -> RefusedSummary<'_> {
-        RefusedSummary {
+    /// Hands the summary over as a record.
+    pub fn with_record<T>(&self, take: impl FnOnce(&RefusedSummary<'_>) -> T) -> T {
+        let party = self.party.as_ref();
+        let patient = party.and_then(Party::patient).map(ToString::to_string);
+        take(&RefusedSummary {
             reason: Refusal::RateLimited.label(),
             network: None,
-            site: self.device.as_ref().map(|device| device.site.as_str()),
-            device: self.device.as_ref().map(|device| device.device.as_str()),
+            site: party.and_then(Party::site).map(SiteName::as_str),
+            device: party.and_then(Party::device).map(|device| device.device.as_str()),
+            user: party.and_then(Party::user).map(UserName::as_str),
+            patient: patient.as_deref(),
             count: self.count,
             from_unix_ns: self.from_unix_ns,
             until_unix_ns: self.until_unix_ns,
-        }
+        })
     }
 }
 
-/// The allowances of the devices that a worker has seen lately.
+/// The allowances of the peers that a worker has seen lately.
 #[derive(Debug, Default)]
 pub struct Allowances {
-    known: RefCell<HashMap<DeviceId, Rc<Allowance>>>,
+    known: RefCell<HashMap<Party, Rc<Allowance>>>,
     others: Rc<Allowance>,
     told_ns: Cell<u64>,
 }
 
 impl Allowances {
-    /// A device's allowance: what it has used stays used when it comes on another connection.
-    pub fn of(&self, device: &DeviceId, now: &Reading) -> Rc<Allowance> {
+    /// A peer's allowance: what it has used stays used when it comes on another connection. Without one, that of all who
+    /// cannot be kept apart.
+    pub fn of(&self, party: Option<&Party>, now: &Reading) -> Rc<Allowance> {
+        let Some(party) = party else { return Rc::clone(&self.others) };
         let mut known = self.known.borrow_mut();
-        if let Some(allowance) = known.get(device) {
+        if let Some(allowance) = known.get(party) {
             return Rc::clone(allowance);
         }
-        if known.len() >= MAX_DEVICES {
+        if known.len() >= MAX_PEERS {
             forget(&mut known, now.monotonic_ns);
         }
-        if known.len() >= MAX_DEVICES {
+        if known.len() >= MAX_PEERS {
             return Rc::clone(&self.others);
         }
-        Rc::clone(known.entry(device.clone()).or_default())
+        Rc::clone(known.entry(party.clone()).or_default())
     }
 
-    /// At the end of an interval its summaries, before it none; devices that are gone are forgotten then. `last` ends
+    /// At the end of an interval its summaries, before it none; peers that are gone are forgotten then. `last` ends
     /// the interval now.
     pub fn due(&self, now: &Reading, interval: std::time::Duration, last: bool) -> Vec<Summary> {
         let elapsed = u128::from(now.monotonic_ns.saturating_sub(self.told_ns.get()));
@@ -156,15 +161,15 @@ impl Allowances {
         }
         self.told_ns.set(now.monotonic_ns);
         let mut known = self.known.borrow_mut();
-        let devices = known.iter().map(|(device, allowance)| (Some(device), allowance));
-        let all = devices.chain([(None, &self.others)]);
-        let due = all.filter_map(|(device, allowance)| allowance.summary(device, now)).collect();
+        let peers = known.iter().map(|(party, allowance)| (Some(party), allowance));
+        let all = peers.chain([(None, &self.others)]);
+        let due = all.filter_map(|(party, allowance)| allowance.summary(party, now)).collect();
         forget(&mut known, now.monotonic_ns);
         due
     }
 }
 
-fn forget(known: &mut HashMap<DeviceId, Rc<Allowance>>, now_ns: u64) {
+fn forget(known: &mut HashMap<Party, Rc<Allowance>>, now_ns: u64) {
     known.retain(|_, allowance| Rc::strong_count(allowance) > 1 || !allowance.is_fresh(now_ns));
 }
 
@@ -182,8 +187,9 @@ mod tests {
         Reading { unix_ns, monotonic_ns, error_ns: None, source: "test", synchronised: true }
     }
 
-    fn device(name: &str) -> DeviceId {
-        DeviceId { site: "s".parse().unwrap(), device: name.parse().unwrap() }
+    fn device(name: &str) -> Party {
+        let device = policy::DeviceId { site: "s".parse().unwrap(), device: name.parse().unwrap() };
+        Party::Device { device, user: None }
     }
 
     #[test]
@@ -203,20 +209,20 @@ mod tests {
     #[test]
     fn a_device_keeps_its_allowance_until_it_is_fresh_again() {
         let allowances = Allowances::default();
-        let first = allowances.of(&device("a"), &at(SECOND));
+        let first = allowances.of(Some(&device("a")), &at(SECOND));
         assert!(first.may_record(&at(SECOND), 1000, RATE));
         drop(first);
         let minute = Duration::from_secs(60);
         assert_eq!(allowances.due(&at(2 * SECOND), minute, true), []);
-        let again = allowances.of(&device("a"), &at(2 * SECOND));
+        let again = allowances.of(Some(&device("a")), &at(2 * SECOND));
         assert!(!again.may_record(&at(2 * SECOND), 500, RATE), "another connection is no new budget");
-        assert!(allowances.of(&device("b"), &at(2 * SECOND)).may_record(&at(2 * SECOND), 500, RATE));
+        assert!(allowances.of(Some(&device("b")), &at(2 * SECOND)).may_record(&at(2 * SECOND), 500, RATE));
         again.count(&at(3 * SECOND));
         again.count(&at(4 * SECOND));
         assert_eq!(allowances.due(&at(5 * SECOND), minute, false), [], "the interval has not ended");
         let due = allowances.due(&at(63 * SECOND), minute, false);
         let expected =
-            Summary { device: Some(device("a")), count: 2, from_unix_ns: 3_000_000_000, until_unix_ns: 63_000_000_000 };
+            Summary { party: Some(device("a")), count: 2, from_unix_ns: 3_000_000_000, until_unix_ns: 63_000_000_000 };
         assert_eq!(due, [expected]);
         assert_eq!(allowances.known.borrow().len(), 1, "`a` has a connection, `b` is forgotten");
         drop(again);
@@ -228,13 +234,13 @@ mod tests {
     fn devices_beyond_the_bound_share_one() {
         let allowances = Allowances::default();
         let now = at(SECOND);
-        let held: Vec<_> = (0..MAX_DEVICES).map(|n| allowances.of(&device(&format!("d{n}")), &now)).collect();
-        let (a, b) = (allowances.of(&device("a"), &now), allowances.of(&device("b"), &now));
+        let held: Vec<_> = (0..MAX_PEERS).map(|n| allowances.of(Some(&device(&format!("d{n}"))), &now)).collect();
+        let (a, b) = (allowances.of(Some(&device("a")), &now), allowances.of(Some(&device("b")), &now));
         assert!(Rc::ptr_eq(&a, &b));
         a.count(&now);
-        assert_eq!(allowances.due(&now, Duration::ZERO, true)[0].device, None);
+        assert_eq!(allowances.due(&now, Duration::ZERO, true)[0].party, None);
         drop(held);
-        assert!(!Rc::ptr_eq(&allowances.of(&device("a"), &now), &b), "there is room again");
+        assert!(!Rc::ptr_eq(&allowances.of(Some(&device("a")), &now), &b), "there is room again");
     }
 
     proptest! {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use certs::VerifiedPeer;
+use certs::{PeerIdentity, VerifiedPeer};
 use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic, Refused, Stage};
 use http::HeaderValue;
 use policy::judge::TlsVersion;
-use policy::{Refusal, Subject};
+use policy::{Party, Refusal, SiteName, Subject, UserName};
 use rustls::pki_types::CertificateDer;
 
 use super::allowance::{Allowance, Rate};
@@ -21,13 +21,13 @@ use super::tls::Parameters;
 use crate::clock::Clock as _;
 use crate::config::Listener;
 use crate::exchange::Meters;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Door, Snapshot};
 use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
 
 /// What a record of a refusal that is no request's is reckoned at, in bytes.
 const REFUSAL_BYTES: u64 = 1024;
-/// Requests that a device may make at once, in seconds of its rate: a viewer asks for many images together.
+/// Requests that a peer may make at once, in seconds of its rate: a viewer asks for many images together.
 const REQUEST_BURST_SECONDS: u64 = 10;
 
 /// A stream that the gate let in. Nobody knows yet who it is.
@@ -57,14 +57,14 @@ pub struct Connection {
     pub source: SocketAddr,
     /// When it was accepted.
     pub accepted: Instant,
-    /// The verified device.
+    /// The verified peer.
     pub peer: VerifiedPeer,
     /// The certificates it presented, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
     /// The server name that the peer asked for, lower case; none where it asked for none.
     pub sni: Option<String>,
-    /// The device's SPIFFE ID.
-    pub spiffe_id: String,
+    /// The device's SPIFFE ID, where the peer is one.
+    pub spiffe_id: Option<String>,
     /// For policies.
     pub tls_version: TlsVersion,
     /// `Client-Cert` for backends (RFC 9440), made once.
@@ -73,8 +73,11 @@ pub struct Connection {
     forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
     /// The `connection` part of every record.
     pub fields: record::Connection,
-    /// What its device may still have of this worker.
+    /// What its peer may still have of this worker.
     allowance: Rc<Allowance>,
+    /// Who it was opened by, without what may change while it lives; none where the registry changed its mind between
+    /// the handshake and here, and then the connection is cut.
+    party: Option<Party>,
     /// The rein.
     pub control: Control,
     /// Requests taken so far.
@@ -96,8 +99,18 @@ impl Connection {
         peer: VerifiedPeer,
         chain: Vec<CertificateDer<'static>>,
         tls: Parameters,
-        spiffe_id: String,
+        opened_by: (&Door, &Snapshot),
     ) -> Rc<Self> {
+        let (door, snapshot) = opened_by;
+        let spiffe_id = peer.device().map(|device| door.tls.spiffe_id(device));
+        let party = party_of(&peer, door, snapshot);
+        let patient = party.as_ref().and_then(Party::patient).map(ToString::to_string);
+        // A device's record tells of its user with each request: that may change while the connection lives.
+        let user = party.as_ref().filter(|party| party.device().is_none()).and_then(Party::user);
+        let qualifications: Vec<&str> = match peer.identity() {
+            PeerIdentity::User { qualifications, .. } => qualifications.iter().map(String::as_str).collect(),
+            PeerIdentity::Device(_) | PeerIdentity::Patient(_) => Vec::new(),
+        };
         let fields = record::Connection::new(&ConnectionFields {
             id: arrival.id.to_str().unwrap_or_default(),
             listener: &arrival.listener.name,
@@ -111,15 +124,19 @@ impl Connection {
                 sni: tls.sni.as_deref().map(str::as_bytes),
                 alpn: Some(if tls.is_h2 { b"h2" } else { b"http/1.1" }),
             }),
-            site: Some(peer.device().site.as_str()),
-            device: Some(peer.device().device.as_str()),
+            site: party.as_ref().and_then(Party::site).map(SiteName::as_str),
+            device: peer.device().map(|device| device.device.as_str()),
+            user: user.map(UserName::as_str),
+            patient: patient.as_deref(),
+            qualifications: &qualifications,
             certificate: Some(record::Certificate { sha256: peer.fingerprint(), serial: None }),
         });
         Rc::new(Self {
             client_cert: chain.first().and_then(|leaf| client_cert(leaf)),
             spiffe_id,
             forwarded: RefCell::default(),
-            allowance: worker.allowances.of(peer.device(), &worker.clock.now()),
+            allowance: worker.allowances.of(party.as_ref(), &worker.clock.now()),
+            party,
             sni: tls.sni,
             tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
             fields,
@@ -164,7 +181,7 @@ impl Connection {
     /// Who the peer is by the registry in force; looked up once for each snapshot.
     ///
     /// # Errors
-    /// As [`Directory::lookup`](crate::registry::Directory::lookup).
+    /// As [`Directory::subject`](crate::registry::Directory::subject); [`Refusal::Draining`] if its listener is gone.
     pub fn subject(&self, snapshot: &Snapshot) -> Result<Arc<Subject>, Refusal> {
         let mut known = self.subject.borrow_mut();
         if let Some((version, subject)) = known.as_ref()
@@ -173,17 +190,18 @@ impl Connection {
             return Ok(Arc::clone(subject));
         }
         *known = None;
-        let subject = snapshot.directory.lookup(self.peer.device())?;
+        let door = snapshot.door(&self.listener.name).ok_or(Refusal::Draining)?;
+        let subject = snapshot.directory.subject(self.peer.identity(), door.tls.proved())?;
         *known = Some((snapshot.version, Arc::clone(&subject)));
         Ok(subject)
     }
 
-    /// Records the connection's beginning (R5: when a device came).
+    /// Records the connection's beginning (R5: when a peer came).
     pub fn opened(&self) {
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Opened));
     }
 
-    /// Whether its device may make another request.
+    /// Whether its peer may make another request.
     #[must_use]
     pub fn may_ask(&self) -> bool {
         let limit = self.listener.limits.device_requests_per_second;
@@ -213,7 +231,8 @@ impl Connection {
             self.limited();
             return;
         }
-        let device = self.peer.device();
+        let party = self.party.as_ref();
+        let patient = party.and_then(Party::patient).map(ToString::to_string);
         self.worker.append_unwaited(&Refused {
             listener: &self.listener.name,
             source: &self.source.to_string(),
@@ -222,8 +241,10 @@ impl Connection {
             detail: Some(detail.as_bytes()),
             sni: None,
             certificate: Some(record::Certificate { sha256: self.peer.fingerprint(), serial: None }),
-            site: Some(device.site.as_str()),
-            device: Some(device.device.as_str()),
+            site: party.and_then(Party::site).map(SiteName::as_str),
+            device: party.and_then(Party::device).map(|device| device.device.as_str()),
+            user: party.and_then(Party::user).map(UserName::as_str),
+            patient: patient.as_deref(),
         });
     }
 
@@ -238,6 +259,17 @@ impl Connection {
         };
         let cause = cause.map_or("peer", Refusal::label);
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Closed { cause, traffic }));
+    }
+}
+
+/// Who the peer is as long as the connection lives. What a device's user is may change meanwhile.
+fn party_of(peer: &VerifiedPeer, door: &Door, snapshot: &Snapshot) -> Option<Party> {
+    match peer.identity() {
+        PeerIdentity::Device(device) => Some(Party::Device { device: device.clone(), user: None }),
+        PeerIdentity::Patient(patient) => Some(Party::Patient(patient.clone())),
+        identity @ PeerIdentity::User { .. } => {
+            Some(snapshot.directory.subject(identity, door.tls.proved()).ok()?.party.clone())
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The doors. Whatever protocol a peer speaks, what leaves here is a [`Connection`] with a proved device and
+//! The doors. Whatever protocol a peer speaks, what leaves here is a [`Connection`] with a proved peer and
 //! requests that one pipeline takes.
 
 mod accept;
@@ -10,6 +10,7 @@ mod gate;
 mod h1;
 mod h2;
 mod identities;
+mod purpose;
 mod strangers;
 mod tls;
 
@@ -22,5 +23,6 @@ pub use h1::{ChunkedDecoder, Framing, H1Body, HeadLimits, HeadScan, Piece, take_
 pub(crate) use h1::{put_chunk_size, put_fields, put_last_chunk};
 pub use h2::H2Body;
 pub use identities::{Change, Identities, Shown};
+pub use purpose::{PeerRules, RolesFileError, check_roles};
 pub use strangers::Strangers;
 pub use tls::{ListenerTlsError, TlsListener};

@@ -18,8 +18,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::identities::Identities;
+use super::purpose::{PeerRules, RolesFileError};
 use crate::clock::TlsTime;
 use crate::config::Listener;
+use crate::registry::directory::Proved;
 use crate::revocation::{Lists, RevocationError, notice, unix_seconds};
 
 /// How long, and for how many bytes, a refused peer is listened to after its alert.
@@ -35,7 +37,7 @@ pub enum ListenerTlsError {
     /// The profile is unknown.
     #[error(transparent)]
     Profile(#[from] UnknownProfile),
-    /// The anchors of device certificates cannot be used.
+    /// The anchors of peers' certificates cannot be used.
     #[error(transparent)]
     Anchors(#[from] certs::AnchorFileError),
     /// The gateway's certificate or key cannot be used.
@@ -48,6 +50,14 @@ pub enum ListenerTlsError {
         listener: String,
         /// The file, and what is wrong with it.
         error: RevocationError,
+    },
+    /// A table of roles cannot be used.
+    #[error("listener `{listener}`: {error}")]
+    Roles {
+        /// The listener.
+        listener: String,
+        /// The file, and what is wrong with it.
+        error: RolesFileError,
     },
     /// The parts do not fit together.
     #[error("listener `{listener}`: {message}")]
@@ -66,9 +76,10 @@ pub struct TlsListener {
     lists: Arc<Lists>,
     resumption: Resumption,
     domain: TrustDomain,
+    rules: PeerRules,
     identities: Arc<Identities>,
     profile: Profile,
-    /// The first end among the authorities of its devices, seconds since 1970.
+    /// The first end among the authorities of its peers, seconds since 1970.
     pub authorities_not_after: u64,
 }
 
@@ -91,7 +102,9 @@ impl TlsListener {
             TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO)),
         )?);
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
-        let mut verifier = DeviceVerifier::new(&anchors, profile, domain.clone(), admit);
+        let rules = PeerRules::load(listener, domain)
+            .map_err(|error| ListenerTlsError::Roles { listener: listener.name.clone(), error })?;
+        let mut verifier = DeviceVerifier::new(&anchors, profile, rules.peers.clone(), admit);
         if let Some(old) = old {
             verifier = verifier.with_cache(old.verifier.cache());
         }
@@ -123,6 +136,7 @@ impl TlsListener {
             lists,
             resumption,
             domain: domain.clone(),
+            rules,
             identities,
             profile,
             authorities_not_after: anchors.not_after().as_secs(),
@@ -145,6 +159,12 @@ impl TlsListener {
     #[must_use]
     pub fn spiffe_id(&self, device: &DeviceId) -> String {
         self.domain.id_of(device)
+    }
+
+    /// What the registry has to know of whom this listener proves.
+    #[must_use]
+    pub const fn proved(&self) -> Proved<'_> {
+        self.rules.proved()
     }
 
     /// Where its CRLs come from.

@@ -1,14 +1,21 @@
 //! TLS towards backends: only the configured authorities count, and the gateway shows its own certificate if told to.
 
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 
+use certs::path::{Crl, CrlSet, MAX_CRL_BYTES, RevocationMode, RevocationSettings, read_crls};
 use certs::profile::{ClientSettings, client_config};
+use certs::verifier::BackendVerifier;
 use certs::{Anchors, Profile, ServerIdentity};
 use rustls::ClientConfig;
 
 use super::LoadError;
 use crate::config::Service;
 use crate::snapshot::{CertificateEnd, Purpose};
+
+/// Backends may be old; TLS 1.2 with ECDHE and AEAD is as low as it gets.
+const PROFILE: Profile = Profile::CryptrecHighTls12;
 
 /// The TLS configuration of a service; `None` where its backends are plain. Reads the files that the service names, and
 /// adds to `ends` when their certificates end.
@@ -34,14 +41,39 @@ pub(crate) fn backend_tls(
         }
         None => None,
     };
+    let mut verifier = BackendVerifier::new(&authorities, PROFILE);
+    if !tls.crl_files.is_empty() {
+        let mut crls = CrlSet::default();
+        for (file, path) in tls.crl_files.iter().enumerate() {
+            let refused = |error: &dyn std::fmt::Display| failed(format!("CRL `{}`: {error}", path.display()));
+            let lists = read_lists(path).map_err(|error| refused(&error))?;
+            for (at, list) in lists.into_iter().enumerate() {
+                crls = crls.with(&format!("{file}/{at}"), list).map_err(|error| refused(&error))?;
+            }
+        }
+        // A list that is out of date still tells whom it revoked, and keeps no good backend out.
+        let settings = RevocationSettings { mode: RevocationMode::Prefer, ..RevocationSettings::default() };
+        verifier = verifier.with_revocation(crls, settings);
+    }
     let alpn: &[&[u8]] = if service.http2 { &[b"h2"] } else { &[b"http/1.1"] };
     client_config(ClientSettings {
-        profile: Profile::CryptrecHighTls12,
-        authorities: &authorities,
+        profile: PROFILE,
+        verifier: Arc::new(verifier),
         identity: identity.as_ref(),
         alpn,
         clock: Arc::new(crate::clock::TlsTime),
     })
     .map(|config| Some(Arc::new(config)))
     .map_err(|error| failed(error.to_string()))
+}
+
+/// The lists of a file, DER or PEM.
+fn read_lists(path: &Path) -> io::Result<Vec<Crl>> {
+    let most = MAX_CRL_BYTES as u64;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it is larger than {most} bytes")));
+    }
+    read_crls(&bytes).map_err(io::Error::other)
 }

@@ -8,7 +8,8 @@ use certs::verifier::Admit;
 use policy::judge::{Judge, JudgeOptions};
 use policy::route::RouteTable;
 
-use crate::config::{Config, ConfigError};
+use crate::clock::{Asking, KeyFileError};
+use crate::config::{Config, ConfigError, ListenerPeers};
 use crate::listen::{ListenerTlsError, TlsListener};
 use crate::snapshot::{CertificateEnd, Door, Loaded, Purpose};
 use crate::upstream::{InvalidService, Upstreams};
@@ -51,9 +52,12 @@ pub enum LoadError {
     /// A service's backends.
     #[error(transparent)]
     Backends(#[from] InvalidService),
+    /// A time server's key.
+    #[error(transparent)]
+    TimeServer(#[from] KeyFileError),
 }
 
-/// Loads the configuration file and everything it names. `admit` asks the registry about a device; `old` is what is
+/// Loads the configuration file and everything it names. `admit` asks the registry about a peer; `old` is what is
 /// in force, at a reload.
 ///
 /// # Errors
@@ -86,13 +90,18 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
     }
     // The pools themselves are made by each worker; that they can be made is found out here.
     Upstreams::new(config.services.iter().zip(tls.iter().cloned()))?;
-    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, certificates })
+    let time_sources = Asking::load(&config.clock)?;
+    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, time_sources, certificates })
 }
 
 /// Of the authorities alone: a listener's own certificates change without a reload, and say themselves when they end.
 fn door_end(door: &Door) -> CertificateEnd {
     CertificateEnd {
-        purpose: Purpose::DeviceAuthorities,
+        purpose: match door.listener.tls.peers {
+            ListenerPeers::Devices => Purpose::DeviceAuthorities,
+            ListenerPeers::Users(_) => Purpose::UserAuthorities,
+            ListenerPeers::Patients(_) => Purpose::PatientAuthorities,
+        },
         name: door.listener.name.clone(),
         not_after: door.tls.authorities_not_after,
     }

@@ -1,13 +1,25 @@
-//! The registry as the hot path reads it: from a proved device to a subject or a refusal, in two look-ups.
+//! The registry as the hot path reads it: from a proved peer to a subject or a refusal, in two look-ups.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use certs::PeerIdentity;
+use certs::hpki::RoleTable;
+use certs::peers::Holder;
 use policy::{
-    AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Refusal, RoleName, SiteName, Subject, UserName,
+    AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject, UserName,
 };
 
 use crate::store::{Device, Entries, Site, Status, User};
+
+/// What a door says of the people whose certificates it proved.
+#[derive(Debug, Clone, Copy)]
+pub struct Proved<'a> {
+    /// What qualifications stand for.
+    pub roles: &'a RoleTable,
+    /// How strongly a person is known.
+    pub level: AuthenticationLevel,
+}
 
 /// Every registered device at one moment. Immutable; a change of the registry makes a new one.
 ///
@@ -16,6 +28,10 @@ use crate::store::{Device, Entries, Site, Status, User};
 pub struct Directory {
     version: u64,
     sites: HashMap<SiteName, SiteEntry>,
+    /// Who the holders of users' certificates are.
+    holders: HashMap<Holder, Result<Arc<Subject>, Refusal>>,
+    /// What nobody has, whatever a certificate says.
+    suspended_roles: HashSet<RoleName>,
     counts: Counts,
 }
 
@@ -67,8 +83,17 @@ impl Directory {
                 entry.devices.insert(device.name.clone(), judge(site, device, user, &active));
             }
         }
+        let mut holders = HashMap::new();
+        for binding in &entries.user_certificates {
+            let site = sites.get(&binding.site).map(|(site, _)| *site);
+            let user = users.get(&(&binding.site, &binding.user)).copied();
+            holders.insert(binding.holder(), judge_user(site, user, &active));
+        }
+        let suspended = entries.roles.iter().filter(|role| role.status == Status::Suspended);
         Self {
             version: entries.sequence,
+            holders,
+            suspended_roles: suspended.map(|role| role.name.clone()).collect(),
             sites: sites.into_iter().map(|(name, (_, entry))| (name, entry)).collect(),
             counts: Counts {
                 sites: count(entries.sites.iter().map(|site| site.status)),
@@ -90,6 +115,53 @@ impl Directory {
         match site.status {
             Status::Suspended => Err(Refusal::SiteSuspended),
             Status::Active => site.devices.get(&id.device).cloned().unwrap_or(Err(Refusal::DeviceUnregistered)),
+        }
+    }
+
+    /// Who the holder of a user's certificate is, with the roles that the registry gives.
+    ///
+    /// # Errors
+    /// [`Refusal::UserUnregistered`] if nobody said who the holder is; [`Refusal::SiteSuspended`] or
+    /// [`Refusal::UserSuspended`].
+    pub fn user_of(&self, holder: &Holder) -> Result<Arc<Subject>, Refusal> {
+        self.holders.get(holder).cloned().unwrap_or(Err(Refusal::UserUnregistered))
+    }
+
+    /// May the peer connect?
+    ///
+    /// # Errors
+    /// As [`Directory::lookup`] and [`Directory::user_of`]; nobody registers patients.
+    pub fn admit(&self, peer: &PeerIdentity) -> Result<(), Refusal> {
+        match peer {
+            PeerIdentity::Device(device) => self.lookup(device).map(drop),
+            PeerIdentity::User { holder, .. } => self.user_of(holder).map(drop),
+            PeerIdentity::Patient(_) => Ok(()),
+        }
+    }
+
+    /// Who asks, once the peer was proved at a door. The roles of a user are those of the registry and those that the
+    /// certificate's qualifications stand for, without the suspended.
+    ///
+    /// # Errors
+    /// As [`Directory::admit`].
+    pub fn subject(&self, peer: &PeerIdentity, proved: Proved<'_>) -> Result<Arc<Subject>, Refusal> {
+        match peer {
+            PeerIdentity::Device(device) => self.lookup(device),
+            PeerIdentity::User { holder, qualifications } => {
+                let mut subject = Subject::clone(&*self.user_of(holder)?);
+                let by_card = qualifications.iter().filter_map(|text| proved.roles.role(text)?.role.parse().ok());
+                subject.roles.extend(by_card.filter(|role: &RoleName| !self.suspended_roles.contains(role)));
+                subject.roles.sort();
+                subject.roles.dedup();
+                subject.authentication_level = proved.level;
+                Ok(Arc::new(subject))
+            }
+            PeerIdentity::Patient(patient) => Ok(Arc::new(Subject {
+                party: Party::Patient(patient.clone()),
+                roles: [].into_iter().collect(),
+                authentication_level: proved.level,
+                versions: EntityVersions::default(),
+            })),
         }
     }
 
@@ -127,8 +199,7 @@ fn judge(
     roles.sort();
     roles.dedup();
     Ok(Arc::new(Subject {
-        device: device.id(),
-        user: user.map(|user| user.name.clone()),
+        party: Party::Device { device: device.id(), user: user.map(|user| user.name.clone()) },
         roles: roles.into(),
         authentication_level: AuthenticationLevel::Device,
         versions: EntityVersions {
@@ -136,6 +207,24 @@ fn judge(
             device: device.version,
             user: user.map_or(0, |user| user.version),
         },
+    }))
+}
+
+/// Who comes without a device. The store has no holder whose user or site is not there.
+fn judge_user(site: Option<&Site>, user: Option<&User>, active: &HashSet<&RoleName>) -> Result<Arc<Subject>, Refusal> {
+    let (Some(site), Some(user)) = (site, user) else { return Err(Refusal::UserUnregistered) };
+    match (site.status, user.status) {
+        (Status::Suspended, _) => return Err(Refusal::SiteSuspended),
+        (Status::Active, Status::Suspended) => return Err(Refusal::UserSuspended),
+        (Status::Active, Status::Active) => {}
+    }
+    let mut roles: Vec<RoleName> = user.roles.iter().filter(|role| active.contains(role)).cloned().collect();
+    roles.sort();
+    Ok(Arc::new(Subject {
+        party: Party::User { site: user.site.clone(), user: user.name.clone() },
+        roles: roles.into(),
+        authentication_level: AuthenticationLevel::User,
+        versions: EntityVersions { site: site.version, device: 0, user: user.version },
     }))
 }
 
@@ -153,7 +242,7 @@ fn count(statuses: impl Iterator<Item = Status>) -> StatusCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{DisplayName, Role};
+    use crate::store::{DisplayName, Role, UserCertificate};
 
     fn site(name: &str, status: Status) -> Site {
         let (name, display_name) = (name.parse().unwrap(), DisplayName::default());
@@ -218,6 +307,7 @@ mod tests {
                             .collect(),
                         users: user_state.flatten().map(|s| user("u", s, &[])).into_iter().collect(),
                         roles: Vec::new(),
+                        user_certificates: Vec::new(),
                     };
                     let expected = match (site_state, device_state, user_state) {
                         (None, _, _) => Err(Refusal::SiteUnregistered),
@@ -228,7 +318,7 @@ mod tests {
                         (Some(Active), Some(Active), Some(Some(Active))) => Ok(Some("u".parse().unwrap())),
                         (Some(Active), Some(Active), None) => Ok(None),
                     };
-                    let found = Directory::build(&entries).lookup(&id("s", "d")).map(|s| s.user.clone());
+                    let found = Directory::build(&entries).lookup(&id("s", "d")).map(|s| s.user().cloned());
                     assert_eq!(found, expected, "{site_state:?} {device_state:?} {user_state:?}");
                 }
             }
@@ -248,6 +338,7 @@ mod tests {
                 role("porter", Status::Suspended),
                 role("ward", Status::Active),
             ],
+            user_certificates: Vec::new(),
         };
         let directory = Directory::build(&entries);
         let subject = directory.lookup(&id("s", "d")).unwrap();
@@ -257,6 +348,72 @@ mod tests {
         assert_eq!(directory.version(), 9);
         assert_eq!(directory.counts().roles, StatusCounts { active: 3, suspended: 1 });
         assert_eq!(directory.counts().devices, StatusCounts { active: 1, suspended: 0 });
+    }
+
+    fn binding(user: &str) -> UserCertificate {
+        let issuer = Holder { issuer: [1; 32], number: String::new() }.issuer_hex();
+        let (site, user) = ("s".parse().unwrap(), user.parse().unwrap());
+        UserCertificate { issuer, number: "7".to_owned(), site, user, added_at: String::new() }
+    }
+
+    fn card(number: &str, qualifications: &[&str]) -> PeerIdentity {
+        let qualifications = qualifications.iter().map(|&text| text.to_owned()).collect();
+        PeerIdentity::User { holder: Holder { issuer: [1; 32], number: number.to_owned() }, qualifications }
+    }
+
+    #[test]
+    fn a_holder_is_the_user_that_the_registry_says() {
+        use Status::{Active, Suspended};
+        for (site_state, user_state, expected) in [
+            (Active, Active, Ok(())),
+            (Active, Suspended, Err(Refusal::UserSuspended)),
+            (Suspended, Active, Err(Refusal::SiteSuspended)),
+            (Suspended, Suspended, Err(Refusal::SiteSuspended)),
+        ] {
+            let entries = Entries {
+                sites: vec![site("s", site_state)],
+                users: vec![user("u", user_state, &[])],
+                user_certificates: vec![binding("u")],
+                ..Entries::default()
+            };
+            let directory = Directory::build(&entries);
+            assert_eq!(directory.admit(&card("7", &[])), expected, "{site_state:?} {user_state:?}");
+            assert_eq!(directory.admit(&card("8", &[])), Err(Refusal::UserUnregistered));
+            let other = Holder { issuer: [2; 32], number: "7".to_owned() };
+            assert_eq!(directory.user_of(&other), Err(Refusal::UserUnregistered), "the issuer counts");
+        }
+    }
+
+    #[test]
+    fn roles_are_those_of_user_and_card_without_the_suspended() {
+        let entries = Entries {
+            sites: vec![site("s", Status::Active)],
+            users: vec![user("u", Status::Active, &["head", "gone"])],
+            roles: vec![
+                role("head", Status::Active),
+                role("gone", Status::Suspended),
+                role("pharmacist", Status::Suspended),
+            ],
+            user_certificates: vec![binding("u")],
+            ..Entries::default()
+        };
+        let (directory, table) = (Directory::build(&entries), RoleTable::default());
+        let proved = Proved { roles: &table, level: AuthenticationLevel::TwoFactor };
+        let peer = card("7", &["Medical Doctor", "Pharmacist", "Fortune Teller", "Medical Doctor"]);
+        let subject = directory.subject(&peer, proved).unwrap();
+        assert_eq!(subject.roles.to_vec(), names::<RoleName>(&["head", "medical-doctor"]));
+        assert_eq!(subject.party, Party::User { site: "s".parse().unwrap(), user: "u".parse().unwrap() });
+        assert_eq!(subject.authentication_level, AuthenticationLevel::TwoFactor);
+        assert_eq!(subject.versions, EntityVersions { site: 1, device: 0, user: 3 });
+    }
+
+    #[test]
+    fn a_patient_has_neither_site_nor_role() {
+        let patient = policy::Patient::new(&[1; 32], "1").unwrap();
+        let table = RoleTable::default();
+        let proved = Proved { roles: &table, level: AuthenticationLevel::User };
+        let subject = Directory::default().subject(&PeerIdentity::Patient(patient.clone()), proved).unwrap();
+        assert_eq!((subject.patient(), subject.site(), subject.roles.len()), (Some(&patient), None, 0));
     }
 
     #[test]

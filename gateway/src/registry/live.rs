@@ -96,7 +96,7 @@ impl Drop for Registered<'_> {
     }
 }
 
-/// Whether the snapshot still takes the peer: its listener, its certificate, its site and its device.
+/// Whether the snapshot still takes the peer: its listener, its certificate, its site, and its device or user.
 fn judge(connection: &Connection, snapshot: &Snapshot, new_trust: bool) -> Result<(), Refusal> {
     let door = snapshot.door(&connection.listener.name).ok_or(Refusal::Draining)?;
     let now = connection.worker.clock.now().unix_ns;
@@ -105,7 +105,11 @@ fn judge(connection: &Connection, snapshot: &Snapshot, new_trust: bool) -> Resul
         return Err(Refusal::CertificateExpired);
     }
     if new_trust {
-        door.tls.recheck(&connection.chain, now)?;
+        let peer = door.tls.recheck(&connection.chain, now)?;
+        // The listener may read certificates otherwise than it did.
+        if peer.identity() != connection.peer.identity() {
+            return Err(Refusal::CertificateIdentity);
+        }
     }
-    snapshot.directory.lookup(connection.peer.device()).map(|_| ())
+    snapshot.directory.admit(connection.peer.identity())
 }

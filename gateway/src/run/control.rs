@@ -1,5 +1,6 @@
 //! The control thread: everything that is not a request.
 
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use gateway_audit::record::Reload;
 use gateway_audit::reviewer::set::Reviewers;
+use policy::patients::{MAX_STUDIES, Studies};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
@@ -29,9 +31,6 @@ use crate::registry::watch::Watch;
 use crate::revocation;
 use crate::snapshot::Snapshots;
 use crate::worker::Shared;
-
-/// A step of the wall clock beyond this is worth a record.
-const CLOCK_STEP: Duration = Duration::from_millis(500);
 
 /// What a started gateway tells.
 pub(super) struct Started {
@@ -119,6 +118,7 @@ impl Control {
             signing_key: Arc::clone(&prepared.signing_key),
             strangers: Arc::new(Strangers::new(config.audit.refusal_interval, config.audit.refusal_bytes)),
             draining,
+            studies: Arc::new(std::sync::Mutex::new(Studies::new(MAX_STUDIES, RandomState::new()))),
             backend_counters: Arc::default(),
             workers: count,
         };
@@ -146,20 +146,25 @@ impl Control {
     ) -> Result<(Self, Started), StartError> {
         let config = self.prepared.loaded.config.clone();
         let bind_error = |name: &str, address, error| StartError::Bind { name: name.to_owned(), address, error };
-        let (admin_tls, admin_certificates) =
-            admin::operators_tls(config.admin.tls.as_ref()).map_err(StartError::AdminTls)?;
+        let admin_tls = config.admin.tls.as_ref().map(admin::OperatorsTls::load).transpose();
+        let admin_tls = admin_tls.map_err(StartError::AdminTls)?.map(Arc::new);
         let enrolment = match &config.enrolment {
             Some(enrolment) => {
                 let store = self.prepared.store.clone();
-                let (admit, metrics) = (&self.prepared.admit, self.shared.metrics.clone());
-                Some(enrolment::prepare(enrolment, store, admit, metrics)?)
+                let teller = enrolment::Teller {
+                    lane: self.lane.clone(),
+                    strangers: Arc::clone(&self.shared.strangers),
+                    clock: Arc::clone(&self.prepared.clock) as _,
+                    metrics: self.shared.metrics.clone(),
+                };
+                Some(enrolment::prepare(enrolment, store, &self.prepared.admit, teller)?)
             }
             None => None,
         };
         let roster = Arc::new(threads::Roster::new(count));
         let sources = Sources {
             roster: Arc::clone(&roster),
-            admin_certificates: admin_certificates.into(),
+            admin_tls: admin_tls.clone(),
             enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
@@ -221,7 +226,7 @@ impl Control {
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),
             jwks: jwks.clone(),
-            tls: admin_tls,
+            tls: admin_tls.clone(),
         });
         if let Some(socket) = keys_socket {
             spawn_local(async move { match admin::jwks::serve(socket, jwks).await {} });
@@ -233,12 +238,12 @@ impl Control {
             self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
         }
         spawn_local(async move { match watching.run().await {} });
-        let bounds = clock::Bounds { step: CLOCK_STEP, max_error: config.clock.max_error };
-        spawn_local(clock::watch(Arc::clone(&self.prepared.clock), self.lane.clone(), bounds));
+        let (snapshots, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
+        spawn_local(clock::keep(Arc::clone(&self.prepared.clock), self.lane.clone(), snapshots, metrics));
         let snapshots = Arc::clone(&self.shared.snapshots);
         spawn_local(async move { match revocation::keep(snapshots).await {} });
         let following = self.shared.clone();
-        spawn_local(async move { match identities::follow(following).await {} });
+        spawn_local(async move { match identities::follow(following, admin_tls).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

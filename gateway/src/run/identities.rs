@@ -1,10 +1,12 @@
 //! The listeners' own certificates while the gateway runs: followed on disk, told to the log, metrics and `/readyz`.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
+use crate::admin::OperatorsTls;
 use crate::clock::Clock as _;
 use crate::listen::Change;
 use crate::metrics::Metrics;
@@ -18,8 +20,8 @@ const LOOK: Duration = Duration::from_millis(400);
 /// A certificate that ends within this time is worth a warning; deploy/alerts.yml has the same.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 
-/// Looks at the files of the listeners in force, for ever.
-pub(super) async fn follow(shared: Shared) -> Infallible {
+/// Looks at the files of the listeners in force, the operators' included, for ever.
+pub(super) async fn follow(shared: Shared, admin: Option<Arc<OperatorsTls>>) -> Infallible {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -29,6 +31,11 @@ pub(super) async fn follow(shared: Shared) -> Infallible {
             for change in door.tls.identities().look(now) {
                 note(&shared.metrics, &door.listener.name, &change);
             }
+        }
+        match admin.as_ref().and_then(|admin| admin.look()) {
+            None => {}
+            Some(Ok(())) => tracing::info!("the admin listener shows and trusts the new certificates"),
+            Some(Err(error)) => tracing::error!(%error, "the admin listener kept the old certificates"),
         }
     }
 }

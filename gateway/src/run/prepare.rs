@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use certs::verifier::Admit;
-use policy::{DeviceId, Refusal};
+use policy::Refusal;
 
 use super::registry::RegistryError;
 use crate::audit::init::InitError;
@@ -121,7 +121,7 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     let config = Config::load(path)?;
     let directory: Arc<ArcSwap<Directory>> = Arc::default();
     let asked = Arc::clone(&directory);
-    let admit: Admit = Arc::new(move |device: &DeviceId| asked.load().lookup(device).map(|_| ()));
+    let admit: Admit = Arc::new(move |peer| asked.load().admit(peer));
     let clock = Arc::new(KernelClock::new().map_err(StartError::Clock)?);
     if clock.now().unix_ns < 0 {
         return Err(StartError::BeforeEpoch);

@@ -1,7 +1,6 @@
 //! Whether the gateway takes requests, and the metrics that are read rather than counted.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +8,7 @@ use tokio::sync::watch;
 
 use super::identities;
 use super::threads::Roster;
-use crate::admin::{Condition, Health};
+use crate::admin::{Condition, Health, OperatorsTls};
 use crate::audit::{Audit as Log, State, TreeStatus};
 use crate::clock::{Clock as _, KernelClock};
 use crate::enrolment::Rein;
@@ -28,8 +27,8 @@ pub(super) struct Sources {
     pub(super) store: watch::Receiver<WatchState>,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) roster: Arc<Roster>,
-    /// Of the admin listener, which takes other certificates only at a start.
-    pub(super) admin_certificates: Rc<[CertificateEnd]>,
+    /// The admin listener's.
+    pub(super) admin_tls: Option<Arc<OperatorsTls>>,
     pub(super) enrolment: Option<Rein>,
 }
 
@@ -61,6 +60,7 @@ impl Sources {
         let snapshot = self.shared.snapshots.load();
         let mut warnings = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
         warnings.extend(tree_warning(&self.log.status().tree));
+        warnings.extend(self.admin_tls.as_ref().and_then(|tls| tls.warning()));
         warnings
     }
 
@@ -127,13 +127,14 @@ impl Sources {
         }
     }
 
-    /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing
     /// Ends of certificates that no snapshot holds: the admin listener's and the enrolment's.
     fn own_certificates(&self) -> Vec<CertificateEnd> {
         let enrolment = self.enrolment.as_ref().map(Rein::ends).unwrap_or_default();
-        self.admin_certificates.iter().chain(&*enrolment).cloned().collect()
+        let admin = self.admin_tls.as_ref().map(|tls| tls.ends()).unwrap_or_default();
+        admin.iter().chain(&*enrolment).cloned().collect()
     }
 
+    /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing
     /// is said; and nothing more of one that the configuration no longer has.
     fn backends(&self) {
         let counters = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -181,7 +182,10 @@ fn clock_condition(clock: &KernelClock, settings: &crate::config::Clock) -> Resu
     if refuses && reading.alarms(settings.max_error) {
         Err(match reading.error_ns {
             Some(error) if reading.synchronised => format!("error bound of {} ms", error / 1_000_000),
-            _ => "nobody keeps the clock".to_owned(),
+            _ => match clock.estimate().named(crate::clock::estimate::Standing::Disagrees) {
+                names if names.is_empty() => "nobody keeps the clock".to_owned(),
+                names => format!("the sources of time contradict each other: {names}"),
+            },
         })
     } else {
         Ok(())

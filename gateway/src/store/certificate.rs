@@ -1,5 +1,7 @@
 //! Certificates that our own authority issued, and the one-time codes that devices enrol with.
 
+mod renewal;
+
 use policy::{DeviceId, DeviceName, SiteName};
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
@@ -7,6 +9,8 @@ use sqlx::SqliteConnection;
 use super::edit::Edit;
 use super::table::{number, parsed, signed};
 use super::{Device, Entry, EntryName, Site, Status, Store, StoreError, Verb};
+
+pub use renewal::Renewal;
 
 /// How long after its end a revoked certificate stays on the list, in seconds: it has to appear on one list that comes
 /// after its end (RFC 5280 3.3), and clocks differ.
@@ -93,8 +97,6 @@ pub enum Right<'a> {
     Operator,
     /// A one-time code's, by its hash; it is used up.
     Code(&'a str),
-    /// Of the certificate before, by its serial number.
-    Renewal(&'a str),
 }
 
 /// What a new list is made of.
@@ -155,6 +157,12 @@ async fn of_device(conn: &mut SqliteConnection, id: &DeviceId) -> sqlx::Result<V
     rows.into_iter().map(from_row).collect()
 }
 
+async fn by_serial(conn: &mut SqliteConnection, serial: &str) -> sqlx::Result<Option<Certificate>> {
+    let query = sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE serial = $1"));
+    let row: Option<Row> = sqlx::query_as(query).bind(serial).fetch_optional(conn).await?;
+    row.map(from_row).transpose()
+}
+
 /// Whether a code is there, for this device, and has not expired.
 async fn code(conn: &mut SqliteConnection, id: &DeviceId, hash: &str, now: u64) -> sqlx::Result<Option<EnrolmentCode>> {
     let row: Option<(i64,)> = sqlx::query_as(
@@ -181,8 +189,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::NotActive`]; [`StoreError::Code`] if the code is not there, not this
-    /// device's, expired or used; [`StoreError::Renewal`] if the certificate before is not this device's, has ended or
-    /// is revoked. Then nothing is kept, and the certificate must not leave the caller's hands.
+    /// device's, expired or used. Then nothing is kept, and the certificate must not leave the caller's hands.
     pub async fn certificate_add(
         &self,
         actor: &str,
@@ -192,23 +199,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let id = certificate.device_id();
         let mut edit = Edit::begin(self, actor).await?;
-        let device = edit.find::<Device>(&id).await?;
-        if right != Right::Operator {
-            let site = edit.find::<Site>(&id.site).await?;
-            if device.status != Status::Active || site.status != Status::Active {
-                return Err(StoreError::NotActive(EntryName::Device(id)));
-            }
-        }
         match right {
-            Right::Operator => {}
-            Right::Code(hash) => edit.use_code(&id, hash, now).await?,
-            // Looked at within the transaction: a revocation that came meanwhile counts.
-            Right::Renewal(serial) => {
-                let all = of_device(edit.conn(), &id).await.map_err(|e| self.sql(e))?;
-                let holds = |old: &Certificate| old.serial == serial && old.revoked_at.is_none() && old.not_after > now;
-                if !all.iter().any(holds) {
-                    return Err(StoreError::Renewal);
-                }
+            Right::Operator => edit.find::<Device>(&id).await.map(drop)?,
+            Right::Code(hash) => {
+                edit.check_active(&id).await?;
+                edit.use_code(&id, hash, now).await?;
             }
         }
         self.insert(edit.conn(), certificate).await.map_err(|e| self.sql(e))?;
@@ -241,6 +236,22 @@ impl Store {
     pub async fn certificates_of(&self, id: &DeviceId) -> Result<Vec<Certificate>, StoreError> {
         let mut transaction = self.begin().await?;
         of_device(&mut transaction, id).await.map_err(|e| self.sql(e))
+    }
+
+    /// The certificate of that fingerprint (SHA-256 of its DER, hexadecimal) that a device was given.
+    ///
+    /// # Errors
+    /// Those of every reading call.
+    pub async fn certificate_of(&self, id: &DeviceId, fingerprint: &str) -> Result<Option<Certificate>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let found = format!("{COLUMNS} WHERE site = $1 AND device = $2 AND fingerprint = $3");
+        let row: sqlx::Result<Option<Row>> = sqlx::query_as(sqlx::AssertSqlSafe(found))
+            .bind(id.site.as_str())
+            .bind(id.device.as_str())
+            .bind(fingerprint)
+            .fetch_optional(&mut *transaction)
+            .await;
+        row.and_then(|row| row.map(from_row).transpose()).map_err(|e| self.sql(e))
     }
 
     /// Revokes a device's certificates, or the one of that serial number, for a reason that RFC 5280 names. With all its
@@ -381,6 +392,17 @@ impl Edit<'_> {
         self.forget_codes(id).await?;
         let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
         self.revoke(id, None, certs::path::RevocationReason::CessationOfOperation.name(), now).await.map(drop)
+    }
+
+    /// A device that asks for itself has to be active, and its site.
+    async fn check_active(&mut self, id: &DeviceId) -> Result<(), StoreError> {
+        let device = self.find::<Device>(id).await?;
+        let site = self.find::<Site>(&id.site).await?;
+        if device.status == Status::Active && site.status == Status::Active {
+            Ok(())
+        } else {
+            Err(StoreError::NotActive(EntryName::Device(id.clone())))
+        }
     }
 
     async fn use_code(&mut self, id: &DeviceId, hash: &str, now: u64) -> Result<(), StoreError> {

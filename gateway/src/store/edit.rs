@@ -38,6 +38,11 @@ impl<'s> Edit<'s> {
         &mut self.transaction
     }
 
+    /// When it began: RFC 3339, UTC.
+    pub(super) fn time(&self) -> &str {
+        &self.time
+    }
+
     pub(super) const fn store(&self) -> &'s Store {
         self.store
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, DisplayName, EnrolmentCode};
+use super::{Certificate, DisplayName, EnrolmentCode, UserCertificate};
 
 /// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub enum Kind {
     Certificate,
     /// A one-time code that a device enrols with.
     EnrolmentCode,
+    /// Which user the holder of a certificate is.
+    UserCertificate,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Role => "role",
             Self::Certificate => "certificate",
             Self::EnrolmentCode => "enrolment-code",
+            Self::UserCertificate => "user-certificate",
         }
     }
 }
@@ -103,6 +106,8 @@ pub enum EntryName {
     Certificate(String),
     /// A one-time code, by the beginning of its hash.
     EnrolmentCode(String),
+    /// A holder of certificates, by number and issuer.
+    UserCertificate(String),
 }
 
 impl EntryName {
@@ -116,6 +121,7 @@ impl EntryName {
             Self::Role(_) => Kind::Role,
             Self::Certificate(_) => Kind::Certificate,
             Self::EnrolmentCode(_) => Kind::EnrolmentCode,
+            Self::UserCertificate(_) => Kind::UserCertificate,
         }
     }
 }
@@ -127,7 +133,7 @@ impl fmt::Display for EntryName {
             Self::Device(id) => id.fmt(f),
             Self::User(id) => id.fmt(f),
             Self::Role(name) => name.fmt(f),
-            Self::Certificate(name) | Self::EnrolmentCode(name) => name.fmt(f),
+            Self::Certificate(name) | Self::EnrolmentCode(name) | Self::UserCertificate(name) => name.fmt(f),
         }
     }
 }
@@ -240,6 +246,8 @@ pub enum Entry {
     Certificate(Certificate),
     /// A one-time code.
     EnrolmentCode(EnrolmentCode),
+    /// Which user the holder of a certificate is.
+    UserCertificate(UserCertificate),
 }
 
 impl Entry {
@@ -253,6 +261,7 @@ impl Entry {
             Self::Role(role) => EntryName::Role(role.name.clone()),
             Self::Certificate(certificate) => EntryName::Certificate(certificate.serial.clone()),
             Self::EnrolmentCode(code) => EntryName::EnrolmentCode(code.id.clone()),
+            Self::UserCertificate(binding) => EntryName::UserCertificate(binding.name()),
         }
     }
 }
@@ -270,4 +279,6 @@ pub struct Entries {
     pub users: Vec<User>,
     /// Sorted by name.
     pub roles: Vec<Role>,
+    /// Sorted by issuer and number.
+    pub user_certificates: Vec<UserCertificate>,
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{EntryName, Kind};
+use super::{EntryName, Kind, UserId};
 
 /// An operation on the store failed; nothing of it was stored.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,14 @@ pub enum StoreError {
     /// The registry has an entry of this name.
     #[error("{kind} `{}` exists already", .0, kind = .0.kind())]
     AlreadyExists(EntryName),
+    /// The holder of a certificate is another user.
+    #[error("the holder `{name}` is user `{user}`; take the certificate from that user first")]
+    Bound {
+        /// Number and issuer.
+        name: String,
+        /// The user.
+        user: UserId,
+    },
     /// The device or its site is suspended.
     #[error("{kind} `{}` or its site is suspended", .0, kind = .0.kind())]
     NotActive(EntryName),
@@ -39,6 +47,9 @@ pub enum StoreError {
     /// The certificate that is to be renewed is not the device's, has ended or is revoked.
     #[error("the certificate cannot be renewed")]
     Renewal,
+    /// The certificate was renewed before, for another key, or what it was renewed to is revoked.
+    #[error("the certificate was renewed before")]
+    Renewed,
     /// Other entries depend on the one to be removed.
     #[error("{kind} `{entry}` has {by}; remove them first or pass --cascade", kind = entry.kind())]
     InUse {

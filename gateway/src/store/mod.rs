@@ -13,6 +13,7 @@
 //!   version, too, with one row for the role in the journal.
 //! - A change is on disk (`synchronous = FULL`) when the call returns.
 
+mod binding;
 mod certificate;
 mod change;
 mod device;
@@ -38,7 +39,8 @@ use std::sync::Arc;
 use policy::{DeviceId, RoleName, SiteName};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
-pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin, Right};
+pub use binding::{UserCertificate, hash};
+pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin, Renewal, Right};
 pub use change::{Change, ChangeBody, Verb};
 pub use display_name::{DisplayName, InvalidDisplayName, MAX_DISPLAY_NAME_CHARS};
 pub use entry::{Device, Entries, Entry, EntryName, Kind, Role, Site, Status, User, UserId};
@@ -272,6 +274,7 @@ impl Store {
                 devices: Device::all(conn).await?,
                 users: User::all(conn).await?,
                 roles: Role::all(conn).await?,
+                user_certificates: binding::all(conn).await?,
             })
         };
         read.await.map_err(|e| self.sql(e))

@@ -274,7 +274,7 @@ async fn agree(mutations: Vec<Mutation>) {
         let found = Directory::build(&entries);
         for (s, d) in (0..3).flat_map(|s| (0..3).map(move |d| (s, d))) {
             let subject = found.lookup(&DeviceId { site: name(s), device: name(d) });
-            let subject = subject.map(|subject| (subject.user.clone(), subject.roles.to_vec()));
+            let subject = subject.map(|subject| (subject.user().cloned(), subject.roles.to_vec()));
             let expected = model.lookup(s, d).map(|(user, roles)| (user.map(name), names(&roles)));
             assert_eq!(subject, expected, "device {s}/{d} after {mutation:?}");
         }

@@ -157,6 +157,7 @@ impl Store {
             removed.push(edit.remove(device).await?);
         }
         for user in users {
+            removed.extend(edit.unbind(&user.id(), |_| true).await?);
             removed.push(edit.remove(user).await?);
         }
         removed.push(edit.remove(site).await?);
@@ -297,7 +298,7 @@ impl Store {
         put(edit, before, after).await
     }
 
-    /// Suspends a user: devices assigned to the user are refused, live connections included (R27).
+    /// Suspends a user: the user's certificates and devices assigned to the user are refused, live connections included (R27).
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -314,7 +315,8 @@ impl Store {
     }
 
     /// Removes a user. With `cascade`, devices assigned to the user are suspended and assigned to nobody: what stood
-    /// for one person must not go on for whoever sits there, until an operator says so. Returns what was removed.
+    /// for one person must not go on for whoever sits there, until an operator says so. Returns what was removed, the
+    /// user's certificates among it.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::InUse`] if devices are assigned to the user and `cascade` is false.
@@ -331,9 +333,10 @@ impl Store {
             let suspended = Device { user: None, status: Status::Suspended, ..device.clone() };
             edit.replace(Verb::Suspend, device, suspended).await?;
         }
-        let removed = edit.remove(user).await?;
+        let mut removed = edit.unbind(id, |_| true).await?;
+        removed.push(edit.remove(user).await?);
         edit.commit().await?;
-        Ok(vec![removed])
+        Ok(removed)
     }
 }
 

@@ -87,6 +87,15 @@ impl UpstreamBody {
         }
     }
 
+    /// The body, where all of it has arrived.
+    #[must_use]
+    pub fn whole(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Source::Whole(bytes) => Some(bytes),
+            Source::H1(_) | Source::H2(_) => None,
+        }
+    }
+
     pub(super) fn over_h2(incoming: Incoming, idle: Duration, progress: Option<Rc<Progress>>) -> Self {
         Self(Source::H2(Box::new(H2Source { incoming, idle, watch: None, progress, moved: true })))
     }

@@ -338,6 +338,12 @@ impl BackendState {
 
     async fn connected<T>(&self, opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let opened = timeout(self.service.connect_timeout, opening).await.unwrap_or(Err(Failure::ConnectTimeout));
+        if let Err(failure) = &opened
+            && self.failures.get() == 0
+        {
+            // Once, until it can be reached again: another backend may answer, and then nobody else would say why.
+            tracing::warn!(service = %self.counters.service, backend = %self.name, %failure, "a backend cannot be reached");
+        }
         if opened.is_ok() {
             add(&self.counters.opened);
             self.failures.set(0);

@@ -1,10 +1,12 @@
 //! Opening a connection to a backend, and the byte stream over it.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use certs::verifier::noting;
 use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -43,10 +45,17 @@ impl Stream {
         tcp.set_nodelay(true).map_err(|error| Failure::Connect(error.to_string()))?;
         let Some(tls) = tls else { return Ok(Self(Inner::Plain(tcp))) };
 
-        let stream = TlsConnector::from(Arc::clone(&tls.config))
-            .connect(tls.server_name.clone(), tcp)
+        let mut connect = pin!(TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), tcp));
+        // What rustls hands on says which alert was sent; the verifier says which certificate, and why.
+        let mut refused = None;
+        let outcome = poll_fn(|context| {
+            let (outcome, noted) = noting(|| connect.as_mut().poll(context));
+            refused = refused.take().or(noted);
+            outcome
+        });
+        let stream = outcome
             .await
-            .map_err(|error| Failure::Tls(error.to_string()))?;
+            .map_err(|error| Failure::Tls(refused.map_or_else(|| error.to_string(), |refused| refused.to_string())))?;
         let protocol = stream.get_ref().1.alpn_protocol();
         let agreed = if http2 { protocol == Some(b"h2") } else { matches!(protocol, None | Some(b"http/1.1")) };
         if !agreed {

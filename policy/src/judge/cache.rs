@@ -14,8 +14,7 @@ use super::reads::Reads;
 use super::verdict::Verdict;
 use super::{Request, TlsVersion, Transport};
 use crate::{
-    Action, AuthenticationLevel, DeviceId, EntityVersions, InformationClass, RoleName, RouteName, ServiceName, Subject,
-    UserName,
+    Action, AuthenticationLevel, EntityVersions, InformationClass, Party, RoleName, RouteName, ServiceName, Subject,
 };
 
 /// Entries that share one place. A subject at several source addresses fills several of them.
@@ -44,8 +43,7 @@ struct Entry {
     transport: Transport,
     tls_version: Option<TlsVersion>,
     source: IpAddr,
-    device: DeviceId,
-    user: Option<UserName>,
+    party: Party,
     roles: SmallVec<[RoleName; 4]>,
     service: ServiceName,
     class: InformationClass,
@@ -103,8 +101,7 @@ impl DecisionCache {
         state.write_u64(policy_version);
         subject.versions.hash(&mut state);
         // Enough to spread subjects and routes; the comparison sees everything.
-        subject.device.hash(&mut state);
-        subject.user.hash(&mut state);
+        subject.party.hash(&mut state);
         request.route.hash(&mut state);
         request.class.hash(&mut state);
         state.write_u8(request.action as u8);
@@ -168,8 +165,7 @@ impl DecisionCache {
             transport: request.context.transport,
             tls_version: request.context.tls_version,
             source: request.context.source.to_canonical(),
-            device: subject.device.clone(),
-            user: subject.user.clone(),
+            party: subject.party.clone(),
             roles: subject.roles.clone(),
             service: request.service.clone(),
             class: request.class.clone(),
@@ -185,8 +181,7 @@ impl Entry {
         self.versions == subject.versions
             && self.action == request.action
             && self.level == subject.authentication_level
-            && self.device == subject.device
-            && self.user == subject.user
+            && self.party == subject.party
             && self.roles == subject.roles
             && self.route == *request.route
             && self.class == *request.class

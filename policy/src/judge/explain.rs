@@ -5,6 +5,7 @@ use std::fmt;
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Policy as Tree, UnaryOp};
 use cedar_policy::{EvalResult, Expression, Policy, eval_expression};
 
+use super::audience::Audience;
 use super::reads::Reads;
 use super::scope::Match;
 use super::world::World;
@@ -51,6 +52,8 @@ pub enum Outcome {
 /// Why a policy does not apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
+    /// The policy is for other subjects: what would have to be there instead.
+    Audience(&'static str),
     /// The scope asks for another principal, in this text: `principal in Sekisho::Role::"doctor"`.
     Principal(String),
     /// The scope asks for another action.
@@ -77,7 +80,7 @@ impl Judge {
             line: rule.line,
             forbids: rule.forbids,
             outcome: match &world {
-                Ok(world) => self.outcome(rule, world, rule.scope.matching(subject, request)),
+                Ok(world) => self.outcome(rule, subject, world, rule.scope.matching(subject, request)),
                 Err(error) => Outcome::Failed(error.to_string()),
             },
         });
@@ -88,10 +91,15 @@ impl Judge {
         }
     }
 
-    fn outcome(&self, rule: &Rule, world: &World, scope: Match) -> Outcome {
+    fn outcome(&self, rule: &Rule, subject: &Subject, world: &World, scope: Match) -> Outcome {
         let Some(policy) = rule.alone.policies().next() else { return Outcome::Missing(vec![Missing::Condition]) };
-        let mut missing = scope_missing(policy, scope);
-        if scope.whole() {
+        let mut missing = Vec::new();
+        if !rule.audience.takes(subject) {
+            missing.push(Missing::Audience(Audience::lacks(subject)));
+        }
+        let is_asked = missing.is_empty() && scope.whole();
+        missing.extend(scope_missing(policy, scope));
+        if is_asked {
             let response = self.authorizer.is_authorized(&world.request, &rule.alone, &world.entities);
             let failure = response.diagnostics().errors().next().map(ToString::to_string);
             if let Some(error) = failure {
@@ -180,6 +188,7 @@ fn holds(expression: &Expr, world: &World) -> Option<bool> {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Audience(text) => write!(f, "needs {text}"),
             Self::Principal(text) | Self::Action(text) | Self::Resource(text) => write!(f, "needs {text}"),
             Self::When(text) => write!(f, "needs {text}, which is false"),
             Self::Unless(text) => write!(f, "does not apply when {text}, which is true"),

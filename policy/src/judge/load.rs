@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cedar_policy::{Authorizer, PolicyId, PolicySet, ValidationMode, Validator};
 use miette::Diagnostic;
 
+use super::audience::Audience;
 use super::bounds::{MAX_POLICIES, check_sizes};
 use super::parse::{Loaded, parse};
 use super::problem::problem_of;
@@ -58,8 +59,9 @@ impl Judge {
     /// # Errors
     /// [`LoadError`] if the set is larger than [`MAX_FILES`](super::MAX_FILES),
     /// [`MAX_FILE_BYTES`](super::MAX_FILE_BYTES), [`MAX_TOTAL_BYTES`](super::MAX_TOTAL_BYTES) or [`MAX_POLICIES`], or
-    /// more deeply nested than Cedar can evaluate; if a file does not parse, a policy has a slot, a bad name or the name of another; or if
-    /// strict validation against [`SCHEMA`](super::SCHEMA) fails.
+    /// more deeply nested than Cedar can evaluate; if a file does not parse, a policy has a slot, a bad name or the name of another,
+    /// or an annotation `@device` or `@principal` that means nothing; or if strict validation against
+    /// [`SCHEMA`](super::SCHEMA), narrowed to the subjects that the policy is for, fails.
     pub fn load(sources: Vec<PolicySource>, options: JudgeOptions) -> Result<Self, LoadError> {
         let mut problems = Vec::new();
         check_sizes(&sources, &mut problems);
@@ -73,8 +75,8 @@ impl Judge {
         for (index, source) in sources.iter().enumerate() {
             loaded.extend(parse(index, source, &mut problems));
         }
-        let whole = gather(&sources, &loaded, &mut problems);
-        let warnings = validate(&vocabulary, &sources, &loaded, &whole, &mut problems);
+        let sets = gather(&sources, &loaded, &mut problems);
+        let warnings = validate(&vocabulary, &sources, &loaded, &sets, &mut problems);
         if !problems.is_empty() {
             problems.sort();
             // Cedar says the same once for each action.
@@ -105,22 +107,27 @@ impl Judge {
 }
 
 fn rule(loaded: Loaded, files: &[Arc<str>]) -> Option<Rule> {
-    let Loaded { policy, name, source, line } = loaded;
+    let Loaded { policy, name, audience, source, line } = loaded;
     Some(Rule {
         name,
         file: Arc::clone(files.get(source)?),
         line,
         forbids: forbids(policy.effect()),
         conditional: policy.has_non_scope_constraint(),
+        audience,
         scope: Scope::of(&policy),
         reads: Reads::of(&policy),
         alone: PolicySet::from_policies([policy]).ok()?,
     })
 }
 
-/// All policies in one set, as validation and the reference of the property test want them.
-fn gather(sources: &[PolicySource], loaded: &[Loaded], problems: &mut Vec<Problem>) -> PolicySet {
-    let mut whole = PolicySet::new();
+/// The policies of each audience in one set.
+fn gather(
+    sources: &[PolicySource],
+    loaded: &[Loaded],
+    problems: &mut Vec<Problem>,
+) -> [(Audience, PolicySet); Audience::ALL.len()] {
+    let mut sets = Audience::ALL.map(|audience| (audience, PolicySet::new()));
     let mut seen: HashMap<&PolicyName, &Loaded> = HashMap::new();
     let mut at = |loaded: &Loaded, message: String| {
         let file = sources.get(loaded.source).map_or_else(String::new, |source| source.file.clone());
@@ -136,18 +143,22 @@ fn gather(sources: &[PolicySource], loaded: &[Loaded], problems: &mut Vec<Proble
             continue;
         }
         seen.insert(&policy.name, policy);
-        if let Err(error) = whole.add(policy.policy.clone()) {
+        let own = sets.iter_mut().find(|(audience, _)| *audience == policy.audience);
+        if let Some((_, set)) = own
+            && let Err(error) = set.add(policy.policy.clone())
+        {
             at(policy, error.to_string());
         }
     }
-    whole
+    sets
 }
 
+/// Each policy is validated against the subjects that it is for: what is always there for them needs no `has`.
 fn validate(
     vocabulary: &Vocabulary,
     sources: &[PolicySource],
     loaded: &[Loaded],
-    whole: &PolicySet,
+    sets: &[(Audience, PolicySet)],
     problems: &mut Vec<Problem>,
 ) -> Vec<Problem> {
     let by_name: HashMap<&str, &Loaded> = loaded.iter().map(|loaded| (loaded.name.as_str(), loaded)).collect();
@@ -158,10 +169,13 @@ fn validate(
         let line_start = source.text.match_indices('\n').nth(loaded.line.wrapping_sub(2)).map_or(0, |(at, _)| at + 1);
         problem_of(source, line_start, diagnostic)
     };
-    let result = Validator::new(vocabulary.schema.clone()).validate(whole, ValidationMode::Strict);
-    problems.extend(result.validation_errors().map(|error| locate(error.policy_id(), error)));
-    let mut warnings: Vec<Problem> =
-        result.validation_warnings().map(|warning| locate(warning.policy_id(), warning)).collect();
+    let mut warnings = Vec::new();
+    for (audience, set) in sets {
+        let validator = Validator::new(vocabulary.schema_for(*audience).clone());
+        let result = validator.validate(set, ValidationMode::Strict);
+        problems.extend(result.validation_errors().map(|error| locate(error.policy_id(), error)));
+        warnings.extend(result.validation_warnings().map(|warning| locate(warning.policy_id(), warning)));
+    }
     warnings.sort();
     warnings
 }

@@ -6,6 +6,7 @@
 //! A decision takes four steps: the cache, the slice (policies whose scope matches), the conditions of the slice,
 //! and the count of the votes.
 
+mod audience;
 mod bounds;
 mod cache;
 pub(crate) mod civil;
@@ -40,6 +41,7 @@ pub use schema::SCHEMA;
 pub use verdict::{Denial, MAX_POLICY_NAME_LENGTH, Permit, PolicyName};
 
 use crate::{Action, Refusal, Subject};
+use audience::Audience;
 use reads::Reads;
 use schema::Vocabulary;
 use scope::Scope;
@@ -68,6 +70,7 @@ struct Rule {
     forbids: bool,
     /// Without conditions the scope alone decides.
     conditional: bool,
+    audience: Audience,
     scope: Scope,
     reads: Reads,
     /// The policy alone in a set: Cedar evaluates sets.
@@ -144,11 +147,11 @@ impl Judge {
         }
     }
 
-    /// The policies whose scope matches: no other can decide or err.
+    /// The policies that are for the subject and whose scope matches: no other can decide or err.
     fn slice(&self, subject: &Subject, request: &Request<'_>) -> SmallVec<[&Rule; 16]> {
         let candidates = self.by_action.get(request.action as usize).map_or(&[][..], |rules| rules);
         let rules = candidates.iter().filter_map(|index| self.rules.get(*index));
-        rules.filter(|rule| rule.scope.takes_parties(subject, request)).collect()
+        rules.filter(|rule| rule.audience.takes(subject) && rule.scope.takes_parties(subject, request)).collect()
     }
 
     fn poll(

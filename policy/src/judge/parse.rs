@@ -2,6 +2,7 @@
 
 use cedar_policy::{Policy, PolicyId, PolicySet};
 
+use super::audience::Audience;
 use super::bounds::too_complex;
 use super::problem::{position, problem_at, problem_of};
 use super::{MAX_POLICY_NAME_LENGTH, PolicyName, Problem};
@@ -19,6 +20,7 @@ pub struct PolicySource {
 pub(super) struct Loaded {
     pub(super) policy: Policy,
     pub(super) name: PolicyName,
+    pub(super) audience: Audience,
     pub(super) source: usize,
     pub(super) line: usize,
 }
@@ -76,8 +78,21 @@ pub(super) fn parse(index: usize, source: &PolicySource, problems: &mut Vec<Prob
             problems.push(problem_at(source, offset, message));
             continue;
         };
+        let audience = match Audience::of(&policy) {
+            Ok(audience) => audience,
+            Err(message) => {
+                problems.push(problem_at(source, offset, format!("policy `{name}`: {message}")));
+                continue;
+            }
+        };
         let line = position(&source.text, offset).0;
-        loaded.push(Loaded { policy: policy.new_id(PolicyId::new(name.as_str())), name, source: index, line });
+        loaded.push(Loaded {
+            policy: policy.new_id(PolicyId::new(name.as_str())),
+            name,
+            audience,
+            source: index,
+            line,
+        });
     }
     loaded
 }

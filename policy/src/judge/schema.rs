@@ -2,6 +2,7 @@
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema};
 
+use super::audience::Audience;
 use crate::Action;
 
 /// The schema's text: what policies can speak about. For editors and `sekisho policy check`.
@@ -21,12 +22,21 @@ pub(super) enum Kind {
     InformationClass,
     Device,
     User,
+    Patient,
     Route,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Site, Self::Role, Self::Service, Self::InformationClass, Self::Device, Self::User, Self::Route];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Site,
+        Self::Role,
+        Self::Service,
+        Self::InformationClass,
+        Self::Device,
+        Self::User,
+        Self::Patient,
+        Self::Route,
+    ];
 
     pub(super) const fn label(self) -> &'static str {
         match self {
@@ -36,6 +46,7 @@ impl Kind {
             Self::InformationClass => "InformationClass",
             Self::Device => "Device",
             Self::User => "User",
+            Self::Patient => "Patient",
             Self::Route => "Route",
         }
     }
@@ -52,7 +63,8 @@ impl Kind {
 /// The schema and its names, parsed once.
 #[derive(Debug, Clone)]
 pub(super) struct Vocabulary {
-    pub(super) schema: Schema,
+    /// What policies of each audience are validated against.
+    narrowed: [Schema; Audience::ALL.len()],
     types: [EntityTypeName; Kind::ALL.len()],
     actions: [EntityUid; Action::ALL.len()],
 }
@@ -60,17 +72,27 @@ pub(super) struct Vocabulary {
 impl Vocabulary {
     pub(super) fn new() -> Result<Self, BrokenSchema> {
         let broken = |error: &dyn std::fmt::Display| BrokenSchema(error.to_string());
-        let (schema, _warnings) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| broken(&error))?;
+        let parse = |text: &str| {
+            let (schema, _warnings) = Schema::from_cedarschema_str(text).map_err(|error| broken(&error))?;
+            Ok(schema)
+        };
+        let narrowed: Result<Vec<_>, _> = Audience::ALL.iter().map(|audience| parse(&narrow(*audience)?)).collect();
         let type_name =
             |label: &str| format!("Sekisho::{label}").parse::<EntityTypeName>().map_err(|error| broken(&error));
         let types: Result<Vec<_>, _> = Kind::ALL.iter().map(|kind| type_name(kind.label())).collect();
         let action = type_name("Action")?;
         let actions: Vec<_> = Action::ALL.iter().map(|a| uid(&action, a.label())).collect();
         Ok(Self {
-            schema,
+            narrowed: narrowed?.try_into().map_err(|_| broken(&"wrong number of audiences"))?,
             types: types?.try_into().map_err(|_| broken(&"wrong number of types"))?,
             actions: actions.try_into().map_err(|_| broken(&"wrong number of actions"))?,
         })
+    }
+
+    /// The schema with only those subjects that a policy of the audience is ever asked about.
+    #[expect(clippy::indexing_slicing, reason = "the arrays have one element for each variant of the enum")]
+    pub(super) fn schema_for(&self, audience: Audience) -> &Schema {
+        &self.narrowed[audience as usize]
     }
 
     #[expect(clippy::indexing_slicing, reason = "the arrays have one element for each variant of the enum")]
@@ -82,6 +104,24 @@ impl Vocabulary {
     pub(super) fn action(&self, action: Action) -> &EntityUid {
         &self.actions[action as usize]
     }
+}
+
+const PRINCIPALS: &str = "principal: [User, Device, Patient],";
+const DEVICE: &str = "device?: Device,";
+const SITE: &str = "site?: Site,";
+
+/// The schema's text for an audience: what is never absent for it is not optional, and what it never is, no principal.
+fn narrow(audience: Audience) -> Result<String, BrokenSchema> {
+    if [PRINCIPALS, DEVICE, SITE].iter().any(|part| SCHEMA.matches(part).count() != 1) {
+        return Err(BrokenSchema("its parts that audiences differ in are not where they were".to_owned()));
+    }
+    let members = SCHEMA.replace(PRINCIPALS, "principal: [User, Device],").replace(SITE, "site: Site,");
+    Ok(match audience {
+        Audience::Everybody => SCHEMA.to_owned(),
+        Audience::Devices => members.replace(DEVICE, "device: Device,"),
+        Audience::Users => members,
+        Audience::Patients => SCHEMA.replace(PRINCIPALS, "principal: [Patient],").replace(DEVICE, "").replace(SITE, ""),
+    })
 }
 
 fn uid(name: &EntityTypeName, id: &str) -> EntityUid {
@@ -108,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_schema_has_exactly_our_types_and_actions() {
-        let schema = Vocabulary::new().unwrap().schema;
+        let vocabulary = Vocabulary::new().unwrap();
+        let schema = vocabulary.schema_for(Audience::Everybody);
         assert_eq!(schema.actions().count(), Action::ALL.len());
         assert!(schema.entity_types().filter(|t| t.basename() != "Action").all(|t| Kind::of(t).is_some()));
         assert!(schema.is_complete());

@@ -7,7 +7,7 @@ use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, Policy, Principa
 
 use super::Request;
 use super::schema::Kind;
-use crate::{Action, Subject};
+use crate::{Action, DeviceId, Party, SiteName, Subject};
 
 /// An entity as policies name it. `kind` is `None` for types that are not in the schema: nothing is one.
 #[derive(Debug, Clone)]
@@ -126,22 +126,40 @@ fn actions(constraint: &ActionConstraint) -> [bool; Action::ALL.len()] {
 }
 
 fn principal_kind(subject: &Subject) -> Kind {
-    if subject.user.is_some() { Kind::User } else { Kind::Device }
+    match &subject.party {
+        Party::Device { user: None, .. } => Kind::Device,
+        Party::Device { user: Some(_), .. } | Party::User { .. } => Kind::User,
+        Party::Patient(_) => Kind::Patient,
+    }
 }
 
 fn principal_in(named: &Named, subject: &Subject) -> bool {
     let id = &*named.id;
-    match named.kind {
-        Some(Kind::Role) => subject.roles.iter().any(|role| role.as_str() == id),
-        Some(Kind::Site) => subject.device.site.as_str() == id,
-        Some(Kind::User) => subject.user.as_ref().is_some_and(|user| is_of_site(id, subject, user.as_str())),
-        Some(Kind::Device) => subject.user.is_none() && is_of_site(id, subject, subject.device.device.as_str()),
-        Some(Kind::Service | Kind::InformationClass | Kind::Route) | None => false,
+    match (named.kind, &subject.party) {
+        // In no site and in no role, whatever the subject says.
+        (Some(Kind::Patient), Party::Patient(patient)) => {
+            id.split_once('/').is_some_and(|(issuer, rest)| issuer == patient.issuer() && rest == patient.id())
+        }
+        (_, Party::Patient(_)) => false,
+        (Some(Kind::Role), _) => subject.roles.iter().any(|role| role.as_str() == id),
+        (Some(Kind::Site), party) => party.site().is_some_and(|site| site.as_str() == id),
+        (
+            Some(Kind::User),
+            Party::Device { device: DeviceId { site, .. }, user: Some(user) } | Party::User { site, user },
+        ) => is_of_site(id, site, user.as_str()),
+        (Some(Kind::Device), Party::Device { device, user: None }) => {
+            is_of_site(id, &device.site, device.device.as_str())
+        }
+        (
+            Some(Kind::User | Kind::Device | Kind::Patient | Kind::Service | Kind::InformationClass | Kind::Route)
+            | None,
+            _,
+        ) => false,
     }
 }
 
-fn is_of_site(id: &str, subject: &Subject, name: &str) -> bool {
-    id.split_once('/').is_some_and(|(site, rest)| site == subject.device.site.as_str() && rest == name)
+fn is_of_site(id: &str, own: &SiteName, name: &str) -> bool {
+    id.split_once('/').is_some_and(|(site, rest)| site == own.as_str() && rest == name)
 }
 
 fn resource_in(named: &Named, request: &Request<'_>) -> bool {
@@ -150,6 +168,6 @@ fn resource_in(named: &Named, request: &Request<'_>) -> bool {
         Some(Kind::Service) => request.service.as_str() == id,
         Some(Kind::InformationClass) => request.class.as_str() == id,
         Some(Kind::Route) => request.route.as_str() == id,
-        Some(Kind::Site | Kind::Role | Kind::Device | Kind::User) | None => false,
+        Some(Kind::Site | Kind::Role | Kind::Device | Kind::User | Kind::Patient) | None => false,
     }
 }

@@ -10,7 +10,7 @@ use super::civil::Civil;
 use super::reads::Reads;
 use super::schema::{Kind, Vocabulary};
 use super::{Request, UtcOffset};
-use crate::Subject;
+use crate::{SiteName, Subject};
 
 /// A request and its entities cannot be put in Cedar's terms. It denies, as any error does.
 #[derive(Debug, thiserror::Error)]
@@ -40,37 +40,40 @@ impl World {
         request: &Request<'_>,
         reads: Reads,
     ) -> Result<Self, Unspeakable> {
-        let site = vocabulary.entity(Kind::Site, subject.device.site.as_str());
-        let device = vocabulary.entity(Kind::Device, &in_site(subject, subject.device.device.as_str()));
-        let user = subject
-            .user
-            .as_ref()
-            .map(|user| (vocabulary.entity(Kind::User, &in_site(subject, user.as_str())), user.as_str()));
+        let site = subject.site().map(|site| vocabulary.entity(Kind::Site, site.as_str()));
+        let named = |kind: Kind, name: &str| vocabulary.entity(kind, &in_site(subject.site(), name));
+        let device = subject.device().map(|id| (named(Kind::Device, id.device.as_str()), id.device.as_str()));
+        let user = subject.user().map(|user| (named(Kind::User, user.as_str()), user.as_str()));
+        let patient =
+            subject.patient().map(|patient| (vocabulary.entity(Kind::Patient, &patient.to_string()), patient));
         let route = vocabulary.entity(Kind::Route, request.route.as_str());
         let service = vocabulary.entity(Kind::Service, request.service.as_str());
         let class = vocabulary.entity(Kind::InformationClass, request.class.as_str());
 
         let groups = || {
             let roles = subject.roles.iter().map(|role| vocabulary.entity(Kind::Role, role.as_str()));
-            roles.chain([site.clone()]).collect::<HashSet<_>>()
+            roles.chain(site.clone()).collect::<HashSet<_>>()
         };
         let with_attributes = reads.has(Reads::ENTITY_ATTRIBUTES);
         let member = |uid: &EntityUid, name: &str| {
             if !with_attributes {
                 return Ok(Entity::new_no_attrs(uid.clone(), groups()));
             }
-            let attributes = HashMap::from([
-                text("name", name),
-                ("site".to_owned(), RestrictedExpression::new_entity_uid(site.clone())),
-            ]);
+            let site = site.clone().map(|site| ("site".to_owned(), RestrictedExpression::new_entity_uid(site)));
+            let attributes: HashMap<_, _> = std::iter::once(text("name", name)).chain(site).collect();
             Entity::new(uid.clone(), attributes, groups()).map_err(Unspeakable::because)
         };
         let mut entities = Vec::with_capacity(3);
-        if user.is_none() || reads.has(Reads::DEVICE) {
-            entities.push(member(&device, subject.device.device.as_str())?);
+        if let Some((uid, name)) = device.as_ref().filter(|_| user.is_none() || reads.has(Reads::DEVICE)) {
+            entities.push(member(uid, name)?);
         }
         if let Some((uid, name)) = &user {
             entities.push(member(uid, name)?);
+        }
+        if let Some((uid, patient)) = &patient {
+            let attributes = [text("id", patient.id()), text("issuer", patient.issuer())];
+            let attributes = attributes.into_iter().filter(|_| with_attributes).collect();
+            entities.push(Entity::new(uid.clone(), attributes, HashSet::new()).map_err(Unspeakable::because)?);
         }
         let parents = HashSet::from([service.clone(), class.clone()]);
         entities.push(if with_attributes {
@@ -84,8 +87,11 @@ impl World {
             Entity::new_no_attrs(route.clone(), parents)
         });
 
-        let context = context(offset, subject, request, reads, &device, &site)?;
-        let principal = user.map_or_else(|| device.clone(), |(uid, _)| uid);
+        let device = device.map(|(uid, _)| uid);
+        let context = context(offset, subject, request, reads, device.as_ref(), site.as_ref())?;
+        let principal = patient.map(|(uid, _)| uid).or(user.map(|(uid, _)| uid)).or(device);
+        // INVARIANT: a party is a patient, a user or a device.
+        let principal = principal.ok_or_else(|| Unspeakable::because("there is no principal"))?;
         let action = vocabulary.action(request.action).clone();
         Ok(Self {
             // The schema is not asked: these entities and this request have its shape by construction, which the
@@ -96,8 +102,9 @@ impl World {
     }
 }
 
-fn in_site(subject: &Subject, name: &str) -> String {
-    let site = subject.device.site.as_str();
+fn in_site(site: Option<&SiteName>, name: &str) -> String {
+    // INVARIANT: whoever has a device or is a user has a site.
+    let site = site.map_or("", SiteName::as_str);
     let mut id = String::with_capacity(site.len() + 1 + name.len());
     id.push_str(site);
     id.push('/');
@@ -114,8 +121,8 @@ fn context(
     subject: &Subject,
     request: &Request<'_>,
     reads: Reads,
-    device: &EntityUid,
-    site: &EntityUid,
+    device: Option<&EntityUid>,
+    site: Option<&EntityUid>,
 ) -> Result<CedarContext, Unspeakable> {
     let given = &request.context;
     let mut pairs = Vec::new();
@@ -144,10 +151,10 @@ fn context(
     if reads.has(Reads::AUTHENTICATION_LEVEL) {
         number(&mut pairs, "authentication_level", subject.authentication_level.level());
     }
-    if reads.has(Reads::DEVICE) {
+    if let Some(device) = device.filter(|_| reads.has(Reads::DEVICE)) {
         pairs.push(("device".to_owned(), RestrictedExpression::new_entity_uid(device.clone())));
     }
-    if reads.has(Reads::SITE) {
+    if let Some(site) = site.filter(|_| reads.has(Reads::SITE)) {
         pairs.push(("site".to_owned(), RestrictedExpression::new_entity_uid(site.clone())));
     }
     let content = [

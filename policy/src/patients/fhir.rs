@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{Pair, PatientSource, Patients};
+use super::found::Sink;
+use super::{Pair, PatientSource};
 
 /// Parameters that are a reference to a patient, with or without its type: `subject` is one nearly always, and
 /// `beneficiary` is Coverage's (JP Core).
@@ -24,19 +25,19 @@ const NO_MENTION: [&str; 12] = [
     "iterate",
 ];
 
+/// Whether a search across types is one for patients: it says which types they are.
+pub(super) fn is_typed_patient<'a>(mut pairs: impl Iterator<Item = Pair<'a>>) -> bool {
+    pairs.any(|(name, value)| name == "_type" && value.split(',').any(|kind| kind == "Patient"))
+}
+
 pub(super) fn from_pairs<'a, I: Iterator<Item = Pair<'a>>>(
-    resource_type: Option<&str>,
+    of_patients: bool,
     pairs: impl Fn() -> I,
     source: PatientSource,
-    patients: &mut Patients,
+    patients: &mut impl Sink,
 ) {
-    let of_patients = match resource_type {
-        Some(kind) => kind == "Patient",
-        // A search across types says which they are.
-        None => pairs().any(|(name, value)| name == "_type" && value.split(',').any(|kind| kind == "Patient")),
-    };
     for (name, value) in pairs() {
-        if let Some(kind) = parameter_kind(&name, of_patients)
+        if let Some(kind) = parameter_kind(&name, of_patients, MAX_CHAIN)
             && (kind != Kind::Anything || value.contains("Patient/"))
         {
             for item in Alternatives(Some(&value)) {
@@ -61,30 +62,39 @@ enum Kind {
     Id,
 }
 
-fn parameter_kind(name: &str, of_patients: bool) -> Option<Kind> {
+/// Longest chain of parameters that is followed.
+const MAX_CHAIN: u8 = 8;
+
+/// What a parameter of a search names, where that is one for patients or for anything else.
+fn parameter_kind(name: &str, of_patients: bool, steps: u8) -> Option<Kind> {
+    if let Some(reverse) = name.strip_prefix("_has:") {
+        // `_has:Type:reference:parameter`: the parameter is the other type's.
+        let mut parts = reverse.splitn(3, ':');
+        let (kind, _reference, parameter) = (parts.next()?, parts.next()?, parts.next()?);
+        return parameter_kind(parameter, kind == "Patient", steps.checked_sub(1)?);
+    }
     let (parameter, chain) = name.split_once('.').map_or((name, None), |(head, chain)| (head, Some(chain)));
     let (parameter, modifier) = parameter.split_once(':').map_or((parameter, None), |(head, m)| (head, Some(m)));
-    if modifier.is_some_and(|modifier| NO_MENTION.contains(&modifier)) || parameter == "_has" {
+    if modifier.is_some_and(|modifier| NO_MENTION.contains(&modifier)) {
         return None;
     }
     let to_patient = modifier == Some("Patient") || modifier.is_none() && REFERENCES.contains(&parameter);
-    match (chain, modifier) {
-        (Some("identifier"), _) => to_patient.then_some(Kind::Identifier),
-        (Some("identifier:of-type"), _) => to_patient.then_some(Kind::TypedIdentifier),
-        (Some("_id"), _) => to_patient.then_some(Kind::Id),
-        (Some(_), _) => None,
-        (None, Some("identifier")) => REFERENCES.contains(&parameter).then_some(Kind::Identifier),
-        (None, Some("of-type")) => (of_patients && parameter == "identifier").then_some(Kind::TypedIdentifier),
-        (None, _) if to_patient => Some(Kind::Patient),
-        (None, None) if of_patients && parameter == "identifier" => Some(Kind::Identifier),
-        (None, None) if of_patients && parameter == "_id" => Some(Kind::Id),
+    if let Some(chain) = chain {
+        return parameter_kind(chain, to_patient, steps.checked_sub(1)?);
+    }
+    match modifier {
+        Some("identifier") => REFERENCES.contains(&parameter).then_some(Kind::Identifier),
+        Some("of-type") => (of_patients && parameter == "identifier").then_some(Kind::TypedIdentifier),
+        _ if to_patient => Some(Kind::Patient),
+        None if of_patients && parameter == "identifier" => Some(Kind::Identifier),
+        None if of_patients && parameter == "_id" => Some(Kind::Id),
         // `actor`, `recipient`, `performer` and many others may refer to a patient.
-        (None, None) => Some(Kind::Anything),
-        (None, Some(_)) => None,
+        None => Some(Kind::Anything),
+        Some(_) => None,
     }
 }
 
-fn add(kind: Kind, item: &str, source: PatientSource, patients: &mut Patients) {
+fn add(kind: Kind, item: &str, source: PatientSource, patients: &mut impl Sink) {
     match kind {
         Kind::Patient => patients.add(referred(item, true).unwrap_or_default(), None, source),
         Kind::Anything => patients.add(referred(item, false).unwrap_or_default(), None, source),
@@ -110,7 +120,7 @@ fn add(kind: Kind, item: &str, source: PatientSource, patients: &mut Patients) {
 }
 
 /// The id of the patient that a reference leads to: `123`, `Patient/123`, `…/Patient/123/_history/4`, or a URN whole.
-fn referred(reference: &str, type_understood: bool) -> Option<&str> {
+pub(super) fn referred(reference: &str, type_understood: bool) -> Option<&str> {
     if reference.starts_with("urn:") {
         return type_understood.then_some(reference);
     }

@@ -1,13 +1,19 @@
-//! Patients that a request names (R5): for the record, never for the decision.
+//! Patients that a request touches (R5): named in its path, its query, its body and the answer's.
 //!
-//! What is found is what the request asks about, in the request's own words: nothing is looked up, so that an
-//! identifier may exist nowhere. Rather one too many than one too few, but an exclusion (`:not`) is no mention.
+//! Policies see those of path and query ([`target_patients`]), which are known when they decide. Those of bodies are
+//! for the record alone: a [`Scanner`] reads them as they stream.
 //!
-//! Left out, because they name a patient by properties rather than by identifier: `_has`, and chained parameters
-//! other than `.identifier` and `._id`. Batch and transaction bundles name theirs in a JSON or XML body.
+//! What is found is what is asked about or told, in its own words: nothing is looked up, so that an identifier may
+//! exist nowhere. Rather one too many than one too few, but an exclusion (`:not`) is no mention. Only DICOMweb's paths
+//! need a memory: they name studies, and [`Studies`] knows whose those are from what passed before.
+//!
+//! Left out, because they name a patient by properties rather than by identifier: parameters such as `subject.name`.
 
 mod dicomweb;
 mod fhir;
+pub(crate) mod found;
+pub(crate) mod scan;
+mod studies;
 
 #[cfg(test)]
 mod tests;
@@ -16,10 +22,14 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::route::{Resolved, RouteKind};
-use crate::target::{CanonicalTarget, form_pairs};
+pub use found::MAX_BODY_PATIENTS;
+pub use scan::{BodyHead, DEFAULT_BODY_BYTES, Plan, Scanned, Scanner, StudyPatient, Unread};
+pub use studies::{MAX_STUDIES, STUDY_LIFE_NS, Studies};
 
-/// Most patients taken from one request.
+use crate::route::{Resolved, RouteKind};
+use crate::target::CanonicalTarget;
+
+/// Most patients taken from one request's path and query. A body's are at most [`MAX_BODY_PATIENTS`].
 pub const MAX_PATIENTS: usize = 64;
 
 /// Most bytes taken of an identifier, and of its system.
@@ -32,8 +42,12 @@ pub enum PatientSource {
     Path,
     /// A parameter of the query.
     Query,
-    /// A parameter of a form body.
+    /// The request's body.
     Body,
+    /// The answer's body.
+    Answer,
+    /// The study that the request names, whose patient is known from what passed before.
+    Study,
 }
 
 impl PatientSource {
@@ -44,6 +58,8 @@ impl PatientSource {
             Self::Path => "path",
             Self::Query => "query",
             Self::Body => "body",
+            Self::Answer => "answer",
+            Self::Study => "study",
         }
     }
 }
@@ -64,7 +80,7 @@ pub struct PatientId {
 /// The patients of a request, each once, in the order they were found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Patients {
-    /// At most [`MAX_PATIENTS`].
+    /// At most [`MAX_PATIENTS`], or [`MAX_BODY_PATIENTS`] of a body.
     pub ids: SmallVec<[PatientId; 2]>,
     /// Whether a bound was met: there were more patients, or longer identifiers, than these.
     pub truncated: bool,
@@ -106,11 +122,26 @@ pub fn target_patients(resolved: &Resolved<'_>, target: &CanonicalTarget<'_>) ->
     patients
 }
 
-/// The patients that a form body (`application/x-www-form-urlencoded`) names; for requests whose
-/// [`Resolved::body_patients`] is set. Total: any bytes are taken. Adds to what [`target_patients`] found, within the
-/// same bounds.
-pub fn form_patients(resolved: &Resolved<'_>, body: &[u8], patients: &mut Patients) {
-    from_pairs(resolved, || form_pairs(body), PatientSource::Body, patients);
+/// How the bodies of this exchange are read; nothing where they are not, which costs nothing then.
+#[must_use]
+pub fn plan(resolved: &Resolved<'_>, target: &CanonicalTarget<'_>) -> Option<Plan> {
+    let kind = resolved.route.kind();
+    if kind == RouteKind::Generic && !resolved.body_rules.is_some_and(|rules| rules.reads()) {
+        return None;
+    }
+    let study = match (kind, &resolved.study) {
+        (RouteKind::Dicomweb, Some(study)) => Some(Box::from(&**study)),
+        (RouteKind::Dicomweb, None) => dicomweb::study(target.query_pairs()),
+        (RouteKind::Fhir | RouteKind::Generic, _) => None,
+    };
+    Some(Plan {
+        kind,
+        of_patients: resolved.resource_type.as_deref().map(|kind| kind == "Patient"),
+        rules: resolved.body_rules.cloned(),
+        max_bytes: resolved.route.max_body_bytes(),
+        graphql: kind == RouteKind::Fhir && resolved.operation.as_deref() == Some("$graphql"),
+        study,
+    })
 }
 
 type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -122,7 +153,13 @@ fn from_pairs<'a, I: Iterator<Item = Pair<'a>>>(
     patients: &mut Patients,
 ) {
     match resolved.route.kind() {
-        RouteKind::Fhir => fhir::from_pairs(resolved.resource_type.as_deref(), &pairs, source, patients),
+        RouteKind::Fhir => {
+            let of_patients = match resolved.resource_type.as_deref() {
+                Some(kind) => kind == "Patient",
+                None => fhir::is_typed_patient(pairs()),
+            };
+            fhir::from_pairs(of_patients, &pairs, source, patients);
+        }
         RouteKind::Dicomweb => dicomweb::from_pairs(&pairs, source, patients),
         RouteKind::Generic => {}
     }

@@ -43,8 +43,11 @@ fn patients(method: &str, raw: &str, body: Option<&[u8]>) -> Patients {
     let resolved = table.resolve(method, &target).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
     let mut patients = target_patients(&resolved, &target);
     if let Some(body) = body {
-        assert!(resolved.body_patients);
-        form_patients(&resolved, body, &mut patients);
+        let head = BodyHead { content_type: Some(b"application/x-www-form-urlencoded"), content_encoding: None };
+        let mut scanner = plan(&resolved, &target).unwrap().request(head).unwrap();
+        scanner.feed(body);
+        let scanned = scanner.finish(true);
+        scanned.patients.ids.iter().for_each(|id| patients.add(&id.value, id.system.as_deref(), id.source));
     }
     patients
 }
@@ -143,6 +146,19 @@ fn fhir_parameters_that_name_no_patient() {
         &[],
     );
     finds("/fhir/Patient?", &[]);
+}
+
+#[test]
+fn fhir_chains() {
+    finds("/fhir/Practitioner?_has:Observation:performer:patient=Patient/1", &["query:1"]);
+    finds("/fhir/Practitioner?_has:Observation:performer:subject:Patient.identifier=s|2", &["query:s|2"]);
+    finds("/fhir/Practitioner?_has:Patient:general-practitioner:_id=3", &["query:3"]);
+    finds("/fhir/Group?_has:X:a:_has:Encounter:b:patient=4", &["query:4"]);
+    finds(
+        "/fhir/Observation?encounter.patient=5&encounter:Encounter.subject.identifier=s|6",
+        &["query:5", "query:s|6"],
+    );
+    finds("/fhir/Observation?subject:Device.identifier=7&encounter.identifier=8&_has:Patient=9&_has:::=1", &[]);
 }
 
 #[test]

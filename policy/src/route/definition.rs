@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::patients::DEFAULT_BODY_BYTES;
 use crate::{Action, Effect, InformationClass, RouteName, ServiceName};
 
 /// One `[[route]]` of the configuration. Unknown keys are refused. [`RouteTable::new`](super::RouteTable::new)
@@ -28,6 +29,23 @@ pub struct RouteDefinition {
     /// FHIR operations, without `$`, that a GET may call without changing anything; see
     /// [`READ_ONLY_OPERATIONS`](super::READ_ONLY_OPERATIONS) for the default. Only for kind `fhir`.
     pub read_only_operations: Option<Vec<String>>,
+    /// How patients are found in bodies (R5).
+    #[serde(default)]
+    pub patients: PatientsDefinition,
+}
+
+/// How a route's bodies are read for the patients they name (R5). Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PatientsDefinition {
+    /// Bytes of a body that are read, request and answer each; what is beyond is recorded as unknown. 0 reads none.
+    pub max_body_bytes: u64,
+}
+
+impl Default for PatientsDefinition {
+    fn default() -> Self {
+        Self { max_body_bytes: DEFAULT_BODY_BYTES }
+    }
 }
 
 /// What a route's service speaks, which says how a method and a path become an action.
@@ -79,6 +97,15 @@ pub struct RuleDefinition {
     /// Names of query parameters whose values are patients' identifiers (R5).
     #[serde(default)]
     pub patient_query: Vec<String>,
+    /// Names of fields of form bodies (`application/x-www-form-urlencoded`) whose values are patients' identifiers.
+    #[serde(default)]
+    pub patient_form: Vec<String>,
+    /// JSON pointers (RFC 6901) to patients' identifiers in JSON bodies of requests; `*` is any element or member.
+    #[serde(default)]
+    pub patient_request_json: Vec<String>,
+    /// The same in JSON bodies of answers.
+    #[serde(default)]
+    pub patient_answer_json: Vec<String>,
 }
 
 fn action<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Action>, D::Error> {

@@ -13,7 +13,8 @@ use crate::{Action, Effect, Refusal};
 pub(super) fn meaning(method: Method, segments: &[Cow<'_, str>]) -> Result<Meaning, Refusal> {
     let resource = resource(segments).ok_or(Refusal::RouteUnknown)?;
     let (action, effect) = action(resource, method).ok_or(Refusal::MethodNotAllowed)?;
-    Ok(Meaning::new(action, effect))
+    let study_at = matches!(segments, [first, _study, ..] if first == "studies").then_some(1);
+    Ok(Meaning { study_at, ..Meaning::new(action, effect) })
 }
 
 /// What a path addresses.

@@ -50,7 +50,7 @@ pub enum RouteProblem {
     #[error("an effect needs an `action` beside it")]
     EffectAlone,
     /// A rule that would change nothing.
-    #[error("the rule gives neither `action` nor `class` nor `patient_query`, and no `{{patient}}`")]
+    #[error("the rule gives neither `action` nor `class` nor where patients are named")]
     SaysNothing,
     /// An earlier rule of the route has the same path and method, so this one would never be used for it.
     #[error("rule {earlier} has the same path and method `{method}`")]
@@ -63,6 +63,12 @@ pub enum RouteProblem {
     /// A parameter without a name.
     #[error("a parameter's name cannot be empty")]
     EmptyParameter,
+    /// A pointer that is none, or one too many.
+    #[error(
+        "`{0}` is not a JSON pointer: `/` before each name, `~0` and `~1` for `~` and `/` in it, `*` for any; at most {most}",
+        most = crate::patients::scan::pointers::MAX_POINTERS
+    )]
+    BadPointer(String),
     /// A name that cannot be an operation's.
     #[error("`{0}` is not the name of an operation: letters, digits, `-`, `_` and `.`, without `$`")]
     BadOperation(String),

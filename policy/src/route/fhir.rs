@@ -38,8 +38,7 @@ pub(super) fn meaning(
     // In a compartment the resources found are those of the last type, not of the compartment's.
     let type_at = if segments.get(2).is_some_and(|kind| is_resource_type(kind)) { Some(2) } else { type_at };
     let (action, effect) = action(interaction, method).ok_or(Refusal::MethodNotAllowed)?;
-    let body_patients = method == Method::Post && action == Action::Search;
-    Ok(Meaning { type_at, patient_at, body_patients, ..Meaning::new(action, effect) })
+    Ok(Meaning { type_at, patient_at, ..Meaning::new(action, effect) })
 }
 
 /// What a path addresses.

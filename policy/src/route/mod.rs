@@ -15,14 +15,16 @@ mod table;
 mod tests;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-pub use definition::{RouteDefinition, RouteKind, RuleDefinition};
+pub use definition::{PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition};
 pub use error::{RouteError, RouteProblem};
 pub use fhir::READ_ONLY_OPERATIONS;
 pub use table::RouteTable;
 
+use crate::patients::scan::BodyRules;
 use crate::{Action, Effect, InformationClass, Refusal, RouteName, ServiceName};
 use method::Method;
 use pattern::Pattern;
@@ -38,6 +40,7 @@ pub struct Route {
     kind: RouteKind,
     rules: Vec<Rule>,
     read_only_operations: Vec<String>,
+    max_body_bytes: u64,
 }
 
 /// A rule, checked.
@@ -49,6 +52,8 @@ struct Rule {
     verdict: Option<(Action, Effect)>,
     class: Option<InformationClass>,
     patient_query: Vec<String>,
+    /// What it says about bodies, if anything.
+    bodies: Option<Arc<BodyRules>>,
 }
 
 /// What a request means, and where it goes.
@@ -66,13 +71,14 @@ pub struct Resolved<'a> {
     pub operation: Option<Cow<'a, str>>,
     /// The FHIR resource type that is read, searched or changed; the last one where a compartment is searched.
     pub resource_type: Option<Cow<'a, str>>,
-    /// Whether patients may stand in a form body (FHIR's `POST …/_search`); see
-    /// [`form_patients`](crate::patients::form_patients).
-    pub body_patients: bool,
     /// Patients that the path names, decoded.
     pub(crate) path_patients: SmallVec<[Cow<'a, str>; 1]>,
     /// Parameters that hold patients by the matching rule's word.
     pub(crate) patient_query: &'a [String],
+    /// Where bodies hold patients by its word.
+    pub(crate) body_rules: Option<&'a Arc<BodyRules>>,
+    /// The study that the path names, decoded (DICOMweb).
+    pub(crate) study: Option<Cow<'a, str>>,
 }
 
 /// A request's meaning by its route's kind; positions are those of segments below the prefix.
@@ -83,12 +89,12 @@ struct Meaning {
     type_at: Option<usize>,
     operation_at: Option<usize>,
     patient_at: Option<usize>,
-    body_patients: bool,
+    study_at: Option<usize>,
 }
 
 impl Meaning {
     const fn new(action: Action, effect: Effect) -> Self {
-        Self { action, effect, type_at: None, operation_at: None, patient_at: None, body_patients: false }
+        Self { action, effect, type_at: None, operation_at: None, patient_at: None, study_at: None }
     }
 }
 
@@ -128,6 +134,12 @@ impl Route {
         self.kind
     }
 
+    /// Bytes of a body that are read for patients, request and answer each.
+    #[must_use]
+    pub const fn max_body_bytes(&self) -> u64 {
+        self.max_body_bytes
+    }
+
     fn takes(&self, segments: &[Cow<'_, str>]) -> bool {
         segments.len() >= self.prefix.len() && self.prefix.iter().zip(segments).all(|(ours, theirs)| **ours == **theirs)
     }
@@ -163,8 +175,9 @@ impl Route {
             effect: meaning.effect,
             operation: meaning.operation_at.and_then(at),
             resource_type: meaning.type_at.and_then(at),
-            body_patients: meaning.body_patients,
             path_patients,
+            body_rules: rule.and_then(|rule| rule.bodies.as_ref()),
+            study: meaning.study_at.and_then(at),
             patient_query: rule.map(|rule| rule.patient_query.as_slice()).unwrap_or_default(),
         })
     }

@@ -1,6 +1,7 @@
 //! The table of all routes: checked once, asked for every request.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -10,6 +11,8 @@ use super::fhir::READ_ONLY_OPERATIONS;
 use super::method::Method;
 use super::pattern::{Pattern, literal_segments};
 use super::{Resolved, Route, Rule};
+use crate::patients::scan::BodyRules;
+use crate::patients::scan::pointers::{MAX_POINTERS, Pointer};
 use crate::target::CanonicalTarget;
 use crate::{Action, Effect, Refusal};
 
@@ -53,8 +56,19 @@ impl RouteTable {
                 Ok(operations) => operations,
                 Err(problem) => return error("read_only_operations", problem),
             };
-            let RouteDefinition { name, path, service, class, kind, .. } = definition;
-            routes.push(Route { name, path, prefix, service, class, kind, rules, read_only_operations });
+            let RouteDefinition { name, path, service, class, kind, patients, .. } = definition;
+            let max_body_bytes = patients.max_body_bytes;
+            routes.push(Route {
+                name,
+                path,
+                prefix,
+                service,
+                class,
+                kind,
+                rules,
+                read_only_operations,
+                max_body_bytes,
+            });
         }
         routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
         Ok(Self { routes })
@@ -125,12 +139,15 @@ fn rule(definition: &RuleDefinition) -> Result<Rule, (&'static str, RouteProblem
     {
         return Err(("effect", RouteProblem::ReadOnlyContradicted(contradiction)));
     }
-    let names_patients = !definition.patient_query.is_empty() || pattern.patient_positions().next().is_some();
+    let bodies = bodies(definition)?;
+    let names_patients = bodies.is_some() || pattern.patient_positions().next().is_some();
     if verdict.is_none() && definition.class.is_none() && !names_patients {
         return Err(("action", RouteProblem::SaysNothing));
     }
-    if definition.patient_query.iter().any(String::is_empty) {
-        return Err(("patient_query", RouteProblem::EmptyParameter));
+    for (key, names) in [("patient_query", &definition.patient_query), ("patient_form", &definition.patient_form)] {
+        if names.iter().any(String::is_empty) {
+            return Err((key, RouteProblem::EmptyParameter));
+        }
     }
     Ok(Rule {
         methods,
@@ -138,7 +155,25 @@ fn rule(definition: &RuleDefinition) -> Result<Rule, (&'static str, RouteProblem
         verdict,
         class: definition.class.clone(),
         patient_query: definition.patient_query.clone(),
+        bodies,
     })
+}
+
+/// What a rule says about bodies.
+fn bodies(definition: &RuleDefinition) -> Result<Option<Arc<BodyRules>>, (&'static str, RouteProblem)> {
+    let request = pointers(&definition.patient_request_json).map_err(|problem| ("patient_request_json", problem))?;
+    let answer = pointers(&definition.patient_answer_json).map_err(|problem| ("patient_answer_json", problem))?;
+    let rules =
+        BodyRules { form: definition.patient_form.clone(), query: definition.patient_query.clone(), request, answer };
+    Ok((rules.reads() || !rules.query.is_empty()).then(|| Arc::new(rules)))
+}
+
+fn pointers(texts: &[String]) -> Result<Arc<[Pointer]>, RouteProblem> {
+    let bad = |text: &String| RouteProblem::BadPointer(text.escape_debug().to_string());
+    if let Some(beyond) = texts.get(MAX_POINTERS) {
+        return Err(bad(beyond));
+    }
+    texts.iter().map(|text| Pointer::parse(text).ok_or_else(|| bad(text))).collect()
 }
 
 /// What says that a request is not read-only, whatever the rule says.

@@ -149,23 +149,23 @@ fn fhir_interactions() {
 #[test]
 fn fhir_names_its_resource_and_operation() {
     let table = table(CLINIC);
-    for (method, raw, kind, operation, body_patients) in [
-        ("GET", "/fhir/Patient/1", Some("Patient"), None, false),
-        ("GET", "/fhir/Patient/1/Observation", Some("Observation"), None, false),
-        ("POST", "/fhir/Patient/1/Observation/_search", Some("Observation"), None, true),
-        ("GET", "/fhir/Observation/_search", Some("Observation"), None, false),
-        ("POST", "/fhir/_search", None, None, true),
-        ("POST", "/fhir", None, None, false),
-        ("POST", "/fhir/Patient", Some("Patient"), None, false),
-        ("GET", "/fhir/Patient/1/$everything", Some("Patient"), Some("$everything"), false),
-        ("GET", "/fhir/Patient/1/%24everything", Some("Patient"), Some("$everything"), false),
-        ("POST", "/fhir/$export", None, Some("$export"), false),
-        ("GET", "/fhir/metadata", None, None, false),
+    for (method, raw, kind, operation) in [
+        ("GET", "/fhir/Patient/1", Some("Patient"), None),
+        ("GET", "/fhir/Patient/1/Observation", Some("Observation"), None),
+        ("POST", "/fhir/Patient/1/Observation/_search", Some("Observation"), None),
+        ("GET", "/fhir/Observation/_search", Some("Observation"), None),
+        ("POST", "/fhir/_search", None, None),
+        ("POST", "/fhir", None, None),
+        ("POST", "/fhir/Patient", Some("Patient"), None),
+        ("GET", "/fhir/Patient/1/$everything", Some("Patient"), Some("$everything")),
+        ("GET", "/fhir/Patient/1/%24everything", Some("Patient"), Some("$everything")),
+        ("POST", "/fhir/$export", None, Some("$export")),
+        ("GET", "/fhir/metadata", None, None),
     ] {
         let seen = resolve(&table, method, raw, |r| {
-            (r.resource_type.as_deref().map(str::to_owned), r.operation.as_deref().map(str::to_owned), r.body_patients)
+            (r.resource_type.as_deref().map(str::to_owned), r.operation.as_deref().map(str::to_owned))
         });
-        assert_eq!(seen, Ok((kind.map(str::to_owned), operation.map(str::to_owned), body_patients)), "{method} {raw}");
+        assert_eq!(seen, Ok((kind.map(str::to_owned), operation.map(str::to_owned))), "{method} {raw}");
     }
 }
 
@@ -390,8 +390,8 @@ fn every_error_names_route_and_field() {
         ),
         (
             rule("methods=['GET'], path='/x'"),
-            "route `r`, `rules[1].action`: the rule gives neither `action` nor `class` nor `patient_query`, and no \
-             `{patient}`",
+            "route `r`, `rules[1].action`: the rule gives neither `action` nor `class` nor where \
+             patients are named",
         ),
         (
             rule("methods=['GET', 'PUT'], path='/x', action='operate'"),
@@ -400,6 +400,20 @@ fn every_error_names_route_and_field() {
         (
             rule("methods=['GET'], path='/x', action='read', patient_query=['']"),
             "route `r`, `rules[1].patient_query`: a parameter's name cannot be empty",
+        ),
+        (
+            rule("methods=['POST'], path='/x', patient_form=['a', '']"),
+            "route `r`, `rules[1].patient_form`: a parameter's name cannot be empty",
+        ),
+        (
+            rule("methods=['POST'], path='/x', patient_request_json=['/a', 'b']"),
+            "route `r`, `rules[1].patient_request_json`: `b` is not a JSON pointer: `/` before each name, `~0` and `~1` \
+             for `~` and `/` in it, `*` for any; at most 32",
+        ),
+        (
+            rule("methods=['POST'], path='/x', patient_answer_json=['/a~2']"),
+            "route `r`, `rules[1].patient_answer_json`: `/a~2` is not a JSON pointer: `/` before each name, `~0` and \
+             `~1` for `~` and `/` in it, `*` for any; at most 32",
         ),
         (
             route("read_only_operations=['everything']"),
@@ -458,15 +472,14 @@ proptest! {
         "[A-Z]{0,8}", "GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS",
     ]) {
         let table = table(CLINIC);
-        let seen = resolve(&table, &method, &raw, |r| (r.action, r.effect, r.body_patients));
+        let seen = resolve(&table, &method, &raw, |r| (r.action, r.effect));
         match seen {
-            Ok((action, effect, body_patients)) => {
+            Ok((action, effect)) => {
                 prop_assert!(METHODS.contains(&method.as_str()) || method == "HEAD");
                 if effect == Effect::ReadOnly {
                     prop_assert!(!matches!(action, Action::Create | Action::Update | Action::Delete));
                     prop_assert!(!matches!(method.as_str(), "PUT" | "PATCH" | "DELETE"));
                 }
-                prop_assert!(!body_patients || method == "POST");
             },
             Err(refusal) => prop_assert!(matches!(refusal, Refusal::RouteUnknown | Refusal::MethodNotAllowed)),
         }

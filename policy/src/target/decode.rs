@@ -82,6 +82,11 @@ fn split_once(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     (halves.next().unwrap_or_default(), halves.next())
 }
 
+/// A path's segment, decoded as [`Segments`] does it, of a path that need not be normal.
+pub(crate) fn decode_segment(segment: &str) -> Cow<'_, str> {
+    decode(segment.as_bytes(), false)
+}
+
 fn decode(bytes: &[u8], form: bool) -> Cow<'_, str> {
     if !bytes.iter().any(|byte| *byte == b'%' || (form && *byte == b'+')) {
         return String::from_utf8_lossy(bytes);

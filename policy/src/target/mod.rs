@@ -28,6 +28,7 @@ mod decode;
 mod tests;
 
 pub use absolute::{AbsoluteForm, split_absolute};
+pub(crate) use decode::decode_segment;
 pub use decode::{QueryPairs, Segments, form_pairs};
 
 use smallvec::SmallVec;

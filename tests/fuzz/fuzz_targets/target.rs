@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use http::uri::PathAndQuery;
 use libfuzzer_sys::fuzz_target;
 use policy::Effect;
-use policy::patients::{form_patients, target_patients};
-use policy::route::{RouteDefinition, RouteKind, RouteTable, RuleDefinition};
+use policy::patients::{BodyHead, plan, target_patients};
+use policy::route::{PatientsDefinition, RouteDefinition, RouteKind, RouteTable, RuleDefinition};
 use policy::target::{CanonicalTarget, form_pairs, split_absolute};
 
 const MAX: usize = 2048;
@@ -25,6 +25,7 @@ static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
         kind,
         rules: Vec::new(),
         read_only_operations: None,
+        patients: PatientsDefinition::default(),
     };
     let rule = |methods: &[&str], path: &str, effect, query: &[&str]| RuleDefinition {
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
@@ -33,6 +34,9 @@ static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
         effect,
         class: None,
         patient_query: query.iter().map(|name| (*name).to_owned()).collect(),
+        patient_form: Vec::new(),
+        patient_request_json: Vec::new(),
+        patient_answer_json: Vec::new(),
     };
     let mut legacy = route("legacy", "/legacy", RouteKind::Generic);
     legacy.rules = vec![
@@ -82,8 +86,12 @@ fuzz_target!(|data: &[u8]| {
             resolved.effect == Effect::Changing || matches!(method, "GET" | "HEAD" | "OPTIONS" | "POST"),
             "{method} is never read-only"
         );
-        let mut patients = target_patients(&resolved, &target);
-        form_patients(&resolved, target.query().unwrap_or_default().as_bytes(), &mut patients);
+        let _ = target_patients(&resolved, &target);
+        let head = BodyHead { content_type: Some(b"application/x-www-form-urlencoded"), content_encoding: None };
+        if let Some(mut scanner) = plan(&resolved, &target).and_then(|plan| plan.request(head)) {
+            scanner.feed(target.query().unwrap_or_default().as_bytes());
+            let _ = scanner.finish(true);
+        }
     }
 });
 

@@ -2,7 +2,7 @@
 
 use super::{Header, Record, Scope, Splice, write_clock, write_sequence, write_time};
 use crate::header::Kind;
-use crate::json::{Object, key};
+use crate::json::{self, Object, key};
 
 /// What is known of a connection once its peer is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +17,16 @@ pub struct ConnectionFields<'a> {
     pub source: &'a str,
     /// TLS parameters, where the connection speaks TLS.
     pub tls: Option<Tls<'a>>,
-    /// The proved site.
+    /// The proved site; of a user with a certificate of their own, the one that the registry says.
     pub site: Option<&'a str>,
     /// The proved device.
     pub device: Option<&'a str>,
+    /// The user, where a certificate of their own proved them.
+    pub user: Option<&'a str>,
+    /// The patient, where one was proved: who vouches, `/` and what they call the patient.
+    pub patient: Option<&'a str>,
+    /// The qualifications of the user, as the certificate spells them, those that stand for no role included.
+    pub qualifications: &'a [&'a str],
     /// The certificate that proved it.
     pub certificate: Option<Certificate<'a>>,
 }
@@ -53,8 +59,10 @@ pub struct Certificate<'a> {
 
 /// The `connection` value of records, written once and copied into each record of the connection.
 ///
-/// Keys: `certificate` {`serial`, `sha256`}, `device`, `id`, `listener`, `site`, `source`,
-/// `tls` {`alpn`, `group`, `resumed`, `sni`, `suite`, `version`}, `transport`.
+/// Keys: `certificate` {`serial`, `sha256`}, `device`, `id`, `listener`, `patient`, `qualifications`, `site`, `source`,
+/// `tls` {`alpn`, `group`, `resumed`, `sni`, `suite`, `version`}, `transport`, `user`. `user`, `patient` and
+/// `qualifications` are there only where a person's own certificate opened the connection; the user whom a device is
+/// assigned to stands in each request's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     written: Box<[u8]>,
@@ -78,6 +86,10 @@ impl Connection {
         object.optional_text(key!("device"), fields.device);
         object.text(key!("id"), fields.id);
         object.text(key!("listener"), fields.listener);
+        object.optional_text(key!("patient"), fields.patient);
+        if !fields.qualifications.is_empty() {
+            object.array(key!("qualifications"), fields.qualifications, |out, text| json::string(out, text));
+        }
         object.optional_text(key!("site"), fields.site);
         object.text(key!("source"), fields.source);
         if let Some(tls) = &fields.tls {
@@ -91,6 +103,7 @@ impl Connection {
             inner.end();
         }
         object.text(key!("transport"), fields.transport);
+        object.optional_text(key!("user"), fields.user);
         object.end();
         Self { written: out.into_boxed_slice(), site: fields.site.map(Into::into) }
     }
@@ -131,7 +144,7 @@ pub struct ConnectionTraffic {
     pub duration_us: u64,
 }
 
-/// Kind `connection-opened` or `connection-closed` (R5: login time of a device). Adds `connection`, and for a
+/// Kind `connection-opened` or `connection-closed` (R5: login time of a device or a person). Adds `connection`, and for a
 /// closed one `cause`, `duration_us`, `requests`.
 impl Record for (&Connection, ConnectionEvent<'_>) {
     const FOLLOWS: bool = true;

@@ -33,7 +33,8 @@ impl Decision {
 /// Who asks for what, and the decision: the common part of [`Request`] and [`Intent`].
 ///
 /// Keys: `action`, `authentication`, `authority`, `backend`, `class`, `connection`, `decision`, `method`,
-/// `patients`, `policies`, `reason`, `request`, `roles`, `route`, `service`, `snapshot`, `target`, `user`.
+/// `patient`, `patients`, `patients_unknown`, `policies`, `reason`, `request`, `roles`, `route`, `service`, `snapshot`,
+/// `target`, `user`.
 #[derive(Debug)]
 pub struct Exchange<'a, R, Q, P> {
     /// The request's id.
@@ -54,10 +55,16 @@ pub struct Exchange<'a, R, Q, P> {
     pub class: Option<&'a str>,
     /// The action's label (R2).
     pub action: Option<&'static str>,
-    /// Identifiers of patients found in the request (R5).
+    /// Identifiers of the patients that are known to be touched (R5): named by path and query, of the study that is asked
+    /// for, and of bodies as far as they were read by then. The rest follows as [`Addendum`](super::Addendum).
     pub patients: &'a [P],
+    /// Why they may not be all: `content-type`, `content-encoding`, `too-long`, `malformed` or `cut` of a body,
+    /// `too-many`, or `study` where the study that is asked for is not known to be anybody's.
+    pub patients_unknown: Option<&'static str>,
     /// The user.
     pub user: Option<&'a str>,
+    /// The patient who asks, where it is one: who vouches, `/` and what they call the patient.
+    pub patient: Option<&'a str>,
     /// The roles the decision was made with.
     pub roles: &'a [R],
     /// How strongly the user is known (R9).
@@ -190,8 +197,12 @@ fn write_exchange<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>>(
     object.label(key!("kind"), kind.label());
     object.bytes(key!("method"), exchange.method);
     object.text(key!("node"), header.node);
+    object.optional_text(key!("patient"), exchange.patient);
     if !exchange.patients.is_empty() {
         object.array(key!("patients"), exchange.patients, |out, patient| json::bytes(out, patient.as_ref()));
+    }
+    if let Some(reason) = exchange.patients_unknown {
+        object.label(key!("patients_unknown"), reason);
     }
     if !exchange.policies.is_empty() {
         object.array(key!("policies"), exchange.policies, |out, policy| json::string(out, policy.as_ref()));

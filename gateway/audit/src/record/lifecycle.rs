@@ -317,8 +317,16 @@ pub enum ClockEvent {
     Regression,
     /// The error bound was exceeded, or nobody vouches for the clock.
     Alarm,
-    /// The error is within its bound again.
+    /// The error is beyond the bound for a warning.
+    Warning,
+    /// The error is within its bounds again.
     Cleared,
+    /// A source of time began to agree or to disagree with the others, or fell silent.
+    Source,
+    /// A leap second is to come at the end of the month.
+    LeapAnnounced,
+    /// An announced leap second came.
+    LeapSecond,
 }
 
 impl ClockEvent {
@@ -329,24 +337,32 @@ impl ClockEvent {
             Self::Step => "step",
             Self::Regression => "regression",
             Self::Alarm => "alarm",
+            Self::Warning => "warning",
             Self::Cleared => "cleared",
+            Self::Source => "source",
+            Self::LeapAnnounced => "leap-announced",
+            Self::LeapSecond => "leap-second",
         }
     }
 }
 
 /// Kind `clock` (R7, A8). Keys: `change_ns` (how far wall time moved: a number, or its digits as text where it is beyond
-/// what a double holds exactly), `event`, `previous` (the time that was expected or last recorded).
+/// what a double holds exactly), `event`, `previous` (the time that was expected or last recorded), `source` (its name),
+/// `standing` (where the source stands).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockChange {
+pub struct ClockChange<'a> {
     /// What happened.
     pub event: ClockEvent,
     /// Wall time as expected from monotonic time, or the last record's, nanoseconds since the epoch.
     pub previous_unix_ns: Option<i64>,
     /// Difference between the wall time read and the one expected.
     pub change_ns: Option<i64>,
+    /// The source of time that it is about, and where that stands: `agrees`, `disagrees`, `unsynchronised`, `silent` or
+    /// `unused`.
+    pub source: Option<(&'a str, &'static str)>,
 }
 
-impl Record for ClockChange {
+impl Record for ClockChange<'_> {
     const FOLLOWS: bool = true;
 
     fn kind(&self) -> Kind {
@@ -371,7 +387,15 @@ impl Record for ClockChange {
         if let Some(previous) = self.previous_unix_ns {
             write_instant(&mut object, key!("previous"), previous);
         }
-        finish(object, start, header)
+        let splice = write_sequence(&mut object, start);
+        if let Some((source, standing)) = self.source {
+            object.text(key!("source"), source);
+            object.label(key!("standing"), standing);
+        }
+        write_time(&mut object, header);
+        object.number(key!("version"), VERSION);
+        object.end();
+        splice
     }
 }
 

@@ -14,11 +14,13 @@
 //! Workers write records before anyone knows their place in the log, so a written record leaves out the digits of
 //! `sequence`; the [`Splice`] says where they go.
 
+mod addendum;
 mod connection;
 mod exchange;
 mod lifecycle;
 mod refused;
 
+pub use addendum::{Addendum, Origin};
 pub use connection::{Certificate, Connection, ConnectionEvent, ConnectionFields, ConnectionTraffic, Tls};
 pub use exchange::{
     Completion, Decision, Durations, End, Exchange, Intent, MAX_TARGET, Outcome, Request, Stream, StreamEvent,

@@ -15,6 +15,8 @@ pub enum Stage {
     Registry,
     /// Bytes that are no request, on a verified connection.
     Request,
+    /// Somebody asked for a certificate (RFC 7030).
+    Enrolment,
 }
 
 impl Stage {
@@ -26,12 +28,14 @@ impl Stage {
             Self::Handshake => "handshake",
             Self::Registry => "registry",
             Self::Request => "request",
+            Self::Enrolment => "enrolment",
         }
     }
 }
 
 /// Kind `refusal`: a connection or handshake refused. Keys: `certificate` {`serial`, `sha256`}, `detail`, `device`,
-/// `listener`, `reason`, `site`, `sni`, `source`, `stage`. Site and device are what the certificate claims.
+/// `listener`, `patient`, `reason`, `site`, `sni`, `source`, `stage`, `user`. Site and device are what the certificate
+/// claims, or whoever asks for one.
 #[derive(Debug, Clone, Copy)]
 pub struct Refused<'a> {
     /// The listener's name.
@@ -52,6 +56,10 @@ pub struct Refused<'a> {
     pub site: Option<&'a str>,
     /// The device that the certificate names.
     pub device: Option<&'a str>,
+    /// The user whose certificate it is, on a verified connection.
+    pub user: Option<&'a str>,
+    /// The patient whose certificate it is, on a verified connection.
+    pub patient: Option<&'a str>,
 }
 
 impl Record for Refused<'_> {
@@ -83,6 +91,7 @@ impl Record for Refused<'_> {
         object.label(key!("kind"), "refusal");
         object.text(key!("listener"), self.listener);
         object.text(key!("node"), header.node);
+        object.optional_text(key!("patient"), self.patient);
         object.label(key!("reason"), self.reason);
         let splice = write_sequence(&mut object, start);
         object.optional_text(key!("site"), self.site);
@@ -90,6 +99,7 @@ impl Record for Refused<'_> {
         object.text(key!("source"), self.source);
         object.label(key!("stage"), self.stage.label());
         write_time(&mut object, header);
+        object.optional_text(key!("user"), self.user);
         object.number(key!("version"), VERSION);
         object.end();
         splice
@@ -97,8 +107,8 @@ impl Record for Refused<'_> {
 }
 
 /// Kind `refusal-summary`: refusals that were counted instead of recorded one by one. Keys: `count`, `device`, `from`,
-/// `network`, `reason`, `site`, `until`. Strangers are kept apart by `network`, registered devices by `site` and
-/// `device`; absent where they were too many to keep apart.
+/// `network`, `patient`, `reason`, `site`, `until`, `user`. Strangers are kept apart by `network`, peers that were proved
+/// by `site` and `device`, `site` and `user`, or `patient`; absent where they were too many to keep apart.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedSummary<'a> {
     /// The refusal's label.
@@ -109,6 +119,10 @@ pub struct RefusedSummary<'a> {
     pub site: Option<&'a str>,
     /// The registered device.
     pub device: Option<&'a str>,
+    /// The user, of whom no device is known.
+    pub user: Option<&'a str>,
+    /// The patient.
+    pub patient: Option<&'a str>,
     /// How many were counted.
     pub count: u64,
     /// Start of the interval, nanoseconds since the Unix epoch.
@@ -138,11 +152,13 @@ impl Record for RefusedSummary<'_> {
         object.label(key!("kind"), "refusal-summary");
         object.optional_text(key!("network"), self.network);
         object.text(key!("node"), header.node);
+        object.optional_text(key!("patient"), self.patient);
         object.label(key!("reason"), self.reason);
         let splice = write_sequence(&mut object, start);
         object.optional_text(key!("site"), self.site);
         write_time(&mut object, header);
         super::lifecycle::write_instant(&mut object, key!("until"), self.until_unix_ns);
+        object.optional_text(key!("user"), self.user);
         object.number(key!("version"), VERSION);
         object.end();
         splice

@@ -52,6 +52,9 @@ fn connection() -> Connection {
         }),
         site: Some("sakura-clinic"),
         device: Some("ward-3"),
+        user: None,
+        patient: None,
+        qualifications: &[],
         certificate: Some(Certificate { sha256: &[0xab; 32], serial: Some(&[1, 2, 0xff]) }),
     })
 }
@@ -68,7 +71,9 @@ fn exchange<'a>(connection: &'a Connection, target: &'a [u8]) -> Exchange<'a, &'
         class: Some("clinical"),
         action: Some("read"),
         patients: &["p1"],
+        patients_unknown: None,
         user: Some("tanaka"),
+        patient: None,
         roles: &["doctor", "staff"],
         authentication: Some("device"),
         decision: Decision::Permit,
@@ -101,6 +106,38 @@ fn a_request_carries_every_field_of_the_promise() {
     let intent = canonical(&Intent { exchange: &exchange }, 43);
     assert_eq!(intent["kind"], "intent");
     assert!(intent.get("status").is_none() && intent.get("durations").is_none());
+}
+
+#[test]
+fn a_person_without_a_device_is_named() {
+    let fields = ConnectionFields {
+        id: "01j9",
+        listener: "staff",
+        transport: "tcp",
+        source: "192.0.2.7:50123",
+        tls: None,
+        site: Some("sakura-clinic"),
+        device: None,
+        user: Some("dr-sato"),
+        patient: None,
+        qualifications: &["Medical Doctor", "Fortune \"Teller\""],
+        certificate: None,
+    };
+    let value = canonical(&(&Connection::new(&fields), ConnectionEvent::Opened), 1);
+    let connection = &value["connection"];
+    assert_eq!((&connection["user"], &connection["site"]), (&"dr-sato".into(), &"sakura-clinic".into()));
+    assert_eq!(connection["qualifications"], serde_json::json!(["Medical Doctor", "Fortune \"Teller\""]));
+    assert!(connection.get("device").is_none() && connection.get("patient").is_none());
+    let patient = "ab".repeat(16) + "/taro@example.jp";
+    let fields = ConnectionFields { user: None, site: None, patient: Some(&patient), qualifications: &[], ..fields };
+    let connection = Connection::new(&fields);
+    let exchange = Exchange { user: None, patient: Some(&patient), ..exchange(&connection, b"/") };
+    let value = canonical(&Intent { exchange: &exchange }, 2);
+    assert_eq!(
+        (&value["patient"], &value["connection"]["patient"]),
+        (&patient.as_str().into(), &patient.as_str().into())
+    );
+    assert!(value["connection"].get("qualifications").is_none());
 }
 
 #[test]
@@ -167,12 +204,16 @@ fn every_kind_is_canonical() {
         certificate: Some(Certificate { sha256: &[3; 32], serial: None }),
         site: Some("s"),
         device: Some("d"),
+        user: Some("u"),
+        patient: Some("ab/1"),
     };
     let summary = RefusedSummary {
         reason: "rate-limited",
         network: Some("192.0.2.0/24"),
         site: Some("s"),
         device: Some("d"),
+        user: Some("u"),
+        patient: Some("ab/1"),
         count: 99,
         from_unix_ns: -1,
         until_unix_ns: 0,
@@ -185,7 +226,12 @@ fn every_kind_is_canonical() {
         failed_sequence: 3,
         unavailable_us: 1,
     };
-    let clock = ClockChange { event: ClockEvent::Step, previous_unix_ns: Some(0), change_ns: Some(-3_600_000_000_000) };
+    let clock = ClockChange {
+        event: ClockEvent::Step,
+        previous_unix_ns: Some(0),
+        change_ns: Some(-3_600_000_000_000),
+        source: None,
+    };
     let kinds = [
         canonical(&(&connection, ConnectionEvent::Opened), 1),
         canonical(&(&connection, ConnectionEvent::Closed { cause: "idle", traffic }), 2),
@@ -219,13 +265,38 @@ fn every_kind_is_canonical() {
         canonical(&Recovery { last_sequence: 6, torn: &torn, unresolved: &["r-9".into()], unresolved_count: 1 }, 15),
         canonical(&clock, 16),
         canonical(
-            &ClockChange { event: ClockEvent::Regression, previous_unix_ns: None, change_ns: Some(i64::MIN) },
+            &ClockChange {
+                event: ClockEvent::Regression,
+                previous_unix_ns: None,
+                change_ns: Some(i64::MIN),
+                source: None,
+            },
             17,
         ),
         canonical(&failure, 18),
         canonical(&Full { error: "ENOSPC" }, 19),
         canonical(&Gap { records: 3, from_unix_ns: 0, until_unix_ns: 1 }, 20),
         canonical(&RegistryRollback { recorded_sequence: 7, store_sequence: 5 }, 21),
+        canonical(
+            &Addendum {
+                request: "r",
+                scope: Scope::NONE,
+                from: Origin::Answer,
+                patients: &["患者", "0001"],
+                patients_unknown: Some("too-long"),
+            },
+            22,
+        ),
+        canonical(
+            &Addendum {
+                request: "r",
+                scope: Scope::NONE,
+                from: Origin::Request,
+                patients: &[""; 0],
+                patients_unknown: Some("malformed"),
+            },
+            23,
+        ),
     ];
     let names: Vec<_> = kinds.iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
     assert_eq!(
@@ -252,9 +323,14 @@ fn every_kind_is_canonical() {
             "full",
             "gap",
             "registry-rollback",
+            "addendum",
+            "addendum",
         ]
     );
     assert!(names.iter().all(|name| crate::header::Kind::from_label(name).is_some()));
+    assert_eq!(kinds[21]["patients"], serde_json::json!(["患者", "0001"]));
+    assert_eq!((&kinds[21]["from"], &kinds[21]["patients_unknown"]), (&"answer".into(), &"too-long".into()));
+    assert!(kinds[22].get("patients").is_none());
     assert!(kinds[5].get("end").is_none());
     assert_eq!(kinds[6]["end"], "aborted");
     assert_eq!(kinds[3]["bytes"]["sent"], u64::MAX.to_string());

@@ -174,6 +174,8 @@ fn recovery_request(lane: &Lane) -> Result<Ticket, Refusal> {
         certificate: None,
         site: None,
         device: None,
+        user: None,
+        patient: None,
     })
 }
 
@@ -251,6 +253,8 @@ fn a6_without_a_key_nothing_is_sealed_and_the_full_record_has_one() {
         network: None,
         site: Some("sakura-clinic"),
         device: None,
+        user: None,
+        patient: None,
         count: 1,
         from_unix_ns: 0,
         until_unix_ns: 0,
@@ -397,6 +401,9 @@ fn a3_intents_without_outcome_are_named_once() {
         tls: None,
         site: None,
         device: None,
+        user: None,
+        patient: None,
+        qualifications: &[],
         certificate: None,
     };
     let connection = Connection::new(&fields);
@@ -411,7 +418,9 @@ fn a3_intents_without_outcome_are_named_once() {
         class: None,
         action: None,
         patients: &[],
+        patients_unknown: None,
         user: None,
+        patient: None,
         roles: &[],
         authentication: None,
         decision: Decision::Permit,

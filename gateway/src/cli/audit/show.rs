@@ -166,13 +166,19 @@ fn line(sequence: u64, record: &Value) -> String {
     let at = |path: &str| path.split('.').try_fold(record, |value, key| value.get(key)).map(plain);
     let or = |first: &str, second: &str| at(first).or_else(|| at(second));
     let mut line = format!("{} {sequence} {}", at("time").unwrap_or_default(), at("kind").unwrap_or_default());
-    let device = match (or("connection.site", "site"), or("connection.device", "device")) {
-        (None, None) => None,
-        (site, device) => Some(format!("{}/{}", site.unwrap_or_default(), device.unwrap_or_default())),
+    let (site, device) = (or("connection.site", "site"), or("connection.device", "device"));
+    let user = or("user", "connection.user");
+    let (device, site) = match (site, device) {
+        (None, None) => (None, None),
+        // Of a user without a device, the site stands alone.
+        (site, None) if user.is_some() => (None, site),
+        (site, device) => (Some(format!("{}/{}", site.unwrap_or_default(), device.unwrap_or_default())), None),
     };
     let fields = [
         ("device", device),
-        ("user", at("user")),
+        ("site", site),
+        ("user", user),
+        ("patient", or("patient", "connection.patient")),
         ("method", at("method")),
         ("target", at("target")),
         ("decision", at("decision")),
@@ -226,6 +232,13 @@ mod tests {
             "2026-11-22T01:02:03.000000000Z 7 request device=sakura-clinic/exam-1 user=dr-sato method=GET \
              target=\"/fhir/Patient?name=a b\" decision=deny reason=policy-no-permit status=403 request=00ff"
         );
+        let opened = serde_json::json!({
+            "kind": "connection-opened",
+            "connection": { "site": "s", "user": "u", "qualifications": ["Medical Doctor"], "source": "192.0.2.1:5" },
+        });
+        assert_eq!(line(2, &opened), " 2 connection-opened site=s user=u source=192.0.2.1:5");
+        let patient = serde_json::json!({ "kind": "request", "patient": "ab/1", "connection": { "patient": "ab/1" } });
+        assert_eq!(line(3, &patient), " 3 request patient=ab/1");
         let refused = serde_json::json!({ "kind": "refusal", "source": "192.0.2.1:5", "target": { "base64": "/w==" } });
         assert_eq!(line(1, &refused), " 1 refusal target=\"{\\\"base64\\\":\\\"/w==\\\"}\" source=192.0.2.1:5");
     }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use certs::hpki::{self, RoleTable};
+use certs::hpki::{self, HpkiUser, RoleTable};
 use certs::path::{
     self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, RevocationMode, RevocationSettings,
     Settings, TrustAnchor,
 };
-use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain};
-use policy::{DeviceId, Subject};
+use certs::{Anchors, DeviceVerifier, PeerIdentity, PeerRefused, Peers, Profile, TrustDomain};
+use policy::{DeviceId, Refusal, Subject};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::clock::Reading;
+use crate::listen::PeerRules;
 use crate::registry::Directory;
 
 /// The arc of everything that HPKI's certificate policy names.
@@ -30,6 +31,7 @@ pub(super) struct Judge {
 pub(super) struct Door {
     pub(super) name: String,
     pub(super) profile: Profile,
+    pub(super) rules: PeerRules,
     pub(super) anchors: Anchors,
     pub(super) crls: CrlSet,
     pub(super) revocation: RevocationSettings,
@@ -70,16 +72,27 @@ pub(super) struct Role {
 /// What one listener says.
 pub(super) struct Verdict {
     pub(super) listener: String,
+    /// Whom it takes certificates for.
+    pub(super) purpose: &'static str,
     /// The certificate is one of the listener's anchors.
     pub(super) is_anchor: bool,
     /// What the listener asks of CRLs, in words.
     pub(super) revocation: &'static str,
     /// The subjects from the leaf's issuer to the anchor.
     pub(super) chain: Result<Vec<String>, PathRefused>,
-    /// The same under HPKI's authentication policy, for a certificate of HPKI.
+    /// The same under HPKI's authentication policy, for a certificate of HPKI where that is not the listener's own.
     pub(super) chain_hpki: Option<Result<(), PathRefused>>,
     /// None for a CA's certificate.
-    pub(super) taken: Option<Result<DeviceId, PeerRefused>>,
+    pub(super) taken: Option<Result<Taken, PeerRefused>>,
+}
+
+/// Whom a listener takes a certificate for.
+pub(super) struct Taken {
+    pub(super) identity: PeerIdentity,
+    /// Whom the session would be for; none where the registry cannot be read.
+    pub(super) subject: Option<Arc<Subject>>,
+    /// Its roles, with the Japanese names that the listener's table has.
+    pub(super) roles: Vec<(String, Option<String>)>,
 }
 
 impl Report {
@@ -87,6 +100,26 @@ impl Report {
     pub(super) fn is_refused(&self) -> bool {
         self.content.is_err()
             || (!self.doors.is_empty() && self.doors.iter().all(|door| matches!(door.taken, Some(Err(_)))))
+    }
+}
+
+impl Taken {
+    /// Site and device, site and user, or who vouches for the patient and their name there.
+    pub(super) fn name(&self) -> String {
+        match (&self.identity, self.subject.as_ref().and_then(|subject| subject.site().zip(subject.user()))) {
+            (PeerIdentity::Device(device), _) => device.to_string(),
+            (PeerIdentity::User { .. }, Some((site, user))) => format!("{site}/{user}"),
+            (PeerIdentity::User { holder, .. }, None) => format!("{}@{}", holder.number, holder.issuer_hex()),
+            (PeerIdentity::Patient(patient), _) => patient.to_string(),
+        }
+    }
+
+    pub(super) const fn kind(&self) -> &'static str {
+        match &self.identity {
+            PeerIdentity::Device(_) => "device",
+            PeerIdentity::User { .. } => "user",
+            PeerIdentity::Patient(_) => "patient",
+        }
     }
 }
 
@@ -104,9 +137,14 @@ impl Judge {
         let one = |((index, der), content): ((usize, &CertificateDer<'static>), Result<Description, _>)| {
             let leaf = !is_authority(&content);
             let device = self.domain.as_ref().filter(|_| leaf).map(|domain| certs::device_of(der, domain));
-            let registry = device.as_ref().and_then(|device| self.registered(device.as_ref().ok()?));
-            let user = content.as_ref().ok().filter(|read| is_hpki(read)).map(|_| user_of(der));
+            let user = content.as_ref().ok().filter(|read| is_hpki(read)).map(|_| hpki::user_of(der));
             let is_of_hpki = user.is_some();
+            let registry = match (&device, &user) {
+                (Some(Ok(device)), _) => Some(self.registered(|directory| directory.lookup(device))),
+                (_, Some(Ok(user))) => Some(self.registered(|directory| directory.user_of(&user.holder))),
+                _ => None,
+            };
+            let user = user.map(|user| user.map(|user| self.user(user)).map_err(|error| error.to_string()));
             Report {
                 file: file.to_owned(),
                 number: index + 1,
@@ -123,11 +161,31 @@ impl Judge {
         all.iter().enumerate().zip(contents).map(one).collect()
     }
 
-    fn registered(&self, device: &DeviceId) -> Option<Result<Arc<Subject>, String>> {
-        Some(match &self.registry {
-            Ok(directory) => directory.lookup(device).map_err(|refusal| refusal.label().to_owned()),
+    fn registered(
+        &self,
+        ask: impl FnOnce(&Directory) -> Result<Arc<Subject>, Refusal>,
+    ) -> Result<Arc<Subject>, String> {
+        match &self.registry {
+            Ok(directory) => ask(directory).map_err(|refusal| refusal.label().to_owned()),
             Err(error) => Err(format!("the registry cannot be read: {error}")),
-        })
+        }
+    }
+
+    /// With the roles of the first listener of users, or of the table that ships.
+    fn user(&self, user: HpkiUser) -> User {
+        let shipped = RoleTable::default();
+        let door = self.doors.iter().find(|door| matches!(door.rules.peers, Peers::Users { .. }));
+        let table = door.map_or(&shipped, |door| &door.rules.roles);
+        let role = |text: String| {
+            let known = table.role(&text).map(|role| (role.role.to_string(), role.japanese.to_string()));
+            Role { text, known }
+        };
+        User {
+            name: user.name,
+            number: user.holder.number,
+            japanese_names: user.japanese_names,
+            roles: user.qualifications.into_iter().map(role).collect(),
+        }
     }
 
     fn ask(
@@ -152,13 +210,16 @@ impl Judge {
             };
             path::validate(leaf, &rest, &anchors, &door.crls, &settings, None, seconds)
         };
-        let chain = validate(PolicySettings::default()).map(|found| {
+        let own = door.rules.peers.settings(algorithms).policies;
+        let is_own = matches!(door.rules.peers, Peers::Users { .. });
+        let chain = validate(own).map(|found| {
             let anchor = door.anchors.certificates().get(found.anchor()).into_iter();
             let subject = |der: &CertificateDer<'_>| Description::of(der).map_or_else(|_| String::new(), |d| d.subject);
             found.issuers().iter().chain(anchor).map(subject).collect()
         });
         Verdict {
             listener: door.name.clone(),
+            purpose: door.rules.peers.label(),
             revocation: match door.revocation.mode {
                 RevocationMode::Off => "nobody asks: the listener's `revocation` is off",
                 RevocationMode::Prefer => "by the CRLs at hand; what none of them speaks of passes",
@@ -166,8 +227,8 @@ impl Judge {
             },
             is_anchor: door.anchors.certificates().contains(leaf),
             chain,
-            chain_hpki: is_of_hpki.then(|| validate(hpki::policy_settings(false)).map(drop)),
-            taken: self.domain.as_ref().filter(|_| is_leaf).map(|domain| self.taken(door, domain, leaf, others)),
+            chain_hpki: (is_of_hpki && !is_own).then(|| validate(hpki::policy_settings(false)).map(drop)),
+            taken: is_leaf.then(|| self.taken(door, leaf, others)),
         }
     }
 
@@ -175,42 +236,32 @@ impl Judge {
     fn taken(
         &self,
         door: &Door,
-        domain: &TrustDomain,
         leaf: &CertificateDer<'static>,
         others: &[CertificateDer<'static>],
-    ) -> Result<DeviceId, PeerRefused> {
+    ) -> Result<Taken, PeerRefused> {
         let directory = self.registry.as_ref().ok().cloned();
-        let admit = Arc::new(move |device: &DeviceId| match &directory {
-            Some(directory) => directory.lookup(device).map(drop),
+        let admit = Arc::new(move |peer: &PeerIdentity| match &directory {
+            Some(directory) => directory.admit(peer),
             None => Ok(()),
         });
-        let verifier = DeviceVerifier::new(&door.anchors, door.profile, domain.clone(), admit)
+        let verifier = DeviceVerifier::new(&door.anchors, door.profile, door.rules.peers.clone(), admit)
             .with_revocation(door.crls.clone(), door.revocation);
         let rest = others.iter().filter(|other| *other != leaf).cloned();
         let chain: Vec<_> = std::iter::once(leaf.clone()).chain(rest).collect();
         let now = u64::try_from(self.now.unix_ns).unwrap_or(0);
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_nanos(now));
-        verifier.recheck(&chain, now).map(|peer| peer.device().clone())
+        let identity = verifier.recheck(&chain, now)?.identity().clone();
+        let directory = self.registry.as_ref().ok();
+        let subject = directory.and_then(|directory| directory.subject(&identity, door.rules.proved()).ok());
+        let japanese = |role: &str| door.rules.roles.named(role).map(|entry| entry.japanese.to_string());
+        let roles = subject.iter().flat_map(|subject| &subject.roles);
+        let roles = roles.map(|role| (role.to_string(), japanese(role.as_str()))).collect();
+        Ok(Taken { identity, subject, roles })
     }
 }
 
 fn is_hpki(read: &Description) -> bool {
     !read.is_authority && (read.has_attributes || read.policies.iter().any(|policy| policy.starts_with(HPKI)))
-}
-
-fn user_of(der: &[u8]) -> Result<User, String> {
-    let table = RoleTable::default();
-    let user = hpki::user_of(der).map_err(|error| error.to_string())?;
-    let role = |text: String| {
-        let known = table.role(&text).map(|role| (role.role.to_string(), role.japanese.to_string()));
-        Role { text, known }
-    };
-    Ok(User {
-        name: user.name,
-        number: user.number,
-        japanese_names: user.japanese_names,
-        roles: user.qualifications.into_iter().map(role).collect(),
-    })
 }
 
 /// The clock's bound, where the certificate's end or beginning is within it.

@@ -15,6 +15,7 @@ use certs::{Anchors, TrustDomain};
 use self::judge::{Door, Judge};
 use crate::clock::{Clock as _, KernelClock};
 use crate::config::Config;
+use crate::listen::PeerRules;
 use crate::registry::Directory;
 use crate::revocation::{Lists, unix_seconds};
 use crate::store::Store;
@@ -86,7 +87,8 @@ fn judge(arguments: &ShowArgs) -> anyhow::Result<Judge> {
         let (name, profile) = (listener.name.clone(), listener.tls.profile.parse()?);
         // The lists of files and of the cache; nothing is fetched.
         let lists = Lists::load(&listener.tls.revocation, &anchors, profile, None, unix_seconds())?;
-        doors.push(Door { name, profile, anchors, crls: lists.set(), revocation: lists.settings() });
+        let rules = PeerRules::load(listener, &domain)?;
+        doors.push(Door { name, profile, rules, anchors, crls: lists.set(), revocation: lists.settings() });
     }
     if doors.is_empty() {
         let name = arguments.listener.as_deref().unwrap_or_default();

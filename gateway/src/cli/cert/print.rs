@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
+use certs::PeerIdentity;
 use certs::path::PathRefused;
+use policy::{Party, Refusal};
 use serde_json::{Value, json};
 
-use super::judge::{Report, User, Verdict, is_within_clock_error};
+use super::judge::{Report, Taken, User, Verdict, is_within_clock_error};
 use super::meaning::meaning;
 use crate::cli::terminal;
 use crate::clock::Reading;
@@ -99,9 +101,17 @@ fn clock(now: &Reading) -> String {
 
 fn registry(registered: &Result<std::sync::Arc<policy::Subject>, String>) -> String {
     match registered {
+        Err(why) if why == Refusal::UserUnregistered.label() => {
+            format!("{why}: `sekisho user certificate add SITE/USER FILE` says who the holder is")
+        }
         Err(why) => why.clone(),
         Ok(subject) => {
-            let user = subject.user.as_ref().map_or_else(|| "no user".to_owned(), |user| format!("user `{user}`"));
+            let user = match &subject.party {
+                Party::User { site, user } => format!("user `{site}/{user}`"),
+                party @ (Party::Device { .. } | Party::Patient(_)) => {
+                    party.user().map_or_else(|| "no user".to_owned(), |user| format!("user `{user}`"))
+                }
+            };
             let roles: Vec<_> = subject.roles.iter().map(|role| format!("`{role}`")).collect();
             let roles = if roles.is_empty() { "no role".to_owned() } else { format!("roles {}", roles.join(", ")) };
             format!("active, {user}, {roles}")
@@ -124,6 +134,7 @@ fn door_lines(door: &Verdict, now: &Reading, lines: &mut Vec<(&'static str, Stri
     let name = &door.listener;
     lines
         .push(("listener", format!("`{name}`{}", if door.is_anchor { ", of which it is a trust anchor" } else { "" })));
+    lines.push(("takes", format!("{} and nobody else", door.purpose)));
     lines.push(("revocation", door.revocation.to_owned()));
     match &door.chain {
         Ok(above) => lines.push(("chain", format!("holds: {}", above.join(" < ")))),
@@ -137,11 +148,29 @@ fn door_lines(door: &Verdict, now: &Reading, lines: &mut Vec<(&'static str, Stri
     lines.push((
         "verdict",
         match &door.taken {
-            Some(Ok(device)) => format!("taken for device `{device}`"),
+            Some(Ok(taken)) => taken_for(taken),
             Some(Err(refused)) => format!("refused: {}: {}", refused.refusal.label(), refused.detail),
             None => "a CA's certificate: no client is let in by it".to_owned(),
         },
     ));
+}
+
+fn taken_for(taken: &Taken) -> String {
+    let who = format!("taken for {} `{}`", taken.kind(), taken.name());
+    let roles: Vec<String> = taken
+        .roles
+        .iter()
+        .map(|(role, japanese)| match japanese {
+            Some(japanese) => format!("`{role}` {japanese}"),
+            None => format!("`{role}`"),
+        })
+        .collect();
+    match (&taken.identity, roles.is_empty()) {
+        // What a device's roles are, the registry's line says.
+        (PeerIdentity::Device(_) | PeerIdentity::Patient(_), _) => who,
+        (PeerIdentity::User { .. }, true) => format!("{who}, no role"),
+        (PeerIdentity::User { .. }, false) => format!("{who}, roles {}", roles.join(", ")),
+    }
 }
 
 fn refused_lines(what: &'static str, refused: &PathRefused, now: &Reading, lines: &mut Vec<(&'static str, String)>) {
@@ -200,7 +229,10 @@ fn door_value(door: &Verdict) -> Value {
         "path": door.chain.as_ref().ok(),
         "path_refused": door.chain.as_ref().err().map(refused),
         "hpki_path_refused": door.chain_hpki.as_ref().and_then(|chain| chain.as_ref().err()).map(refused),
-        "taken_for": door.taken.as_ref().and_then(|taken| taken.as_ref().ok()).map(ToString::to_string),
+        "purpose": door.purpose,
+        "taken_for": door.taken.as_ref().and_then(|taken| taken.as_ref().ok()).map(Taken::name),
+        "roles": door.taken.as_ref().and_then(|taken| taken.as_ref().ok()).map(|taken| taken.roles.iter()
+            .map(|(role, japanese)| json!({ "role": role, "japanese": japanese })).collect::<Vec<_>>()),
         "refusal": door.taken.as_ref().and_then(|taken| taken.as_ref().err()).map(|refused| refused.refusal.label()),
         "detail": door.taken.as_ref().and_then(|taken| taken.as_ref().err()).map(|refused| refused.detail.clone()),
     })

@@ -318,7 +318,13 @@ pub enum UserCommand {
         #[arg(long = "no-role", value_name = "ROLE", group = "fields")]
         no_roles: Vec<RoleName>,
     },
-    /// Refuse devices assigned to the user, live connections included
+    /// Say which certificates are the user's own
+    Certificate {
+        /// What to do.
+        #[command(subcommand)]
+        command: UserCertificateCommand,
+    },
+    /// Refuse the user's certificates and devices assigned to the user, live connections included
     Suspend {
         /// Site and name
         #[arg(value_name = "SITE/USER", value_parser = user_id)]
@@ -339,6 +345,39 @@ pub enum UserCommand {
         #[arg(long)]
         cascade: bool,
     },
+}
+
+/// What to do with users' certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum UserCertificateCommand {
+    /// Let the holder of an HPKI card in as this user, with this card and with those that the issuer gives after it
+    Add(HolderArgs),
+    /// List whose certificates are known, of every user or of one
+    List {
+        /// Site and name
+        #[arg(value_name = "SITE/USER", value_parser = user_id)]
+        id: Option<UserId>,
+    },
+    /// Refuse the holder, live connections included
+    Remove(HolderArgs),
+}
+
+/// A user, and the holder of certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(group = ArgGroup::new("holder").required(true))]
+pub struct HolderArgs {
+    /// Site and name
+    #[arg(value_name = "SITE/USER", value_parser = user_id)]
+    pub id: UserId,
+    /// The card's certificate, PEM or DER
+    #[arg(value_name = "FILE", group = "holder")]
+    pub file: Option<PathBuf>,
+    /// Instead of the card: the certificate of the CA that issues it, or the issuer as `list` shows it
+    #[arg(long, value_name = "FILE|HEX", group = "holder", requires = "number")]
+    pub issuer: Option<PathBuf>,
+    /// The serialNumber in the card's subject
+    #[arg(long, value_name = "NUMBER", requires = "issuer")]
+    pub number: Option<String>,
 }
 
 /// What to do with roles.

@@ -114,6 +114,64 @@ async fn every_verb_of_a_user() {
 }
 
 #[tokio::test]
+async fn every_verb_of_a_users_certificate() {
+    let clinic = Clinic::new().await;
+    let issuer = "ab".repeat(32);
+    let holder = ["--issuer", &issuer, "--number", "117120"];
+    let line = |verb: &'static str| [&["user", "certificate", verb, "s/u"], &holder[..]].concat();
+    let name = format!("117120@{issuer}");
+    assert_eq!(clinic.ok(&line("add")).await, format!("user-certificate `{name}` is user `s/u`\n"));
+    let listed = clinic.json(&["user", "certificate", "list"]).await;
+    let one = &listed["user-certificates"][0];
+    assert_eq!(
+        (&one["number"], &one["user"], &one["issuer"]),
+        (&"117120".into(), &"u".into(), &issuer.as_str().into())
+    );
+    clinic.ok(&["user", "add", "s/v"]).await;
+    assert_eq!(clinic.json(&["user", "certificate", "list", "s/v"]).await["user-certificates"], serde_json::json!([]));
+    let other = [&["user", "certificate", "add", "s/v"], &holder[..]].concat();
+    let error = clinic.run(&other).await.unwrap_err();
+    assert_eq!(error, format!("the holder `{name}` is user `s/u`; take the certificate from that user first"));
+    assert_eq!(clinic.ok(&line("remove")).await, format!("user-certificate `{name}` removed\n"));
+    assert_eq!(clinic.run(&line("remove")).await.unwrap_err(), format!("no user-certificate `{name}`"));
+    let error = clinic.run(&["user", "certificate", "add", "s/u", "--issuer", "absent.crt", "--number", "1"]).await;
+    assert!(error.unwrap_err().contains("absent.crt"));
+}
+
+/// By the card, which is read as a door reads it, and by its CA and number: the same holder.
+#[tokio::test]
+async fn a_card_and_its_issuer_name_the_same_holder() {
+    let clinic = Clinic::new().await;
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut root = rcgen::CertificateParams::default();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    root.distinguished_name.push(rcgen::DnType::OrganizationName, "MEDIS-DC");
+    let root_certificate = root.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(root, key);
+    let card = |policy: u8| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]), "117120");
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        // 1.2.392.100495.1.5.1.X.3.1, and an hcRole as cards have it.
+        let policies = [0x30, 0x10, 0x30, 0x0e, 6, 12, 0x2a, 0x83, 8, 0x86, 0x91, 0x0f, 1, 5, 1, policy, 3, 1].to_vec();
+        let mut role = b"\x30\x34\x30\x32\x06\x06\x28\x81\x85\x42\x00\x01\x31\x28\x31\x26\x30\x24\xa0\x22\x31\x20\xa0\x0c\x06\x0a\x2a\x83\x08\x86\x91\x0f\x01\x06\x01\x01\xa2\x10\x0c\x0e".to_vec();
+        role.extend_from_slice(b"Medical Doctor");
+        let extension = rcgen::CustomExtension::from_oid_content;
+        params.custom_extensions = vec![extension(&[2, 5, 29, 32], policies), extension(&[2, 5, 29, 9], role)];
+        params.signed_by(&rcgen::KeyPair::generate().unwrap(), &issuer).unwrap().pem()
+    };
+    std::fs::write(path("ca.crt"), root_certificate.pem()).unwrap();
+    std::fs::write(path("card.crt"), card(2)).unwrap();
+    std::fs::write(path("signs.crt"), card(1)).unwrap();
+    clinic.ok(&["user", "certificate", "add", "s/u", &path("card.crt")]).await;
+    clinic.ok(&["user", "certificate", "remove", "s/u", "--issuer", &path("ca.crt"), "--number", "117120"]).await;
+    let error = clinic.run(&["user", "certificate", "add", "s/u", &path("signs.crt")]).await.unwrap_err();
+    assert!(error.contains("signs.crt"), "{error}");
+}
+
+#[tokio::test]
 async fn every_verb_of_a_device() {
     let clinic = Clinic::new().await;
     clinic.ok(&["device", "set", "s/d", "--no-user", "--role", "doctor", "--no-role", "nurse"]).await;
@@ -180,6 +238,9 @@ fn bad_arguments_are_usage_errors() {
         &["device", "set", "s/d", "--user", "u", "--no-user"],
         &["user", "set", "s/u"],
         &["user", "add", "s/"],
+        &["user", "certificate", "add", "s/u"],
+        &["user", "certificate", "add", "s/u", "--number", "1"],
+        &["user", "certificate", "add", "s/u", "card.crt", "--issuer", "ca.crt", "--number", "1"],
         &["site", "list", "--config", "a", "--store", "b"],
         &["role"],
     ] {

@@ -85,7 +85,7 @@ async fn whoever_is_suspended_does_not_enrol_itself() {
     store.site_suspend("alice", &id("a").site).await.unwrap();
     let renewal = certificate("02", "a", Origin::Renewal);
     assert!(matches!(
-        store.certificate_add("x", &renewal, Right::Renewal("01"), NOW).await,
+        store.certificate_renew("x", &renewal, b"", Renewal { old: "01", key: "k" }, NOW).await,
         Err(StoreError::NotActive(_))
     ));
     store.site_resume("alice", &id("a").site).await.unwrap();
@@ -140,9 +140,9 @@ async fn what_is_revoked_renews_nothing_and_codes_go_with_it() {
     store.certificate_add("x", &certificate("01", "a", Origin::Key), Right::Operator, NOW).await.unwrap();
     let renew = async |serial: &str, old: &str, now| {
         let entry = certificate(serial, "a", Origin::Renewal);
-        store.certificate_add("x", &entry, Right::Renewal(old), now).await
+        store.certificate_renew("x", &entry, b"der", Renewal { old, key: "k" }, now).await
     };
-    renew("02", "01", NOW).await.unwrap();
+    assert_eq!(renew("02", "01", NOW).await.unwrap(), None);
     for (old, now) in [("99", NOW), ("01", NOW + 90 * 86_400)] {
         assert!(matches!(renew("03", old, now).await, Err(StoreError::Renewal)));
     }
@@ -152,4 +152,56 @@ async fn what_is_revoked_renews_nothing_and_codes_go_with_it() {
     store.certificates_revoke("alice", &id("a"), None, "keyCompromise", NOW).await.unwrap();
     assert!(matches!(renew("03", "02", NOW).await, Err(StoreError::Renewal)));
     assert!(matches!(store.code_check(&id("a"), HASH, NOW).await, Err(StoreError::Code)));
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_once_and_the_same_request_gets_the_same_answer() {
+    let (_folder, store) = store().await;
+    store.certificate_add("x", &certificate("01", "a", Origin::Key), Right::Operator, NOW).await.unwrap();
+    let renew = async |serial: &str, old: &str, key: &str| {
+        let entry = certificate(serial, "a", Origin::Renewal);
+        store.certificate_renew("x", &entry, serial.as_bytes(), Renewal { old, key }, NOW).await
+    };
+    assert_eq!(store.renewal_before(Renewal { old: "01", key: "k" }).await.unwrap(), None);
+    assert_eq!(renew("02", "01", "k").await.unwrap(), None);
+    assert_eq!(renew("03", "01", "k").await.unwrap(), Some(b"02".to_vec()), "the answer was lost");
+    assert_eq!(store.renewal_before(Renewal { old: "01", key: "k" }).await.unwrap(), Some(b"02".to_vec()));
+    assert!(matches!(renew("04", "01", "other").await, Err(StoreError::Renewed)));
+    assert!(matches!(store.renewal_before(Renewal { old: "01", key: "other" }).await, Err(StoreError::Renewed)));
+    assert_eq!(renew("05", "02", "k").await.unwrap(), None, "the next of the line");
+    store.certificates_revoke("alice", &id("a"), Some("02"), "superseded", NOW).await.unwrap();
+    assert!(matches!(renew("06", "01", "k").await, Err(StoreError::Renewed)), "what is revoked is not handed out");
+    let serials: Vec<_> = store.certificates_of(&id("a")).await.unwrap().into_iter().map(|one| one.serial).collect();
+    assert_eq!(serials, ["01", "02", "05"]);
+}
+
+#[tokio::test]
+async fn of_many_renewals_at_once_one_is_made() {
+    let (_folder, store) = store().await;
+    store.certificate_add("x", &certificate("01", "a", Origin::Key), Right::Operator, NOW).await.unwrap();
+    let all: Vec<_> = (10..18)
+        .map(|number: u32| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let serial = number.to_string();
+                // Of each key there are two requests.
+                let key = (number / 2).to_string();
+                let entry = certificate(&serial, "a", Origin::Renewal);
+                let renewal = Renewal { old: "01", key: &key };
+                (key.clone(), store.certificate_renew("x", &entry, serial.as_bytes(), renewal, NOW).await)
+            })
+        })
+        .collect();
+    let (mut made, mut again, mut refused) = (Vec::new(), Vec::new(), 0);
+    for one in all {
+        match one.await.unwrap() {
+            (key, Ok(None)) => made.push(key),
+            (key, Ok(Some(_))) => again.push(key),
+            (_, Err(StoreError::Renewed)) => refused += 1,
+            (_, Err(error)) => panic!("{error}"),
+        }
+    }
+    assert_eq!((made.len(), refused), (1, 6));
+    assert_eq!(again, made, "its twin got the same certificate");
+    assert_eq!(store.certificates_of(&id("a")).await.unwrap().len(), 2);
 }

@@ -3,6 +3,7 @@
 //! A JWT (RFC 7519) signed with ES256 (RFC 7518 3.4). A signature costs as much as a request, so a token is made once
 //! per subject, certificate and service and reused while it is fresh.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use serde::Serialize;
 
-use policy::{DeviceId, EntityVersions, RoleName, ServiceName, Subject, UserName};
+use policy::{EntityVersions, Party, RoleName, ServiceName, SiteName, Subject, UserName};
 
 mod key;
 
@@ -31,8 +32,7 @@ pub struct CannotSign;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct CacheKey {
-    device: DeviceId,
-    user: Option<UserName>,
+    party: Party,
     level: i64,
     versions: EntityVersions,
     certificate: [u8; 32],
@@ -59,13 +59,20 @@ pub struct Identities {
 struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
-    sub: &'a str,
+    sub: Cow<'a, str>,
     iat: u64,
     exp: u64,
-    site: &'a str,
-    device: &'a str,
+    /// Absent for a patient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<&'a str>,
+    /// Absent where no device is known: for a user with a certificate of their own, and for a patient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
+    /// The patient who asks: who vouches, `/` and what they call the patient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patient: Option<String>,
     roles: Vec<&'a str>,
     /// How strongly the user is known: `device`, `user` or `two-factor`.
     level: &'a str,
@@ -84,9 +91,9 @@ struct Confirmation<'a> {
 pub struct Statement<'a> {
     /// Who asks.
     pub subject: &'a Subject,
-    /// The device's SPIFFE ID, the token's `sub`.
-    pub spiffe_id: &'a str,
-    /// SHA-256 of the device certificate's DER.
+    /// The device's SPIFFE ID, the token's `sub`; that of others is `user:` with site and user, or `patient:`.
+    pub spiffe_id: Option<&'a str>,
+    /// SHA-256 of the certificate's DER.
     pub certificate_sha256: &'a [u8; 32],
     /// The service asked.
     pub service: &'a ServiceName,
@@ -108,8 +115,7 @@ impl Identities {
     pub fn token(&self, statement: &Statement<'_>, now: u64) -> Result<HeaderValue, CannotSign> {
         let subject = statement.subject;
         let key = CacheKey {
-            device: subject.device.clone(),
-            user: subject.user.clone(),
+            party: subject.party.clone(),
             level: subject.authentication_level.level(),
             versions: subject.versions,
             certificate: *statement.certificate_sha256,
@@ -146,12 +152,13 @@ impl Identities {
         let claims = Claims {
             iss: &self.issuer,
             aud: statement.audience,
-            sub: statement.spiffe_id,
+            sub: sub(statement)?,
             iat: now,
             exp: now.saturating_add(LIFETIME_S),
-            site: subject.device.site.as_str(),
-            device: subject.device.device.as_str(),
-            user: subject.user.as_ref().map(UserName::as_str),
+            site: subject.site().map(SiteName::as_str),
+            device: subject.device().map(|device| device.device.as_str()),
+            user: subject.user().map(UserName::as_str),
+            patient: subject.patient().map(ToString::to_string),
             roles: subject.roles.iter().map(RoleName::as_str).collect(),
             level: subject.authentication_level.label(),
             cnf: Confirmation { thumbprint: &thumbprint },
@@ -166,6 +173,31 @@ impl Identities {
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         HeaderValue::from_maybe_shared(bytes::Bytes::from(token)).map_err(|_| CannotSign)
     }
+}
+
+/// A device's is its SPIFFE ID, also where a user is known. Who has no device has a name in another scheme, so that nobody
+/// takes one for the other.
+fn sub<'a>(statement: &Statement<'a>) -> Result<Cow<'a, str>, CannotSign> {
+    Ok(match &statement.subject.party {
+        Party::Device { .. } => statement.spiffe_id.ok_or(CannotSign)?.into(),
+        Party::User { site, user } => format!("user:{site}/{user}").into(),
+        Party::Patient(patient) => format!("patient:{}/{}", patient.issuer(), escaped(patient.id())).into(),
+    })
+}
+
+/// As a part of a URI (RFC 3986 2.1, 3.3): RFC 7519 wants one where there is a colon.
+fn escaped(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~@:/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // INVARIANT: writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 /// Enough time left for the request to arrive; and not from a future that a clock step has taken back.

@@ -3,17 +3,29 @@ use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use policy::{AuthenticationLevel, DeviceName, SiteName};
+use policy::{AuthenticationLevel, DeviceId, DeviceName};
 
 use super::*;
 
 const NOW: u64 = 1_800_000_000;
 const CERTIFICATE: [u8; 32] = [7; 32];
 
+fn party(site: &str, device: &str, user: Option<&str>) -> Party {
+    let device = DeviceId { site: SiteName::new(site).unwrap(), device: DeviceName::new(device).unwrap() };
+    Party::Device { device, user: user.map(|user| UserName::new(user).unwrap()) }
+}
+
+fn alone() -> Party {
+    Party::User { site: SiteName::new("sakura-clinic").unwrap(), user: UserName::new("sato").unwrap() }
+}
+
+fn patient() -> Party {
+    Party::Patient(policy::Patient::new(&[0xab; 32], "山 taro@example.jp").unwrap())
+}
+
 fn subject() -> Subject {
     Subject {
-        device: DeviceId { site: SiteName::new("sakura-clinic").unwrap(), device: DeviceName::new("ward-1").unwrap() },
-        user: Some(UserName::new("sato").unwrap()),
+        party: party("sakura-clinic", "ward-1", Some("sato")),
         roles: [RoleName::new("doctor").unwrap()].into_iter().collect(),
         authentication_level: AuthenticationLevel::Device,
         versions: EntityVersions { site: 1, device: 2, user: 3 },
@@ -42,7 +54,7 @@ impl Fixture {
     fn token_for(&self, subject: &Subject, certificate: &[u8; 32], audience: &str, now: u64) -> String {
         let statement = Statement {
             subject,
-            spiffe_id: "spiffe://sekisho.example/site/sakura-clinic/device/ward-1",
+            spiffe_id: Some("spiffe://sekisho.example/site/sakura-clinic/device/ward-1"),
             certificate_sha256: certificate,
             service: &self.service,
             audience,
@@ -97,9 +109,30 @@ fn a_backend_can_verify_a_token_with_the_published_key_alone() {
     let forged = format!("{}.{forged}.{}", parts[0], parts[2]);
     assert_eq!(verified(&forged, &fixture.key.jwks_json()), None);
 
-    let nobody = Subject { user: None, roles: [].into_iter().collect(), ..subject() };
+    let nobody =
+        Subject { party: party("sakura-clinic", "ward-1", None), roles: [].into_iter().collect(), ..subject() };
     let (_, claims) = verified(&fixture.token(&nobody, NOW), &fixture.key.jwks_json()).unwrap();
     assert_eq!((claims.get("user"), &claims["roles"]), (None, &serde_json::json!([])));
+}
+
+#[test]
+fn who_has_no_device_is_named_otherwise() {
+    let fixture = fixture(8);
+    let claims = |party: Party| {
+        let subject = Subject { party, ..subject() };
+        verified(&fixture.token(&subject, NOW), &fixture.key.jwks_json()).unwrap().1
+    };
+    let user = claims(alone());
+    assert_eq!(
+        (&user["sub"], &user["site"], &user["user"]),
+        (&"user:sakura-clinic/sato".into(), &"sakura-clinic".into(), &"sato".into())
+    );
+    assert!(user.get("device").is_none() && user.get("patient").is_none(), "{user}");
+    let patient = claims(patient());
+    let issuer = "ab".repeat(16);
+    assert_eq!(patient["sub"], format!("patient:{issuer}/%E5%B1%B1%20taro@example.jp"));
+    assert_eq!(patient["patient"], format!("{issuer}/山 taro@example.jp"));
+    assert!(["site", "device", "user"].iter().all(|key| patient.get(*key).is_none()), "{patient}");
 }
 
 #[test]
@@ -134,11 +167,13 @@ fn a_token_is_reused_while_it_is_fresh_and_for_the_same_asker_only() {
         (|s| s.versions.site = 9) as fn(&mut Subject),
         |s| s.versions.device = 9,
         |s| s.versions.user = 9,
-        |s| s.user = None,
+        |s| s.party = party("sakura-clinic", "ward-1", None),
+        |s| s.party = alone(),
+        |s| s.party = patient(),
         |s| s.authentication_level = AuthenticationLevel::User,
         |s| s.roles.push(RoleName::new("nurse").unwrap()),
-        |s| s.device.device = DeviceName::new("ward-2").unwrap(),
-        |s| s.device.site = SiteName::new("momiji-hospital").unwrap(),
+        |s| s.party = party("sakura-clinic", "ward-2", Some("sato")),
+        |s| s.party = party("momiji-hospital", "ward-1", Some("sato")),
     ] {
         let mut other = self::subject();
         change(&mut other);

@@ -160,8 +160,7 @@ fn permit() -> Permit {
     let judge = Judge::load(vec![PolicySource { file: "all".to_owned(), text }], JudgeOptions::default()).unwrap();
     let device = DeviceId { site: "s".parse().unwrap(), device: "d".parse().unwrap() };
     let subject = Subject {
-        device,
-        user: None,
+        party: policy::Party::Device { device, user: None },
         roles: SmallVec::new(),
         authentication_level: AuthenticationLevel::Device,
         versions: EntityVersions::default(),

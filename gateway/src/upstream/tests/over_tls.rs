@@ -97,6 +97,7 @@ fn tls_service(address: SocketAddr, folder: &Path, server_name: Option<&str>) ->
     Service {
         tls: Some(BackendTls {
             ca_file: folder.join("ca.crt"),
+            crl_files: Vec::new(),
             identity: None,
             server_name: server_name.map(str::to_owned),
         }),

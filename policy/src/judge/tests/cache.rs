@@ -32,13 +32,16 @@ fn a_decision_comes_again_with_its_policies() {
 fn every_part_of_the_key_tells_decisions_apart() {
     let judge = load("permit(principal, action, resource);");
     let base = Asked::new(&["doctor"], Action::Read, "clinical");
-    let changes: [Change; 12] = [
+    let changes: [Change; 15] = [
         ("site version", |a| a.subject.versions.site += 1),
         ("device version", |a| a.subject.versions.device += 1),
         ("user version", |a| a.subject.versions.user += 1),
-        ("site", |a| a.subject.device.site = "other".parse().unwrap()),
-        ("device", |a| a.subject.device.device = "other".parse().unwrap()),
-        ("user", |a| a.subject.user = None),
+        ("site", |a| a.subject.party = at_device("other", "exam-1", Some("sato"))),
+        ("device", |a| a.subject.party = at_device("sakura-clinic", "other", Some("sato"))),
+        ("user", |a| a.subject.party = at_device("sakura-clinic", "exam-1", None)),
+        ("a user alone", |a| a.subject.party = alone("sakura-clinic", "sato")),
+        ("a patient", |a| a.subject.party = patient(1, "sato")),
+        ("another issuer's patient", |a| a.subject.party = patient(2, "sato")),
         ("roles", |a| a.subject.roles.clear()),
         ("level", |a| a.subject.authentication_level = AuthenticationLevel::TwoFactor),
         ("action", |a| a.action = Action::Search),

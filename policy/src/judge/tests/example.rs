@@ -9,6 +9,10 @@ fn example() -> Vec<PolicySource> {
             file: "limits.cedar".into(),
             text: include_str!("../../../examples/clinic/limits.cedar").into(),
         },
+        PolicySource {
+            file: "people.cedar".into(),
+            text: include_str!("../../../examples/clinic/people.cedar").into(),
+        },
         PolicySource { file: "roles.cedar".into(), text: include_str!("../../../examples/clinic/roles.cedar").into() },
     ]
 }

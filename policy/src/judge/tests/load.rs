@@ -168,3 +168,39 @@ fn the_offset_from_utc_is_the_clinics() {
         assert!(decide(&judge, &mut cache(), &asked).is_ok(), "{minutes}");
     }
 }
+
+#[test]
+fn an_annotation_that_means_nothing_is_refused() {
+    let permit = "permit(principal, action, resource);";
+    let forbid = "forbid(principal, action, resource);";
+    for (text, named) in [
+        (format!("@device(\"any\") {permit}"), "`@device(\"any\")` means nothing; it must be `@device(\"none\")`"),
+        (format!("@device {permit}"), "`@device(\"\")` means nothing"),
+        (format!("@id(\"x\") @principal(\"device\") {permit}"), "policy `x`: `@principal(\"device\")` means nothing"),
+        (format!("@device(\"none\") {forbid}"), "take `@device` away"),
+        (format!("@principal(\"patient\") {forbid}"), "take `@principal` away"),
+    ] {
+        let problem = one(&format!("\n{text}"));
+        assert!(problem.starts_with("a.cedar:2:1: policy `") && problem.contains(named), "{text}: {problem}");
+    }
+}
+
+/// What may be absent has to be asked for, where it may be absent.
+#[test]
+fn validation_knows_whom_a_policy_is_for() {
+    let reads_device = "(principal, action, resource) when { context.device.name == \"a\" };";
+    let reads_site = "(principal, action, resource) when { principal.site == context.site };";
+    let reads_patient = "(principal, action, resource) when { principal.id == \"1\" };";
+    let none = "@device(\"none\")";
+    let patient = "@principal(\"patient\")";
+    let good = |text: String| problems(&[("a.cedar", text.as_str())]).is_empty();
+    assert!(good(format!("permit{reads_device}")) && good(format!("permit{reads_site}")));
+    assert!(!good(format!("permit{reads_patient}")));
+    assert!(!good(format!("{none} permit{reads_device}")) && good(format!("{none} permit{reads_site}")));
+    assert!(!good(format!("{none} permit{reads_patient}")) && good(format!("{patient} permit{reads_patient}")));
+    assert!(!good(format!("{patient} permit{reads_device}")) && !good(format!("{patient} permit{reads_site}")));
+    assert!(!good(format!("forbid{reads_device}")) && !good(format!("forbid{reads_site}")));
+    assert!(good(
+        "forbid(principal, action, resource) when { context has device && context.device.name == \"a\" };".to_owned()
+    ));
+}

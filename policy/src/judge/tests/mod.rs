@@ -1,5 +1,6 @@
 //! Tests of the judge as a whole.
 
+mod audience;
 mod cache;
 mod example;
 mod load;
@@ -9,7 +10,7 @@ use std::hash::RandomState;
 use std::net::IpAddr;
 
 use super::*;
-use crate::{AuthenticationLevel, DeviceId, EntityVersions, InformationClass, RouteName, ServiceName};
+use crate::{AuthenticationLevel, DeviceId, EntityVersions, InformationClass, Party, Patient, RouteName, ServiceName};
 
 /// A request that owns its parts.
 #[derive(Debug, Clone)]
@@ -36,8 +37,7 @@ impl Asked {
         roles.sort();
         Self {
             subject: Subject {
-                device: DeviceId { site: "sakura-clinic".parse().unwrap(), device: "exam-1".parse().unwrap() },
-                user: Some("sato".parse().unwrap()),
+                party: at_device("sakura-clinic", "exam-1", Some("sato")),
                 roles,
                 authentication_level: AuthenticationLevel::Device,
                 versions: EntityVersions { site: 1, device: 2, user: 3 },
@@ -76,6 +76,19 @@ impl Asked {
             },
         }
     }
+}
+
+fn at_device(site: &str, device: &str, user: Option<&str>) -> Party {
+    let device = DeviceId { site: site.parse().unwrap(), device: device.parse().unwrap() };
+    Party::Device { device, user: user.map(|user| user.parse().unwrap()) }
+}
+
+fn alone(site: &str, user: &str) -> Party {
+    Party::User { site: site.parse().unwrap(), user: user.parse().unwrap() }
+}
+
+fn patient(issuer: u8, id: &str) -> Party {
+    Party::Patient(Patient::new(&[issuer; 32], id).unwrap())
 }
 
 fn load(text: &str) -> Judge {

@@ -26,6 +26,8 @@ fn principal() -> impl Strategy<Value = &'static str> {
         r#"principal in Sekisho::Device::"s1/a""#,
         "principal is Sekisho::User",
         "principal is Sekisho::Device",
+        "principal is Sekisho::Patient",
+        r#"principal == Sekisho::Patient::"01010101010101010101010101010101/a""#,
         r#"principal is Sekisho::User in Sekisho::Role::"kiosk""#,
         r#"principal is Sekisho::Device in Sekisho::Site::"s2""#,
     ])
@@ -54,54 +56,89 @@ fn resource() -> impl Strategy<Value = &'static str> {
     ])
 }
 
-fn condition() -> impl Strategy<Value = &'static str> {
-    select(vec![
-        "context.hour < 12",
-        "context.weekday == 3",
-        r#"context.time < datetime("2026-04-01T06:00:00Z")"#,
-        r#"context.time.toTime() > duration("1h")"#,
-        r#"context.patients.contains("Patient/1")"#,
-        "context.patients.isEmpty()",
-        r#"context.source.isInRange(ip("192.0.2.0/24"))"#,
-        "context.source.isIpv6()",
-        r#"context.transport == "tls""#,
-        r#"context has tls_version && context.tls_version == "1.3""#,
-        "context has operation",
-        r#"context has resource_type && context.resource_type like "Pat*""#,
-        r#"context has method && context.method == "GET""#,
-        "context.authentication_level >= 2",
-        "principal in context.site",
-        r#"context.device in Sekisho::Role::"nurse""#,
-        r#"context.device.name == "a""#,
-        r#"principal.site == Sekisho::Site::"s1""#,
-        r#"resource.service == Sekisho::Service::"y" || resource.name like "r*""#,
-        r#"if context.authentication_level == 1 then principal in Sekisho::Role::"doctor" else true"#,
-        r#"Sekisho::Device::"s1/a" in Sekisho::Role::"nurse""#,
-        r#"Sekisho::Device::"s1/a" == context.device"#,
-        r#"[Sekisho::Device::"s1/a", Sekisho::Device::"s2/b"].contains(context.device)"#,
-        r#"resource in [Sekisho::Service::"x", Sekisho::Service::"z"]"#,
-        // Errs where that is not the request's device or user.
-        r#"Sekisho::Device::"s1/a".name == "a""#,
-        r#"Sekisho::User::"s2/b".site == context.site"#,
-        // These err: some in what may be cached, some in what may not, some only for some requests.
-        "context.authentication_level * 9223372036854775807 > 0",
-        "context.hour * 9223372036854775807 > 0",
-        r#"context.transport == "quic" && context.authentication_level * 9223372036854775807 > 0"#,
-    ])
+/// Valid for every audience.
+const CONDITIONS: &[&str] = &[
+    "context.hour < 12",
+    "context.weekday == 3",
+    r#"context.time < datetime("2026-04-01T06:00:00Z")"#,
+    r#"context.time.toTime() > duration("1h")"#,
+    r#"context.patients.contains("Patient/1")"#,
+    "context.patients.isEmpty()",
+    r#"context.source.isInRange(ip("192.0.2.0/24"))"#,
+    "context.source.isIpv6()",
+    r#"context.transport == "tls""#,
+    r#"context has tls_version && context.tls_version == "1.3""#,
+    "context has operation",
+    r#"context has resource_type && context.resource_type like "Pat*""#,
+    r#"context has method && context.method == "GET""#,
+    "context.authentication_level >= 2",
+    "context has device",
+    "context has site && principal in context.site",
+    r#"context has device && context.device in Sekisho::Role::"nurse""#,
+    r#"context has device && Sekisho::Device::"s1/a" == context.device"#,
+    // Errs where that is not the request's patient.
+    r#"Sekisho::Patient::"01010101010101010101010101010101/a".id == "a""#,
+    r#"resource.service == Sekisho::Service::"y" || resource.name like "r*""#,
+    r#"if context.authentication_level == 1 then principal in Sekisho::Role::"doctor" else true"#,
+    r#"Sekisho::Device::"s1/a" in Sekisho::Role::"nurse""#,
+    r#"resource in [Sekisho::Service::"x", Sekisho::Service::"z"]"#,
+    // Errs where that is not the request's device or user.
+    r#"Sekisho::Device::"s1/a".name == "a""#,
+    // These err: some in what may be cached, some in what may not, some only for some requests.
+    "context.authentication_level * 9223372036854775807 > 0",
+    "context.hour * 9223372036854775807 > 0",
+    r#"context.transport == "quic" && context.authentication_level * 9223372036854775807 > 0"#,
+];
+
+/// Of a device or a user: what has a site.
+const OF_MEMBERS: &[&str] = &[
+    "principal in context.site",
+    r#"principal.site == Sekisho::Site::"s1""#,
+    r#"Sekisho::User::"s2/b".site == context.site"#,
+];
+
+const OF_DEVICES: &[&str] = &[
+    r#"context.device in Sekisho::Role::"nurse""#,
+    r#"context.device.name == "a""#,
+    r#"Sekisho::Device::"s1/a" == context.device"#,
+    r#"[Sekisho::Device::"s1/a", Sekisho::Device::"s2/b"].contains(context.device)"#,
+];
+
+const OF_PATIENTS: &[&str] =
+    &[r#"principal.id == "a""#, r#"principal.issuer like "01*""#, "context.patients == [principal.id]"];
+
+fn condition(more: &[&[&'static str]]) -> impl Strategy<Value = &'static str> + use<> {
+    select(CONDITIONS.iter().chain(more.iter().copied().flatten()).copied().collect::<Vec<_>>())
 }
 
 fn policy() -> impl Strategy<Value = String> {
-    let clauses = prop::collection::vec((select(vec!["when", "unless"]), condition()), 0..3);
-    (select(vec!["permit", "permit", "forbid"]), principal(), action(), resource(), clauses).prop_map(
-        |(effect, principal, action, resource, clauses)| {
-            let clauses: String = clauses.iter().map(|(word, text)| format!(" {word} {{ {text} }}")).collect();
-            format!("{effect}({principal}, {action}, {resource}){clauses};\n")
-        },
-    )
+    let of = |head: &'static str, more: &[&[&'static str]]| {
+        let clauses = prop::collection::vec((select(vec!["when", "unless"]), condition(more)), 0..3);
+        (Just(head), principal(), action(), resource(), clauses)
+    };
+    let parts = prop_oneof![
+        3 => of("permit", &[OF_MEMBERS, OF_DEVICES]),
+        2 => of("@device(\"none\") permit", &[OF_MEMBERS]),
+        2 => of("@principal(\"patient\") permit", &[OF_PATIENTS]),
+        2 => of("forbid", &[]),
+    ];
+    parts.prop_map(|(head, principal, action, resource, clauses)| {
+        let clauses: String = clauses.iter().map(|(word, text)| format!(" {word} {{ {text} }}")).collect();
+        format!("{head}({principal}, {action}, {resource}){clauses};\n")
+    })
+}
+
+fn party() -> impl Strategy<Value = Party> {
+    let names = || select(&NAMES[..]);
+    prop_oneof![
+        2 => (select(&SITES[..]), names(), prop::option::of(names())).prop_map(|(s, d, u)| at_device(s, d, u)),
+        1 => (select(&SITES[..]), names()).prop_map(|(s, u)| alone(s, u)),
+        1 => (1u8..3, names()).prop_map(|(issuer, id)| patient(issuer, id)),
+    ]
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
-    let subject = (select(&SITES[..]), select(&NAMES[..]), prop::option::of(select(&NAMES[..])), 0u64..8, 1u8..=3);
+    let subject = (party(), 0u64..8, 1u8..=3);
     let target = (select(vec![Action::Read, Action::Search, Action::Delete]), 0usize..2, 0usize..2, 0usize..2);
     let way = (
         select(&Transport::ALL[..]),
@@ -114,21 +151,29 @@ fn asked() -> impl Strategy<Value = Asked> {
         prop::option::of(select(vec!["GET", "POST"])),
         prop::option::of(Just("$everything")),
         prop::option::of(select(vec!["Patient", "Observation"])),
-        prop::collection::vec(select(vec!["Patient/1", "Patient/2"]), 0..3),
+        prop::collection::vec(select(vec!["Patient/1", "Patient/2", "a"]), 0..3),
     );
     (subject, target, way, content).prop_map(|(subject, target, way, content)| {
-        let (site, device, user, bits, level) = subject;
+        let (party, bits, level) = subject;
         let roles: Vec<&str> = (0..3).filter(|bit| bits >> bit & 1 == 1).map(|bit| ROLES[bit]).collect();
         let mut asked = Asked::new(&roles, target.0, ["c1", "c2"][target.1]);
-        asked.subject.device = DeviceId { site: site.parse().unwrap(), device: device.parse().unwrap() };
-        asked.subject.user = user.map(|user| user.parse().unwrap());
         asked.subject.authentication_level = match level {
             1 => AuthenticationLevel::Device,
             2 => AuthenticationLevel::User,
             _ => AuthenticationLevel::TwoFactor,
         };
         // As the registry does it: other roles, other versions.
-        asked.subject.versions = EntityVersions { site: 1, device: bits, user: user.map_or(0, |_| bits + 1) };
+        asked.subject.versions = match &party {
+            Party::Device { user, .. } => {
+                EntityVersions { site: 1, device: bits, user: user.as_ref().map_or(0, |_| bits + 1) }
+            }
+            Party::User { .. } => EntityVersions { site: 1, device: 0, user: bits + 1 },
+            Party::Patient(_) => EntityVersions::default(),
+        };
+        if party.patient().is_some() {
+            asked.subject.roles.clear();
+        }
+        asked.subject.party = party;
         asked.service = ["x", "y"][target.2].parse().unwrap();
         asked.route = ["r1", "r2"][target.3].parse().unwrap();
         asked.transport = way.0;
@@ -163,9 +208,16 @@ fn all_entities(judge: &Judge, asked: &Asked) -> Entities {
     entities.extend(ROLES.iter().map(|id| plain("Role", id)));
     entities.extend(["x", "y"].iter().map(|id| plain("Service", id)));
     entities.extend(["c1", "c2"].iter().map(|id| plain("InformationClass", id)));
-    let site = asked.subject.device.site.as_str();
+    let site = asked.subject.site().map_or("", |site| site.as_str());
     let mut parents: Vec<Value> = asked.subject.roles.iter().map(|role| entity("Role", role.as_str())).collect();
     parents.push(entity("Site", site));
+    if let Some(patient) = asked.subject.patient() {
+        entities.push(json!({
+            "uid": entity("Patient", &patient.to_string()),
+            "attrs": {"id": patient.id(), "issuer": patient.issuer()},
+            "parents": [],
+        }));
+    }
     let mut party = |kind: &str, name: &str| {
         entities.push(json!({
             "uid": entity(kind, &format!("{site}/{name}")),
@@ -173,8 +225,10 @@ fn all_entities(judge: &Judge, asked: &Asked) -> Entities {
             "parents": parents,
         }));
     };
-    party("Device", asked.subject.device.device.as_str());
-    if let Some(user) = &asked.subject.user {
+    if let Some(device) = asked.subject.device() {
+        party("Device", device.device.as_str());
+    }
+    if let Some(user) = asked.subject.user() {
         party("User", user.as_str());
     }
     let (service, class) = (asked.service.as_str(), asked.class.as_str());
@@ -185,12 +239,26 @@ fn all_entities(judge: &Judge, asked: &Asked) -> Entities {
         },
         "parents": [entity("Service", service), entity("InformationClass", class)],
     }));
-    Entities::from_json_value(Value::Array(entities), Some(&judge.vocabulary.schema)).unwrap()
+    Entities::from_json_value(Value::Array(entities), Some(judge.vocabulary.schema_for(Audience::Everybody))).unwrap()
+}
+
+/// Whether the policy is for the subject at all, by its text.
+fn is_for(policy: &cedar_policy::Policy, subject: &Subject) -> bool {
+    if policy.effect() == Effect::Forbid {
+        return true;
+    }
+    let is_patients = policy.annotation("principal") == Some("patient");
+    let needs_no_device = policy.annotation("device") == Some("none");
+    if subject.patient().is_some() {
+        is_patients
+    } else {
+        !is_patients && (needs_no_device || subject.device().is_some())
+    }
 }
 
 /// What Cedar says of the whole set: the refusal, if any, and the policies.
 fn plainly(judge: &Judge, asked: &Asked) -> (Option<Refusal>, BTreeSet<String>) {
-    let site = asked.subject.device.site.as_str();
+    let site = asked.subject.site().map_or("", |site| site.as_str());
     let civil = super::super::civil::Civil::at(asked.time, 540);
     let mut context = json!({
         "transport": asked.transport.label(),
@@ -199,8 +267,6 @@ fn plainly(judge: &Judge, asked: &Asked) -> (Option<Refusal>, BTreeSet<String>) 
         "hour": civil.hour,
         "weekday": civil.weekday,
         "authentication_level": asked.subject.authentication_level.level(),
-        "device": reference("Device", &format!("{site}/{}", asked.subject.device.device)),
-        "site": reference("Site", site),
         "patients": asked.patients,
     });
     let optional = [
@@ -214,16 +280,24 @@ fn plainly(judge: &Judge, asked: &Asked) -> (Option<Refusal>, BTreeSet<String>) 
             context[key] = json!(value);
         }
     }
-    let schema = &judge.vocabulary.schema;
+    if let Some(device) = asked.subject.device() {
+        context["device"] = reference("Device", &format!("{site}/{}", device.device));
+    }
+    if asked.subject.site().is_some() {
+        context["site"] = reference("Site", site);
+    }
+    let schema = judge.vocabulary.schema_for(Audience::Everybody);
     let action = uid("Action", asked.action.label());
     let context = CedarContext::from_json_value(context, Some((schema, &action))).unwrap();
-    let principal = match &asked.subject.user {
-        Some(user) => uid("User", &format!("{site}/{user}")),
-        None => uid("Device", &format!("{site}/{}", asked.subject.device.device)),
+    let principal = match (asked.subject.patient(), asked.subject.user(), asked.subject.device()) {
+        (Some(patient), ..) => uid("Patient", &patient.to_string()),
+        (None, Some(user), _) => uid("User", &format!("{site}/{user}")),
+        (None, None, device) => uid("Device", &format!("{site}/{}", device.unwrap().device)),
     };
     let request =
         CedarRequest::new(principal, action, uid("Route", asked.route.as_str()), context, Some(schema)).unwrap();
-    let whole = PolicySet::from_policies(judge.rules.iter().flat_map(|rule| rule.alone.policies().cloned())).unwrap();
+    let all = judge.rules.iter().flat_map(|rule| rule.alone.policies());
+    let whole = PolicySet::from_policies(all.filter(|policy| is_for(policy, &asked.subject)).cloned()).unwrap();
     let response = Authorizer::new().is_authorized(&request, &whole, &all_entities(judge, asked));
     let errors: BTreeSet<String> = response
         .diagnostics()

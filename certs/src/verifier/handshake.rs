@@ -1,0 +1,56 @@
+//! The peer's proof of its key, which is the same whoever the peer is: a signature over the handshake by the key of a
+//! certificate that the path's own reader reads.
+
+use std::fmt;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme};
+
+use crate::path;
+
+/// The signature algorithms of a profile, as a handshake uses them.
+#[derive(Clone, Copy)]
+pub(super) struct Signatures(pub(super) WebPkiSupportedAlgorithms);
+
+impl Signatures {
+    pub(super) fn tls12(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let (algorithm, key) = path::public_key(cert).map_err(|_| CertificateError::BadEncoding)?;
+        // In TLS 1.2 a scheme names a hash; the curve is the key's (RFC 8422 5.10).
+        let mut schemes = self.0.mapping.iter().filter(|(scheme, _)| *scheme == dss.scheme);
+        let verify = schemes
+            .next()
+            .and_then(|(_, all)| all.iter().find(|own| own.public_key_alg_id().as_ref() == algorithm))
+            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+        match verify.verify_signature(key, message, dss.signature()) {
+            Ok(()) => Ok(HandshakeSignatureValid::assertion()),
+            Err(_) => Err(CertificateError::BadSignature.into()),
+        }
+    }
+
+    pub(super) fn tls13(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let key = path::public_key_info(cert).map_err(|_| CertificateError::BadEncoding)?;
+        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), dss, &self.0)
+    }
+
+    pub(super) fn schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+impl fmt::Debug for Signatures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Signatures").field(&self.schemes()).finish()
+    }
+}
