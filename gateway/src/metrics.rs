@@ -65,6 +65,14 @@ pub struct Metrics {
     pub audit_alarm: IntGauge,
     /// Seconds for which an answer may precede its record; 0 under the default durability.
     pub audit_window: Gauge,
+    /// Entries of the audit log that its newest checkpoint covers.
+    pub audit_tree_size: IntGauge,
+    /// Durable entries that it does not cover.
+    pub audit_tree_lag: IntGauge,
+    /// For how long the oldest of those is durable, seconds.
+    pub audit_tree_lag_time: Gauge,
+    /// 1 while tiles and checkpoints can be written.
+    pub audit_tree_available: IntGauge,
     /// 1 while the store answers.
     pub store_available: IntGauge,
     /// 1 if a backend could be reached when a worker last tried, 0 if not; absent before the first attempt.
@@ -199,6 +207,14 @@ impl Metrics {
             audit_records: make.put(IntCounter::with_opts(opts("audit_records_total", "Records made durable."))?)?,
             audit_available: make.put(IntGauge::with_opts(opts("audit_available", "1 while writable."))?)?,
             audit_alarm: make.put(IntGauge::with_opts(opts("audit_alarm", "1 since requests passed unrecorded."))?)?,
+            audit_tree_size: make
+                .put(IntGauge::with_opts(opts("audit_tree_size_entries", "Entries under a checkpoint."))?)?,
+            audit_tree_lag: make
+                .put(IntGauge::with_opts(opts("audit_tree_lag_entries", "Durable, under none yet."))?)?,
+            audit_tree_lag_time: make
+                .put(Gauge::with_opts(opts("audit_tree_lag_seconds", "For how long the oldest of those."))?)?,
+            audit_tree_available: make
+                .put(IntGauge::with_opts(opts("audit_tree_available", "1 while tiles are written."))?)?,
             audit_window: make.put(Gauge::with_opts(opts("audit_window_seconds", "Answers may precede records."))?)?,
             store_available: make.put(IntGauge::with_opts(opts("store_available", "1 while it answers."))?)?,
             backend_up: make.gauges(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gateway_tests::audit::text;
+use gateway_tests::audit::{text, wal};
 use gateway_tests::{Builder, Clinic, DOCTOR, until};
 
 use crate::audit_tools::{Acknowledged, Broken, Load, Log, ask, segments, small_log, try_ask};
@@ -34,7 +34,11 @@ impl SmallDisk {
     }
 
     fn log(&self) -> Log {
-        Log::read(&self.directory())
+        Log::read_with(&self.directory(), Some(&self.keys()))
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.clinic.prepared.path("state/audit-keys")
     }
 
     /// Somebody else's file takes all the space that is left.
@@ -120,7 +124,7 @@ fn a5_one_failed_sync_finishes_the_file_and_not_the_service() {
     // No descriptor of the failed file is open any more: no second sync can lie about it.
     let open = std::fs::read_dir(format!("/proc/{}/fd", clinic.gateway.pid())).expect("its files").flatten();
     let open: Vec<_> = open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
-    assert!(!open.contains(&directory.join(text(failure, "segment"))), "{open:?}");
+    assert!(!open.contains(&wal(&directory).join(text(failure, "segment"))), "{open:?}");
 }
 
 #[test]
@@ -212,7 +216,7 @@ fn a6_ended_while_the_disk_is_full() {
     disk.clinic.terminate();
     let status = disk.clinic.gateway.wait();
     let kept = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&keep)));
-    let log = Log::read(&kept);
+    let log = Log::read_with(&kept, Some(&disk.keys()));
     log.holds(&answers);
     assert_eq!((log.count("full"), log.count("stop")), (1, 1), "{:?}", log.kinds);
     println!("{status}");

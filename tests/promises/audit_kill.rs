@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use gateway_audit::reader::Tail;
-use gateway_tests::audit::text;
+use gateway_tests::audit::{text, wal};
 use gateway_tests::{DOCTOR, Seen};
 
 use crate::audit_tools::{Acknowledged, Dice, Load, Log, segments, small_log, try_ask};
@@ -43,14 +43,14 @@ fn evidence_is_kept(log: &Log, directory: &Path) -> usize {
     let mut told = BTreeSet::new();
     for recovery in log.events("recovery") {
         for torn in recovery["torn"].as_array().expect("a list") {
-            let bytes = std::fs::read(directory.join(text(torn, "file"))).expect("the evidence");
+            let bytes = std::fs::read(wal(directory).join(text(torn, "file"))).expect("the evidence");
             assert_eq!(torn["bytes"], bytes.len(), "{torn}");
             let sum: String = digest(&SHA256, &bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(text(torn, "sha256"), sum, "{torn}");
             told.insert(text(torn, "file").to_owned());
         }
     }
-    let names = std::fs::read_dir(directory).expect("the log").flatten();
+    let names = std::fs::read_dir(wal(directory)).expect("the log").flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let kept: BTreeSet<_> = names.filter(|name| name.starts_with("torn-")).collect();
     assert_eq!(told, kept);
@@ -204,7 +204,7 @@ fn tear(directory: &Path, length: usize) {
     use gateway_audit::frame::SEGMENT_HEADER;
     use std::io::{Seek as _, SeekFrom};
     let name = segments(directory).pop().expect("a segment");
-    let path = directory.join(&name);
+    let path = wal(directory).join(&name);
     let bytes = std::fs::read(&path).expect("a segment");
     let end = Log::new(directory).finish().expect("a good log").expect("a segment").end;
     let mut frame = bytes[SEGMENT_HEADER..SEGMENT_HEADER + length].to_vec();

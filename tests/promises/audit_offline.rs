@@ -6,13 +6,15 @@ use std::path::Path;
 use gateway_audit::frame::{FRAME_HEADER, Frame, SEGMENT_HEADER};
 use gateway_audit::reader::{Bad, Fault, Tail, verify};
 
+use gateway_tests::audit::wal;
+
 use crate::audit_tools::{ask, segments, small_log};
 
 type Segments = Vec<(String, Vec<u8>)>;
 
 fn load(directory: &Path) -> Segments {
     let read = |name: String| {
-        let bytes = std::fs::read(directory.join(&name)).expect("a segment");
+        let bytes = std::fs::read(wal(directory).join(&name)).expect("a segment");
         (name, bytes)
     };
     segments(directory).into_iter().map(read).collect()
@@ -127,14 +129,14 @@ fn a4_a_gateway_does_not_go_on_with_a_damaged_log() {
     let (sequence, begin, _) = places(bytes)[2];
     let mut damaged = bytes.clone();
     damaged[begin + FRAME_HEADER + 5] ^= 1;
-    std::fs::write(prepared.path("audit").join(name), &damaged).expect("a segment");
+    std::fs::write(wal(&prepared.path("audit")).join(name), &damaged).expect("a segment");
     let Err((failure, prepared)) = prepared.try_start() else { panic!("it started") };
     assert_eq!(failure.code, Some(1));
     for part in [name, &format!("record {sequence}"), "evidence"] {
         assert!(failure.message.contains(part), "{}", failure.message);
     }
     assert_eq!(load(&prepared.path("audit"))[2].1, damaged, "nothing was touched");
-    std::fs::write(prepared.path("audit").join(name), bytes).expect("a segment");
+    std::fs::write(wal(&prepared.path("audit")).join(name), bytes).expect("a segment");
     let prepared = prepared.start().stop();
     assert_eq!(check(&load(&prepared.path("audit"))), Ok(Tail::Clean));
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::{Bad, Checked, Verifier};
-use gateway_tests::audit::text;
+use gateway_tests::audit::{from_tiles, plain, plain_with, text, wal};
 use gateway_tests::{Answer, Builder, Clinic, DOCTOR, Handshake, within};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -165,6 +165,8 @@ pub fn ask(clinic: &Clinic, changes: bool) -> Acknowledged {
 #[derive(Default)]
 pub struct Log {
     directory: PathBuf,
+    /// The folder of data keys, where it is not that beside the directory.
+    keys: Option<PathBuf>,
     verifier: Verifier,
     done: BTreeSet<String>,
     /// Kinds of the records of each request.
@@ -186,9 +188,14 @@ impl Log {
 
     /// The whole log of a gateway that runs or has ended.
     pub fn read(directory: &Path) -> Self {
+        Self::read_with(directory, None)
+    }
+
+    /// As [`Log::read`], with the folder of data keys.
+    pub fn read_with(directory: &Path, keys: Option<&Path>) -> Self {
         let mut last = String::new();
         let read = within(Duration::from_secs(2), || {
-            let mut log = Self::new(directory);
+            let mut log = Self { keys: keys.map(Path::to_owned), ..Self::new(directory) };
             log.finish().map_err(|bad| last = bad.to_string()).ok().map(|_| log)
         });
         read.unwrap_or_else(|| panic!("the audit log is broken: {last}"))
@@ -206,25 +213,41 @@ impl Log {
 
     fn advance(&mut self, to_the_end: bool) -> Result<Option<Checked>, Bad> {
         let names = segments(&self.directory);
+        let wal = wal(&self.directory);
         let mut last = None;
         for (place, name) in names.iter().enumerate() {
             if self.done.contains(name) {
                 continue;
             }
-            let next = names.get(place + 1).and_then(|next| header(&self.directory.join(next)));
+            let next = names.get(place + 1).and_then(|next| header(&wal.join(next)));
             if next.is_none() && !to_the_end {
                 break;
             }
-            let bytes = std::fs::read(self.directory.join(name)).expect("a segment");
+            let Ok(bytes) = std::fs::read(wal.join(name)) else {
+                // Its records are in tiles by now.
+                continue;
+            };
             if next.is_none() && SegmentHeader::decode(&bytes).is_err() {
                 // It is just being made.
                 break;
             }
             let mut records = Vec::new();
+            let first = SegmentHeader::decode(&bytes).map_or(0, |header| header.first_sequence);
+            if first > self.sequence + 1 {
+                let missed = from_tiles(&self.directory, first);
+                records.extend(missed.into_iter().filter(|(sequence, _)| *sequence > self.sequence));
+                self.verifier = Verifier::new();
+            }
             let checked = self.verifier.segment(name, &bytes, next.as_ref(), |_, frame| {
-                records.push(serde_json::from_slice(frame.record).expect("every record is JSON"));
+                records.push((frame.sequence, frame.record.to_vec()));
             })?;
-            records.into_iter().for_each(|record| self.take(record));
+            for (sequence, record) in records {
+                let record = match &self.keys {
+                    Some(keys) => plain_with(keys, sequence, &record),
+                    None => plain(&self.directory, sequence, &record),
+                };
+                self.take(serde_json::from_slice(&record).expect("every record is JSON"));
+            }
             self.done.insert(name.clone());
             last = Some(checked);
         }
@@ -277,7 +300,7 @@ fn header(segment: &Path) -> Option<SegmentHeader> {
 
 /// The segments' names, in order.
 pub fn segments(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(wal(directory)).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names.filter(|name| name.starts_with("segment-")).collect();
     names.sort_unstable();

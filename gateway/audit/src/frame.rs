@@ -8,7 +8,7 @@
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | `SEKISHO1` |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2 |
 //! | 12 | 4 | length of the node's name |
 //! | 16 | 16 | log id, random |
 //! | 32 | 8 | sequence number of the first record |
@@ -25,15 +25,19 @@
 //! | 4 | 4 | CRC-32C of everything else in the frame |
 //! | 8 | 8 | sequence number |
 //! | 16 | 8 | *durable*: every record up to this one was on stable storage when this frame was written |
-//! | 24 | 32 | link: SHA-256(link of the record before ‖ length ‖ sequence ‖ durable ‖ record) |
+//! | 24 | 32 | link: SHA-256(link of the record before ‖ length ‖ sequence ‖ durable ‖ leaf hashes) |
 //! | 56 | n | the record |
+//!
+//! The leaf hashes are those of the record's entries in the log's tree ([`crate::tiles::entry::split`]), in order: the
+//! record's bytes are hashed once, for the chain and for the tree.
 //!
 //! The checksum finds a failing disk, the link finds a changed, missing, added or moved record, and `durable` tells
 //! a torn tail from a lost record: a bad record that a later frame calls durable cannot be the trace of a crash.
 
 use sha2::{Digest, Sha256};
 
-use crate::record::{self, Splice};
+use crate::merkle::Hash;
+use crate::tiles::entry;
 
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER: usize = 256;
@@ -44,10 +48,10 @@ pub const MAX_RECORD: usize = 1 << 20;
 /// The longest name of a node, bytes.
 pub const MAX_NODE: usize = 128;
 /// Version of this layout.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"SEKISHO1";
-const GENESIS: &[u8] = b"sekisho audit log, version 1\n";
+const GENESIS: &[u8] = b"sekisho audit log, version 2\n";
 
 /// A link of the hash chain.
 pub type Link = [u8; 32];
@@ -77,7 +81,7 @@ pub enum HeaderError {
     /// Checksum, padding or name do not fit.
     #[error("the segment's header is damaged")]
     Damaged,
-    /// Written by a program that knows more.
+    /// Of another version of the format.
     #[error("the segment has format version {0}, this program knows {FORMAT_VERSION}")]
     Version(u32),
 }
@@ -160,49 +164,60 @@ pub struct Chain {
 pub struct RecordLength(pub usize);
 
 impl Chain {
-    /// Appends one frame to `out`: gives the written record the next sequence number and links it. `durable` is the
-    /// last sequence number known to be on stable storage.
+    /// Appends one frame to `out`: `write` appends the record, whose sequence number it is told, and the frame links
+    /// it. `leaves` gets the hashes of the record's entries. `durable` is the last sequence number known to be on
+    /// stable storage.
     ///
     /// # Errors
-    /// [`RecordLength`], and nothing is changed.
-    pub fn append(
+    /// [`RecordLength`] or what `write` says; nothing is changed then.
+    pub fn append<E: From<RecordLength>>(
         &mut self,
-        written: &[u8],
-        splice: Splice,
         durable: u64,
         out: &mut Vec<u8>,
-    ) -> Result<u64, RecordLength> {
-        let start = out.len();
+        leaves: &mut Vec<Hash>,
+        write: impl FnOnce(u64, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let (start, first_leaf) = (out.len(), leaves.len());
         out.extend_from_slice(&[0; FRAME_HEADER]);
-        record::finish(written, splice, self.next, out);
-        let length = out.len() - start - FRAME_HEADER;
-        if !(1..=MAX_RECORD).contains(&length) {
-            out.truncate(start);
-            return Err(RecordLength(length));
+        let written = write(self.next, out);
+        let link = written.and_then(|()| self.finish(durable, out.get_mut(start..).unwrap_or_default(), leaves));
+        match link {
+            Ok(link) => {
+                let sequence = self.next;
+                self.link = link;
+                self.next += 1;
+                Ok(sequence)
+            }
+            Err(error) => {
+                out.truncate(start);
+                leaves.truncate(first_leaf);
+                Err(error)
+            }
         }
-        let sequence = self.next;
-        let length_bytes = u32::try_from(length).unwrap_or_default().to_le_bytes();
-        let frame = out.get_mut(start..).unwrap_or_default();
-        let Some((header, bytes)) = frame.split_first_chunk_mut::<FRAME_HEADER>() else {
-            return Err(RecordLength(length));
+    }
+
+    /// Fills in the header of a frame that holds its record. Says its link.
+    fn finish<E: From<RecordLength>>(&self, durable: u64, frame: &mut [u8], leaves: &mut Vec<Hash>) -> Result<Link, E> {
+        let Some((header, record)) = frame.split_first_chunk_mut::<FRAME_HEADER>() else {
+            return Err(RecordLength(0).into());
         };
-        let link = link(&self.link, &length_bytes, sequence, durable, bytes);
-        let parts = length_bytes
-            .into_iter()
-            .chain([0; 4])
-            .chain(sequence.to_le_bytes())
-            .chain(durable.to_le_bytes())
-            .chain(link);
+        if !(1..=MAX_RECORD).contains(&record.len()) {
+            return Err(RecordLength(record.len()).into());
+        }
+        let length = u32::try_from(record.len()).unwrap_or_default().to_le_bytes();
+        let first_leaf = leaves.len();
+        leaf_hashes(self.next, record, |leaf| leaves.push(leaf));
+        let link = link(&self.link, &length, self.next, durable, leaves.get(first_leaf..).unwrap_or_default());
+        let parts =
+            length.into_iter().chain([0; 4]).chain(self.next.to_le_bytes()).chain(durable.to_le_bytes()).chain(link);
         for (place, byte) in header.iter_mut().zip(parts) {
             *place = byte;
         }
-        let sum = checksum(header, bytes).to_le_bytes();
+        let sum = checksum(header, record).to_le_bytes();
         for (place, byte) in header.iter_mut().skip(4).zip(sum) {
             *place = byte;
         }
-        self.link = link;
-        self.next += 1;
-        Ok(sequence)
+        Ok(link)
     }
 }
 
@@ -261,7 +276,9 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn expected_link(&self, previous: &Link) -> Link {
         let length = u32::try_from(self.record.len()).unwrap_or(u32::MAX).to_le_bytes();
-        link(previous, &length, self.sequence, self.durable, self.record)
+        let mut leaves = Vec::with_capacity(1);
+        leaf_hashes(self.sequence, self.record, |leaf| leaves.push(leaf));
+        link(previous, &length, self.sequence, self.durable, &leaves)
     }
 
     /// Bytes of the whole frame.
@@ -271,13 +288,21 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn link(previous: &Link, length: &[u8; 4], sequence: u64, durable: u64, record: &[u8]) -> Link {
+/// The hashes of a record's entries.
+fn leaf_hashes(sequence: u64, record: &[u8], leaf: impl FnMut(Hash)) {
+    // A record that fits a frame fits the tree's entries; an empty one has none.
+    if let Ok(entries) = entry::split(sequence, record) {
+        entries.map(|entry| entry.leaf_hash()).for_each(leaf);
+    }
+}
+
+fn link(previous: &Link, length: &[u8; 4], sequence: u64, durable: u64, leaves: &[Hash]) -> Link {
     let mut hash = Sha256::new();
     hash.update(previous);
     hash.update(length);
     hash.update(sequence.to_le_bytes());
     hash.update(durable.to_le_bytes());
-    hash.update(record);
+    leaves.iter().for_each(|leaf| hash.update(leaf));
     hash.finalize().into()
 }
 
@@ -304,6 +329,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn append(
+        chain: &mut Chain,
+        record: &[u8],
+        durable: u64,
+        out: &mut Vec<u8>,
+        leaves: &mut Vec<Hash>,
+    ) -> Result<u64, RecordLength> {
+        chain.append(durable, out, leaves, |_, out| {
+            out.extend_from_slice(record);
+            Ok(())
+        })
+    }
+
     fn header() -> SegmentHeader {
         SegmentHeader { log: [9; 16], node: "gw1".into(), first_sequence: 5, previous: [1; 32] }
     }
@@ -327,7 +365,9 @@ mod tests {
         let mut chain = Chain { link: genesis(&[9; 16], "gw1"), next: 10 };
         let before = chain;
         let mut bytes = Vec::new();
-        assert_eq!(chain.append(b"{\"sequence\":}", Splice(12), 7, &mut bytes), Ok(10));
+        let mut leaves = Vec::new();
+        assert_eq!(append(&mut chain, b"{\"sequence\":10}", 7, &mut bytes, &mut leaves), Ok(10));
+        assert_eq!(leaves, [crate::merkle::leaf_hash(b"\x01\0\0\0\0\0\0\0\x0a\0\0\0\x01{\"sequence\":10}")]);
         let frame = Frame::decode(&bytes).unwrap();
         assert_eq!((frame.record, frame.sequence, frame.durable), (&b"{\"sequence\":10}"[..], 10, 7));
         assert_eq!(frame.link, chain.link);
@@ -345,11 +385,14 @@ mod tests {
     #[test]
     fn a_record_that_does_not_fit_changes_nothing() {
         let mut chain = Chain { link: [0; 32], next: 1 };
-        let mut out = b"x".to_vec();
-        let long = vec![b' '; MAX_RECORD];
-        assert_eq!(chain.append(&long, Splice(0), 0, &mut out), Err(RecordLength(MAX_RECORD + 1)));
-        assert_eq!((chain.next, &out[..]), (1, &b"x"[..]));
-        assert_eq!(chain.append(&long[1..], Splice(0), 0, &mut out), Ok(1));
+        let (mut out, mut leaves) = (b"x".to_vec(), vec![[7; 32]]);
+        let long = vec![b' '; MAX_RECORD + 1];
+        for bad in [&long[..], b""] {
+            assert_eq!(append(&mut chain, bad, 0, &mut out, &mut leaves), Err(RecordLength(bad.len())));
+            assert_eq!((chain.next, &out[..], leaves.len()), (1, &b"x"[..], 1));
+        }
+        assert_eq!(append(&mut chain, &long[1..], 0, &mut out, &mut leaves), Ok(1));
+        assert_eq!(leaves.len(), 1 + MAX_RECORD.div_ceil(entry::MAX_PART));
     }
 
     proptest! {

@@ -8,19 +8,33 @@
 //! ([`tiles`]), whose root stands in a signed checkpoint ([`note`], [`checkpoint`]). [`verify`] checks such a log and
 //! [`proof`] one entry of it. `FORMAT.md` tells how to do the same without this crate.
 //!
-//! The crate is pure: no runtime, no clock, no files. Bytes and time come in as arguments.
+//! A record in the tree is an envelope: a clear [`header`], and the JSON sealed under a data key ([`seal`]) that
+//! stands, wrapped to each of a site's [`reviewer`]s ([`wrap`]), in a [`keyfile`]. These modules but the header are there
+//! with the feature `seal`, which a verifier does without.
+//!
+//! The crate is pure: no runtime, no clock, no files. Bytes and time come in as arguments, and so does randomness, but
+//! for the ephemeral key of each wrapping, which the cryptographic library draws itself.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
 pub mod frame;
+pub mod header;
 pub mod json;
+#[cfg(feature = "seal")]
+pub mod keyfile;
 pub mod merkle;
 pub mod note;
 pub mod proof;
 pub mod reader;
 pub mod record;
+#[cfg(feature = "seal")]
+pub mod reviewer;
+#[cfg(feature = "seal")]
+pub mod seal;
 pub mod tiles;
 pub mod time;
 pub mod verify;
+#[cfg(feature = "seal")]
+pub mod wrap;
 
-pub use record::{Header, Record, Splice, Stamp};
+pub use record::{Header, Record, Reference, Scope, Splice, Stamp};

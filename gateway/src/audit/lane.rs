@@ -13,21 +13,78 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
-use gateway_audit::frame::MAX_RECORD;
-use gateway_audit::{Header, Record, Splice};
+use gateway_audit::frame::{FRAME_HEADER, MAX_RECORD};
+use gateway_audit::header::{Kind, MAX_HEADER, TAG};
+use gateway_audit::{Header, Record, Reference, Scope, Splice};
 use policy::Refusal;
 
 use super::shared::Shared;
 use crate::clock::Reading;
 
-/// Most bytes that a sequence number adds to a written record.
-const SEQUENCE_DIGITS: usize = 22;
+/// Most bytes that a place in the log adds to a written record: the digits of its sequence number, and an envelope.
+const PLACE_BYTES: usize = 22 + MAX_HEADER + TAG;
 
-/// One written record in a lane's buffer.
+/// One written record in a lane's buffer. Its bytes are those of site, class and reference, one after the other, and
+/// then the record's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
-    pub(super) length: usize,
+    kind: Kind,
+    unix_ns: i64,
+    site: Option<u16>,
+    class: Option<u16>,
+    reference: u16,
+    /// Bytes in all.
+    length: usize,
+    splice: Splice,
+}
+
+/// A written record, taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) kind: Kind,
+    pub(super) unix_ns: i64,
+    pub(super) scope: Scope<'a>,
+    pub(super) reference: &'a str,
+    /// All but the digits of its sequence number.
+    pub(super) json: &'a [u8],
     pub(super) splice: Splice,
+}
+
+impl Entry {
+    /// Writes a record into `out`, which is empty.
+    fn write(record: &impl Record, header: &Header<'_>, out: &mut Vec<u8>) -> Self {
+        let put = |text: &str, out: &mut Vec<u8>| {
+            // Names and ids are far shorter; a longer one would be refused with its record, by length.
+            out.extend_from_slice(text.as_bytes());
+            u16::try_from(text.len()).unwrap_or(u16::MAX)
+        };
+        let scope = record.scope();
+        let site = scope.site.map(|site| put(site, out));
+        let class = scope.class.map(|class| put(class, out));
+        let reference = match record.reference() {
+            Reference::None => 0,
+            Reference::Request(request) => put(request, out),
+            Reference::Change { number, fingerprint } => {
+                let number = put(itoa::Buffer::new().format(number), out);
+                number + put("-", out) + put(fingerprint, out)
+            }
+        };
+        let splice = record.write(header, out);
+        let (kind, unix_ns) = (record.kind(), header.stamp.unix_ns);
+        Self { kind, unix_ns, site, class, reference, length: out.len(), splice }
+    }
+
+    fn read<'a>(&self, bytes: &'a [u8]) -> Written<'a> {
+        let mut rest = bytes;
+        let mut text = |length: u16| {
+            let (text, behind) = rest.split_at_checked(usize::from(length)).unwrap_or_default();
+            rest = behind;
+            std::str::from_utf8(text).unwrap_or_default()
+        };
+        let scope = Scope { site: self.site.map(&mut text), class: self.class.map(&mut text) };
+        let reference = text(self.reference);
+        Written { kind: self.kind, unix_ns: self.unix_ns, scope, reference, json: rest, splice: self.splice }
+    }
 }
 
 /// Records that were not yet taken by the writer.
@@ -38,9 +95,31 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn push(&mut self, bytes: &[u8], splice: Splice) {
+    fn push(&mut self, bytes: &[u8], entry: Entry) {
         self.bytes.extend_from_slice(bytes);
-        self.entries.push(Entry { length: bytes.len(), splice });
+        self.entries.push(entry);
+    }
+
+    /// Writes a record at the end. `scratch` is a buffer to write with.
+    pub(super) fn write(&mut self, record: &impl Record, header: &Header<'_>, scratch: &mut Vec<u8>) {
+        scratch.clear();
+        let entry = Entry::write(record, header, scratch);
+        self.push(scratch, entry);
+    }
+
+    /// The records, in order.
+    pub(super) fn records(&self) -> impl Iterator<Item = Written<'_>> {
+        let mut rest = self.bytes.as_slice();
+        self.entries.iter().map(move |entry| {
+            let (bytes, behind) = rest.split_at_checked(entry.length).unwrap_or((rest, &[]));
+            rest = behind;
+            entry.read(bytes)
+        })
+    }
+
+    /// The most bytes that its records take in a segment.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.bytes.len() + self.entries.len() * (PLACE_BYTES + FRAME_HEADER)
     }
 
     /// The buffer's end, for [`cut`](Self::cut).
@@ -122,11 +201,11 @@ impl LaneCore {
         self.notify.notify_waiters();
     }
 
-    fn push(&self, shared: &Shared, bytes: &[u8], splice: Splice, follows: bool) -> Result<Ticket, Refusal> {
+    fn push(&self, shared: &Shared, bytes: &[u8], entry: Entry, follows: bool) -> Result<Ticket, Refusal> {
         if shared.is_closing() || !follows && !shared.serves() {
             return Err(Refusal::AuditUnavailable);
         }
-        if bytes.len() + SEQUENCE_DIGITS > MAX_RECORD {
+        if bytes.len() + PLACE_BYTES > MAX_RECORD {
             return Err(Refusal::InternalError);
         }
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -142,7 +221,7 @@ impl LaneCore {
                 self.ring(shared, all);
                 return Err(Refusal::AuditBusy);
             }
-            queue.buffer.push(bytes, splice);
+            queue.buffer.push(bytes, entry);
             queue.tickets += 1;
             queue.bytes += size;
             queue.tickets
@@ -196,8 +275,8 @@ fn append(
 ) -> Result<Ticket, Refusal> {
     scratch.clear();
     let header = Header { node: &shared.options.node, boot: &shared.options.boot, stamp: reading.stamp() };
-    let splice = record.write_to(&header, scratch);
-    match core.push(shared, scratch, splice, record.follows()) {
+    let entry = record.write_to(&header, scratch);
+    match core.push(shared, scratch, entry, record.follows()) {
         Err(Refusal::AuditBusy) if shared.serves_unrecorded() => {
             shared.count_gap(reading.unix_ns);
             Ok(Ticket::UNRECORDED)
@@ -222,7 +301,7 @@ fn append_unwaited(
 /// [`Record`] with its constant as a method, so that unwaited records may count as follow-ups.
 trait RecordDyn {
     fn follows(&self) -> bool;
-    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice;
+    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Entry;
 }
 
 struct Waited<'a, R>(&'a R);
@@ -233,8 +312,8 @@ impl<R: Record> RecordDyn for Waited<'_, R> {
         R::FOLLOWS
     }
 
-    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
-        self.0.write(header, out)
+    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Entry {
+        Entry::write(self.0, header, out)
     }
 }
 
@@ -243,8 +322,8 @@ impl<R: Record> RecordDyn for Unwaited<'_, R> {
         true
     }
 
-    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
-        self.0.write(header, out)
+    fn write_to(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Entry {
+        Entry::write(self.0, header, out)
     }
 }
 

@@ -2,35 +2,50 @@
 //!
 //! Workers hand records to their [`Lane`] and wait until they are durable. One thread gives every record its place
 //! in the log, writes what all lanes hold as one group with one `fdatasync`, and tells the lanes. When the log
-//! cannot be written, lanes refuse; the writer goes on trying, and serves again without a restart.
+//! cannot be written, lanes refuse; the writer goes on trying, and serves again without a restart. A second thread keeps
+//! the tree over the records, and signs it.
 //!
 //! The format is `gateway_audit`'s.
 
+pub mod init;
 mod lane;
+pub mod opening;
 mod options;
+mod place;
 mod recovery;
 pub mod refusals;
+mod sealing;
 mod segments;
 mod shared;
+mod signing;
 mod storage;
+mod tree;
 mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use gateway_audit::record::{ClockChange, ClockEvent, Recovery, Start};
+use gateway_audit::note::Signer;
+use gateway_audit::record::{ClockChange, ClockEvent, Recovery, ReviewersChange, Start};
+use gateway_audit::reviewer::set::Head;
 
 pub use lane::{ControlLane, Lane, Ticket};
 pub use options::{Durability, OnFailure, Options};
+pub use place::{LANES, Place, lane_directory, segments_directory, take_lane};
 pub use recovery::{RecoveryError, RegistryMark};
+pub use sealing::{KeyDirectory, KeyStorage, Sealing};
 pub use segments::{Failure, Preparation, segment_first, segment_name};
 pub use shared::{Observer, State, Status};
+pub use signing::{SIGNING_KEY, SigningError, VERIFIER_KEYS, signer};
 pub use storage::{Directory, DirectoryError, LogFile, Storage};
+pub use tree::{TreeDirectory, TreeError, TreeStatus, TreeStorage, Window};
 
 use crate::clock::Clock;
+use sealing::Sealer;
 use segments::{Layout, Segments};
 use shared::Shared;
+use tree::{Handover, Tree, TreeThread};
 use writer::Writer;
 
 /// Why the log cannot be opened.
@@ -42,6 +57,9 @@ pub enum OpenError {
     /// What lies in it cannot be continued.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// Checkpoints cannot be signed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The first records cannot be written.
     #[error("the audit log cannot be written: {0}")]
     Failure(#[from] Failure),
@@ -58,22 +76,75 @@ pub enum OpenError {
 pub struct Audit {
     shared: Arc<Shared>,
     registry: Option<RegistryMark>,
-    thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
+    sealing: Sealing,
+    handover: Arc<Handover>,
+    threads: Mutex<Option<Threads>>,
+    /// The lane, where it is a folder of the file system.
+    place: Option<Place>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<Result<(), Failure>>,
+    tree: TreeThread,
+}
+
+/// What a log is written to.
+pub struct Target {
+    /// The segments.
+    pub segments: Arc<dyn Storage>,
+    /// Tiles and checkpoints.
+    pub tree: Arc<dyn TreeStorage>,
+    /// Signs checkpoints; its name is the log's.
+    pub signer: Signer,
+    /// Seals records.
+    pub sealing: Sealing,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("signer", &self.signer).finish_non_exhaustive()
+    }
 }
 
 impl Audit {
-    /// Locks the directory, puts in order what a crash left there, and starts the writer. When it returns, the
+    /// Takes a free lane of the directory, puts in order what a crash left there, and starts the writer. When it returns, the
     /// `start` record is durable, and so is `recovery` where there is one.
     ///
     /// # Errors
     /// [`OpenError`]; the gateway must not serve.
     pub fn open(
         directory: &Path,
+        sealing: Sealing,
         options: Options,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, OpenError> {
-        Self::open_on(Arc::new(Directory::open(directory)?), options, clock, observer)
+        is_node_name(&options)?;
+        let place = take_lane(directory)?;
+        let lane = place.lane;
+        let signer = signing::signer(directory, [options.origin(1), options.origin(2)], lane)?;
+        let segments = Arc::new(Directory::open(&segments_directory(directory, lane))?);
+        let tree = Arc::new(TreeDirectory::open(&place.path)?);
+        if place.copied {
+            tracing::warn!(
+                directory = %place.path.display(),
+                "the audit directory was copied or put back: see that no other gateway goes on with the original"
+            );
+        }
+        let target = Target { segments, tree, signer, sealing };
+        // Another lane may hold later changes of the registry than this one.
+        let elsewhere = (1..=LANES).filter(|other| *other != lane).filter_map(|other| {
+            let segments = segments_directory(directory, other);
+            if segments.is_dir() { recovery::glance(&Directory::open(&segments).ok()?) } else { None }
+        });
+        let elsewhere = elsewhere.max_by_key(|mark| mark.registry_sequence);
+        let mut audit = Self::open_at(target, Some(place), options, clock, observer)?;
+        let own = audit.registry.as_ref().map_or(0, |mark| mark.registry_sequence);
+        if let Some(later) = elsewhere.filter(|mark| mark.registry_sequence > own) {
+            audit.registry = Some(later);
+        }
+        Ok(audit)
     }
 
     /// As [`open`](Self::open), on storage that the caller has for itself.
@@ -81,17 +152,29 @@ impl Audit {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(
-        storage: Arc<dyn Storage>,
+        target: Target,
         options: Options,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, OpenError> {
-        if options.node.len() > gateway_audit::frame::MAX_NODE {
-            return Err(OpenError::NodeName(options.node));
-        }
+        Self::open_at(target, None, options, clock, observer)
+    }
+
+    fn open_at(
+        target: Target,
+        place: Option<Place>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, OpenError> {
+        let Target { segments: storage, tree: files, signer, sealing } = target;
+        is_node_name(&options)?;
         let mut id = [0; 16];
         aws_lc_rs::rand::fill(&mut id).map_err(|_| OpenError::System(std::io::Error::other("no random numbers")))?;
-        let found = recovery::recover(&*storage, &options.node, id)?;
+        let standing = tree::stand(&*files, signer.verifier()).map_err(RecoveryError::Tree)?;
+        let found = recovery::recover(&*storage, &*files, &standing, &options.node, id)?;
+        let origin = signer.verifier().name().to_owned();
+        let handover = Arc::new(Handover::new(found.entries, options.window.entries));
         let layout = Layout {
             log: found.log,
             node: options.node.clone(),
@@ -100,7 +183,10 @@ impl Audit {
             preparation: options.preparation,
         };
         let shared = Arc::new(Shared::new(options, clock));
-        let mut writer = Writer::new(shared.clone(), observer, Segments::new(storage, layout), found.chain);
+        let tree = Tree::new(shared.clone(), handover.clone(), storage.clone(), files, signer, standing);
+        let segments = Segments::new(storage, layout);
+        let sealer = Sealer::new(origin.clone(), sealing.clone());
+        let mut writer = Writer::new(shared.clone(), observer, segments, found.chain, handover.clone(), sealer);
         if found.is_worth_a_record() {
             writer.say(&Recovery {
                 last_sequence: found.chain.next - 1,
@@ -120,17 +206,36 @@ impl Audit {
                 source: None,
             });
         }
+        let reviewers = sealing.reviewers.load_full();
+        let heads: Vec<_> = reviewers.heads().map(|head| reviewers_change(&head)).collect();
         writer.say(&Start {
             log: &found.log,
+            origin: &origin,
+            reviewers: &heads,
+            copied: place.as_ref().is_some_and(|place| place.copied),
             program: &shared.options.program,
             window_ms: u64::try_from(shared.window().as_millis()).unwrap_or(u64::MAX),
             durability: shared.options.durability.label(),
             on_failure: shared.options.on_failure.label(),
         });
         writer.begin()?;
-        let thread = Builder::new().name("audit".into()).spawn(move || writer.run()).map_err(OpenError::System)?;
-        shared.set_writer(thread.thread().clone());
-        Ok(Self { shared, registry: found.registry, thread: Mutex::new(Some(thread)) })
+        let tree = tree.start().map_err(OpenError::System)?;
+        let writer = Builder::new().name("audit".into()).spawn(move || writer.run()).map_err(OpenError::System)?;
+        shared.set_writer(writer.thread().clone());
+        let threads = Mutex::new(Some(Threads { writer, tree }));
+        Ok(Self { shared, registry: found.registry, sealing, handover, threads, place })
+    }
+
+    /// What the log is sealed with. Another set of reviewers there holds from the next group of records on.
+    #[must_use]
+    pub const fn sealing(&self) -> &Sealing {
+        &self.sealing
+    }
+
+    /// The lane that this process writes, where the log lies in a directory.
+    #[must_use]
+    pub fn lane_number(&self) -> Option<u8> {
+        self.place.as_ref().map(|place| place.lane)
     }
 
     /// A lane for the calling worker, and its driver, which the worker spawns on its own thread.
@@ -154,22 +259,37 @@ impl Audit {
     /// Figures for metrics and `/readyz`.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.shared.status()
+        Status { tree: self.handover.status(&self.shared.tree()), ..self.shared.status() }
     }
 
-    /// Writes everything that is queued and a `stop` record, then ends the writer. Blocks. Lanes refuse from then
+    /// Writes everything that is queued and a `stop` record, covers it by a checkpoint, and ends the threads. Blocks. Lanes refuse from then
     /// on. A second call does nothing.
     ///
     /// # Errors
     /// [`Failure`] if the `stop` record could not be made durable.
     pub fn stop(&self, cause: &str) -> Result<(), Failure> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return Ok(()) };
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Threads { writer, tree }) = threads else { return Ok(()) };
         self.shared.stop(cause);
-        thread.join().unwrap_or_else(|_| {
+        let stopped = writer.join().unwrap_or_else(|_| {
             Err(Failure { operation: "run", file: "audit".into(), error: std::io::Error::other("the writer panicked") })
-        })
+        });
+        tree.stop();
+        stopped
     }
+}
+
+/// The record of a site's reviewers.
+#[must_use]
+pub fn reviewers_change<'a>(head: &Head<'a>) -> ReviewersChange<'a> {
+    ReviewersChange { site: head.site, number: head.number, sha256: head.digest }
+}
+
+fn is_node_name(options: &Options) -> Result<(), OpenError> {
+    if options.node.len() > gateway_audit::frame::MAX_NODE {
+        return Err(OpenError::NodeName(options.node.clone()));
+    }
+    Ok(())
 }
 
 impl Drop for Audit {

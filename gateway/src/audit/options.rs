@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::segments::Preparation;
+use super::tree::Window;
 
 /// When a record counts as durable (`audit.durability`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum OnFailure {
 /// How the log is kept.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The trust domain: the log's name begins with it.
+    pub domain: String,
     /// The gateway's name.
     pub node: String,
     /// The kernel's boot id.
@@ -51,6 +54,10 @@ pub struct Options {
     pub retry: Duration,
     /// Who fills the next segment with zeros.
     pub preparation: Preparation,
+    /// When checkpoints are made.
+    pub window: Window,
+    /// Segments that stay though tiles hold all their records; at least 2.
+    pub keep_segments: usize,
 }
 
 impl Options {
@@ -58,6 +65,7 @@ impl Options {
     #[must_use]
     pub fn new(node: &str, boot: &str) -> Self {
         Self {
+            domain: "localhost".to_owned(),
             node: node.to_owned(),
             boot: boot.to_owned(),
             program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -70,7 +78,15 @@ impl Options {
             gather: Duration::ZERO,
             retry: Duration::from_secs(1),
             preparation: Preparation::Background,
+            window: Window::PROMISED,
+            keep_segments: 2,
         }
+    }
+
+    /// The name of a lane's log, which its checkpoints are signed under.
+    #[must_use]
+    pub fn origin(&self, lane: u8) -> String {
+        format!("{}/{}/lane-{lane}", self.domain, self.node)
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use gateway_audit::frame::{Chain, Frame, SegmentHeader, genesis};
+use gateway_audit::frame::{Chain, Frame, SEGMENT_HEADER, SegmentHeader, genesis};
+use gateway_audit::header::{ClearHeader, Envelope, Kind};
 use gateway_audit::reader::{Bad, Tail, Verifier};
 use gateway_audit::record::TornTail;
-use gateway_audit::time;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::segments::{Failure, is_torn_at, segment_first, torn_name};
 use super::storage::{Storage, write_all};
+use super::tree::{Replay, Standing, TreeError, TreeStorage};
 
 /// Request ids of unresolved intents that one record names; the rest is counted.
 const NAMED_UNRESOLVED: usize = 1_000;
@@ -34,6 +34,9 @@ pub enum RecoveryError {
         /// The log's.
         found: String,
     },
+    /// Tiles, checkpoints and segments do not tell one story.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
 }
 
 /// What was found.
@@ -55,17 +58,24 @@ pub(super) struct Found {
     pub(super) last_unix_ns: Option<i64>,
     /// The last change of the registry among the records that were looked at.
     pub(super) registry: Option<RegistryMark>,
+    /// Entries of the log.
+    pub(super) entries: u64,
 }
 
-/// A change of the registry as its record tells it.
+/// A change of the registry, as the clear header of its record tells it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RegistryMark {
     /// Its number in the registry.
     pub registry_sequence: u64,
-    /// Who made it.
-    pub actor: String,
-    /// The change as the registry keeps it: JSON.
-    pub change: String,
+    /// What tells it from another of that number: see `Sealing::fingerprint`.
+    pub fingerprint: String,
+}
+
+impl RegistryMark {
+    fn of(header: &ClearHeader<'_>) -> Option<Self> {
+        let (number, fingerprint) = header.reference.split_once('-')?;
+        Some(Self { registry_sequence: number.parse().ok()?, fingerprint: fingerprint.to_owned() })
+    }
 }
 
 impl Found {
@@ -75,16 +85,25 @@ impl Found {
     }
 }
 
-/// Reads the end of the log, keeps a torn tail aside and cuts it off. Looks at the last two segments: all that a
-/// crash can have touched. `fresh_log` is the id of a log that begins here.
+/// Reads the end of the log, keeps a torn tail aside and cuts it off. Looks at the last two segments, all that a
+/// crash can have touched, and at those before that the tree's synced tiles do not cover. `fresh_log` is the id of a log
+/// that begins here.
 ///
 /// # Errors
 /// [`RecoveryError`]; nothing was changed unless it is a failed call.
-pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) -> Result<Found, RecoveryError> {
+pub(super) fn recover(
+    storage: &dyn Storage,
+    files: &dyn TreeStorage,
+    standing: &Standing,
+    node: &str,
+    fresh_log: [u8; 16],
+) -> Result<Found, RecoveryError> {
     let names = storage.list().map_err(Failure::of("list", "."))?;
     let mut segments: Vec<&String> = names.iter().filter(|name| segment_first(name).is_some()).collect();
     segments.sort_unstable();
+    let mut replay = Replay::new(standing);
     let Some((last, before)) = segments.split_last() else {
+        let entries = replay.finish(standing, files, None)?;
         return Ok(Found {
             log: fresh_log,
             chain: Chain { link: genesis(&fresh_log, node), next: 1 },
@@ -94,21 +113,33 @@ pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) ->
             clean: true,
             last_unix_ns: None,
             registry: None,
+            entries,
         });
     };
     let bytes = storage.read(last).map_err(Failure::of("read", last))?;
     let mut story = Story::default();
     let mut verifier = Verifier::new();
-    if let Some(previous) = before.last() {
-        let earlier = storage.read(previous).map_err(Failure::of("read", previous))?;
-        // A last segment whose header is damaged is found below, by its own check.
-        let next = SegmentHeader::decode(&bytes).ok();
-        verifier.segment(previous, &earlier, next.as_ref(), |_, frame| story.tell(frame))?;
+    let mut visit = |frame: &Frame<'_>| {
+        story.tell(frame);
+        replay.take(frame);
+    };
+    let first_read = needed(&segments, standing.synced_record() + 1);
+    let mut earlier = before.iter().skip(first_read).peekable();
+    while let Some(name) = earlier.next() {
+        let earlier_bytes = storage.read(name).map_err(Failure::of("read", name))?;
+        // A segment whose header is damaged is found by its own check.
+        let next = match earlier.peek() {
+            Some(next) => SegmentHeader::decode(&storage.read(next).map_err(Failure::of("read", next))?).ok(),
+            None => SegmentHeader::decode(&bytes).ok(),
+        };
+        verifier.segment(name, &earlier_bytes, next.as_ref(), |_, frame| visit(frame))?;
     }
-    let checked = verifier.segment(last, &bytes, None, |_, frame| story.tell(frame))?;
+    let checked = verifier.segment(last, &bytes, None, |_, frame| visit(frame))?;
     if checked.header.node != node {
         return Err(RecoveryError::Node { expected: node.to_owned(), found: checked.header.node });
     }
+    let first = segments.get(first_read).and_then(|name| segment_first(name));
+    let entries = replay.finish(standing, files, first)?;
     if let Tail::Torn { offset, bytes: length } = checked.tail {
         keep_aside(storage, &names, last, tail(&bytes, offset, length), checked.chain.next)?;
     }
@@ -136,7 +167,14 @@ pub(super) fn recover(storage: &dyn Storage, node: &str, fresh_log: [u8; 16]) ->
         clean: story.stopped,
         last_unix_ns: story.last_unix_ns,
         registry: story.registry,
+        entries,
     })
+}
+
+/// The first segment to read, by its place: one of the last two, or the one that holds record `from`.
+fn needed(segments: &[&String], from: u64) -> usize {
+    let holds = segments.iter().rposition(|name| segment_first(name).is_some_and(|first| first <= from)).unwrap_or(0);
+    holds.min(segments.len().saturating_sub(2))
 }
 
 fn tail(bytes: &[u8], offset: u64, length: u64) -> &[u8] {
@@ -182,49 +220,41 @@ struct Story {
     registry: Option<RegistryMark>,
 }
 
-#[derive(serde::Deserialize)]
-struct Line {
-    kind: String,
-    request: Option<String>,
-    time: String,
-    registry_sequence: Option<u64>,
-    actor: Option<Value>,
-    change: Option<Value>,
-}
-
-impl Line {
-    /// What it says of the registry; nothing where it is not text, as the registry's changes are.
-    fn registry(&self) -> Option<RegistryMark> {
-        let text = |value: &Option<Value>| value.as_ref()?.as_str().map(str::to_owned);
-        Some(RegistryMark {
-            registry_sequence: self.registry_sequence?,
-            actor: text(&self.actor)?,
-            change: text(&self.change)?,
-        })
-    }
-}
-
 impl Story {
+    /// Clear headers tell all that a start needs.
     fn tell(&mut self, frame: &Frame<'_>) {
         // A record of a later version may not read as this; its frame is good, so it stays.
-        let Ok(line) = serde_json::from_slice::<Line>(frame.record) else {
+        let Ok(Envelope { header, .. }) = Envelope::decode(frame.record) else {
             self.stopped = false;
             return;
         };
-        self.stopped = line.kind == "stop";
-        self.last_unix_ns = time::parse(&line.time).or(self.last_unix_ns);
-        if line.kind == "registry-change" {
-            self.registry = line.registry().or(self.registry.take());
-        }
-        match (line.kind.as_str(), line.request) {
-            ("intent", Some(request)) => {
-                self.intents.insert(request);
-            }
-            ("outcome", Some(request)) => {
-                self.intents.remove(&request);
-            }
-            ("recovery", _) => self.intents.clear(),
-            _ => {}
+        self.stopped = header.kind == Kind::Stop;
+        self.last_unix_ns = Some(header.unix_ns);
+        if header.kind == Kind::RegistryChange {
+            self.registry = RegistryMark::of(&header).or(self.registry.take());
+        } else if header.kind == Kind::Intent {
+            self.intents.insert(header.reference.to_owned());
+        } else if header.kind == Kind::Outcome {
+            self.intents.remove(header.reference);
+        } else if header.kind == Kind::Recovery {
+            self.intents.clear();
         }
     }
+}
+
+/// The last change of the registry in the last two segments of a lane that another process may be writing.
+pub(super) fn glance(storage: &dyn Storage) -> Option<RegistryMark> {
+    let names = storage.list().ok()?;
+    let mut segments: Vec<_> = names.iter().filter(|name| segment_first(name).is_some()).collect();
+    segments.sort_unstable();
+    let mut story = Story::default();
+    for name in segments.iter().rev().take(2).rev() {
+        let bytes = storage.read(name).ok()?;
+        let mut rest = bytes.get(SEGMENT_HEADER..).unwrap_or_default();
+        while let Ok(frame) = Frame::decode(rest) {
+            story.tell(&frame);
+            rest = rest.get(frame.size()..).unwrap_or_default();
+        }
+    }
+    story.registry
 }

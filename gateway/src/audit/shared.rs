@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::lane::LaneCore;
 use super::options::{Durability, OnFailure, Options};
+use super::tree::TreeStatus;
 use crate::clock::Clock;
 
 const SERVING: u8 = 0;
@@ -71,6 +72,8 @@ pub struct Status {
     pub lost: u64,
     /// Longest time that an answered request's record may be missing after a crash; zero before-answer.
     pub window: Duration,
+    /// How far the tree is behind.
+    pub tree: TreeStatus,
 }
 
 /// Records that were counted instead of kept.
@@ -102,6 +105,18 @@ pub(super) struct Shared {
     bytes: AtomicU64,
     commits: AtomicU64,
     sequence: AtomicU64,
+    tree: Mutex<TreeState>,
+}
+
+/// What the tree's thread says of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TreeState {
+    /// Entries that checkpoints cover.
+    pub(super) covered: u64,
+    /// Since when the oldest entry that it took waits for one.
+    pub(super) since: Option<Instant>,
+    /// Why it cannot write.
+    pub(super) error: Option<String>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -136,7 +151,21 @@ impl Shared {
             bytes: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
+            tree: Mutex::default(),
         }
+    }
+
+    /// The last record that is durable.
+    pub(super) fn durable_sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Acquire)
+    }
+
+    pub(super) fn tree_is(&self, state: TreeState) {
+        *lock(&self.tree) = state;
+    }
+
+    pub(super) fn tree(&self) -> TreeState {
+        lock(&self.tree).clone()
     }
 
     pub(super) fn add_lane(&self) -> Arc<LaneCore> {
@@ -323,6 +352,7 @@ impl Shared {
             sequence: self.sequence.load(Ordering::Acquire),
             lost: self.lost.load(Ordering::Relaxed),
             window: self.window(),
+            tree: TreeStatus::default(),
         }
     }
 }

@@ -1,15 +1,11 @@
 //! Where segments live: a directory, behind a trait narrow enough that tests can break every call of it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-
-/// Holds the id of the process that writes the log.
-const LOCK: &str = "lock";
 /// How often a write that would block is tried again before it counts as failed.
 const WOULD_BLOCK_RETRIES: u32 = 100;
 
@@ -86,65 +82,54 @@ pub enum DirectoryError {
         /// What the system said.
         error: io::Error,
     },
-    /// Another process writes the log (A10).
-    #[error("another process ({holder}) holds `{path}` and writes the audit log")]
+    /// Other processes write both lanes of the log (A10).
+    #[error("other processes ({holders}) hold both lanes of `{path}` and write the audit log; a third cannot")]
     Held {
-        /// The lock file.
+        /// The directory.
         path: String,
-        /// Its process id, as far as it can be read.
-        holder: String,
+        /// Their process ids, as far as they can be read.
+        holders: String,
+    },
+    /// What lies there is a log as earlier versions of the program wrote it.
+    #[error(
+        "`{path}` holds segments of format version 1 (`{segment}`), which this program cannot continue; keep it for as \
+         long as its records are needed and start on another directory"
+    )]
+    Version1 {
+        /// The directory.
+        path: String,
+        /// One of its segments.
+        segment: String,
     },
 }
 
-/// A directory on a file system, locked for this process as long as the value lives.
+/// A directory on a file system.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     handle: File,
-    _lock: File,
 }
 
 impl Directory {
-    /// Makes the directory (mode 0700) if it is absent, and locks it.
+    /// Makes the directory (mode 0700) if it is absent.
     ///
     /// # Errors
-    /// [`DirectoryError::Held`] if another process has it, else [`DirectoryError::Io`].
+    /// [`DirectoryError::Io`].
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        let io = |path: &Path| {
-            let path = path.display().to_string();
-            move |error| DirectoryError::Io { path, error }
-        };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))?;
-        let handle = File::open(path).map_err(io(path))?;
-        let lock_path = path.join(LOCK);
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(io(&lock_path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let read = lock.read_to_string(&mut holder);
-                let holder = match (read, holder.trim()) {
-                    (Ok(_), pid) if !pid.is_empty() => format!("process {pid}"),
-                    _ => "of unknown id".to_owned(),
-                };
-                return Err(DirectoryError::Held { path: lock_path.display().to_string(), holder });
-            }
-            Err(error) => return Err(io(&lock_path)(error.into())),
-        }
-        lock.set_len(0).map_err(io(&lock_path))?;
-        // The process id is only for the message above: a full disk does not stop the start here.
-        if let Err(error) = writeln!(lock, "{}", std::process::id()) {
-            tracing::warn!(%error, "the audit directory's lock file cannot carry the process id");
-        }
-        Ok(Self { path: path.to_owned(), handle, _lock: lock })
+        make(path)?;
+        let handle = File::open(path).map_err(io_error(path))?;
+        Ok(Self { path: path.to_owned(), handle })
     }
+}
+
+/// Makes a folder that only its owner can enter.
+pub(super) fn make(path: &Path) -> Result<(), DirectoryError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error(path))
+}
+
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+    let path = path.display().to_string();
+    move |error| DirectoryError::Io { path, error }
 }
 
 impl LogFile for File {

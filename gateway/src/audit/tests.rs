@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use gateway_audit::Scope;
 use gateway_audit::reader::{Checked, verify};
 use gateway_audit::record::{Completion, End, Gap};
 use policy::Refusal;
@@ -10,23 +11,33 @@ use super::*;
 use crate::clock::tests::TestClock;
 
 mod faults;
+mod keys;
 mod sweeps;
+mod tree;
+mod tree_disk;
 
 pub(super) fn options() -> Options {
     Options {
         segment_bytes: 256 << 10,
         reserve_bytes: 64 << 10,
         retry: Duration::from_millis(5),
+        // Whatever a test reads back is there.
+        keep_segments: usize::MAX,
         ..Options::new("gw1", "boot")
     }
 }
 
 pub(super) fn completion(request: &str) -> Completion<'_> {
-    Completion { request, received: 1, sent: 2, end: End::Complete, duration_us: 3 }
+    Completion { request, scope: Scope::NONE, received: 1, sent: 2, end: End::Complete, duration_us: 3 }
 }
 
 fn open(directory: &Path, options: Options) -> Result<Audit, OpenError> {
-    Audit::open(directory, options, Arc::new(TestClock::default()), Arc::new(()))
+    Audit::open(directory, keys::sealing(), options, Arc::new(TestClock::default()), Arc::new(()))
+}
+
+/// The segments of a directory's first lane.
+pub(super) fn segments_of(audit: &Path) -> Directory {
+    Directory::open(&segments_directory(audit, 1)).unwrap()
 }
 
 /// Reads a whole log as a verifier would: every record as JSON, in order.
@@ -40,7 +51,9 @@ pub(super) fn read(storage: &dyn Storage) -> (Vec<serde_json::Value>, Option<Che
     for (place, (name, bytes)) in segments.iter().enumerate() {
         let next = segments.get(place + 1).map(|(_, b)| gateway_audit::frame::SegmentHeader::decode(b).unwrap());
         verifier
-            .segment(name, bytes, next.as_ref(), |_, frame| records.push(serde_json::from_slice(frame.record).unwrap()))
+            .segment(name, bytes, next.as_ref(), |_, frame| {
+                records.push(keys::opened(frame.sequence, frame.record));
+            })
             .unwrap();
     }
     for (place, record) in records.iter().enumerate() {
@@ -82,7 +95,7 @@ fn records_are_durable_in_order_and_a_start_goes_on() {
         assert_eq!(audit.status().state, State::Closed);
         assert_eq!(audit.status().records, 102);
     }
-    let storage = Directory::open(&path).unwrap();
+    let storage = segments_of(&path);
     let (records, last) = read(&storage);
     assert_eq!(records.len(), 306);
     assert_eq!(last.unwrap().chain.next, 307);
@@ -99,15 +112,17 @@ fn records_are_durable_in_order_and_a_start_goes_on() {
 }
 
 #[test]
-fn a10_a_second_process_is_refused_by_name() {
+fn a10_a_second_process_takes_the_other_lane_and_a_third_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let audit = open(folder.path(), options()).unwrap();
+    let second = open(folder.path(), options()).unwrap();
+    assert_eq!((audit.lane_number(), second.lane_number()), (Some(1), Some(2)));
     let error = open(folder.path(), options()).unwrap_err().to_string();
     assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
-    assert!(error.contains("/lock`"), "{error}");
     audit.stop("test").unwrap();
     drop(audit);
-    assert!(open(folder.path(), options()).is_ok());
+    assert_eq!(open(folder.path(), options()).unwrap().lane_number(), Some(1));
+    second.stop("test").unwrap();
 }
 
 #[test]
@@ -115,6 +130,10 @@ fn another_nodes_log_is_not_continued() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path(), options()).unwrap().stop("test").unwrap();
     let error = open(folder.path(), Options { node: "gw2".into(), ..options() }).unwrap_err().to_string();
+    assert!(error.contains("gw2/lane-1") && error.contains("another name of node"), "{error}");
+    let disk = Arc::new(faults::Disk::default());
+    sweeps::open_on(&disk, options()).unwrap().stop("test").unwrap();
+    let error = sweeps::open_on(&disk, Options { node: "gw2".into(), ..options() }).unwrap_err().to_string();
     assert!(error.contains("node `gw1`, not of `gw2`"), "{error}");
     assert!(matches!(open(folder.path(), Options::new(&"n".repeat(129), "boot")), Err(OpenError::NodeName(_))));
 }
@@ -131,7 +150,7 @@ fn segments_rotate_and_the_chain_goes_through() {
         });
         audit.stop("test").unwrap();
     }
-    let storage = Directory::open(folder.path()).unwrap();
+    let storage = segments_of(folder.path());
     let (records, _) = read(&storage);
     assert_eq!(records.len(), 604);
     let names = storage.list().unwrap();
@@ -145,9 +164,12 @@ fn a8_time_that_went_back_over_a_restart_is_recorded_before_anything_else() {
     let clock = Arc::new(TestClock::default());
     for unix_ns in [3_600_000_000_000, 0] {
         clock.unix_ns.store(unix_ns, Ordering::Relaxed);
-        Audit::open(folder.path(), options(), clock.clone(), Arc::new(())).unwrap().stop("test").unwrap();
+        Audit::open(folder.path(), keys::sealing(), options(), clock.clone(), Arc::new(()))
+            .unwrap()
+            .stop("test")
+            .unwrap();
     }
-    let (records, _) = read(&Directory::open(folder.path()).unwrap());
+    let (records, _) = read(&segments_of(folder.path()));
     assert_eq!(kinds(&records), ["start", "stop", "clock", "start", "stop"]);
     assert_eq!(records[2]["event"], "regression");
     assert_eq!(records[2]["previous"], "1970-01-01T01:00:00.000000000Z");
@@ -172,7 +194,7 @@ fn control_lanes_serve_other_threads() {
     });
     audit.stop("test").unwrap();
     assert_eq!(control.append(&completion("late")), Err(Refusal::AuditUnavailable));
-    assert_eq!(read(&Directory::open(folder.path()).unwrap()).0.len(), 202);
+    assert_eq!(read(&segments_of(folder.path())).0.len(), 202);
 }
 
 #[test]
@@ -191,7 +213,7 @@ fn an_interval_answers_at_once_and_states_its_window() {
         assert_eq!(audit.status().sequence, 101);
     });
     audit.stop("test").unwrap();
-    let (records, _) = read(&Directory::open(folder.path()).unwrap());
+    let (records, _) = read(&segments_of(folder.path()));
     assert_eq!(records[0]["window_ms"], 200);
     assert_eq!(records[0]["durability"], "interval");
 }
@@ -200,7 +222,7 @@ fn an_interval_answers_at_once_and_states_its_window() {
 fn new_work_leaves_room_for_what_follows_and_the_rest_is_counted() {
     let storage = Arc::new(faults::Disk::default());
     let options = Options { queue_records: 8, ..options() };
-    let audit = Audit::open_on(storage.clone(), options, Arc::new(TestClock::default()), Arc::new(())).unwrap();
+    let audit = sweeps::open_on(&storage, options).unwrap();
     on_worker(&audit, async |lane| {
         storage.hold();
         // `Gap` counts as a follow-up, a refused peer as new work.

@@ -10,8 +10,10 @@ use gateway_audit::{Header, Record};
 
 use super::lane::{Buffer, LaneCore};
 use super::options::Durability;
+use super::sealing::{Sealer, Unsealed};
 use super::segments::{Failure, Preparation, Segments};
 use super::shared::{Observer, Shared};
+use super::tree::{Group, Handover};
 
 /// Longest sleep; whatever is due by time is done within it.
 const NAP: Duration = Duration::from_millis(500);
@@ -48,7 +50,10 @@ pub(super) struct Writer {
     batches: Vec<Batch>,
     /// Empty buffers to swap with.
     empty: Vec<Buffer>,
-    frames: Vec<u8>,
+    sealer: Sealer,
+    /// The group being committed.
+    group: Group,
+    handover: Arc<Handover>,
     scratch: Vec<u8>,
     trouble: Option<Trouble>,
     prepare_at: Instant,
@@ -57,7 +62,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, observer: Arc<dyn Observer>, segments: Segments, chain: Chain) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        observer: Arc<dyn Observer>,
+        segments: Segments,
+        chain: Chain,
+        handover: Arc<Handover>,
+        sealer: Sealer,
+    ) -> Self {
         Self {
             shared,
             observer,
@@ -67,7 +79,9 @@ impl Writer {
             own: Buffer::default(),
             batches: Vec::new(),
             empty: Vec::new(),
-            frames: Vec::new(),
+            sealer,
+            group: Group::default(),
+            handover,
             scratch: Vec::new(),
             trouble: None,
             prepare_at: Instant::now(),
@@ -77,16 +91,16 @@ impl Writer {
 
     /// Queues a record of the writer itself.
     pub(super) fn say(&mut self, record: &impl Record) {
-        self.scratch.clear();
         let options = &self.shared.options;
-        let stamp = self.shared.clock.now().stamp();
-        let splice = record.write(&Header { node: &options.node, boot: &options.boot, stamp }, &mut self.scratch);
-        self.own.push(&self.scratch, splice);
+        let reading = self.shared.clock.now();
+        let header = Header { node: &options.node, boot: &options.boot, stamp: reading.stamp() };
+        self.own.write(record, &header, &mut self.scratch);
     }
 
     /// The first commit: the reserve, a segment, and what [`say`](Self::say) queued.
     pub(super) fn begin(&mut self) -> Result<(), Failure> {
         self.segments.prepare_reserve()?;
+        self.ready(u64::MAX)?;
         self.segments.begin(&self.chain)?;
         self.commit()
     }
@@ -175,42 +189,63 @@ impl Writer {
         }
     }
 
-    /// Builds the group's frames: the writer's own records, and batches as long as they fit into `room` bytes. Says
-    /// how many batches and records that is, and the chain's end behind them.
-    fn frame(&mut self, room: u64) -> (usize, u64, Chain) {
+    /// Has data keys ready for the writer's own records and for batches as long as they fit into `room` bytes. Says how
+    /// many batches that is. Where room is bounded, a batch without a key does not fit.
+    fn ready(&mut self, room: u64) -> Result<usize, Failure> {
+        self.sealer.follow_reviewers();
+        let mut sequence = self.chain.next..;
+        for (written, sequence) in self.own.records().zip(&mut sequence) {
+            self.sealer.ready(&written, sequence)?;
+        }
+        let mut left = usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(self.own.most_bytes());
+        for (place, batch) in self.batches.iter().enumerate() {
+            match left.checked_sub(batch.buffer.most_bytes()) {
+                Some(rest) => left = rest,
+                None => return Ok(place),
+            }
+            for (written, sequence) in batch.buffer.records().zip(&mut sequence) {
+                match self.sealer.ready(&written, sequence) {
+                    Err(_) if room != u64::MAX => return Ok(place),
+                    ready => ready?,
+                }
+            }
+        }
+        Ok(self.batches.len())
+    }
+
+    /// Builds the group's frames: the writer's own records, and so many batches. Says how many records that is, and the
+    /// chain's end behind them.
+    fn frame(&mut self, fits: usize) -> Result<(u64, Chain), Failure> {
         let mut chain = self.chain;
         let durable = chain.next - 1;
-        self.frames.clear();
-        frame_buffer(&self.own, &mut chain, durable, &mut self.frames);
-        let mut fits = 0;
-        for batch in &self.batches {
-            let before = (chain, self.frames.len());
-            frame_buffer(&batch.buffer, &mut chain, durable, &mut self.frames);
-            if length(&self.frames) > room {
-                chain = before.0;
-                self.frames.truncate(before.1);
-                break;
-            }
-            fits += 1;
+        self.group.clear();
+        self.group.first = chain.next;
+        frame_buffer(&self.own, &mut chain, durable, &mut self.sealer, &mut self.group)?;
+        for batch in self.batches.iter().take(fits) {
+            frame_buffer(&batch.buffer, &mut chain, durable, &mut self.sealer, &mut self.group)?;
         }
-        (fits, chain.next - self.chain.next, chain)
+        Ok((chain.next - self.chain.next, chain))
     }
 
     /// Makes the group durable and tells its lanes. After an error nothing counts as written.
     fn commit(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
-        let (fits, records, chain) = self.frame(self.segments.room());
+        let fits = self.ready(self.segments.room())?;
+        let (records, chain) = self.frame(fits)?;
         let prepared = self.segments.has_spare() || self.shared.options.preparation == Preparation::Inline;
         if prepared
-            && self.segments.wants_next(self.frames.len())
+            && self.segments.wants_next(self.group.frames.len())
             && let Err(failure) = self.segments.begin(&self.chain)
         {
             // As long as the old segment is whole, the group may make it longer than planned.
             tracing::warn!(%failure, "no new audit segment");
         }
-        self.segments.commit(&self.frames)?;
+        self.segments.commit(&self.group.frames)?;
         self.chain = chain;
-        self.shared.committed(records, length(&self.frames), chain.next - 1);
+        let bytes = length(&self.group.frames);
+        // Handed over before it is told: what is durable is on its way to the tree.
+        self.handover.give(&mut self.group);
+        self.shared.committed(records, bytes, chain.next - 1);
         for Batch { lane, mut buffer, ticket } in self.batches.drain(..fits) {
             if let Some(lane) = self.lanes.get(lane) {
                 lane.publish(ticket, length(&buffer.bytes));
@@ -221,7 +256,7 @@ impl Writer {
             }
         }
         self.own.clear();
-        self.observer.committed(records, length(&self.frames), started.elapsed());
+        self.observer.committed(records, bytes, started.elapsed());
         Ok(())
     }
 
@@ -249,7 +284,9 @@ impl Writer {
             Some(trouble) if now < trouble.retry_at => return false,
             Some(trouble) => trouble.retry_at = now + self.shared.options.retry,
         }
-        match self.segments.begin(&self.chain) {
+        // Without keys no segment is begun: each that holds no record would be kept as evidence.
+        let begun = self.ready(u64::MAX).and_then(|_| self.segments.begin(&self.chain));
+        match begun {
             Ok(()) => {
                 if self.commit_report(None) {
                     self.trouble = None;
@@ -311,7 +348,8 @@ impl Writer {
         }
         let next = if self.segments.is_half_full() { self.segments.prepare() } else { Ok(()) };
         let reserve = if self.segments.in_reserve() { Ok(()) } else { self.segments.prepare_reserve() };
-        if let Err(failure) = next.and(reserve) {
+        let key = self.sealer.prepare(self.shared.clock.now().unix_ns, self.chain.next);
+        if let Err(failure) = next.and(reserve).and(key) {
             self.prepare_at = Instant::now() + self.shared.options.retry;
             tracing::warn!(%failure, "the audit log cannot prepare its next file");
         }
@@ -346,16 +384,23 @@ impl Writer {
 }
 
 /// Frames every record of a buffer.
-fn frame_buffer(buffer: &Buffer, chain: &mut Chain, durable: u64, out: &mut Vec<u8>) {
-    let mut rest = buffer.bytes.as_slice();
-    for entry in &buffer.entries {
-        let (written, next) = rest.split_at_checked(entry.length).unwrap_or((rest, &[]));
-        rest = next;
-        // Lanes refuse what does not fit a frame; the writer's own records are short.
-        if let Err(error) = chain.append(written, entry.splice, durable, out) {
-            tracing::error!(%error, "a record was left out of the audit log");
+fn frame_buffer(
+    buffer: &Buffer,
+    chain: &mut Chain,
+    durable: u64,
+    sealer: &mut Sealer,
+    group: &mut Group,
+) -> Result<(), Failure> {
+    for written in buffer.records() {
+        let write = |sequence, out: &mut Vec<u8>| sealer.seal(&written, sequence, out);
+        match chain.append(durable, &mut group.frames, &mut group.leaves, write) {
+            Ok(_) => {}
+            // Lanes refuse what does not fit a frame; the writer's own records are short.
+            Err(Unsealed::Length(error)) => tracing::error!(%error, "a record was left out of the audit log"),
+            Err(error) => return Err(Failure::of("seal", "record")(std::io::Error::other(error.to_string()))),
         }
     }
+    Ok(())
 }
 
 fn length(bytes: &[u8]) -> u64 {

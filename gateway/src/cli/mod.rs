@@ -51,7 +51,7 @@ enum Command {
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Look into an audit log; only reads
+    /// The audit log: who may read it, whether it is whole, and what is in it
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Look at certificates as the gateway would; only reads
@@ -200,8 +200,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let held = crate::audit::Directory::open(folder.path()).unwrap();
-        for error in [crate::audit::Directory::open(&file), crate::audit::Directory::open(folder.path())] {
+        let held = [1, 2].map(|_| crate::audit::take_lane(folder.path()).unwrap());
+        for error in [crate::audit::take_lane(&file), crate::audit::take_lane(folder.path())] {
             let error = StartError::from(crate::audit::OpenError::from(error.unwrap_err()));
             assert_eq!(told(&error.into()).matches("audit ").count(), 1);
         }

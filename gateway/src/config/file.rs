@@ -1,7 +1,8 @@
 //! The file as a whole: its sections in the order of `deploy/sekisho.toml`.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::Path;
 
 use super::file_listener::{Addresses, admin_tls, check_host, is_label, listener};
 use super::file_route::routes;
@@ -20,7 +21,8 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let node = file.section("node", node);
     let trust_domain = file.section("trust", trust_domain);
     let store = file.section("store", |table| table.path("file"));
-    let audit = file.section("audit", audit);
+    let state = store.as_ref().and_then(|store| store.parent());
+    let audit = file.section("audit", |table| audit(table, state));
     let clock = file.section("clock", clock);
     let policy = file.section("policy", |table| table.path_or("directory", "policy"));
     let mut addresses = Addresses::default();
@@ -123,8 +125,18 @@ fn trust_domain(table: &Table<'_>) -> Option<String> {
     Some(domain.text.to_owned())
 }
 
-fn audit(table: &Table<'_>) -> Option<Audit> {
+/// `state` is the store's folder.
+fn audit(table: &Table<'_>, state: Option<&Path>) -> Option<Audit> {
     let directory = table.path("directory");
+    let beside = |name: &str| state.map(|state| state.join(name));
+    let key_directory = table.path_optional("key_directory").or_else(|| beside("audit-keys"));
+    let reviewers = table.path_optional("reviewers").or_else(|| beside("audit-reviewers"));
+    if let (Some(directory), Some(keys)) = (&directory, &key_directory)
+        && (keys.starts_with(directory) || directory.starts_with(keys))
+    {
+        let why = "it must lie apart from `audit.directory`: copies of the log must not hold the keys to it";
+        table.problem("key_directory", format!("`audit.key_directory` is `{}`; {why}", keys.display()));
+    }
     let interval = Durability::Interval(table.millis("interval_ms", &knob::INTERVAL_MS));
     let durability = table.choice(
         "durability",
@@ -147,10 +159,15 @@ fn audit(table: &Table<'_>) -> Option<Audit> {
             format!("`audit.segment_bytes` is {segment_bytes}; {why}, {reserve_bytes}: {more}"),
         );
     }
+    let key_period = u32::try_from(table.number("key_period_days", &knob::KEY_PERIOD_DAYS)).ok();
+    let key_period = key_period.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     let refusal_interval = table.seconds("refusal_interval_s", &knob::REFUSAL_INTERVAL_S);
     let refusal_bytes = table.number("refusal_bytes", &knob::REFUSAL_BYTES);
     Some(Audit {
         directory: directory?,
+        key_directory: key_directory?,
+        reviewers: reviewers?,
+        key_period,
         durability,
         on_failure,
         queue_records,

@@ -1,7 +1,7 @@
 //! The sections of which a node has one each.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,8 +17,14 @@ pub struct Store {
 /// The audit log (R5, R6, R30).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// The folder of its segments.
+    /// The folder of its lanes.
     pub directory: PathBuf,
+    /// The folder of wrapped data keys; never within `directory`, which is copied elsewhere.
+    pub key_directory: PathBuf,
+    /// The folder of the statements that say who may open records.
+    pub reviewers: PathBuf,
+    /// Days that one data key is used for.
+    pub key_period: NonZeroU32,
     /// When a record counts as written.
     pub durability: Durability,
     /// What happens to requests while it cannot be written.

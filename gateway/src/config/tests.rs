@@ -182,6 +182,8 @@ fn revocation_must_have_somewhere_to_look() {
 fn paths_are_relative_to_the_files_folder() {
     let config = parse(&MINIMAL.replace("/var/log/sekisho", "audit")).unwrap();
     assert_eq!(config.audit.directory, Path::new("/etc/sekisho/audit"));
+    assert_eq!(config.audit.key_directory, Path::new("/var/lib/sekisho/audit-keys"));
+    assert_eq!(config.audit.reviewers, Path::new("/var/lib/sekisho/audit-reviewers"));
     assert_eq!(config.store.file, Path::new("/var/lib/sekisho/sekisho.db"));
     assert_eq!(config.listeners[0].tls.identities[0].key_file, Path::new("/etc/sekisho/tls/server.key"));
     assert_eq!(config.policy.directory, Path::new("/etc/sekisho/policy"));
@@ -264,6 +266,11 @@ const BAD: &[(&str, &str, &str)] = &[
         "[identity]",
         "queue_records = 64.0\n[identity]",
         "10:17: `audit.queue_records` is a float; it must be an integer",
+    ),
+    (
+        "[identity]",
+        "key_directory = \"/var/log/sekisho/keys\"\n[identity]",
+        "10:17: `audit.key_directory` is `/var/log/sekisho/keys`; it must lie apart from `audit.directory`",
     ),
     ("[identity]", "durability = \"before\"\n[identity]", "it must be `before-answer` or `interval`"),
     (
@@ -472,7 +479,7 @@ fn the_runbook_has_a_section_for_each_alert_and_no_other() {
     let titles: BTreeSet<&str> = runbook_sections().into_iter().map(|(title, _)| title).collect();
     let labels: BTreeSet<&str> = policy::Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
     // What an operator meets without an alert of its own: `gateway-down` fires, or a device asks for a certificate.
-    let others = BTreeSet::from(["start-refused", "registry-rolled-back", "enrolment"]);
+    let others = BTreeSet::from(["start-refused", "registry-rolled-back", "audit-rolled-back", "enrolment"]);
     assert_eq!(titles, &(&anchors | &labels) | &others);
 }
 

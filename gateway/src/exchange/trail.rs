@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_audit::Record;
 use gateway_audit::record::{Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
+use gateway_audit::{Record, Scope};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
@@ -367,7 +367,9 @@ impl Trail {
                 let patients = bodies.new_in(scanned, &asked.patients);
                 let reason = scanned.unread.map(Unread::label);
                 if !patients.is_empty() || reason.is_some() {
-                    let addendum = Addendum { request: self.id(), from, patients: &patients, patients_unknown: reason };
+                    let scope = Scope { site: self.connection.fields.site(), class: Some(asked.class.as_str()) };
+                    let patients_unknown = reason;
+                    let addendum = Addendum { request: self.id(), scope, from, patients: &patients, patients_unknown };
                     self.connection.worker.append_unwaited(&addendum);
                 }
             }
@@ -384,6 +386,11 @@ impl Trail {
         let reading = self.clock().now();
         self.now_ns = reading.monotonic_ns;
         reading
+    }
+
+    /// Whose records these are.
+    fn scope(&self) -> Scope<'_> {
+        Scope { site: self.connection.fields.site(), class: self.asked.as_ref().map(|asked| asked.class.as_str()) }
     }
 
     fn durations(&self) -> Durations {
@@ -449,6 +456,7 @@ impl Trail {
                 let reading = self.read_clock();
                 let outcome = Outcome {
                     request: self.id(),
+                    scope: self.scope(),
                     status,
                     reason: reason.map(Refusal::label),
                     backend: self.backend.as_deref(),
@@ -506,6 +514,7 @@ impl Drop for Trail {
         };
         let completion = Completion {
             request: self.id(),
+            scope: self.scope(),
             received: self.received.bytes.get(),
             sent: self.bytes,
             end,

@@ -10,7 +10,7 @@ use super::identities;
 use super::threads::Roster;
 use crate::acme::Faults;
 use crate::admin::{Condition, Health, OperatorsTls};
-use crate::audit::{Audit as Log, State};
+use crate::audit::{Audit as Log, State, TreeStatus};
 use crate::clock::{Clock as _, KernelClock};
 use crate::enrolment::Rein;
 use crate::metrics::Metrics;
@@ -63,6 +63,7 @@ impl Sources {
     fn warnings(&self) -> Vec<String> {
         let snapshot = self.shared.snapshots.load();
         let mut all = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
+        all.extend(tree_warning(&self.log.status().tree));
         all.extend(self.admin_tls.as_ref().and_then(|tls| tls.warning()));
         let fault = self.enrolment.as_ref().and_then(Rein::token_fault).flatten();
         let told = |(listener, error): (&String, &String)| format!("acme-failing: listener `{listener}`: {error}");
@@ -84,6 +85,10 @@ impl Sources {
         let queue_limit = snapshot.config.audit.queue_records.saturating_mul(self.shared.workers);
         metrics.audit_queue_limit.set(i64::try_from(queue_limit).unwrap_or(i64::MAX));
         metrics.audit_window.set(status.window.as_secs_f64());
+        metrics.audit_tree_size.set(i64::try_from(status.tree.size).unwrap_or(i64::MAX));
+        metrics.audit_tree_lag.set(i64::try_from(status.tree.lag_entries).unwrap_or(i64::MAX));
+        metrics.audit_tree_lag_time.set(status.tree.lag.as_secs_f64());
+        metrics.audit_tree_available.set(i64::from(status.tree.error.is_none()));
         metrics.audit_available.set(i64::from(status.state == State::Serving));
         metrics.audit_alarm.set(i64::from(status.alarm));
         metrics.store_available.set(i64::from(self.store.borrow().store_error.is_none()));
@@ -189,6 +194,13 @@ fn answers(metrics: &Metrics, listener: &str, report: AnswersReport) {
     }
     metrics.ocsp_failing.with_label_values(&[listener]).set(count(failing));
     metrics.ocsp_due.with_label_values(&[listener]).set(count(due));
+}
+
+/// The tree over the audit log: every record is safe without it, but not yet beyond doubt.
+fn tree_warning(tree: &TreeStatus) -> Option<String> {
+    let error = tree.error.as_ref()?;
+    let (entries, seconds) = (tree.lag_entries, tree.lag.as_secs());
+    Some(format!("the audit log's checkpoint lags by {entries} entries and {seconds} s: {error}"))
 }
 
 fn audit_condition(log: &Log) -> Result<(), String> {

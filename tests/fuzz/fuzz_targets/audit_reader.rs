@@ -5,7 +5,7 @@
 #![no_main]
 
 use gateway_audit::Splice;
-use gateway_audit::frame::{Chain, Frame, SegmentHeader, genesis};
+use gateway_audit::frame::{Chain, Frame, RecordLength, SegmentHeader, genesis};
 use gateway_audit::reader::{Tail, Verifier, verify};
 use libfuzzer_sys::fuzz_target;
 
@@ -66,9 +66,13 @@ fn write(plan: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let text = vec![b'x'; usize::from(byte & 0x3f)];
         let splice = Splice(u32::from(byte & 0x0f));
         let segment = segments.last_mut().expect("there is one");
-        let sequence = chain.append(&text, splice, durable, segment).expect("it fits");
         let mut record = Vec::new();
-        gateway_audit::record::finish(&text, splice, sequence, &mut record);
+        let write = |sequence, out: &mut Vec<u8>| {
+            gateway_audit::record::finish(&text, splice, sequence, &mut record);
+            out.extend_from_slice(&record);
+            Ok::<_, RecordLength>(())
+        };
+        let sequence = chain.append(durable, segment, &mut Vec::new(), write).expect("it fits");
         records.push(record);
         if byte & 0x40 != 0 {
             durable = sequence;

@@ -1,6 +1,7 @@
 //! What became known of a request after its record was written.
 
-use super::{Header, Record, Splice, VERSION, write_clock, write_sequence, write_time};
+use super::{Header, Record, Reference, Scope, Splice, VERSION, write_clock, write_sequence, write_time};
+use crate::header::Kind;
 use crate::json::{self, Object, key};
 
 /// Which body said it.
@@ -30,6 +31,8 @@ impl Origin {
 pub struct Addendum<'a, P> {
     /// The request id.
     pub request: &'a str,
+    /// That of the exchange.
+    pub scope: Scope<'a>,
     /// Which body.
     pub from: Origin,
     /// Identifiers of the patients that no record of the exchange has named before.
@@ -40,6 +43,18 @@ pub struct Addendum<'a, P> {
 
 impl<P: AsRef<[u8]>> Record for Addendum<'_, P> {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::Addendum
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        self.scope
+    }
+
+    fn reference(&self) -> Reference<'_> {
+        Reference::Request(self.request)
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();

@@ -1,6 +1,7 @@
 //! Connections: the part of a request's record that is the same for all requests of one connection.
 
-use super::{Header, Record, Splice, write_clock, write_sequence, write_time};
+use super::{Header, Record, Scope, Splice, write_clock, write_sequence, write_time};
+use crate::header::Kind;
 use crate::json::{self, Object, key};
 
 /// What is known of a connection once its peer is verified.
@@ -63,7 +64,10 @@ pub struct Certificate<'a> {
 /// `qualifications` are there only where a person's own certificate opened the connection; the user whom a device is
 /// assigned to stands in each request's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection(Box<[u8]>);
+pub struct Connection {
+    written: Box<[u8]>,
+    site: Option<Box<str>>,
+}
 
 impl Connection {
     /// Writes the fields.
@@ -101,13 +105,19 @@ impl Connection {
         object.text(key!("transport"), fields.transport);
         object.optional_text(key!("user"), fields.user);
         object.end();
-        Self(out.into_boxed_slice())
+        Self { written: out.into_boxed_slice(), site: fields.site.map(Into::into) }
     }
 
     /// The written value.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.written
+    }
+
+    /// The proved site.
+    #[must_use]
+    pub fn site(&self) -> Option<&str> {
+        self.site.as_deref()
     }
 }
 
@@ -138,6 +148,17 @@ pub struct ConnectionTraffic {
 /// closed one `cause`, `duration_us`, `requests`.
 impl Record for (&Connection, ConnectionEvent<'_>) {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        match self.1 {
+            ConnectionEvent::Opened => Kind::ConnectionOpened,
+            ConnectionEvent::Closed { .. } => Kind::ConnectionClosed,
+        }
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope { site: self.0.site(), class: None }
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();

@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Connection, Header, Record, Splice, VERSION, write_clock, write_sequence, write_time};
+use super::{Connection, Header, Record, Reference, Scope, Splice, VERSION, write_clock, write_sequence, write_time};
+use crate::header::Kind;
 use crate::json::{self, Object, key};
 
 /// Targets up to this many bytes are recorded whole, longer ones by this prefix, their length and their SHA-256.
@@ -80,6 +81,14 @@ pub struct Exchange<'a, R, Q, P> {
     pub backend: Option<&'a str>,
 }
 
+impl<R, Q, P> Exchange<'_, R, Q, P> {
+    /// Whose exchange it is.
+    #[must_use]
+    pub fn scope(&self) -> Scope<'_> {
+        Scope { site: self.connection.site(), class: self.class }
+    }
+}
+
 /// Where the time went, microseconds. Absent: that step did not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Durations {
@@ -116,8 +125,20 @@ pub struct Request<'a, R, Q, P> {
 impl<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>> Record for Request<'_, R, Q, P> {
     const FOLLOWS: bool = false;
 
+    fn kind(&self) -> Kind {
+        Kind::Request
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        self.exchange.scope()
+    }
+
+    fn reference(&self) -> Reference<'_> {
+        Reference::Request(self.exchange.request)
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
-        write_exchange(self.exchange, "request", Some((self.status, self.durations)), header, out)
+        write_exchange(self.exchange, Kind::Request, Some((self.status, self.durations)), header, out)
     }
 }
 
@@ -131,14 +152,26 @@ pub struct Intent<'a, R, Q, P> {
 impl<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>> Record for Intent<'_, R, Q, P> {
     const FOLLOWS: bool = false;
 
+    fn kind(&self) -> Kind {
+        Kind::Intent
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        self.exchange.scope()
+    }
+
+    fn reference(&self) -> Reference<'_> {
+        Reference::Request(self.exchange.request)
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
-        write_exchange(self.exchange, "intent", None, header, out)
+        write_exchange(self.exchange, Kind::Intent, None, header, out)
     }
 }
 
 fn write_exchange<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>>(
     exchange: &Exchange<'_, R, Q, P>,
-    kind: &'static str,
+    kind: Kind,
     result: Option<(u16, Durations)>,
     header: &Header<'_>,
     out: &mut Vec<u8>,
@@ -161,7 +194,7 @@ fn write_exchange<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>>(
     if let Some((_, durations)) = result {
         durations.write(&mut object);
     }
-    object.label(key!("kind"), kind);
+    object.label(key!("kind"), kind.label());
     object.bytes(key!("method"), exchange.method);
     object.text(key!("node"), header.node);
     object.optional_text(key!("patient"), exchange.patient);
@@ -214,6 +247,8 @@ fn write_target(object: &mut Object<'_>, target: &[u8]) {
 pub struct Outcome<'a> {
     /// The intent's request id.
     pub request: &'a str,
+    /// That of the intent.
+    pub scope: Scope<'a>,
     /// The status the client gets.
     pub status: u16,
     /// The refusal's label, where the backend gave no usable answer.
@@ -226,6 +261,18 @@ pub struct Outcome<'a> {
 
 impl Record for Outcome<'_> {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::Outcome
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        self.scope
+    }
+
+    fn reference(&self) -> Reference<'_> {
+        Reference::Request(self.request)
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
@@ -289,6 +336,8 @@ impl End {
 pub struct Completion<'a> {
     /// The request id.
     pub request: &'a str,
+    /// That of the exchange.
+    pub scope: Scope<'a>,
     /// Body bytes that came from the client.
     pub received: u64,
     /// Body bytes that went to the client.
@@ -302,8 +351,20 @@ pub struct Completion<'a> {
 impl Record for Completion<'_> {
     const FOLLOWS: bool = true;
 
+    fn kind(&self) -> Kind {
+        Kind::Completion
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        self.scope
+    }
+
+    fn reference(&self) -> Reference<'_> {
+        Reference::Request(self.request)
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
-        write_traffic("completion", self, header, out)
+        write_traffic(Kind::Completion, self, header, out)
     }
 }
 
@@ -331,17 +392,28 @@ pub struct Stream<'a> {
 impl Record for Stream<'_> {
     const FOLLOWS: bool = true;
 
+    fn kind(&self) -> Kind {
+        match self.event {
+            StreamEvent::Opened => Kind::StreamOpened,
+            StreamEvent::Periodic => Kind::StreamPeriodic,
+            StreamEvent::Closed => Kind::StreamClosed,
+        }
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        self.so_far.scope
+    }
+
+    fn reference(&self) -> Reference<'_> {
+        Reference::Request(self.so_far.request)
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
-        let kind = match self.event {
-            StreamEvent::Opened => "stream-opened",
-            StreamEvent::Periodic => "stream-periodic",
-            StreamEvent::Closed => "stream-closed",
-        };
-        write_traffic(kind, &self.so_far, header, out)
+        write_traffic(self.kind(), &self.so_far, header, out)
     }
 }
 
-fn write_traffic(kind: &'static str, traffic: &Completion<'_>, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+fn write_traffic(kind: Kind, traffic: &Completion<'_>, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
     let start = out.len();
     let mut object = Object::new(out);
     let mut bytes = Object::new(object.key(key!("bytes")));
@@ -350,10 +422,10 @@ fn write_traffic(kind: &'static str, traffic: &Completion<'_>, header: &Header<'
     bytes.end();
     write_clock(&mut object, header);
     object.number(key!("duration_us"), traffic.duration_us);
-    if matches!(kind, "completion" | "stream-closed") {
+    if matches!(kind, Kind::Completion | Kind::StreamClosed) {
         object.label(key!("end"), traffic.end.label());
     }
-    object.label(key!("kind"), kind);
+    object.label(key!("kind"), kind.label());
     object.text(key!("node"), header.node);
     object.text(key!("request"), traffic.request);
     let splice = write_sequence(&mut object, start);

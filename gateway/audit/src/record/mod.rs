@@ -27,10 +27,11 @@ pub use exchange::{
 };
 pub use lifecycle::{
     AuditFailure, ClockChange, ClockEvent, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload,
-    RevocationChange, RevocationSource, Start, Stop, TornTail,
+    ReviewersChange, RevocationChange, RevocationSource, Start, Stop, TornTail,
 };
 pub use refused::{Refused, RefusedSummary, Stage};
 
+use crate::header::Kind;
 use crate::json::{Object, key};
 use crate::time;
 
@@ -67,11 +68,56 @@ pub struct Header<'a> {
     pub stamp: Stamp<'a>,
 }
 
+/// Which of the log's readers a record is for: those of a site, for a class of information (R4). Both come from what was
+/// proved and configured, never from what a stranger claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope<'a> {
+    /// The site; none in records of the provider's own.
+    pub site: Option<&'a str>,
+    /// The class of information, where the record is about some.
+    pub class: Option<&'a str>,
+}
+
+impl Scope<'_> {
+    /// The provider's own.
+    pub const NONE: Self = Self { site: None, class: None };
+}
+
+/// What a record is about, in terms that tell nothing of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reference<'a> {
+    /// Nothing that others refer to.
+    #[default]
+    None,
+    /// An exchange, by its request id.
+    Request(&'a str),
+    /// A change of the registry. Written as both, with `-` between.
+    Change {
+        /// Its number there.
+        number: u64,
+        /// What tells it from another of that number.
+        fingerprint: &'a str,
+    },
+}
+
 /// One event that can be written to the log.
 pub trait Record {
     /// Whether the event belongs to something already recorded or begun, so that it may use the part of a queue
     /// that new work may not.
     const FOLLOWS: bool;
+
+    /// What kind of record it is.
+    fn kind(&self) -> Kind;
+
+    /// Whose record it is, and of which class of information.
+    fn scope(&self) -> Scope<'_> {
+        Scope::NONE
+    }
+
+    /// What it is about.
+    fn reference(&self) -> Reference<'_> {
+        Reference::None
+    }
 
     /// Appends the record's bytes to `out`, all but the digits of its sequence number, and says where those belong.
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice;

@@ -1,6 +1,7 @@
 //! Peers that were refused before they could ask for anything.
 
-use super::{Certificate, Header, Record, Splice, VERSION, write_clock, write_sequence, write_time};
+use super::{Certificate, Header, Record, Scope, Splice, VERSION, write_clock, write_sequence, write_time};
+use crate::header::Kind;
 use crate::json::{Object, key};
 
 /// How far the peer came.
@@ -64,6 +65,15 @@ pub struct Refused<'a> {
 impl Record for Refused<'_> {
     const FOLLOWS: bool = false;
 
+    fn kind(&self) -> Kind {
+        Kind::Refusal
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        // Only on a connection that was taken is the site a registered one.
+        Scope { site: self.site.filter(|_| self.stage == Stage::Request), class: None }
+    }
+
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
         let mut object = Object::new(out);
@@ -123,6 +133,14 @@ pub struct RefusedSummary<'a> {
 
 impl Record for RefusedSummary<'_> {
     const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::RefusalSummary
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope { site: self.site, class: None }
+    }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();

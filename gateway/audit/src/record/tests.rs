@@ -24,6 +24,12 @@ pub(crate) fn canonical(record: &impl Record, sequence: u64) -> serde_json::Valu
     assert_eq!(value["sequence"], sequence);
     assert_eq!(value["version"], VERSION);
     assert_eq!(value["node"], "gw1");
+    assert_eq!(value["kind"], record.kind().label());
+    match record.reference() {
+        Reference::Request(request) => assert_eq!(value["request"], request),
+        Reference::Change { number, .. } => assert_eq!(value["registry_sequence"], number),
+        Reference::None => assert!(value.get("request").is_none()),
+    }
     assert_eq!(value["time"], "2026-11-22T20:50:02.123456789Z");
     assert_eq!(value["clock"]["error_ns"], 16_000_000_000_u64);
     assert_eq!(value["clock"]["synchronised"], false);
@@ -175,12 +181,14 @@ fn c15_a_long_target_is_kept_by_prefix_and_digest() {
 #[test]
 fn every_kind_is_canonical() {
     let connection = connection();
-    let completion = Completion { request: "r", received: 1, sent: u64::MAX, end: End::Aborted, duration_us: 9 };
+    let completion =
+        Completion { request: "r", scope: Scope::NONE, received: 1, sent: u64::MAX, end: End::Aborted, duration_us: 9 };
     let torn = [TornTail { file: "torn-00000000000000000007-1.bin".into(), bytes: 12, sha256: [1; 32] }];
     let error = Some(&b"policy/a.cedar:3:7: \xff"[..]);
     let traffic = ConnectionTraffic { requests: 3, duration_us: 5 };
     let outcome = Outcome {
         request: "r",
+        scope: Scope::NONE,
         status: 502,
         reason: Some("backend-timeout"),
         backend: None,
@@ -234,10 +242,16 @@ fn every_kind_is_canonical() {
         canonical(&Stream { event: StreamEvent::Closed, so_far: completion }, 7),
         canonical(&refused, 8),
         canonical(&summary, 9),
-        canonical(&RegistryChange { registry_sequence: 4, change: b"{\"a\":1}", actor: b"root" }, 10),
+        canonical(
+            &RegistryChange { registry_sequence: 4, fingerprint: "00ff", change: b"{\"a\":1}", actor: b"root" },
+            10,
+        ),
         canonical(
             &Start {
                 log: &[7; 16],
+                origin: "log.example/gw1/lane-1",
+                copied: true,
+                reviewers: &[ReviewersChange { site: None, number: 2, sha256: &[3; 32] }],
                 program: "sekisho 0.1.0",
                 window_ms: 0,
                 durability: "before-answer",
@@ -266,6 +280,7 @@ fn every_kind_is_canonical() {
         canonical(
             &Addendum {
                 request: "r",
+                scope: Scope::NONE,
                 from: Origin::Answer,
                 patients: &["患者", "0001"],
                 patients_unknown: Some("too-long"),
@@ -273,7 +288,13 @@ fn every_kind_is_canonical() {
             22,
         ),
         canonical(
-            &Addendum { request: "r", from: Origin::Request, patients: &[""; 0], patients_unknown: Some("malformed") },
+            &Addendum {
+                request: "r",
+                scope: Scope::NONE,
+                from: Origin::Request,
+                patients: &[""; 0],
+                patients_unknown: Some("malformed"),
+            },
             23,
         ),
         canonical(
@@ -320,6 +341,7 @@ fn every_kind_is_canonical() {
             "revocation-change",
         ]
     );
+    assert!(names.iter().all(|name| crate::header::Kind::from_label(name).is_some()));
     assert_eq!(kinds[21]["patients"], serde_json::json!(["患者", "0001"]));
     assert_eq!((&kinds[21]["from"], &kinds[21]["patients_unknown"]), (&"answer".into(), &"too-long".into()));
     assert!(kinds[22].get("patients").is_none());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::entry::{Bundle, RecordLength};
+use super::entry::{Bundle, Entry, RecordLength};
 use super::{Files, HASH_BYTES, Kind, MAX_BUNDLE, ReadError, Tile, WIDTH, source};
 use crate::merkle::{Frontier, Hash, empty_root, leaf_hash};
 
@@ -154,6 +154,12 @@ impl Builder {
         self.hashes.root()
     }
 
+    /// The tiles of hashes alone.
+    #[must_use]
+    pub const fn hashes(&self) -> &HashTiles {
+        &self.hashes
+    }
+
     /// Appends an entry; `full` gets each bundle and tile that it completes, with the bytes of its file. Files of
     /// full tiles never change again.
     ///
@@ -161,13 +167,33 @@ impl Builder {
     /// [`RecordLength`] if the entry does not fit; nothing is appended.
     pub fn push(&mut self, entry: &[u8], full: &mut impl FnMut(Tile, &[u8])) -> Result<(), RecordLength> {
         Bundle::append(&mut self.bundle, entry)?;
+        self.take(leaf_hash(entry), full);
+        Ok(())
+    }
+
+    /// As [`push`](Self::push), of an entry whose hash is known already.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_hashed(
+        &mut self,
+        entry: &Entry<'_>,
+        leaf: Hash,
+        full: &mut impl FnMut(Tile, &[u8]),
+    ) -> Result<(), RecordLength> {
+        Bundle::append_entry(&mut self.bundle, entry)?;
+        self.take(leaf, full);
+        Ok(())
+    }
+
+    /// Counts the entry that was just appended to the bundle.
+    fn take(&mut self, leaf: Hash, full: &mut impl FnMut(Tile, &[u8])) {
         let index = self.hashes.size() / WIDTH;
         if self.hashes.size() % WIDTH == WIDTH - 1 {
             full(Tile { kind: Kind::Entries, index, width: 256 }, &self.bundle);
             self.bundle.clear();
         }
-        self.hashes.push(leaf_hash(entry), full);
-        Ok(())
+        self.hashes.push(leaf, full);
     }
 
     /// The unfinished bundle and tiles, as a checkpoint of this size needs them. They belong on stable storage before

@@ -12,6 +12,10 @@
 //!
 //! A bundle is a row of entries, each behind its length in two bytes.
 
+use sha2::{Digest as _, Sha256};
+
+use crate::merkle::Hash;
+
 /// The longest entry, bytes: what its length prefix can say.
 pub const MAX_ENTRY: usize = 65_535;
 /// Bytes of an entry before the record's.
@@ -82,11 +86,25 @@ impl<'a> Entry<'a> {
 
     /// Appends the entry's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
-        out.extend_from_slice(&self.sequence.to_be_bytes());
-        out.extend_from_slice(&self.part.to_be_bytes());
-        out.extend_from_slice(&self.parts.to_be_bytes());
+        out.extend_from_slice(&self.header());
         out.extend_from_slice(self.bytes);
+    }
+
+    /// The bytes before the part's.
+    fn header(&self) -> [u8; HEADER] {
+        let fields = [VERSION].into_iter().chain(self.sequence.to_be_bytes());
+        let fields = fields.chain(self.part.to_be_bytes()).chain(self.parts.to_be_bytes());
+        let mut header = [0; HEADER];
+        for (place, byte) in header.iter_mut().zip(fields) {
+            *place = byte;
+        }
+        header
+    }
+
+    /// The entry's hash in the tree, without a copy of its bytes.
+    #[must_use]
+    pub fn leaf_hash(&self) -> Hash {
+        Sha256::new().chain_update([0]).chain_update(self.header()).chain_update(self.bytes).finalize().into()
     }
 }
 
@@ -220,6 +238,19 @@ impl<'a> Bundle<'a> {
         let length = u16::try_from(entry.len()).map_err(|_| RecordLength(entry.len()))?;
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(entry);
+        Ok(())
+    }
+}
+
+impl Bundle<'_> {
+    /// As [`append`](Self::append), of an entry that was not encoded.
+    ///
+    /// # Errors
+    /// [`RecordLength`] if the part is too long; nothing is appended.
+    pub fn append_entry(out: &mut Vec<u8>, entry: &Entry<'_>) -> Result<(), RecordLength> {
+        let length = HEADER + entry.bytes.len();
+        out.extend_from_slice(&u16::try_from(length).map_err(|_| RecordLength(length))?.to_be_bytes());
+        entry.encode(out);
         Ok(())
     }
 }

@@ -9,8 +9,11 @@
 //! Nothing is written, and memory is bounded: one bundle and a look at the next, and one tile for each level.
 
 mod classify;
+mod locate;
 mod rebuild;
 mod trust;
+
+pub use locate::{Located, locate};
 
 use std::fmt;
 use std::ops::Range;

@@ -1,16 +1,33 @@
-//! `sekisho audit`: looks into an audit log. No gateway is needed, and nothing is written.
+//! `sekisho audit`: who may read the audit log, whether it is whole, and what is in it. No gateway is needed.
 
+mod init;
+mod prove;
 mod read;
+mod reviewer;
+mod secret;
 mod show;
+mod verify;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 
-/// What `sekisho audit` can do. Every command only reads, on the log of a running gateway or on a copy.
+/// What `sekisho audit` can do. The log itself is only read, that of a running gateway or a copy.
 #[derive(Debug, clap::Subcommand)]
 pub enum AuditCommand {
+    /// Make what the log is sealed with, and name the first reviewers
+    #[command(after_help = init::HELP)]
+    Init(init::InitArgs),
+    /// Who may open records
+    #[command(subcommand)]
+    Reviewer(reviewer::ReviewerCommand),
+    /// Verify logs: that nothing was altered, removed, inserted, reordered, truncated or forked
+    Verify(verify::VerifyArgs),
+    /// Write one record with a proof that it is in the log
+    Prove(prove::ProveArgs),
+    /// Check such a proof
+    CheckProof(prove::CheckProofArgs),
     /// Print the last records. Only reads, with or without a gateway that runs; works on a copy of a log as well
     Show(show::ShowArgs),
 }
@@ -33,14 +50,31 @@ impl LogArgs {
             None => Ok(Config::load(Path::new(&self.config))?.audit.directory),
         }
     }
+
+    /// The key directory that was named, or that of the configuration.
+    fn keys(&self, keys: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+        match (keys, &self.dir) {
+            (Some(keys), _) => Ok(keys.clone()),
+            (None, Some(_)) => anyhow::bail!("`--dir` and `--key` need `--keys`, the folder of wrapped data keys"),
+            (None, None) => Ok(Config::load(Path::new(&self.config))?.audit.key_directory),
+        }
+    }
 }
 
-/// Carries out a command. True if the log was found whole.
+/// Carries out a command. False if something bad was found in a log.
 ///
 /// # Errors
 /// If the log cannot be read, or `out` not be written.
 pub fn run(command: &AuditCommand, out: &mut dyn Write) -> anyhow::Result<bool> {
     match command {
+        AuditCommand::Init(arguments) => init::run(arguments, out).map(|()| true),
+        AuditCommand::Reviewer(command) => reviewer::run(command, out).map(|()| true),
+        AuditCommand::Verify(arguments) => verify::run(arguments, out),
+        AuditCommand::Prove(arguments) => prove::prove(arguments, out).map(|()| true),
+        AuditCommand::CheckProof(arguments) => prove::check(arguments, out),
         AuditCommand::Show(arguments) => show::run(arguments, out),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::{Bad, Tail, Verifier};
 
-use crate::audit::segment_first;
+use crate::audit::{LANES, segment_first, segments_directory};
 
 /// Looks taken at a log whose writer begins a new segment in the middle of one.
 const LOOKS: u32 = 5;
@@ -35,9 +35,28 @@ pub(super) enum ReadError {
     NoLog(PathBuf),
 }
 
-/// The last `count` records. Reads whole segments, the last first, as many as hold so many records; each is checked from
-/// its first record on, and whether it goes on from the one before it as far as that was read.
-pub(super) fn last(directory: &Path, count: usize) -> Result<End, ReadError> {
+/// The last `count` records of the lanes of a log, or of one lane's folder of segments.
+pub(super) fn last(directory: &Path, count: usize) -> Result<Vec<(String, End)>, ReadError> {
+    let mut lanes = Vec::new();
+    for lane in 1..=LANES {
+        let segments = segments_directory(directory, lane);
+        if segments.is_dir() {
+            match last_of(&segments, count) {
+                // A lane that was never begun holds no segment.
+                Err(ReadError::NoLog(_)) => {}
+                end => lanes.push((format!("lane-{lane}"), end?)),
+            }
+        }
+    }
+    if lanes.is_empty() {
+        lanes.push((String::new(), last_of(directory, count)?));
+    }
+    Ok(lanes)
+}
+
+/// The last `count` records of one lane. Reads whole segments, the last first, as many as hold so many records; each is
+/// checked from its first record on, and whether it goes on from the one before it as far as that was read.
+fn last_of(directory: &Path, count: usize) -> Result<End, ReadError> {
     let mut look = 1;
     loop {
         let end = look_once(directory, count)?;
@@ -49,6 +68,9 @@ pub(super) fn last(directory: &Path, count: usize) -> Result<End, ReadError> {
         std::thread::sleep(BETWEEN_LOOKS);
     }
 }
+
+/// Zeros behind the last other byte that are kept: a record with more of them at its end does not come about.
+const KEPT_ZEROS: usize = 4_096;
 
 struct Segment {
     name: String,
@@ -124,8 +146,8 @@ fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     let read = File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
     read.map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
     let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
-    // A record ends with `}`: no zero at the end is part of one. The header is kept whole.
-    let length = (bytes.len() - zeros).max(gateway_audit::frame::SEGMENT_HEADER.min(bytes.len()));
+    // A sealed record may end with zeros: some are kept, which is as good as all.
+    let length = (bytes.len() - zeros + KEPT_ZEROS).max(gateway_audit::frame::SEGMENT_HEADER).min(bytes.len());
     bytes.truncate(length);
     Ok(bytes)
 }

@@ -1,0 +1,44 @@
+//! `sekisho audit verify`: the same as `sekisho-verify`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use gateway_verify::{Verdict, older, verifier_keys, verify, write};
+
+use crate::config::Config;
+
+/// `sekisho audit verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// A log's folder, a node's with its logs, or a folder of nodes; the one that the configuration names unless given
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The configuration that names the folder
+    #[arg(long, value_name = "FILE", default_value = crate::cli::DEFAULT_CONFIG, conflicts_with = "dir")]
+    config: PathBuf,
+    /// The log's verifier key, or a file with one on each line. Get it by another way than the log
+    #[arg(long, value_name = "KEY", required = true)]
+    key: Vec<String>,
+    /// A checkpoint of the same log that was kept elsewhere: the log must continue it
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+}
+
+/// Verifies, and says what was found.
+///
+/// # Errors
+/// If keys or checkpoints are none, or nothing is a log.
+pub(super) fn run(arguments: &VerifyArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
+    let directory = match &arguments.dir {
+        Some(directory) => directory.clone(),
+        None => Config::load(&arguments.config)?.audit.directory,
+    };
+    let mut keys = Vec::new();
+    for key in &arguments.key {
+        keys.extend(verifier_keys(key)?);
+    }
+    let checkpoints = older(&arguments.checkpoint, &keys)?;
+    let report = verify(&directory, &keys, &checkpoints)?;
+    write(&report, out)?;
+    Ok(report.verdict() == Verdict::Good)
+}

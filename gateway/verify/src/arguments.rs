@@ -1,0 +1,106 @@
+//! The command line of `sekisho-verify`, read by hand so that nothing else needs to be trusted.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What `--help` says.
+pub const HELP: &str = "\
+Verifies an audit log of Sekisho: that nothing in it was altered, removed, inserted, reordered, truncated or forked.
+
+Usage: sekisho-verify DIR --key KEY [--key KEY]... [--checkpoint FILE]...
+
+  DIR                 A log's folder, a node's with its logs, or a folder of nodes; the gateway may be running
+  --key KEY           The log's verifier key, or a file with one on each line. Get it by another way than the log
+  --checkpoint FILE   A checkpoint of the same log that was kept elsewhere: the log must continue it
+  -h, --help          This text
+  -V, --version       The version
+
+Exit code: 0 all good; 1 something is bad; 2 the command cannot be understood, or something cannot be read.
+";
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Verify.
+    Verify {
+        /// The directory.
+        directory: PathBuf,
+        /// Verifier keys, or files of them.
+        keys: Vec<String>,
+        /// Older checkpoints.
+        older: Vec<PathBuf>,
+    },
+    /// Say what can be done.
+    Help,
+    /// Say the version.
+    Version,
+}
+
+/// Reads the arguments behind the program's name.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut arguments = arguments.into_iter();
+    let (mut directory, mut keys, mut older) = (None, Vec::new(), Vec::new());
+    let mut options = true;
+    while let Some(argument) = arguments.next() {
+        let text = argument.to_str().filter(|text| options && text.starts_with('-')).unwrap_or_default();
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) if text.starts_with("--") => (name, Some(OsString::from(value))),
+            Some(_) | None => (text, None),
+        };
+        let mut value = || value.clone().or_else(|| arguments.next()).ok_or_else(|| format!("`{name}` needs a value"));
+        match name {
+            "" if directory.is_none() => directory = Some(PathBuf::from(argument)),
+            "" => return Err(format!("`{}` is one directory too many", argument.display())),
+            "-h" | "--help" => return Ok(Command::Help),
+            "-V" | "--version" => return Ok(Command::Version),
+            "--key" => keys.push(value()?.into_string().map_err(|_| "`--key` is not UTF-8".to_owned())?),
+            "--checkpoint" => older.push(PathBuf::from(value()?)),
+            "--" => options = false,
+            _ => return Err(format!("`{name}` is not known")),
+        }
+    }
+    let directory = directory.ok_or("no directory is given")?;
+    if keys.is_empty() {
+        return Err("no `--key` is given".to_owned());
+    }
+    Ok(Command::Verify { directory, keys, older })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Command, String> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        let verify = |keys: &[&str], older: &[&str]| {
+            let keys = keys.iter().map(ToString::to_string).collect();
+            Ok(Command::Verify { directory: "d".into(), keys, older: older.iter().map(PathBuf::from).collect() })
+        };
+        assert_eq!(read(&["d", "--key", "k"]), verify(&["k"], &[]));
+        assert_eq!(read(&["--key=a=b", "d", "--key", "-k", "--checkpoint=c"]), verify(&["a=b", "-k"], &["c"]));
+        assert_eq!(read(&["--key", "k", "--", "d"]), verify(&["k"], &[]));
+        assert_eq!(read(&["--help"]), Ok(Command::Help));
+        assert_eq!(read(&["d", "-V"]), Ok(Command::Version));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (arguments, why) in [
+            (&[][..], "no directory"),
+            (&["d"], "no `--key`"),
+            (&["d", "--key"], "`--key` needs a value"),
+            (&["d", "--kye", "k"], "`--kye` is not known"),
+            (&["d", "e", "--key", "k"], "`e` is one directory too many"),
+            (&["-x"], "`-x` is not known"),
+        ] {
+            assert!(read(arguments).unwrap_err().contains(why), "{arguments:?}");
+        }
+    }
+}
