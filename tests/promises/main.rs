@@ -13,6 +13,7 @@ mod audit_order;
 mod audit_show;
 mod audit_slow_disk;
 mod audit_tools;
+mod audit_verifiers;
 mod audit_write_back;
 mod backend_answers;
 mod c10_h2_exhaustion;
