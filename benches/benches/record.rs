@@ -1,13 +1,15 @@
-//! What a request's record costs: the worker writes it, the writer gives it its place and its link.
+//! What a request's record costs: the worker writes it, the writer gives it its place, seals and links it.
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use gateway_audit::frame::{Chain, FRAME_HEADER, RecordLength};
+use gateway_audit::header::{ClearHeader, KeyId, Kind, Pseudonym};
 use gateway_audit::record::{
     Certificate, Completion, Connection, ConnectionFields, Decision, Durations, End, Exchange, Request, Tls, finish,
 };
+use gateway_audit::seal::{DataKey, SealError, Secret};
 use gateway_audit::{Header, Record, Stamp};
 
 const HEADER: Header<'static> = Header {
@@ -65,6 +67,19 @@ fn exchange(connection: &Connection) -> Exchange<'_, &'static str, &'static str,
     }
 }
 
+/// Why a record is not framed.
+#[derive(Debug)]
+enum Unsealed {
+    Seal(#[expect(dead_code, reason = "shown if it ever happens")] SealError),
+    Length(#[expect(dead_code, reason = "shown if it ever happens")] RecordLength),
+}
+
+impl From<RecordLength> for Unsealed {
+    fn from(length: RecordLength) -> Self {
+        Self::Length(length)
+    }
+}
+
 fn records(criterion: &mut Criterion) {
     let connection = connection();
     let exchange = exchange(&connection);
@@ -101,6 +116,26 @@ fn records(criterion: &mut Criterion) {
             chain.append(0, &mut out, &mut leaves, |sequence, out| {
                 finish(black_box(&written), splice, sequence, out);
                 Ok::<_, RecordLength>(())
+            })
+        });
+    });
+    let Ok(key) = DataKey::new(&Secret::new([7; 32])) else { return };
+    let clear = ClearHeader {
+        kind: Kind::Request,
+        unix_ns: HEADER.stamp.unix_ns,
+        site: Pseudonym([7; 8]),
+        key: KeyId([7; 16]),
+        reference: exchange.request,
+    };
+    let mut plain = Vec::with_capacity(4_096);
+    group.bench_function("seal and frame", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            leaves.clear();
+            chain.append(0, &mut out, &mut leaves, |sequence, out| {
+                plain.clear();
+                finish(black_box(&written), splice, sequence, &mut plain);
+                key.seal_into("bench.test/gw1/lane-1", sequence, &clear, &plain, out).map_err(Unsealed::Seal)
             })
         });
     });

@@ -137,8 +137,18 @@ if [ ! -e "$D/registered" ]; then
   touch "$D/registered"
 fi
 
-# A start reads the newest two segments; older ones would only fill the disk from run to run.
-find "$D/audit" -name 'segment-*.log' | sort -r | tail -n +4 | xargs -r rm --
+# Who may open the records, once.
+if [ ! -e "$D/reviewer.key" ]; then
+  rm -rf "$D/audit-keys" "$D/audit-reviewers"
+  echo "bench passphrase" > "$D/passphrase"
+  chmod 600 "$D/passphrase"
+  "$SEKISHO_BIN" audit reviewer new bench --out "$D/reviewer.key" --passphrase-file "$D/passphrase" > /dev/null
+  "$SEKISHO_BIN" audit init --config "$D/sekisho.toml" --key "$D/reviewer.key" --passphrase-file "$D/passphrase" > /dev/null
+fi
+
+# The log of the run before would only fill the disk.
+rm -rf "$D/audit"
+mkdir "$D/audit"
 
 # What the records' disk costs, once: appending, and writing over blocks that are there, as the audit log does.
 if [ ! -s "$D/disk.txt" ]; then

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gateway_audit::header::{FIXED, Kind, VERSION};
 use gateway_tests::audit::wal;
 use gateway_tests::h2::{self, Frames, kind};
 use gateway_tests::{Answer, Clinic, DOCTOR, Handshake, Reply, Seen, Wire, until};
@@ -208,9 +209,20 @@ fn id_of(seen: &Seen) -> String {
 /// The intent is in the files at this moment: in one of the last two, where a new one has just been begun.
 fn is_intended(directory: &Path, id: &str) -> bool {
     let names = segments(directory);
-    let wanted = format!("\"request\":\"{id}\"");
     let files: Vec<PathBuf> = names.iter().rev().take(2).map(|name| wal(directory).join(name)).collect();
-    let has = |file: &PathBuf| String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).contains(&wanted);
+    let has = |file: &PathBuf| {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        let places = bytes
+            .windows(id.len())
+            .enumerate()
+            .filter(|(_, window)| *window == id.as_bytes())
+            .map(|(place, _)| place)
+            .collect::<Vec<_>>();
+        // The id ends the clear header, in which the kind stands second.
+        places.iter().any(|place| {
+            bytes[..*place].last_chunk::<FIXED>().is_some_and(|header| header[..2] == [VERSION, Kind::Intent.number()])
+        })
+    };
     files.iter().any(has)
 }
 

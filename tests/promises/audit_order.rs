@@ -4,9 +4,15 @@
 
 use std::time::Duration;
 
+use gateway_audit::header::{FIXED, Kind, VERSION};
 use gateway_tests::{Builder, Clinic, DOCTOR, until};
 
 use crate::audit_tools::{Acknowledged, Load, now, small_log};
+
+/// Bytes as strace writes them with `-x` where not all are ASCII.
+fn traced(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
+}
 
 /// One system call. Places are lines of the trace: the kernel's order of begins and ends.
 #[derive(Debug)]
@@ -35,11 +41,14 @@ impl Call {
 
     /// It writes this record of a request.
     fn writes(&self, id: &str, kind: &str) -> bool {
-        let has_kind = |(at, _)| {
-            let before = self.text.get(..at).and_then(|before| before.rsplit_once(r#"\"kind\":\""#));
-            before.is_some_and(|(_, rest)| rest.starts_with(&format!(r#"{kind}\""#)))
+        // The id ends the clear header, in which the kind stands second.
+        let kind = Kind::from_label(kind).expect("a kind of record");
+        let begin = traced(&[VERSION, kind.number()]);
+        let has_kind = |(at, _): (usize, &str)| {
+            let header = at.checked_sub(4 * FIXED).and_then(|start| self.text.get(start..at));
+            header.is_some_and(|header| header.starts_with(&begin))
         };
-        self.name == "pwrite64" && self.text.match_indices(id).any(has_kind)
+        self.name == "pwrite64" && self.text.match_indices(&traced(id.as_bytes())).any(has_kind)
     }
 
     fn goes_to(&self, port: u16) -> bool {
@@ -56,7 +65,7 @@ fn trace<T>(builder: Builder, act: impl FnOnce(&Clinic) -> T) -> (T, Vec<Call>, 
     let mut prepared = builder.prepare();
     let file = prepared.path("trace");
     let output = file.to_str().expect("an UTF-8 path").to_owned();
-    prepared.run_under(&["strace", "-D", "-f", "-ttt", "-yy", "-s", "65536", "-e", CALLS, "-o", &output]);
+    prepared.run_under(&["strace", "-D", "-f", "-ttt", "-yy", "-x", "-s", "65536", "-e", CALLS, "-o", &output]);
     let mut clinic = prepared.start();
     let said = act(&clinic);
     clinic.terminate();

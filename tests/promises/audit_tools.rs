@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::{Bad, Checked, Verifier};
-use gateway_tests::audit::{from_tiles, plain, text, wal};
+use gateway_tests::audit::{from_tiles, plain, plain_with, text, wal};
 use gateway_tests::{Answer, Builder, Clinic, DOCTOR, Handshake, within};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -165,6 +165,8 @@ pub fn ask(clinic: &Clinic, changes: bool) -> Acknowledged {
 #[derive(Default)]
 pub struct Log {
     directory: PathBuf,
+    /// The folder of data keys, where it is not that beside the directory.
+    keys: Option<PathBuf>,
     verifier: Verifier,
     done: BTreeSet<String>,
     /// Kinds of the records of each request.
@@ -186,9 +188,14 @@ impl Log {
 
     /// The whole log of a gateway that runs or has ended.
     pub fn read(directory: &Path) -> Self {
+        Self::read_with(directory, None)
+    }
+
+    /// As [`Log::read`], with the folder of data keys.
+    pub fn read_with(directory: &Path, keys: Option<&Path>) -> Self {
         let mut last = String::new();
         let read = within(Duration::from_secs(2), || {
-            let mut log = Self::new(directory);
+            let mut log = Self { keys: keys.map(Path::to_owned), ..Self::new(directory) };
             log.finish().map_err(|bad| last = bad.to_string()).ok().map(|_| log)
         });
         read.unwrap_or_else(|| panic!("the audit log is broken: {last}"))
@@ -235,7 +242,10 @@ impl Log {
                 records.push((frame.sequence, frame.record.to_vec()));
             })?;
             for (sequence, record) in records {
-                let record = plain(&self.directory, sequence, &record);
+                let record = match &self.keys {
+                    Some(keys) => plain_with(keys, sequence, &record),
+                    None => plain(&self.directory, sequence, &record),
+                };
                 self.take(serde_json::from_slice(&record).expect("every record is JSON"));
             }
             self.done.insert(name.clone());

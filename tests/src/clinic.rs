@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use gateway_audit::reviewer::statement::Statement;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -140,6 +141,7 @@ impl Prepared {
         prepared.write("tls/server.key", &server.key_pem);
         prepared.write("tls/devices-ca.crt", prepared.pki.devices_ca_pem());
         prepared.write("tls/servers-ca.crt", prepared.pki.servers_ca_pem());
+        prepared.seal();
         prepared.write_policies(&builder.policies);
         prepared.register(&builder.devices);
         prepared
@@ -227,6 +229,19 @@ impl Prepared {
         let door = Door::new(listen, self.pki.servers_ca_pem());
         let (identities, known) = (RefCell::default(), RefCell::default());
         Ok(Clinic { door, admin, gateway, prepared: self, identities, known })
+    }
+
+    /// What `sekisho audit init` makes, for the reviewer of every clinic.
+    fn seal(&self) {
+        let key = audit::reviewer();
+        let reviewers = vec![key.public().clone()];
+        let domain = crate::pki::TRUST_DOMAIN.to_owned();
+        let first = Statement { domain, site: None, number: 1, previous: None, reviewers };
+        for folder in ["state/audit-keys", "state/audit-reviewers", "state/audit-reviewers/@default"] {
+            std::fs::create_dir(self.path(folder)).expect("a folder");
+        }
+        self.write("state/audit-reviewers/@default/1", first.sign(key.signing()).expect("a statement"));
+        self.write("state/audit-keys/pseudonym.key", [9; 32]);
     }
 
     /// Writes the configuration's file as it is now.

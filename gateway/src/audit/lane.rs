@@ -64,7 +64,10 @@ impl Entry {
         let reference = match record.reference() {
             Reference::None => 0,
             Reference::Request(request) => put(request, out),
-            Reference::Change(number) => put(itoa::Buffer::new().format(number), out),
+            Reference::Change { number, fingerprint } => {
+                let number = put(itoa::Buffer::new().format(number), out);
+                number + put("-", out) + put(fingerprint, out)
+            }
         };
         let splice = record.write(header, out);
         let (kind, unix_ns) = (record.kind(), header.stamp.unix_ns);

@@ -9,10 +9,12 @@
 
 pub mod init;
 mod lane;
+pub mod opening;
 mod options;
 mod place;
 mod recovery;
 pub mod refusals;
+mod sealing;
 mod segments;
 mod shared;
 mod signing;
@@ -25,12 +27,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use gateway_audit::note::Signer;
-use gateway_audit::record::{ClockChange, ClockEvent, Recovery, Start};
+use gateway_audit::record::{ClockChange, ClockEvent, Recovery, ReviewersChange, Start};
+use gateway_audit::reviewer::set::Head;
 
 pub use lane::{ControlLane, Lane, Ticket};
 pub use options::{Durability, OnFailure, Options};
 pub use place::{LANES, Place, lane_directory, segments_directory, take_lane};
 pub use recovery::{RecoveryError, RegistryMark};
+pub use sealing::{KeyDirectory, KeyStorage, Sealing};
 pub use segments::{Failure, Preparation, segment_first, segment_name};
 pub use shared::{Observer, State, Status};
 pub use signing::{SIGNING_KEY, SigningError, VERIFIER_KEYS, signer};
@@ -38,6 +42,7 @@ pub use storage::{Directory, DirectoryError, LogFile, Storage};
 pub use tree::{TreeDirectory, TreeError, TreeStatus, TreeStorage, Window};
 
 use crate::clock::Clock;
+use sealing::Sealer;
 use segments::{Layout, Segments};
 use shared::Shared;
 use tree::{Handover, Tree, TreeThread};
@@ -71,6 +76,7 @@ pub enum OpenError {
 pub struct Audit {
     shared: Arc<Shared>,
     registry: Option<RegistryMark>,
+    sealing: Sealing,
     handover: Arc<Handover>,
     threads: Mutex<Option<Threads>>,
     /// The lane, where it is a folder of the file system.
@@ -91,6 +97,8 @@ pub struct Target {
     pub tree: Arc<dyn TreeStorage>,
     /// Signs checkpoints; its name is the log's.
     pub signer: Signer,
+    /// Seals records.
+    pub sealing: Sealing,
 }
 
 impl std::fmt::Debug for Target {
@@ -107,6 +115,7 @@ impl Audit {
     /// [`OpenError`]; the gateway must not serve.
     pub fn open(
         directory: &Path,
+        sealing: Sealing,
         options: Options,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
@@ -123,8 +132,19 @@ impl Audit {
                 "the audit directory was copied or put back: see that no other gateway goes on with the original"
             );
         }
-        let target = Target { segments, tree, signer };
-        Self::open_at(target, Some(place), options, clock, observer)
+        let target = Target { segments, tree, signer, sealing };
+        // Another lane may hold later changes of the registry than this one.
+        let elsewhere = (1..=LANES).filter(|other| *other != lane).filter_map(|other| {
+            let segments = segments_directory(directory, other);
+            if segments.is_dir() { recovery::glance(&Directory::open(&segments).ok()?) } else { None }
+        });
+        let elsewhere = elsewhere.max_by_key(|mark| mark.registry_sequence);
+        let mut audit = Self::open_at(target, Some(place), options, clock, observer)?;
+        let own = audit.registry.as_ref().map_or(0, |mark| mark.registry_sequence);
+        if let Some(later) = elsewhere.filter(|mark| mark.registry_sequence > own) {
+            audit.registry = Some(later);
+        }
+        Ok(audit)
     }
 
     /// As [`open`](Self::open), on storage that the caller has for itself.
@@ -147,7 +167,7 @@ impl Audit {
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, OpenError> {
-        let Target { segments: storage, tree: files, signer } = target;
+        let Target { segments: storage, tree: files, signer, sealing } = target;
         is_node_name(&options)?;
         let mut id = [0; 16];
         aws_lc_rs::rand::fill(&mut id).map_err(|_| OpenError::System(std::io::Error::other("no random numbers")))?;
@@ -165,7 +185,8 @@ impl Audit {
         let shared = Arc::new(Shared::new(options, clock));
         let tree = Tree::new(shared.clone(), handover.clone(), storage.clone(), files, signer, standing);
         let segments = Segments::new(storage, layout);
-        let mut writer = Writer::new(shared.clone(), observer, segments, found.chain, handover.clone());
+        let sealer = Sealer::new(origin.clone(), sealing.clone());
+        let mut writer = Writer::new(shared.clone(), observer, segments, found.chain, handover.clone(), sealer);
         if found.is_worth_a_record() {
             writer.say(&Recovery {
                 last_sequence: found.chain.next - 1,
@@ -184,9 +205,12 @@ impl Audit {
                 change_ns: now.checked_sub(last),
             });
         }
+        let reviewers = sealing.reviewers.load_full();
+        let heads: Vec<_> = reviewers.heads().map(|head| reviewers_change(&head)).collect();
         writer.say(&Start {
             log: &found.log,
             origin: &origin,
+            reviewers: &heads,
             copied: place.as_ref().is_some_and(|place| place.copied),
             program: &shared.options.program,
             window_ms: u64::try_from(shared.window().as_millis()).unwrap_or(u64::MAX),
@@ -198,7 +222,13 @@ impl Audit {
         let writer = Builder::new().name("audit".into()).spawn(move || writer.run()).map_err(OpenError::System)?;
         shared.set_writer(writer.thread().clone());
         let threads = Mutex::new(Some(Threads { writer, tree }));
-        Ok(Self { shared, registry: found.registry, handover, threads, place })
+        Ok(Self { shared, registry: found.registry, sealing, handover, threads, place })
+    }
+
+    /// What the log is sealed with. Another set of reviewers there holds from the next group of records on.
+    #[must_use]
+    pub const fn sealing(&self) -> &Sealing {
+        &self.sealing
     }
 
     /// The lane that this process writes, where the log lies in a directory.
@@ -246,6 +276,12 @@ impl Audit {
         tree.stop();
         stopped
     }
+}
+
+/// The record of a site's reviewers.
+#[must_use]
+pub fn reviewers_change<'a>(head: &Head<'a>) -> ReviewersChange<'a> {
+    ReviewersChange { site: head.site, number: head.number, sha256: head.digest }
 }
 
 fn is_node_name(options: &Options) -> Result<(), OpenError> {

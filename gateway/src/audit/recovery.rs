@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use gateway_audit::frame::{Chain, Frame, SegmentHeader, genesis};
+use gateway_audit::frame::{Chain, Frame, SEGMENT_HEADER, SegmentHeader, genesis};
+use gateway_audit::header::{ClearHeader, Envelope, Kind};
 use gateway_audit::reader::{Bad, Tail, Verifier};
 use gateway_audit::record::TornTail;
-use gateway_audit::time;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::segments::{Failure, is_torn_at, segment_first, torn_name};
@@ -63,15 +62,20 @@ pub(super) struct Found {
     pub(super) entries: u64,
 }
 
-/// A change of the registry as its record tells it.
+/// A change of the registry, as the clear header of its record tells it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RegistryMark {
     /// Its number in the registry.
     pub registry_sequence: u64,
-    /// Who made it.
-    pub actor: String,
-    /// The change as the registry keeps it: JSON.
-    pub change: String,
+    /// What tells it from another of that number: see `Sealing::fingerprint`.
+    pub fingerprint: String,
+}
+
+impl RegistryMark {
+    fn of(header: &ClearHeader<'_>) -> Option<Self> {
+        let (number, fingerprint) = header.reference.split_once('-')?;
+        Some(Self { registry_sequence: number.parse().ok()?, fingerprint: fingerprint.to_owned() })
+    }
 }
 
 impl Found {
@@ -216,49 +220,41 @@ struct Story {
     registry: Option<RegistryMark>,
 }
 
-#[derive(serde::Deserialize)]
-struct Line {
-    kind: String,
-    request: Option<String>,
-    time: String,
-    registry_sequence: Option<u64>,
-    actor: Option<Value>,
-    change: Option<Value>,
-}
-
-impl Line {
-    /// What it says of the registry; nothing where it is not text, as the registry's changes are.
-    fn registry(&self) -> Option<RegistryMark> {
-        let text = |value: &Option<Value>| value.as_ref()?.as_str().map(str::to_owned);
-        Some(RegistryMark {
-            registry_sequence: self.registry_sequence?,
-            actor: text(&self.actor)?,
-            change: text(&self.change)?,
-        })
-    }
-}
-
 impl Story {
+    /// Clear headers tell all that a start needs.
     fn tell(&mut self, frame: &Frame<'_>) {
         // A record of a later version may not read as this; its frame is good, so it stays.
-        let Ok(line) = serde_json::from_slice::<Line>(frame.record) else {
+        let Ok(Envelope { header, .. }) = Envelope::decode(frame.record) else {
             self.stopped = false;
             return;
         };
-        self.stopped = line.kind == "stop";
-        self.last_unix_ns = time::parse(&line.time).or(self.last_unix_ns);
-        if line.kind == "registry-change" {
-            self.registry = line.registry().or(self.registry.take());
-        }
-        match (line.kind.as_str(), line.request) {
-            ("intent", Some(request)) => {
-                self.intents.insert(request);
-            }
-            ("outcome", Some(request)) => {
-                self.intents.remove(&request);
-            }
-            ("recovery", _) => self.intents.clear(),
-            _ => {}
+        self.stopped = header.kind == Kind::Stop;
+        self.last_unix_ns = Some(header.unix_ns);
+        if header.kind == Kind::RegistryChange {
+            self.registry = RegistryMark::of(&header).or(self.registry.take());
+        } else if header.kind == Kind::Intent {
+            self.intents.insert(header.reference.to_owned());
+        } else if header.kind == Kind::Outcome {
+            self.intents.remove(header.reference);
+        } else if header.kind == Kind::Recovery {
+            self.intents.clear();
         }
     }
+}
+
+/// The last change of the registry in the last two segments of a lane that another process may be writing.
+pub(super) fn glance(storage: &dyn Storage) -> Option<RegistryMark> {
+    let names = storage.list().ok()?;
+    let mut segments: Vec<_> = names.iter().filter(|name| segment_first(name).is_some()).collect();
+    segments.sort_unstable();
+    let mut story = Story::default();
+    for name in segments.iter().rev().take(2).rev() {
+        let bytes = storage.read(name).ok()?;
+        let mut rest = bytes.get(SEGMENT_HEADER..).unwrap_or_default();
+        while let Ok(frame) = Frame::decode(rest) {
+            story.tell(&frame);
+            rest = rest.get(frame.size()..).unwrap_or_default();
+        }
+    }
+    story.registry
 }

@@ -11,6 +11,7 @@ use super::*;
 use crate::clock::tests::TestClock;
 
 mod faults;
+mod keys;
 mod sweeps;
 mod tree;
 mod tree_disk;
@@ -31,7 +32,7 @@ pub(super) fn completion(request: &str) -> Completion<'_> {
 }
 
 fn open(directory: &Path, options: Options) -> Result<Audit, OpenError> {
-    Audit::open(directory, options, Arc::new(TestClock::default()), Arc::new(()))
+    Audit::open(directory, keys::sealing(), options, Arc::new(TestClock::default()), Arc::new(()))
 }
 
 /// The segments of a directory's first lane.
@@ -50,7 +51,9 @@ pub(super) fn read(storage: &dyn Storage) -> (Vec<serde_json::Value>, Option<Che
     for (place, (name, bytes)) in segments.iter().enumerate() {
         let next = segments.get(place + 1).map(|(_, b)| gateway_audit::frame::SegmentHeader::decode(b).unwrap());
         verifier
-            .segment(name, bytes, next.as_ref(), |_, frame| records.push(serde_json::from_slice(frame.record).unwrap()))
+            .segment(name, bytes, next.as_ref(), |_, frame| {
+                records.push(keys::opened(frame.sequence, frame.record));
+            })
             .unwrap();
     }
     for (place, record) in records.iter().enumerate() {
@@ -161,7 +164,10 @@ fn a8_time_that_went_back_over_a_restart_is_recorded_before_anything_else() {
     let clock = Arc::new(TestClock::default());
     for unix_ns in [3_600_000_000_000, 0] {
         clock.unix_ns.store(unix_ns, Ordering::Relaxed);
-        Audit::open(folder.path(), options(), clock.clone(), Arc::new(())).unwrap().stop("test").unwrap();
+        Audit::open(folder.path(), keys::sealing(), options(), clock.clone(), Arc::new(()))
+            .unwrap()
+            .stop("test")
+            .unwrap();
     }
     let (records, _) = read(&segments_of(folder.path()));
     assert_eq!(kinds(&records), ["start", "stop", "clock", "start", "stop"]);

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_audit::frame::{Chain, RecordLength};
-use gateway_audit::record::{AuditFailure, Full, Gap, Stop, finish};
+use gateway_audit::frame::Chain;
+use gateway_audit::record::{AuditFailure, Full, Gap, Stop};
 use gateway_audit::{Header, Record};
 
 use super::lane::{Buffer, LaneCore};
 use super::options::Durability;
+use super::sealing::{Sealer, Unsealed};
 use super::segments::{Failure, Preparation, Segments};
 use super::shared::{Observer, Shared};
 use super::tree::{Group, Handover};
@@ -49,6 +50,7 @@ pub(super) struct Writer {
     batches: Vec<Batch>,
     /// Empty buffers to swap with.
     empty: Vec<Buffer>,
+    sealer: Sealer,
     /// The group being committed.
     group: Group,
     handover: Arc<Handover>,
@@ -66,6 +68,7 @@ impl Writer {
         segments: Segments,
         chain: Chain,
         handover: Arc<Handover>,
+        sealer: Sealer,
     ) -> Self {
         Self {
             shared,
@@ -76,6 +79,7 @@ impl Writer {
             own: Buffer::default(),
             batches: Vec::new(),
             empty: Vec::new(),
+            sealer,
             group: Group::default(),
             handover,
             scratch: Vec::new(),
@@ -96,6 +100,7 @@ impl Writer {
     /// The first commit: the reserve, a segment, and what [`say`](Self::say) queued.
     pub(super) fn begin(&mut self) -> Result<(), Failure> {
         self.segments.prepare_reserve()?;
+        self.ready(u64::MAX)?;
         self.segments.begin(&self.chain)?;
         self.commit()
     }
@@ -184,30 +189,49 @@ impl Writer {
         }
     }
 
-    /// Builds the group's frames: the writer's own records, and batches as long as they fit into `room` bytes. Says
-    /// how many batches and records that is, and the chain's end behind them.
-    fn frame(&mut self, room: u64) -> (usize, u64, Chain) {
-        // Which batches fit is known before the first is framed: no record is ever given two places.
-        let mut room = usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(self.own.most_bytes());
-        let fitting = self.batches.iter().take_while(|batch| {
-            let left = room.checked_sub(batch.buffer.most_bytes());
-            left.inspect(|left| room = *left).is_some()
-        });
-        let fits = fitting.count();
+    /// Has data keys ready for the writer's own records and for batches as long as they fit into `room` bytes. Says how
+    /// many batches that is. Where room is bounded, a batch without a key does not fit.
+    fn ready(&mut self, room: u64) -> Result<usize, Failure> {
+        self.sealer.follow_reviewers();
+        let mut sequence = self.chain.next..;
+        for (written, sequence) in self.own.records().zip(&mut sequence) {
+            self.sealer.ready(&written, sequence)?;
+        }
+        let mut left = usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(self.own.most_bytes());
+        for (place, batch) in self.batches.iter().enumerate() {
+            match left.checked_sub(batch.buffer.most_bytes()) {
+                Some(rest) => left = rest,
+                None => return Ok(place),
+            }
+            for (written, sequence) in batch.buffer.records().zip(&mut sequence) {
+                match self.sealer.ready(&written, sequence) {
+                    Err(_) if room != u64::MAX => return Ok(place),
+                    ready => ready?,
+                }
+            }
+        }
+        Ok(self.batches.len())
+    }
+
+    /// Builds the group's frames: the writer's own records, and so many batches. Says how many records that is, and the
+    /// chain's end behind them.
+    fn frame(&mut self, fits: usize) -> Result<(u64, Chain), Failure> {
         let mut chain = self.chain;
+        let durable = chain.next - 1;
         self.group.clear();
         self.group.first = chain.next;
-        frame_buffer(&self.own, &mut chain, self.chain.next - 1, &mut self.group);
+        frame_buffer(&self.own, &mut chain, durable, &mut self.sealer, &mut self.group)?;
         for batch in self.batches.iter().take(fits) {
-            frame_buffer(&batch.buffer, &mut chain, self.chain.next - 1, &mut self.group);
+            frame_buffer(&batch.buffer, &mut chain, durable, &mut self.sealer, &mut self.group)?;
         }
-        (fits, chain.next - self.chain.next, chain)
+        Ok((chain.next - self.chain.next, chain))
     }
 
     /// Makes the group durable and tells its lanes. After an error nothing counts as written.
     fn commit(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
-        let (fits, records, chain) = self.frame(self.segments.room());
+        let fits = self.ready(self.segments.room())?;
+        let (records, chain) = self.frame(fits)?;
         let prepared = self.segments.has_spare() || self.shared.options.preparation == Preparation::Inline;
         if prepared
             && self.segments.wants_next(self.group.frames.len())
@@ -260,7 +284,9 @@ impl Writer {
             Some(trouble) if now < trouble.retry_at => return false,
             Some(trouble) => trouble.retry_at = now + self.shared.options.retry,
         }
-        match self.segments.begin(&self.chain) {
+        // Without keys no segment is begun: each that holds no record would be kept as evidence.
+        let begun = self.ready(u64::MAX).and_then(|_| self.segments.begin(&self.chain));
+        match begun {
             Ok(()) => {
                 if self.commit_report(None) {
                     self.trouble = None;
@@ -322,7 +348,8 @@ impl Writer {
         }
         let next = if self.segments.is_half_full() { self.segments.prepare() } else { Ok(()) };
         let reserve = if self.segments.in_reserve() { Ok(()) } else { self.segments.prepare_reserve() };
-        if let Err(failure) = next.and(reserve) {
+        let key = self.sealer.prepare(self.shared.clock.now().unix_ns, self.chain.next);
+        if let Err(failure) = next.and(reserve).and(key) {
             self.prepare_at = Instant::now() + self.shared.options.retry;
             tracing::warn!(%failure, "the audit log cannot prepare its next file");
         }
@@ -357,17 +384,23 @@ impl Writer {
 }
 
 /// Frames every record of a buffer.
-fn frame_buffer(buffer: &Buffer, chain: &mut Chain, durable: u64, group: &mut Group) {
+fn frame_buffer(
+    buffer: &Buffer,
+    chain: &mut Chain,
+    durable: u64,
+    sealer: &mut Sealer,
+    group: &mut Group,
+) -> Result<(), Failure> {
     for written in buffer.records() {
-        let write = |sequence, out: &mut Vec<u8>| {
-            finish(written.json, written.splice, sequence, out);
-            Ok::<_, RecordLength>(())
-        };
-        // Lanes refuse what does not fit a frame; the writer's own records are short.
-        if let Err(error) = chain.append(durable, &mut group.frames, &mut group.leaves, write) {
-            tracing::error!(%error, "a record was left out of the audit log");
+        let write = |sequence, out: &mut Vec<u8>| sealer.seal(&written, sequence, out);
+        match chain.append(durable, &mut group.frames, &mut group.leaves, write) {
+            Ok(_) => {}
+            // Lanes refuse what does not fit a frame; the writer's own records are short.
+            Err(Unsealed::Length(error)) => tracing::error!(%error, "a record was left out of the audit log"),
+            Err(error) => return Err(Failure::of("seal", "record")(std::io::Error::other(error.to_string()))),
         }
     }
+    Ok(())
 }
 
 fn length(bytes: &[u8]) -> u64 {

@@ -1,7 +1,7 @@
 //! The file as a whole: its sections in the order of `deploy/sekisho.toml`.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 
 use super::file_listener::{Addresses, admin_tls, is_label, listener};
@@ -153,12 +153,15 @@ fn audit(table: &Table<'_>, state: Option<&Path>) -> Option<Audit> {
             format!("`audit.segment_bytes` is {segment_bytes}; {why}, {reserve_bytes}: {more}"),
         );
     }
+    let key_period = u32::try_from(table.number("key_period_days", &knob::KEY_PERIOD_DAYS)).ok();
+    let key_period = key_period.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     let refusal_interval = table.seconds("refusal_interval_s", &knob::REFUSAL_INTERVAL_S);
     let refusal_bytes = table.number("refusal_bytes", &knob::REFUSAL_BYTES);
     Some(Audit {
         directory: directory?,
         key_directory: key_directory?,
         reviewers: reviewers?,
+        key_period,
         durability,
         on_failure,
         queue_records,

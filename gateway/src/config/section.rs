@@ -1,7 +1,7 @@
 //! The sections of which a node has one each.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Audit {
     pub key_directory: PathBuf,
     /// The folder of the statements that say who may open records.
     pub reviewers: PathBuf,
+    /// Days that one data key is used for.
+    pub key_period: NonZeroU32,
     /// When a record counts as written.
     pub durability: Durability,
     /// What happens to requests while it cannot be written.

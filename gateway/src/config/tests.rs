@@ -443,7 +443,7 @@ fn the_runbook_has_a_section_for_each_alert_and_no_other() {
     let titles: BTreeSet<&str> = runbook_sections().into_iter().map(|(title, _)| title).collect();
     let labels: BTreeSet<&str> = policy::Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
     // What an operator meets without an alert of its own: `gateway-down` fires, or a device asks for a certificate.
-    let others = BTreeSet::from(["start-refused", "registry-rolled-back", "enrolment"]);
+    let others = BTreeSet::from(["start-refused", "registry-rolled-back", "audit-rolled-back", "enrolment"]);
     assert_eq!(titles, &(&anchors | &labels) | &others);
 }
 

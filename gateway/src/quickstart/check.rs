@@ -201,8 +201,11 @@ fn alert_name(alert: AlertDescription) -> String {
 
 async fn recorded(layout: &Layout, after: Option<u64>, traces: &[log::Trace]) -> Line {
     let wanted = format!("{} records", traces.len());
+    let opener = layout.opener().map(std::cell::RefCell::new);
     let seen = patiently(async || {
-        let records = log::records(&layout.audit(), after)?;
+        let opener = opener.as_ref().map_err(Clone::clone)?;
+        let open = |sequence, envelope: &[u8]| opener.borrow_mut().open(sequence, envelope).ok();
+        let records = log::records(&layout.audit(), after, open)?;
         let missing: Vec<_> = traces.iter().filter(|trace| !records.hold(trace)).map(ToString::to_string).collect();
         if missing.is_empty() && !traces.is_empty() {
             Ok(wanted.clone())

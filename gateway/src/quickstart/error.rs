@@ -72,6 +72,14 @@ pub enum QuickstartError {
         /// What the store says.
         why: String,
     },
+    /// The log's reviewer cannot be made.
+    #[error("`{}`: the log's reviewer: {why}", file.display())]
+    Reviewer {
+        /// The private key's file.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The gateway did not start, was not ready in time, or did not stop cleanly.
     #[error("the gateway: {0}")]
     Gateway(String),

@@ -7,7 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::QuickstartError;
-use super::{configuration, pki, policies, registry};
+use super::{configuration, pki, policies, registry, reviewer};
+use crate::audit::opening::Opener;
 
 /// Which addresses a quickstart was asked to use. Port 0 takes a free one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,7 +55,8 @@ const MADE: &str = "made\n";
 const MAKING: &str = "making\n";
 
 /// Everything a quickstart puts beside the marker.
-const ENTRIES: &[&str] = &["audit", "ca", "ca.crt", "clients", "policy", "sekisho.toml", "state", "tls"];
+const ENTRIES: &[&str] =
+    &["audit", "ca", "ca.crt", "clients", "policy", "reviewer.key", "sekisho.toml", "state", "tls"];
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8443);
@@ -102,6 +104,7 @@ pub fn prepare(dir: &Path, asked: Asked) -> Result<Layout, QuickstartError> {
     policies::make(dir)?;
     configuration::make(dir, &addresses)?;
     registry::make(dir, &certificates)?;
+    reviewer::make(dir)?;
     write_marker(&mut lock, MADE).map_err(QuickstartError::file(&marker))?;
     Ok(Layout { dir: dir.to_owned(), addresses, made: true, backend, _lock: lock })
 }
@@ -141,6 +144,11 @@ impl Layout {
     #[must_use]
     pub fn audit(&self) -> PathBuf {
         self.dir.join("audit")
+    }
+
+    /// Opens the audit log's records, as the reviewer of both clinics.
+    pub(super) fn opener(&self) -> Result<Opener, String> {
+        reviewer::opener(&self.dir)
     }
 
     /// What a device presents.

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use gateway_audit::frame::SegmentHeader;
+use gateway_audit::header::{Envelope, Kind};
 use gateway_audit::reader::Verifier;
 use policy::Refusal;
 use serde_json::Value;
@@ -51,29 +52,33 @@ impl Records {
         }
     }
 
-    fn take(&mut self, sequence: u64, record: &[u8]) {
+    fn take(&mut self, sequence: u64, envelope: &[u8], open: &mut impl FnMut(u64, &[u8]) -> Option<Vec<u8>>) {
         self.last = Some(sequence);
-        let Ok(record) = serde_json::from_slice::<Value>(record) else { return };
-        let text = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        match text("kind").as_str() {
-            "refusal" | "refusal-summary" => {
-                self.refusals.insert(text("reason"));
-            }
-            kind => {
-                self.requests.entry(text("request")).or_default().insert(kind.to_owned());
-            }
+        let Ok(Envelope { header, .. }) = Envelope::decode(envelope) else { return };
+        if !matches!(header.kind, Kind::Refusal | Kind::RefusalSummary) {
+            let kinds = self.requests.entry(header.reference.to_owned()).or_default();
+            kinds.insert(header.kind.label().to_owned());
+            return;
         }
+        // Only who may open it learns why.
+        let record = open(sequence, envelope).and_then(|record| serde_json::from_slice::<Value>(&record).ok());
+        let reason = record.as_ref().and_then(|record| record.get("reason")).and_then(Value::as_str);
+        self.refusals.extend(reason.map(str::to_owned));
     }
 }
 
 /// The place of the log's last record; none where there is no log or it cannot be read.
 pub(super) fn last_sequence(directory: &Path) -> Option<u64> {
-    records(directory, None).ok()?.last
+    records(directory, None, |_, _| None).ok()?.last
 }
 
 /// The records behind `after`, in the first lane of a log, whose chain is checked as far as segments go back. What is
 /// just being written counts as a torn tail and is left out.
-pub(super) fn records(audit: &Path, after: Option<u64>) -> Result<Records, String> {
+pub(super) fn records(
+    audit: &Path,
+    after: Option<u64>,
+    mut open: impl FnMut(u64, &[u8]) -> Option<Vec<u8>>,
+) -> Result<Records, String> {
     let directory = &segments_directory(audit, 1);
     let say = |error: std::io::Error| format!("`{}`: {error}", directory.display());
     let mut names = Vec::new();
@@ -97,7 +102,7 @@ pub(super) fn records(audit: &Path, after: Option<u64>) -> Result<Records, Strin
         let next = next.map_err(|error| error.to_string())?;
         let visit = |_, frame: &gateway_audit::frame::Frame<'_>| {
             if after.is_none_or(|after| frame.sequence > after) {
-                records.take(frame.sequence, frame.record);
+                records.take(frame.sequence, frame.record, &mut open);
             }
         };
         verifier.segment(name, bytes, next.as_ref(), visit).map_err(|bad| bad.to_string())?;
@@ -113,6 +118,7 @@ const SEGMENT_SUFFIX: &str = ".log";
 mod tests {
     use super::*;
     use gateway_audit::frame::{Chain, RecordLength, genesis};
+    use gateway_audit::header::{ClearHeader, KeyId, Pseudonym, TAG};
 
     const LOG: [u8; 16] = [7; 16];
 
@@ -122,14 +128,25 @@ mod tests {
         fs::write(directory.join(name), bytes).unwrap();
     }
 
-    /// Appends records of these bodies, which follow `{"sequence":N`.
-    fn segment(chain: &mut Chain, bodies: &[&str]) -> Vec<u8> {
+    /// What is sealed, as if anyone could open it.
+    fn open(_: u64, envelope: &[u8]) -> Option<Vec<u8>> {
+        Some(Envelope::decode(envelope).ok()?.sealed.strip_suffix(&[0; TAG])?.to_vec())
+    }
+
+    /// Appends records of these kinds, about this request or with this reason.
+    fn segment(chain: &mut Chain, records: &[(Kind, &str)]) -> Vec<u8> {
         let header =
             SegmentHeader { log: LOG, node: "demo".to_owned(), first_sequence: chain.next, previous: chain.link };
         let mut bytes = header.encode().to_vec();
-        for body in bodies {
-            let write = |sequence, out: &mut Vec<u8>| {
-                out.extend_from_slice(format!("{{\"sequence\":{sequence}{body}}}").as_bytes());
+        for (kind, about) in records {
+            let write = |_, out: &mut Vec<u8>| {
+                let refusal = matches!(kind, Kind::Refusal | Kind::RefusalSummary);
+                let reference = if refusal { "" } else { about };
+                let header =
+                    ClearHeader { kind: *kind, unix_ns: 0, site: Pseudonym::NONE, key: KeyId([0; 16]), reference };
+                header.encode(out).unwrap();
+                out.extend_from_slice(format!("{{\"reason\":\"{about}\"}}").as_bytes());
+                out.extend_from_slice(&[0; TAG]);
                 Ok::<_, RecordLength>(())
             };
             chain.append(0, &mut bytes, &mut Vec::new(), write).unwrap();
@@ -142,23 +159,19 @@ mod tests {
     fn finds_what_came_after_a_place_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let mut chain = Chain { link: genesis(&LOG, "demo"), next: 1 };
-        let first = [
-            r#","kind":"request","request":"old""#,
-            r#","kind":"refusal","reason":"certificate-missing""#,
-            r#","kind":"request","request":"read""#,
-        ];
+        let first = [(Kind::Request, "old"), (Kind::Refusal, "certificate-missing"), (Kind::Request, "read")];
         let second = [
-            r#","kind":"intent","request":"create""#,
-            r#","kind":"intent","request":"lost""#,
-            r#","kind":"outcome","request":"create""#,
-            r#","kind":"refusal-summary","reason":"device-unregistered""#,
+            (Kind::Intent, "create"),
+            (Kind::Intent, "lost"),
+            (Kind::Outcome, "create"),
+            (Kind::RefusalSummary, "device-unregistered"),
         ];
         write(dir.path(), "segment-00000001.log", segment(&mut chain, &first));
         write(dir.path(), "segment-00000004.log", segment(&mut chain, &second));
         write(dir.path(), "spare.log", "not a segment");
 
         assert_eq!(last_sequence(dir.path()), Some(7));
-        let records = records(dir.path(), Some(2)).unwrap();
+        let records = records(dir.path(), Some(2), open).unwrap();
         let holds = |id: &str| records.hold(&Trace::Request(id.to_owned()));
         assert!(holds("read") && holds("create"));
         assert!(!holds("old") && !holds("lost") && !holds("never"));
@@ -170,9 +183,9 @@ mod tests {
     fn a_log_that_lies_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let mut chain = Chain { link: [0; 32], next: 1 };
-        write(dir.path(), "segment-1.log", segment(&mut chain, &[r#","kind":"start""#]));
-        assert!(records(dir.path(), None).is_err());
+        write(dir.path(), "segment-1.log", segment(&mut chain, &[(Kind::Start, "")]));
+        assert!(records(dir.path(), None, open).is_err());
         assert_eq!(last_sequence(dir.path()), None);
-        assert!(records(&dir.path().join("nowhere"), None).is_err());
+        assert!(records(&dir.path().join("nowhere"), None, open).is_err());
     }
 }

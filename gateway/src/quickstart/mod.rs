@@ -14,6 +14,7 @@ mod log;
 mod pki;
 mod policies;
 mod registry;
+mod reviewer;
 mod scene;
 mod show;
 

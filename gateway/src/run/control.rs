@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gateway_audit::record::Reload;
+use gateway_audit::reviewer::set::Reviewers;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
@@ -18,8 +19,9 @@ use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
 use super::{Command, Ending, Sockets, identities, threads};
 use crate::admin::{self, Admin};
-use crate::audit::{Audit as Log, ControlLane};
+use crate::audit::{Audit as Log, ControlLane, init, reviewers_change};
 use crate::clock;
+use crate::config::Config;
 use crate::enrolment;
 use crate::listen::Strangers;
 use crate::load::load;
@@ -97,7 +99,8 @@ impl Control {
 
         // Changes that were made while no gateway ran are recorded before anybody is served by them.
         let (marks, audited) = Marks::open(&config.audit.directory, &prepared.log, &prepared.store).await?;
-        let recorder = Recorder { lane: lane.clone(), marks: marks.clone() };
+        let sealing = prepared.log.sealing().clone();
+        let recorder = Recorder { lane: lane.clone(), sealing, marks: marks.clone() };
         let hook = Follow { snapshots: Arc::clone(&snapshots), recorder };
         let mut watching = Watch::new(prepared.store.clone(), &config.node, hook);
         snapshots.publish_directory(watching.catch_up(audited).await?);
@@ -267,10 +270,12 @@ impl Control {
     /// Puts the files as they are into force, or says why not and keeps what is.
     async fn reload(&self, path: &Path) -> Result<u64, String> {
         let old = self.shared.snapshots.load();
+        let mut reviewers = None;
         let loaded = load(path, &self.prepared.admit, Some(&old.loaded)).map_err(|error| error.to_string());
         let outcome = loaded.and_then(|loaded| {
             let fixed = old.config.needs_restart(&loaded.config);
             if fixed.is_empty() {
+                reviewers = Some(self.reviewers(&loaded.config)?);
                 if let Some((rein, _)) = &self.enrolment {
                     rein.reload().map_err(|error| error.to_string())?;
                 }
@@ -279,6 +284,9 @@ impl Control {
                 Err(format!("needs a restart: {}", fixed.join(", ")))
             }
         });
+        if let (Ok(_), Some(reviewers)) = (&outcome, reviewers) {
+            self.follow_reviewers(reviewers).await;
+        }
         let label = if outcome.is_ok() { "ok" } else { "failed" };
         self.shared.metrics.reloads.with_label_values(&[label]).inc();
         let snapshot = *outcome.as_ref().unwrap_or(&old.version);
@@ -294,6 +302,31 @@ impl Control {
             Err(error) => tracing::error!(%error, "kept the old configuration"),
         }
         outcome
+    }
+
+    /// The reviewers by the statements that lie there now. They must continue those in force: an operator can neither add
+    /// one nor take one away.
+    fn reviewers(&self, config: &Config) -> Result<Reviewers, String> {
+        let next = init::reviewers(&config.audit.reviewers, &config.trust_domain).map_err(|error| error.to_string())?;
+        let now = self.prepared.log.sealing().reviewers.load();
+        next.continues(&now).map_err(|error| error.to_string())?;
+        Ok(next)
+    }
+
+    /// Seals to other reviewers from here on, and records whose have changed.
+    async fn follow_reviewers(&self, next: Reviewers) {
+        let in_force = &self.prepared.log.sealing().reviewers;
+        let before = in_force.load_full();
+        if *before == next {
+            return;
+        }
+        let next = Arc::new(next);
+        in_force.store(Arc::clone(&next));
+        for head in next.heads().filter(|head| !before.heads().any(|old| old == *head)) {
+            if self.lane.record(&reviewers_change(&head)).await.is_err() {
+                tracing::error!("a change of reviewers could not be recorded; the next `start` record names it");
+            }
+        }
     }
 
     /// Drains for so long, then cuts, then closes the log.

@@ -9,7 +9,8 @@ use certs::verifier::Admit;
 use policy::{DeviceId, Refusal};
 
 use super::registry::RegistryError;
-use crate::audit::{self, Audit as Log, Options};
+use crate::audit::init::InitError;
+use crate::audit::{self, Audit as Log, Options, Sealing};
 use crate::clock::{Clock as _, KernelClock, boot_id};
 use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
 use crate::enrolment::EnrolmentError;
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] audit::OpenError),
+    /// What the log is sealed with.
+    #[error(transparent)]
+    Sealing(#[from] InitError),
     /// The start could not be recorded.
     #[error("the start cannot be recorded: {0}")]
     Unrecorded(Refusal),
@@ -132,9 +136,11 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     config.identity.key_file.parent().map_or(Ok(()), folder)?;
     let signing_key = Arc::new(SigningKey::load_or_create(&config.identity.key_file)?);
     let store = Store::open(&config.store.file).await?;
+    let audit = &config.audit;
+    let sealing = Sealing::open(&audit.key_directory, &audit.reviewers, &config.trust_domain, audit.key_period)?;
     let options = audit_options(&config.audit, &config.node, &config.trust_domain)?;
     let observer = Arc::new(CommitMetrics(metrics.clone()));
-    let log = Arc::new(Log::open(&config.audit.directory, options, Arc::clone(&clock) as _, observer)?);
+    let log = Arc::new(Log::open(&audit.directory, sealing, options, Arc::clone(&clock) as _, observer)?);
     Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
 }
 

@@ -1,8 +1,9 @@
 //! The registry and the audit log of this node: every change is recorded once, and a registry that was put back is not
 //! taken for the one that the log tells of.
 //!
-//! The log's last two segments tell of the last change if it is recent; a file beside them, [`MARK`], if it is not. The
-//! file is written after the record is durable, so that it is never ahead of the log.
+//! The log's last two segments tell of the last change if it is recent, by the clear headers of its records; a file beside
+//! them, [`MARK`], if it is not. Both tell its number and a keyed fingerprint of it, and no name. The file is written
+//! after the record is durable, so that it is never ahead of the log.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -15,11 +16,11 @@ use gateway_audit::record::{RegistryChange, RegistryRollback};
 use policy::Refusal;
 use tokio::sync::watch;
 
-use crate::audit::{Audit as Log, ControlLane, RegistryMark};
+use crate::audit::{Audit as Log, ControlLane, RegistryMark, Sealing};
 use crate::registry::Directory;
 use crate::registry::watch::OnChange;
 use crate::snapshot::Snapshots;
-use crate::store::{Change, ChangeBody, Store, StoreError};
+use crate::store::{Change, Store, StoreError};
 
 /// The file in the audit directory: the last recorded change.
 const MARK: &str = "registry-mark.json";
@@ -84,7 +85,8 @@ impl Marks {
         };
         let audited = mark.as_ref().map_or(0, |mark| mark.registry_sequence);
         if let Some(mark) = &mark
-            && !store.change(audited).await?.is_some_and(|change| tells_of(mark, &change))
+            && store.change(audited).await?.map(|change| fingerprint(log.sealing(), &change)).as_ref()
+                != Some(&mark.fingerprint)
         {
             let held = store.sequence().await?;
             let record = RegistryRollback { recorded_sequence: audited, store_sequence: held };
@@ -127,13 +129,11 @@ impl Marks {
     }
 }
 
-/// Whether the record is of this very change.
-fn tells_of(mark: &RegistryMark, change: &Change) -> bool {
-    // Compared as read, not as written: another version of the program may write the same change otherwise.
-    let body = serde_json::from_str::<ChangeBody>(&mark.change);
-    change.sequence == mark.registry_sequence
-        && change.actor == mark.actor
-        && body.is_ok_and(|body| body == change.body)
+/// What tells this very change from another of its number: all that the registry keeps of it, keyed.
+fn fingerprint(sealing: &Sealing, change: &Change) -> String {
+    // A change that cannot be written as JSON is like no other.
+    let change = serde_json::to_string(change).unwrap_or_default();
+    sealing.fingerprint(&format!("registry change\n{change}"))
 }
 
 fn read(path: &Path) -> Result<Option<RegistryMark>, String> {
@@ -157,16 +157,18 @@ fn replace(path: &Path, mark: &RegistryMark) -> io::Result<()> {
 /// Puts changes into the log.
 pub(super) struct Recorder {
     pub(super) lane: ControlLane,
+    pub(super) sealing: Sealing,
     pub(super) marks: Marks,
 }
 
 impl Recorder {
     async fn record(&self, change: &Change) -> Result<(), Refusal> {
         let body = serde_json::to_string(&change.body).map_err(|_| Refusal::InternalError)?;
-        let (actor, registry_sequence) = (change.actor.clone(), change.sequence);
-        let record = RegistryChange { registry_sequence, change: body.as_bytes(), actor: actor.as_bytes() };
+        let (registry_sequence, fingerprint) = (change.sequence, fingerprint(&self.sealing, change));
+        let (actor, body) = (change.actor.as_bytes(), body.as_bytes());
+        let record = RegistryChange { registry_sequence, fingerprint: &fingerprint, change: body, actor };
         self.lane.record(&record).await?;
-        self.marks.latest.send_replace(Some(RegistryMark { registry_sequence, actor, change: body }));
+        self.marks.latest.send_replace(Some(RegistryMark { registry_sequence, fingerprint }));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The gateway itself: its start and end, its configuration, its clock and its log.
 
-use super::{Header, Record, Reference, Splice, VERSION, write_clock, write_sequence, write_time};
+use super::{Header, Record, Reference, Scope, Splice, VERSION, write_clock, write_sequence, write_time};
 use crate::header::Kind;
 use crate::json::{self, Object, key};
 use crate::time;
@@ -28,6 +28,8 @@ fn finish(mut object: Object<'_>, start: usize, header: &Header<'_>) -> Splice {
 pub struct RegistryChange<'a> {
     /// Sequence number of the change in the registry.
     pub registry_sequence: u64,
+    /// What tells this very change from another of that number, and nothing else: keyed, for the clear header.
+    pub fingerprint: &'a str,
     /// The change as the registry keeps it.
     pub change: &'a [u8],
     /// Who made it.
@@ -42,7 +44,7 @@ impl Record for RegistryChange<'_> {
     }
 
     fn reference(&self) -> Reference<'_> {
-        Reference::Change(self.registry_sequence)
+        Reference::Change { number: self.registry_sequence, fingerprint: self.fingerprint }
     }
 
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
@@ -92,14 +94,56 @@ impl Record for RegistryRollback {
     }
 }
 
+/// Kind `reviewers`: a site has other reviewers, from this record on. Keys: `number` and `sha256` of the statement, `site`
+/// (absent for the default). The same keys stand in `reviewers` of a `start` record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReviewersChange<'a> {
+    /// The site; none is the default.
+    pub site: Option<&'a str>,
+    /// Number of the statement.
+    pub number: u64,
+    /// SHA-256 of the statement.
+    pub sha256: &'a [u8; 32],
+}
+
+impl Record for ReviewersChange<'_> {
+    const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::Reviewers
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope { site: self.site, class: None }
+    }
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        write_clock(&mut object, header);
+        object.label(key!("kind"), "reviewers");
+        object.text(key!("node"), header.node);
+        object.number(key!("number"), self.number);
+        let splice = write_sequence(&mut object, start);
+        object.hex(key!("sha256"), self.sha256);
+        object.optional_text(key!("site"), self.site);
+        write_time(&mut object, header);
+        object.number(key!("version"), VERSION);
+        object.end();
+        splice
+    }
+}
+
 /// Kind `start`: the log's writer begins. Keys: `copied` (only if true), `durability`, `log` (the log's id), `on_failure`,
-/// `origin`, `program`, `window_ms`.
+/// `origin`, `program`, `reviewers`, `window_ms`.
 #[derive(Debug, Clone, Copy)]
 pub struct Start<'a> {
     /// The log's random id.
     pub log: &'a [u8; 16],
     /// The log's name, under which its checkpoints are signed.
     pub origin: &'a str,
+    /// The reviewers in force: the last statement of the default and of each site that has its own.
+    pub reviewers: &'a [ReviewersChange<'a>],
     /// The directory was copied or put back from a copy since the last start (A10).
     pub copied: bool,
     /// Name and version of the program.
@@ -133,6 +177,13 @@ impl Record for Start<'_> {
         object.label(key!("on_failure"), self.on_failure);
         object.text(key!("origin"), self.origin);
         object.text(key!("program"), self.program);
+        object.array(key!("reviewers"), self.reviewers, |out, head| {
+            let mut inner = Object::new(out);
+            inner.number(key!("number"), head.number);
+            inner.hex(key!("sha256"), head.sha256);
+            inner.optional_text(key!("site"), head.site);
+            inner.end();
+        });
         let splice = write_sequence(&mut object, start);
         write_time(&mut object, header);
         object.number(key!("version"), VERSION);

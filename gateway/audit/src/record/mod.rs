@@ -24,8 +24,8 @@ pub use exchange::{
     Completion, Decision, Durations, End, Exchange, Intent, MAX_TARGET, Outcome, Request, Stream, StreamEvent,
 };
 pub use lifecycle::{
-    AuditFailure, ClockChange, ClockEvent, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload, Start, Stop,
-    TornTail,
+    AuditFailure, ClockChange, ClockEvent, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload,
+    ReviewersChange, Start, Stop, TornTail,
 };
 pub use refused::{Refused, RefusedSummary, Stage};
 
@@ -89,8 +89,13 @@ pub enum Reference<'a> {
     None,
     /// An exchange, by its request id.
     Request(&'a str),
-    /// A change of the registry, by its number there.
-    Change(u64),
+    /// A change of the registry. Written as both, with `-` between.
+    Change {
+        /// Its number there.
+        number: u64,
+        /// What tells it from another of that number.
+        fingerprint: &'a str,
+    },
 }
 
 /// One event that can be written to the log.

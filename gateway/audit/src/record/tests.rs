@@ -27,7 +27,7 @@ pub(crate) fn canonical(record: &impl Record, sequence: u64) -> serde_json::Valu
     assert_eq!(value["kind"], record.kind().label());
     match record.reference() {
         Reference::Request(request) => assert_eq!(value["request"], request),
-        Reference::Change(number) => assert_eq!(value["registry_sequence"], number),
+        Reference::Change { number, .. } => assert_eq!(value["registry_sequence"], number),
         Reference::None => assert!(value.get("request").is_none()),
     }
     assert_eq!(value["time"], "2026-11-22T20:50:02.123456789Z");
@@ -196,12 +196,16 @@ fn every_kind_is_canonical() {
         canonical(&Stream { event: StreamEvent::Closed, so_far: completion }, 7),
         canonical(&refused, 8),
         canonical(&summary, 9),
-        canonical(&RegistryChange { registry_sequence: 4, change: b"{\"a\":1}", actor: b"root" }, 10),
+        canonical(
+            &RegistryChange { registry_sequence: 4, fingerprint: "00ff", change: b"{\"a\":1}", actor: b"root" },
+            10,
+        ),
         canonical(
             &Start {
                 log: &[7; 16],
                 origin: "log.example/gw1/lane-1",
                 copied: true,
+                reviewers: &[ReviewersChange { site: None, number: 2, sha256: &[3; 32] }],
                 program: "sekisho 0.1.0",
                 window_ms: 0,
                 durability: "before-answer",

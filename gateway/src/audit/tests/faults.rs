@@ -26,6 +26,8 @@ struct Inner {
     /// Bytes that may still be allocated.
     space: Option<u64>,
     held: bool,
+    /// Everything that was ever given to a write, whatever came of it.
+    history: Vec<Vec<u8>>,
     sync_delay: std::time::Duration,
 }
 
@@ -115,7 +117,8 @@ impl Disk {
                 (name.clone(), Arc::new(Mutex::new(content)))
             })
             .collect();
-        let inner = Inner { durable_names: names.clone(), names, ..Inner::default() };
+        let history = inner.history.clone();
+        let inner = Inner { durable_names: names.clone(), names, history, ..Inner::default() };
         Self { inner: Arc::new(Mutex::new(inner)), changed: Arc::default() }
     }
 
@@ -130,8 +133,14 @@ impl Disk {
         };
         let durable_names = inner.durable_names.iter().map(|(name, file)| (name.clone(), same(file))).collect();
         let names = copies.iter().map(|(name, _, copy)| ((*name).clone(), copy.clone())).collect();
-        let inner = Inner { names, durable_names, ..Inner::default() };
+        let history = inner.history.clone();
+        let inner = Inner { names, durable_names, history, ..Inner::default() };
         Self { inner: Arc::new(Mutex::new(inner)), changed: Arc::default() }
+    }
+
+    /// Everything that was ever given to a write, those before a crash included.
+    pub(super) fn history(&self) -> Vec<Vec<u8>> {
+        self.inner.lock().unwrap().history.clone()
     }
 
     /// Changes a file behind the log's back.
@@ -154,6 +163,9 @@ fn put(bytes: &mut Vec<u8>, offset: u64, write: &[u8]) {
 impl LogFile for Open {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut inner = self.inner.lock().unwrap();
+        if bytes.iter().any(|byte| *byte != 0) {
+            inner.history.push(bytes.to_vec());
+        }
         inner.call()?;
         let mut content = self.file.lock().unwrap();
         let grows = (offset + bytes.len() as u64).saturating_sub(content.now.len() as u64);

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use gateway_audit::record::RefusedSummary;
 use policy::Refusal;
 use proptest::prelude::*;
 
@@ -52,6 +53,25 @@ pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// No data key ever sealed two records under one sequence number, in anything that might have come to a disk.
+pub(super) fn no_pair_twice(disk: &Disk) -> usize {
+    use gateway_audit::frame::Frame;
+    use gateway_audit::header::Envelope;
+    let mut sealed = std::collections::HashMap::new();
+    for write in disk.history() {
+        let mut rest = write.as_slice();
+        while let Ok(frame) = Frame::decode(rest) {
+            let envelope = Envelope::decode(frame.record).unwrap();
+            let pair = (envelope.header.key, frame.sequence);
+            let record = frame.record.to_vec();
+            let before = sealed.entry(pair).or_insert_with(|| record.clone());
+            assert_eq!(*before, record, "key {} sealed {} twice", pair.0, pair.1);
+            rest = &rest[frame.size()..];
+        }
+    }
+    sealed.len()
+}
+
 fn serving(audit: &Audit) -> bool {
     audit.status().state == State::Serving
 }
@@ -78,6 +98,7 @@ fn a5_a7_every_call_failing_in_turn_loses_nothing_acknowledged() {
                 // What a power cut leaves now must hold every acknowledged record, too.
                 let cut = disk.crash(|_, _| None);
                 audit.stop("test").unwrap();
+                assert!(no_pair_twice(&disk) > 20);
                 for disk in [&cut, &*disk] {
                     let (records, _) = read(disk);
                     let kept = requests(&records);
@@ -211,6 +232,83 @@ fn a6_the_reserve_takes_the_stop_record() {
     open_on(&disk, inline()).unwrap().stop("test").unwrap();
     let (records, _) = read(&*disk);
     assert!(!kinds(&records).contains(&"recovery"));
+}
+
+#[test]
+fn a6_without_a_key_nothing_is_sealed_and_the_full_record_has_one() {
+    use std::sync::atomic::Ordering;
+    let (disk, keys) = (Arc::new(Disk::default()), Arc::new(keys::Keys::default()));
+    let target = tree_disk::target(disk.clone(), Arc::default());
+    let target = Target { sealing: keys::sealing_with(keys.clone()), ..target };
+    let audit = Audit::open_on(target, inline(), Arc::new(TestClock::default()), Arc::new(())).unwrap();
+    assert_eq!(work(&audit, "before", 3).len(), 3);
+    std::thread::sleep(Duration::from_millis(60));
+    keys.full.store(true, Ordering::Relaxed);
+    // Keys that are there go on.
+    assert_eq!(work(&audit, "during", 3).len(), 3);
+    let stranger = RefusedSummary {
+        reason: "rate-limited",
+        network: None,
+        site: Some("sakura-clinic"),
+        device: None,
+        count: 1,
+        from_unix_ns: 0,
+        until_unix_ns: 0,
+    };
+    on_worker(&audit, async |lane| {
+        assert_eq!(lane.record(&stranger).await, Err(Refusal::AuditUnavailable));
+    });
+    assert!(matches!(audit.status().state, State::Unavailable { operation: "write", errno: Some(ENOSPC), .. }));
+    let (records, _) = read(&*disk.crash(|_, _| None).into_arc());
+    assert_eq!(*kinds(&records).last().unwrap(), "full");
+    let files = disk.list().unwrap().len();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(disk.list().unwrap().len() <= files + 2, "{:?}", disk.list().unwrap());
+    keys.full.store(false, Ordering::Relaxed);
+    until("the log serves again", || serving(&audit));
+    assert_eq!(work(&audit, "after", 3).len(), 3);
+    audit.stop("test").unwrap();
+    let (records, _) = read(&*disk);
+    assert_eq!(kinds(&records).iter().filter(|kind| **kind == "refusal-summary").count(), 1);
+    assert_eq!(requests(&records).len(), 9);
+    no_pair_twice(&disk);
+}
+
+#[test]
+fn keys_are_by_site_class_and_period_and_wrapped_to_the_sites_reviewers() {
+    use std::sync::atomic::Ordering;
+    let disk = Arc::new(Disk::default());
+    let clock = Arc::new(TestClock::default());
+    let target = tree_disk::target(disk.clone(), Arc::default());
+    let audit = Audit::open_on(target, inline(), clock.clone(), Arc::new(())).unwrap();
+    on_worker(&audit, async |lane| {
+        for day in 0..2 {
+            clock.unix_ns.store(day * 86_400_000_000_000, Ordering::Relaxed);
+            for (site, class) in [(None, None), (Some("a"), None), (Some("a"), Some("clinical")), (Some("b"), None)] {
+                for _ in 0..3 {
+                    let scope = Scope { site, class };
+                    lane.record(&Completion { scope, ..completion("r") }).await.unwrap();
+                }
+            }
+        }
+    });
+    audit.stop("test").unwrap();
+    let mut files = std::collections::BTreeMap::new();
+    for write in disk.history() {
+        let mut rest = write.as_slice();
+        while let Ok(frame) = gateway_audit::frame::Frame::decode(rest) {
+            let file = keys::key_file(frame.record);
+            let names: Vec<_> = file.wrapped.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["auditor"]);
+            assert!(file.first <= frame.sequence, "{file}");
+            files.insert(file.key, (file.site, file.class, file.period));
+            rest = &rest[frame.size()..];
+        }
+    }
+    let mut scopes: Vec<_> = files.into_values().collect();
+    scopes.sort();
+    scopes.dedup();
+    assert_eq!(scopes.len(), 8, "{scopes:?}");
 }
 
 #[test]
@@ -398,6 +496,7 @@ proptest! {
             disk = Arc::new(disk.crash(|_, _| None));
         }
         open_on(&disk, inline()).unwrap().stop("test").unwrap();
+        no_pair_twice(&disk);
         let (records, _) = read(&*disk);
         let kept = requests(&records);
         for request in &acknowledged {

@@ -36,7 +36,7 @@ fn verified(files: &BTreeMap<String, Vec<u8>>) -> Result<(Verified, Vec<serde_js
     let mut records = Vec::new();
     let mut joiner = Joiner::new(1, usize::MAX);
     let visit = |_, entry: &gateway_audit::tiles::entry::Entry<'_>| {
-        let whole = |_, record: Option<&[u8]>| records.push(serde_json::from_slice(record.unwrap()).unwrap());
+        let whole = |sequence, record: Option<&[u8]>| records.push(keys::opened(sequence, record.unwrap()));
         joiner.push(entry, whole).unwrap();
     };
     let verified = verify_tree(&mut View(files), &verifier_key(), Against::default(), visit)?;
@@ -178,7 +178,7 @@ fn a_sync_that_failed_is_never_taken_for_a_later_one() {
     }
     let (disk, tree) = (Arc::new(Disk::default()), Arc::new(Forgetful::default()));
     let signer = super::tree_disk::signer();
-    let target = Target { segments: disk.clone(), tree: tree.clone(), signer };
+    let target = Target { segments: disk.clone(), tree: tree.clone(), signer, sealing: keys::sealing() };
     let audit = Audit::open_on(target, quick(), Arc::new(TestClock::default()), Arc::new(())).unwrap();
     let mut acknowledged = Vec::new();
     let mut round = 0;
@@ -270,7 +270,7 @@ fn a_log_that_was_rolled_back_is_refused_by_name() {
     // Another log's tree; a tree that another key signed.
     let other = Signer::new("log.example/gw2/lane-1", gateway_audit::note::KeyKind::Log, &[3; 32]).unwrap();
     let tree: Arc<dyn TreeStorage> = Arc::new(TreeDisk::with(files));
-    let target = Target { segments: disk, tree, signer: other };
+    let target = Target { segments: disk, tree, signer: other, sealing: keys::sealing() };
     let error = Audit::open_on(target, quick(), Arc::new(TestClock::default()), Arc::new(())).unwrap_err().to_string();
     assert!(error.contains("checkpoint") && error.contains("log.example/gw1"), "{error}");
 }

@@ -32,7 +32,7 @@ pub(super) fn verifier_key() -> VerifierKey {
 }
 
 pub(super) fn target(segments: Arc<Disk>, tree: Arc<TreeDisk>) -> Target {
-    Target { segments: segments as Arc<dyn Storage>, tree, signer: signer() }
+    Target { segments: segments as Arc<dyn Storage>, tree, signer: signer(), sealing: super::keys::sealing() }
 }
 
 impl Inner {
@@ -66,10 +66,9 @@ impl TreeDisk {
         let mut durable = inner.durable.clone();
         for (path, bytes) in &inner.now {
             if durable.get(path) != Some(bytes) {
-                match keep(path, bytes) {
-                    Some(kept) => drop(durable.insert(path.clone(), kept)),
-                    // Either the old file or none.
-                    None => {}
+                // None: either the old file or no file.
+                if let Some(kept) = keep(path, bytes) {
+                    durable.insert(path.clone(), kept);
                 }
             }
         }

@@ -50,6 +50,15 @@ impl LogArgs {
             None => Ok(Config::load(Path::new(&self.config))?.audit.directory),
         }
     }
+
+    /// The key directory that was named, or that of the configuration.
+    fn keys(&self, keys: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+        match (keys, &self.dir) {
+            (Some(keys), _) => Ok(keys.clone()),
+            (None, Some(_)) => anyhow::bail!("`--dir` and `--key` need `--keys`, the folder of wrapped data keys"),
+            (None, None) => Ok(Config::load(Path::new(&self.config))?.audit.key_directory),
+        }
+    }
 }
 
 /// Carries out a command. False if something bad was found in a log.

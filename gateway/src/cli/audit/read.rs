@@ -69,6 +69,9 @@ fn last_of(directory: &Path, count: usize) -> Result<End, ReadError> {
     }
 }
 
+/// Zeros behind the last other byte that are kept: a record with more of them at its end does not come about.
+const KEPT_ZEROS: usize = 4_096;
+
 struct Segment {
     name: String,
     bytes: Vec<u8>,
@@ -143,8 +146,8 @@ fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     let read = File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
     read.map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
     let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
-    // A record ends with `}`: no zero at the end is part of one. The header is kept whole.
-    let length = (bytes.len() - zeros).max(gateway_audit::frame::SEGMENT_HEADER.min(bytes.len()));
+    // A sealed record may end with zeros: some are kept, which is as good as all.
+    let length = (bytes.len() - zeros + KEPT_ZEROS).max(gateway_audit::frame::SEGMENT_HEADER).min(bytes.len());
     bytes.truncate(length);
     Ok(bytes)
 }

@@ -1,12 +1,17 @@
-//! `sekisho audit show`: the last records, a line each.
+//! `sekisho audit show`: the last records, a line each. A reviewer's key opens them; without, their clear headers are
+//! shown.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
-use serde_json::Value;
+use gateway_audit::header::{ClearHeader, Envelope, EnvelopeError, Kind, Pseudonym};
+use serde_json::{Value, json};
 
 use super::LogArgs;
 use super::read;
+use super::secret::ReviewerArgs;
+use crate::audit::opening::{Opener, OpeningError};
 use crate::cli::terminal;
 
 /// The arguments of `sekisho audit show`.
@@ -23,6 +28,24 @@ pub struct ShowArgs {
     /// One JSON object a line: the whole records, with what a terminal would obey escaped
     #[arg(long)]
     json: bool,
+    /// A reviewer's private file, to open records; without, time, kind and what the record is about are shown
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// File with its passphrase; otherwise SEKISHO_REVIEWER_PASSPHRASE, or asked for at the terminal
+    #[arg(long, value_name = "FILE", requires = "key")]
+    passphrase_file: Option<PathBuf>,
+    /// The folder of wrapped data keys; the one that the configuration names unless given
+    #[arg(long, value_name = "DIR", requires = "key")]
+    keys: Option<PathBuf>,
+}
+
+impl ShowArgs {
+    fn opener(&self) -> anyhow::Result<Option<Opener>> {
+        let Some(key) = &self.key else { return Ok(None) };
+        let keys = self.log.keys(self.keys.as_ref())?;
+        let arguments = ReviewerArgs { key: key.clone(), passphrase_file: self.passphrase_file.clone() };
+        Ok(Some(Opener::new(&keys, arguments.open()?)))
+    }
 }
 
 /// Prints records. False if the log holds a bad record; those before it are printed.
@@ -32,13 +55,15 @@ pub struct ShowArgs {
 pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
     let directory = arguments.log.directory()?;
     let lanes = read::last(&directory, arguments.last)?;
+    let mut opener = arguments.opener()?;
     let mut records = Vec::new();
     for (lane, end) in &lanes {
         let lane = (lanes.len() > 1).then_some(lane.as_str());
-        records.extend(end.records.iter().map(|(sequence, record)| Shown::new(lane, *sequence, record)));
+        records
+            .extend(end.records.iter().map(|(sequence, record)| Shown::new(lane, *sequence, record, opener.as_mut())));
     }
     // Each lane has an order of its own; between lanes there is only time.
-    records.sort_by(|one, other| one.time.cmp(&other.time));
+    records.sort_by_key(|shown| shown.unix_ns);
     let surplus = records.len().saturating_sub(arguments.last);
     match print(records.get(surplus..).unwrap_or_default(), arguments.json, out) {
         // Whoever reads a pipe may have seen enough.
@@ -46,6 +71,10 @@ pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<b
         printed => printed?,
     }
     let mut notes = String::new();
+    let sealed = records.iter().filter(|shown| shown.unopened.is_some()).count();
+    if let Some(error) = records.iter().rev().find_map(|shown| shown.unopened.as_ref()) {
+        let _ = writeln!(notes, "note: {sealed} records do not open with this key: {error}");
+    }
     for (lane, end) in &lanes {
         if let Some((segment, bytes)) = &end.torn {
             let _ = writeln!(
@@ -67,28 +96,61 @@ struct Shown<'a> {
     /// Where there is more than one.
     lane: Option<&'a str>,
     sequence: u64,
-    time: String,
-    bytes: &'a [u8],
-    record: Option<Value>,
+    unix_ns: i64,
+    /// JSON: the record, or what its clear header says.
+    text: Vec<u8>,
+    /// Why the key that was given does not open it.
+    unopened: Option<OpeningError>,
 }
 
 impl<'a> Shown<'a> {
-    fn new(lane: Option<&'a str>, sequence: u64, bytes: &'a [u8]) -> Self {
-        let record = serde_json::from_slice::<Value>(bytes).ok();
-        let time = record.as_ref().and_then(|record| record.get("time")).map(plain).unwrap_or_default();
-        Self { lane, sequence, time, bytes, record }
+    fn new(lane: Option<&'a str>, sequence: u64, envelope: &[u8], opener: Option<&mut Opener>) -> Self {
+        let header = Envelope::decode(envelope).map(|envelope| envelope.header);
+        let unix_ns = header.map_or(i64::MAX, |header| header.unix_ns);
+        let (text, unopened) = match opener.map(|opener| opener.open(sequence, envelope)) {
+            Some(Ok(record)) => (record, None),
+            Some(Err(error)) => (clear(sequence, header), Some(error)),
+            None => (clear(sequence, header), None),
+        };
+        Self { lane, sequence, unix_ns, text, unopened }
     }
+}
+
+/// What anyone may read of a record, as JSON.
+fn clear(sequence: u64, header: Result<ClearHeader<'_>, EnvelopeError>) -> Vec<u8> {
+    let header = match header {
+        Ok(header) => header,
+        Err(error) => return json!({ "sequence": sequence, "error": error.to_string() }).to_string().into_bytes(),
+    };
+    let mut time = Vec::new();
+    gateway_audit::time::write(&mut time, header.unix_ns);
+    let pseudonym = (header.site != Pseudonym::NONE).then(|| ("pseudonym", header.site.to_string()));
+    let reference = match (header.kind, header.reference.split_once('-')) {
+        (Kind::RegistryChange, Some((number, _))) => Some(("registry_sequence", number.to_owned())),
+        _ if header.reference.is_empty() => None,
+        _ => Some(("request", header.reference.to_owned())),
+    };
+    let fixed = [
+        ("time", json!(String::from_utf8_lossy(&time))),
+        ("sequence", json!(sequence)),
+        ("kind", json!(header.kind.label())),
+        ("key", json!(header.key.to_string())),
+    ];
+    let others = pseudonym.into_iter().chain(reference).map(|(name, value)| (name, json!(value)));
+    let shown: serde_json::Map<_, _> =
+        fixed.into_iter().chain(others).map(|(name, value)| (name.to_owned(), value)).collect();
+    Value::from(shown).to_string().into_bytes()
 }
 
 fn print(records: &[Shown<'_>], json: bool, out: &mut dyn Write) -> io::Result<()> {
     for shown in records {
-        let text = String::from_utf8_lossy(shown.bytes);
+        let text = String::from_utf8_lossy(&shown.text);
         if json {
             writeln!(out, "{}", terminal::json(&text))?;
         } else {
-            let mut line = match &shown.record {
-                Some(record) => line(shown.sequence, record),
-                None => format!("{} (not JSON) {text}", shown.sequence),
+            let mut line = match serde_json::from_slice::<Value>(&shown.text) {
+                Ok(record) => line(shown.sequence, &record),
+                Err(_) => format!("{} (not JSON) {text}", shown.sequence),
             };
             if let Some(lane) = shown.lane {
                 let _ = write!(line, " lane={lane}");
@@ -120,6 +182,8 @@ fn line(sequence: u64, record: &Value) -> String {
         ("request", at("request")),
         ("end", at("end")),
         ("cause", at("cause")),
+        ("registry_sequence", at("registry_sequence").filter(|_| at("change").is_none())),
+        ("pseudonym", at("pseudonym")),
         ("actor", at("actor")),
         ("change", at("change")),
         ("event", at("event")),
@@ -172,7 +236,8 @@ mod tests {
         let record = serde_json::json!({ "kind": "request", "target": hostile }).to_string();
         for json in [true, false] {
             let mut out = Vec::new();
-            print(&[Shown::new(None, 1, record.as_bytes())], json, &mut out).unwrap();
+            let text = record.clone().into_bytes();
+            print(&[Shown { lane: None, sequence: 1, unix_ns: 0, text, unopened: None }], json, &mut out).unwrap();
             let shown = String::from_utf8(out).unwrap();
             assert_eq!(shown.matches('\n').count(), 1, "{shown:?}");
             assert!(shown.trim_end().chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{shown:?}");

@@ -1,9 +1,11 @@
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::Verifier;
+use gateway_audit::reviewer::private::ReviewerKey;
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::{Options, segment_first, segments_directory};
+use crate::audit::opening::Opener;
+use crate::audit::{Options, init, segment_first, segments_directory};
 use crate::clock::tests::TestClock;
 use crate::registry::watch::Watch;
 use crate::store::DisplayName;
@@ -12,6 +14,10 @@ use crate::store::DisplayName;
 struct Node {
     folder: TempDir,
     store: Store,
+}
+
+fn reviewer() -> ReviewerKey {
+    ReviewerKey::new("auditor", [5; 32], [6; 32]).unwrap()
 }
 
 struct OnlyRecord(Recorder);
@@ -39,7 +45,18 @@ impl Node {
 
     fn log(&self) -> Log {
         let options = Options { segment_bytes: 256 << 10, reserve_bytes: 64 << 10, ..Options::new("gw1", "boot") };
-        Log::open(&self.audit(), options, Arc::new(TestClock::default()), Arc::new(())).unwrap()
+        let reviewers = self.folder.path().join("reviewers");
+        if !reviewers.exists() {
+            let key = reviewer();
+            let first = init::first_statement("log.example", &[key.public().clone()], &key).unwrap();
+            init::make(&self.keys(), &reviewers, "log.example", &first).unwrap();
+        }
+        let sealing = Sealing::open(&self.keys(), &reviewers, "log.example", std::num::NonZeroU32::MIN).unwrap();
+        Log::open(&self.audit(), sealing, options, Arc::new(TestClock::default()), Arc::new(())).unwrap()
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.folder.path().join("keys")
     }
 
     async fn add(&self, site: &str) {
@@ -50,13 +67,14 @@ impl Node {
     async fn run(&self) -> Result<Marks, RegistryError> {
         let log = self.log();
         let (marks, audited) = Marks::open(&self.audit(), &log, &self.store).await?;
-        let hook = OnlyRecord(Recorder { lane: log.control(), marks: marks.clone() });
+        let hook = OnlyRecord(Recorder { lane: log.control(), sealing: log.sealing().clone(), marks: marks.clone() });
         Watch::new(self.store.clone(), "gw1", hook).catch_up(audited).await.unwrap();
         Ok(marks)
     }
 
     /// Numbers of the changes that the log holds, and the kind of its last record but `stop`.
     fn recorded(&self) -> (Vec<u64>, String) {
+        let mut opener = Opener::new(&self.keys(), reviewer());
         let segments = segments_directory(&self.audit(), 1);
         let mut names: Vec<_> =
             fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -67,7 +85,8 @@ impl Node {
         for (place, name) in names.iter().enumerate() {
             let next = bytes.get(place + 1).map(|bytes| SegmentHeader::decode(bytes).unwrap());
             let visit = |_, frame: &gateway_audit::frame::Frame<'_>| {
-                let record: serde_json::Value = serde_json::from_slice(frame.record).unwrap();
+                let record: serde_json::Value =
+                    serde_json::from_slice(&opener.open(frame.sequence, frame.record).unwrap()).unwrap();
                 changes.extend(record["registry_sequence"].as_u64());
                 if record["kind"] != "stop" {
                     last = record["kind"].as_str().unwrap().to_owned();
@@ -90,7 +109,7 @@ async fn what_the_log_holds_is_not_recorded_again_wherever_a_crash_came() {
         let (marks, audited) = Marks::open(&node.audit(), &log, &node.store).await.unwrap();
         assert_eq!(audited, 0);
         let change = node.store.change(1).await.unwrap().unwrap();
-        Recorder { lane: log.control(), marks }.record(&change).await.unwrap();
+        Recorder { lane: log.control(), sealing: log.sealing().clone(), marks }.record(&change).await.unwrap();
     }
     assert!(!node.audit().join(MARK).exists());
     assert_eq!(node.store.recorded_up_to("gw1").await.unwrap(), 0);
@@ -116,11 +135,7 @@ async fn a_store_that_was_put_back_is_recorded_and_refused() {
         if with_file {
             // The records that tell of the change are long archived.
             assert!(marks.write());
-            fs::read_dir(node.audit()).unwrap().map(|entry| entry.unwrap().path()).for_each(|path| {
-                if path.extension().is_some_and(|extension| extension == "log") {
-                    fs::remove_file(path).unwrap();
-                }
-            });
+            fs::remove_dir_all(node.audit().join("lane-1")).unwrap();
         }
         let old = Node { folder: node.folder, store: Store::open(&backup).await.unwrap() };
         let refused = old.run().await.unwrap_err();

@@ -1,0 +1,84 @@
+//! Opens sealed records with a reviewer's keys, through the files of wrapped data keys.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gateway_audit::header::{Envelope, EnvelopeError, KeyId, Pseudonym};
+use gateway_audit::keyfile::{KeyFile, KeyFileError, MAX_FILE};
+use gateway_audit::reviewer::private::ReviewerKey;
+use gateway_audit::seal::{DataKey, SealError};
+
+/// Why a record is not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpeningError {
+    /// It is no envelope.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The data key's file is not in the key directory: it was destroyed, or is another directory's.
+    #[error("the data key `{0}` is not in the key directory")]
+    Gone(KeyId),
+    /// The data key's file cannot be read, or is not wrapped to this reviewer.
+    #[error("data key `{key}`: {error}")]
+    Key {
+        /// The key.
+        key: KeyId,
+        /// Why.
+        error: KeyFileError,
+    },
+    /// The record is not what was sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// A reviewer's view of a key directory. Data keys are unwrapped once and kept.
+pub struct Opener {
+    directory: PathBuf,
+    reviewer: ReviewerKey,
+    keys: HashMap<KeyId, Result<(DataKey, KeyFile), OpeningError>>,
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opener").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Opener {
+    /// Opens what this reviewer may, by the key files in a directory.
+    #[must_use]
+    pub fn new(key_directory: &Path, reviewer: ReviewerKey) -> Self {
+        Self { directory: key_directory.to_owned(), reviewer, keys: HashMap::new() }
+    }
+
+    /// The record in an envelope that stands at a place of a log.
+    ///
+    /// # Errors
+    /// [`OpeningError`].
+    pub fn open(&mut self, sequence: u64, envelope: &[u8]) -> Result<Vec<u8>, OpeningError> {
+        let envelope = Envelope::decode(envelope)?;
+        let (site, id) = (envelope.header.site, envelope.header.key);
+        if !self.keys.contains_key(&id) {
+            let key = self.unwrap(site, id);
+            self.keys.insert(id, key);
+        }
+        match self.keys.get(&id) {
+            Some(Ok((key, file))) => Ok(key.open(&file.origin, sequence, &envelope)?),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(OpeningError::Gone(id)),
+        }
+    }
+
+    /// The key's file lies in the folder of one of its site's periods.
+    fn unwrap(&self, site: Pseudonym, id: KeyId) -> Result<(DataKey, KeyFile), OpeningError> {
+        let periods = fs::read_dir(self.directory.join(site.to_string())).into_iter().flatten().flatten();
+        let mut files = periods.map(|period| period.path().join(id.to_string()));
+        let path = files.find(|path| path.exists()).ok_or(OpeningError::Gone(id))?;
+        let failed = |error| OpeningError::Key { key: id, error };
+        let long = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > MAX_FILE as u64);
+        let bytes = if long { Vec::new() } else { fs::read(&path).map_err(|_| OpeningError::Gone(id))? };
+        let file = KeyFile::parse(&bytes).map_err(failed)?;
+        let secret = file.open(&self.reviewer).map_err(failed)?;
+        Ok((DataKey::new(&secret)?, file))
+    }
+}
