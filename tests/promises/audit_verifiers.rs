@@ -2,6 +2,7 @@
 //! in Python that shares no code with it and was written from `gateway/audit/FORMAT.md` alone.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +12,7 @@ use gateway_audit::checkpoint::Checkpoint;
 use gateway_audit::note::{KeyKind, Signer};
 use gateway_audit::tiles::entry::Bundle;
 use gateway_audit::tiles::{Builder, Kind, Tile};
+use gateway_tests::audit::reviewer;
 use gateway_tests::{Clinic, Prepared, repository, sekisho, until};
 use serde_json::Value;
 
@@ -229,6 +231,52 @@ fn a9_what_is_done_to_a_log_is_found_by_two_verifiers() {
     copy.good(&yesterday, None);
     copy.good(&yesterday, Some(&kept));
     copy.bad(&yesterday, Some(&log[CHECKPOINT]), "cut off", "truncated");
+}
+
+#[test]
+fn the_page_is_enough_to_open_a_real_log() {
+    let (prepared, log, _) = real_log();
+    let copy = Copy::new(&prepared.path("audit/verifier-keys"));
+    copy.lay(&log);
+    let at = |path: PathBuf| path.display().to_string();
+    let private = reviewer().protect("correct horse battery", NonZeroU32::MIN, [7; 16]).expect("a private file");
+    std::fs::write(copy.folder.path().join("private"), private).expect("written");
+    let (lane, keys, file) =
+        (at(copy.folder.path().join("lane-1")), at(copy.keys.clone()), at(copy.folder.path().join("private")));
+    let data_keys = at(prepared.path("state/audit-keys"));
+    let pepper = at(prepared.path("state/audit-keys/pseudonym.key"));
+    let mut open = vec!["open", &*lane, "--key", &*keys, "--keys", &*data_keys, "--reviewer", &*file];
+    open.extend(["--passphrase", "correct horse battery"]);
+    let (code, mut answers) = python(&open);
+    let end = answers.pop().expect("an answer");
+    assert_eq!(
+        (code, &end["closed"], end["opened"].as_u64()),
+        (0, &Value::from(0), Some(answers.len() as u64)),
+        "{end}"
+    );
+    let of_site = answers.iter().filter(|record| record["connection"]["site"] == "sakura-clinic").count();
+    assert!(of_site > 60, "{of_site}");
+    // The records of one site, told apart by its pseudonym alone.
+    let mut of_one = open.clone();
+    of_one.extend(["--site", "sakura-clinic", "--pepper", &*pepper]);
+    let (_, mut answers) = python(&of_one);
+    let end = answers.pop().expect("an answer");
+    assert!(end["opened"].as_u64().expect("a number") >= of_site as u64, "{end}");
+    let elsewhere = |record: &Value| record["connection"]["site"].as_str().is_some_and(|site| site != "sakura-clinic");
+    assert!(!answers.iter().any(elsewhere));
+    // Another passphrase, and key files that are gone.
+    let wrong = open.iter().map(|word| if word.starts_with("correct") { "another passphrase" } else { word });
+    let (code, answers) = python(&wrong.collect::<Vec<_>>());
+    assert_eq!((code, &answers[0]["result"]), (1, &Value::from("bad")));
+    std::fs::remove_dir_all(prepared.path("state/audit-keys")).expect("removed");
+    let (code, answers) = python(&open);
+    assert_eq!((code, &answers[0]["opened"]), (0, &Value::from(0)));
+    // Who the reviewers are.
+    let statements = at(prepared.path("state/audit-reviewers"));
+    let (code, answers) = python(&["statements", &statements, "--domain", "sekisho.example"]);
+    assert_eq!((code, &answers[0]["reviewers"][0]), (0, &Value::from("auditor")), "{answers:?}");
+    let (code, _) = python(&["statements", &statements, "--domain", "other.example"]);
+    assert_eq!(code, 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod audit_kill;
 mod audit_offline;
 mod audit_one_writer;
 mod audit_order;
+mod audit_query;
 mod audit_sealed;
 mod audit_show;
 mod audit_slow_disk;
