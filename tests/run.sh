@@ -63,6 +63,9 @@ packages() {
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb
     holds '/usr/lib/*/faketime/libfaketime.so.1' libfaketime
     has chronyd chrony
+    has softhsm2-util softhsm2
+    has pebble pebble
+    has pkcs11-tool opensc
     has python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0

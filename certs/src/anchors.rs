@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn whatever_is_not_exactly_anchors_is_an_error() {
         let good = authority().certificate_pem();
-        let key = authority().key_pem();
+        let key = authority().key_pem().unwrap();
         assert_eq!(error(""), AnchorsError::Pem(PemError::Empty));
         assert_eq!(error("# nothing\n"), AnchorsError::Pem(PemError::Empty));
         let (half, _) = good.split_at(good.len() / 2);

@@ -5,21 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest;
 use rustls::pki_types::UnixTime;
 
-use crate::ServerIdentity;
-use crate::path::{Malformed, Reader, SEQUENCE, StapleFacts, constructed, only, staple_facts};
-use crate::pem;
-
-/// `id-pkix-ocsp-basic`.
-const BASIC: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 1, 1];
-const SHA1: &[u8] = &[0x2b, 0x0e, 0x03, 0x02, 0x1a];
-const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
-
-const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const ENUMERATED: u8 = 0x0a;
+use crate::path::{Asked, Basic, Malformed, OcspError, OcspStatus, OcspTarget, Said, leaf_and_issuer, ocsp_urls};
+use crate::{Profile, ServerIdentity, pem};
 
 /// The longest response that is stapled, in bytes: every handshake carries it.
 pub const MAX_STAPLE_BYTES: usize = 16 * 1024;
@@ -59,6 +48,9 @@ pub enum StapleError {
     /// Neither the issuer nor whom it delegated signed it.
     #[error("it is not signed by the certificate's issuer, nor by a responder of its")]
     Signature,
+    /// It cannot be an answer for another reason.
+    #[error(transparent)]
+    Response(OcspError),
     /// It is not valid yet.
     #[error("it is not valid before {}", crate::rfc3339(*this_update))]
     NotYetValid {
@@ -106,35 +98,27 @@ impl Staple {
         if bytes.len() > MAX_STAPLE_BYTES {
             return Err(StapleError::TooLarge);
         }
-        let mut response = only(bytes, SEQUENCE)?;
-        match response.value(ENUMERATED)? {
-            [0] => {}
-            [status] => return Err(StapleError::Unsuccessful(*status)),
-            _ => return Err(Malformed("the status is no small number").into()),
-        }
-        let mut explicit = response.inside(constructed(0))?;
-        response.end()?;
-        let mut typed = explicit.inside(SEQUENCE)?;
-        explicit.end()?;
-        if typed.oid()? != BASIC {
-            return Err(Malformed("the response is not of the basic kind").into());
-        }
-        let basic = typed.value(OCTET_STRING)?;
-        typed.end()?;
+        let basic = Basic::read(bytes)?;
         let mut chain = identity.chain().iter();
         let leaf = chain.next().ok_or(StapleError::OtherCertificate)?;
-        let facts = staple_facts(leaf, chain.next().map(AsRef::as_ref), basic)?;
-        if facts.signed == Some(false) {
-            return Err(StapleError::Signature);
+        let (leaf, issuer) = leaf_and_issuer(leaf, chain.next().map(AsRef::as_ref))?;
+        let algorithms = Profile::CryptrecHigh.provider().signature_verification_algorithms.all;
+        let signer = issuer.as_ref().map(|issuer| basic.signer(issuer, algorithms)).transpose()?;
+        let Said { status, this_update, next_update } = basic.about(&Asked {
+            issuer_name: leaf.issuer.der(),
+            issuer_key: issuer.as_ref().map(|issuer| issuer.key.key),
+            serial: leaf.serial,
+        })?;
+        match status {
+            OcspStatus::Good => {}
+            OcspStatus::Revoked { .. } => return Err(StapleError::Revoked),
+            OcspStatus::Unknown => return Err(StapleError::Unknown),
         }
-        let mut answers = responses(facts.tbs)?;
-        while !answers.is_empty() {
-            if let Some(found) = single(answers.inside(SEQUENCE)?, &facts)? {
-                let (this_update, next_update) = found?;
-                return Ok(Self { der: bytes.to_vec(), this_update, next_update });
-            }
-        }
-        Err(StapleError::OtherCertificate)
+        let next_update = next_update.ok_or(StapleError::NoNextUpdate)?;
+        let (since, until) = signer.map_or((this_update, next_update), |signer| {
+            (this_update.max(signer.not_before), next_update.min(signer.not_after))
+        });
+        Ok(Self { der: bytes.to_vec(), this_update: unix_time(since)?, next_update: unix_time(until)? })
     }
 
     /// Reads a DER file; otherwise as [`Staple::from_der`].
@@ -174,51 +158,35 @@ impl Staple {
     }
 }
 
-/// The single responses of a ResponseData's content (RFC 6960 4.2.1).
-fn responses(tbs: &[u8]) -> Result<Reader<'_>, Malformed> {
-    let mut data = Reader::new(tbs);
-    data.optional(constructed(0))?;
-    let responder = data.any()?;
-    if responder.tag != constructed(1) && responder.tag != constructed(2) {
-        return Err(Malformed("the responder has neither a name nor a key"));
-    }
-    data.any()?;
-    data.inside(SEQUENCE)
+/// What is asked about an identity's certificate, and where: `None` if its chain lacks its issuer's certificate, or the
+/// certificate names no responder (RFC 5280 4.2.2.1).
+#[must_use]
+pub fn staple_question(identity: &ServerIdentity) -> Option<(OcspTarget, Vec<String>)> {
+    let [leaf, issuer, ..] = identity.chain() else { return None };
+    let target = OcspTarget::new(leaf, issuer.as_ref().into()).ok()?;
+    let urls = ocsp_urls(leaf).ok().filter(|urls| !urls.is_empty())?;
+    Some((target, urls))
 }
 
-type Updates = (UnixTime, UnixTime);
-
-/// What a SingleResponse says of the certificate; `None` if it is about another.
-fn single(mut answer: Reader<'_>, facts: &StapleFacts<'_>) -> Result<Option<Result<Updates, StapleError>>, Malformed> {
-    let mut id = answer.inside(SEQUENCE)?;
-    let mut algorithm = id.inside(SEQUENCE)?;
-    let algorithm = match algorithm.oid()? {
-        SHA1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
-        SHA256 => &digest::SHA256,
-        _ => return Ok(None),
-    };
-    let (name, key, serial) = (id.value(OCTET_STRING)?, id.value(OCTET_STRING)?, id.value(INTEGER)?);
-    id.end()?;
-    let is = |hash: &[u8], of: &[u8]| digest::digest(algorithm, of).as_ref() == hash;
-    if serial != facts.serial
-        || !is(name, facts.issuer_name)
-        || !facts.issuer_key.is_none_or(|issuer_key| is(key, issuer_key))
-    {
-        return Ok(None);
+impl From<OcspError> for StapleError {
+    fn from(error: OcspError) -> Self {
+        match error {
+            OcspError::Malformed(malformed) => Self::Malformed(malformed),
+            OcspError::TooLarge => Self::TooLarge,
+            OcspError::Unsuccessful(status) => Self::Unsuccessful(status),
+            OcspError::OtherCertificate => Self::OtherCertificate,
+            OcspError::NoNextUpdate => Self::NoNextUpdate,
+            OcspError::Signature => Self::Signature,
+            OcspError::Backwards
+            | OcspError::UnknownCriticalExtension
+            | OcspError::Older
+            | OcspError::Early(_)
+            | OcspError::Late(_) => Self::Response(error),
+        }
     }
-    let status = answer.any()?;
-    match status.tag {
-        0x80 => {}
-        0xa1 => return Ok(Some(Err(StapleError::Revoked))),
-        _ => return Ok(Some(Err(StapleError::Unknown))),
-    }
-    let this_update = time(&mut answer)?;
-    let Some(next) = answer.optional(constructed(0))? else { return Ok(Some(Err(StapleError::NoNextUpdate))) };
-    Ok(Some(Ok((this_update, time(&mut Reader::new(next))?))))
 }
 
-fn time(reader: &mut Reader<'_>) -> Result<UnixTime, Malformed> {
-    let seconds = crate::path::time(reader.any()?)?;
+fn unix_time(seconds: i64) -> Result<UnixTime, Malformed> {
     let seconds = u64::try_from(seconds).map_err(|_| Malformed("a time is before 1970"))?;
     Ok(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
 }

@@ -39,7 +39,7 @@ impl World {
 
     fn authority(&self, name: &str, authority: &Authority) {
         self.write(&format!("{name}ca.crt"), authority.certificate_pem());
-        self.write(&format!("{name}ca.key"), authority.key_pem().expose());
+        self.write(&format!("{name}ca.key"), authority.key_pem().expect("a key").expose());
     }
 
     fn path(&self, name: &str) -> PathBuf {

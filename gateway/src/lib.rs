@@ -1,6 +1,7 @@
 //! Sekisho, a zero-trust gateway for medical services. `gateway/ARCHITECTURE.md` follows one request through it.
 #![deny(unsafe_code)]
 
+pub mod acme;
 pub mod admin;
 pub mod answer;
 pub mod audit;
@@ -17,6 +18,7 @@ pub mod load;
 pub mod metrics;
 pub mod quickstart;
 pub mod registry;
+mod replace;
 pub mod revocation;
 pub mod run;
 pub mod snapshot;

@@ -83,6 +83,12 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// Devices that asked for a certificate, by operation and outcome: `issued`, or why not.
     pub enrolments: IntCounterVec,
+    /// Certificates that were asked for by ACME, by listener and outcome: `issued` or `failed`.
+    pub acme_orders: IntCounterVec,
+    /// 1 while the last order of a listener's certificate has failed; absent otherwise.
+    pub acme_failing: IntGaugeVec,
+    /// 1 if the token that keeps the issuing CA's key signed when it was last asked; absent where no token keeps it.
+    pub ca_token_available: IntGaugeVec,
     /// Version of the snapshot in force.
     pub snapshot_version: IntGauge,
     /// Summaries written instead of single refusals of strangers.
@@ -97,6 +103,12 @@ pub struct Metrics {
     pub crl_entries: IntGaugeVec,
     /// Files and distribution points whose newest CRL is missing or not taken, by listener and origin.
     pub crl_failing: IntGaugeVec,
+    /// Certificates that OCSP responders are asked about, by listener and what they said.
+    pub ocsp_certificates: IntGaugeVec,
+    /// Of these, those about which the last question brought no answer, by listener.
+    pub ocsp_failing: IntGaugeVec,
+    /// Of these, those whose answer ends soon or has ended, and no newer one is there, by listener.
+    pub ocsp_due: IntGaugeVec,
 }
 
 /// A metric of the same name exists already.
@@ -221,6 +233,21 @@ impl Metrics {
                 "Devices that asked for a certificate, by operation and outcome.",
                 &["operation", "outcome"],
             )?,
+            acme_orders: make.counters(
+                "acme_orders_total",
+                "Certificates asked for by ACME, by listener and outcome.",
+                &["listener", "outcome"],
+            )?,
+            acme_failing: make.gauges(
+                "acme_failing",
+                "1 while the last order of a certificate by ACME has failed.",
+                &["listener"],
+            )?,
+            ca_token_available: make.gauges(
+                "ca_token_available",
+                "1 if the token with the issuing CA's key signs.",
+                &[],
+            )?,
             snapshot_version: make.put(IntGauge::with_opts(opts("snapshot_version", "The snapshot in force."))?)?,
             refusal_summaries: make
                 .put(IntCounter::with_opts(opts("refusal_summaries_total", "Summaries of strangers' refusals."))?)?,
@@ -236,6 +263,17 @@ impl Metrics {
                 "Sources whose newest CRL is missing or not taken.",
                 &["listener", "origin"],
             )?,
+            ocsp_certificates: make.gauges(
+                "ocsp_certificates",
+                "Certificates that responders are asked about.",
+                &["listener", "status"],
+            )?,
+            ocsp_failing: make.gauges(
+                "ocsp_failing",
+                "Certificates that no responder answers about.",
+                &["listener"],
+            )?,
+            ocsp_due: make.gauges("ocsp_due", "OCSP answers that end and are not renewed.", &["listener"])?,
             registry: make.0,
         })
     }

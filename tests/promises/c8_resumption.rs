@@ -6,9 +6,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_tests::audit::{is, text};
+use gateway_tests::ocsp::Responder;
 use gateway_tests::openssl::Ca;
 use gateway_tests::{Clinic, DOCTOR, Identity, Pki, Prepared, until, within};
 use serde_json::Value;
@@ -90,7 +92,8 @@ impl<'a> OpenSsl<'a> {
 }
 
 fn start(version: &str, prepare: impl FnOnce(&Prepared)) -> Clinic {
-    let revocation = "mode = \"prefer\"\ncrl_directory = \"tls\"".parse().expect("TOML");
+    let revocation = "mode = \"prefer\"\ncrl_directory = \"tls\"\nocsp = \"prefer\"\nfetch_interval_s = 1";
+    let revocation = revocation.parse().expect("TOML");
     let builder = Clinic::builder().config(|config| config.set_tls("revocation", toml::Value::Table(revocation)));
     let prepared = if version == TLS_1_2 {
         builder.config(|config| config.set_tls("profile", "cryptrec-high-tls12")).prepare()
@@ -181,6 +184,26 @@ fn c8_a_revoked_certificate_resumes_nothing() {
             };
             is_judged_anew(version, prepare, change, "certificate-revoked");
         }
+    }
+}
+
+#[test]
+fn c8_whom_his_responder_calls_revoked_resumes_nothing() {
+    for version in [TLS_1_3, TLS_1_2] {
+        let ca = Arc::new(Ca::root("Root of the tests"));
+        let responder = Responder::of(&ca);
+        let access = format!("authorityInfoAccess = OCSP;URI:{}", responder.url());
+        let identity = ca.device_with(DOCTOR, &[], &access);
+        let prepare = |prepared: &Prepared| {
+            prepared.write("tls/devices-ca.crt", ca.certificate_pem());
+            identity.clone()
+        };
+        let change = |clinic: &Clinic| {
+            ca.revoke(&identity.certificate_pem, "keyCompromise");
+            // Recorded once it is in force.
+            clinic.wait_for_record("the answer", |record| text(record, "status") == "revoked");
+        };
+        is_judged_anew(version, prepare, change, "certificate-revoked");
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod acme;
 mod admin;
 mod audit_clock;
 mod audit_complete;
@@ -42,9 +43,11 @@ mod enrolment;
 mod h2_bounds;
 mod limits;
 mod mtls_refusals;
+mod ocsp;
 mod operator;
 mod orthanc;
 mod patients;
+mod pkcs11;
 mod policy_matrix;
 mod purposes;
 mod registry_cli;

@@ -119,6 +119,11 @@ impl Config {
         self.tls.insert(key.to_owned(), value.into());
     }
 
+    /// Takes a key of the listener's TLS out.
+    pub fn unset_tls(&mut self, key: &str) {
+        self.tls.remove(key);
+    }
+
     /// The listener's server names.
     pub fn set_server_names(&mut self, names: &[&str]) {
         self.server_names = names.iter().map(|&name| name.to_owned()).collect();

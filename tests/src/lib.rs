@@ -20,6 +20,7 @@ mod door;
 pub mod h2;
 mod http1;
 mod metrics;
+pub mod ocsp;
 pub mod openssl;
 mod pki;
 mod process;

@@ -263,8 +263,27 @@ impl Ca {
         base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// OpenSSL's list of what was issued and revoked.
+    #[must_use]
+    pub fn index(&self) -> String {
+        self.read("index.txt")
+    }
+
+    /// A file in the authority's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A certificate with these extensions, lines of OpenSSL's configuration, and its key. It is in the index, and so can
+    /// be revoked.
+    #[must_use]
+    pub fn certify(&self, extensions: &str) -> (String, String) {
+        let curve = "ec_paramgen_curve:P-256";
+        self.run(&["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", "certify.key"]);
+        let request = ["-key", "certify.key", "-subj", "/CN=Somebody", "-config", "ca.cnf", "-out", "certify.csr"];
+        self.run(&[&["req", "-new"], &request[..]].concat());
+        (self.sign(&self.read("certify.csr"), extensions, &[], &[]), self.read("certify.key"))
     }
 
     fn read(&self, name: &str) -> String {

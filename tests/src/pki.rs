@@ -147,7 +147,7 @@ impl Pki {
     /// The key of the servers' authority, PEM, for tools that sign in its name.
     #[must_use]
     pub fn servers_ca_key_pem(&self) -> &str {
-        self.servers.key_pem().expose()
+        self.servers.key_pem().expect("a key").expose()
     }
 
     /// What the devices' authority should never have signed.
@@ -175,7 +175,7 @@ fn issuer(authority: &Authority, name: &str) -> Issuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    Issuer::new(params, KeyPair::from_pem(authority.key_pem().expose()).expect("the authority's key"))
+    Issuer::new(params, KeyPair::from_pem(authority.key_pem().expect("a key").expose()).expect("the authority's key"))
 }
 
 impl Default for Pki {

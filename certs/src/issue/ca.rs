@@ -13,6 +13,7 @@ use rcgen::{
 };
 use rustls::pki_types::UnixTime;
 
+use super::signer::{CaKey, Signer};
 use super::{Authority, IssueError, LAST_SECOND, PrivatePem, checked_name, der, params_with, pem_text};
 use crate::TrustDomain;
 use crate::path::RevocationReason;
@@ -28,10 +29,19 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    const fn algorithm(self) -> &'static SignatureAlgorithm {
+    pub(super) const fn algorithm(self) -> &'static SignatureAlgorithm {
         match self {
             Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             Self::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        }
+    }
+
+    /// The length of a number below the curve's order, in bytes.
+    #[must_use]
+    pub const fn order_bytes(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
         }
     }
 }
@@ -68,8 +78,8 @@ pub struct NewAuthority<'a> {
     pub name: &'a str,
     /// The trust domain whose devices it may certify, and nothing else.
     pub domain: &'a TrustDomain,
-    /// The kind of its key.
-    pub key: KeyKind,
+    /// Its key.
+    pub key: CaKey<'a>,
     /// How long it lasts.
     pub lifetime: Duration,
     /// Where its issuer's CRL is, `http` for software that fetches it.
@@ -167,7 +177,7 @@ impl Authority {
     /// [`IssueError`] if the name or the lifetime cannot be, or the generator fails.
     pub fn new_root(
         name: &str,
-        key: KeyKind,
+        key: CaKey<'_>,
         lifetime: Duration,
         serial: Serial,
         now: UnixTime,
@@ -177,8 +187,9 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, checked_name(name)?);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate_for(key.algorithm())?;
-        Self::from_pem(&params.self_signed(&key)?.pem(), &key.serialize_pem())
+        let key = Signer::of(key)?;
+        let certificate = params.self_signed(&key).map_err(|error| key.explain(error))?;
+        Self::assemble(&certificate.pem(), key)
     }
 
     /// Makes an issuing CA below this one: it certifies no CA (path length 0), clients only, and only names of its trust
@@ -189,6 +200,32 @@ impl Authority {
     /// [`IssueError`] if a name or the lifetime cannot be, or the generator fails; [`IssueError::Name`] also for a trust
     /// domain that is not a host name, since name constraints know no other (RFC 5280 4.2.1.10).
     pub fn issue_authority(&self, new: NewAuthority<'_>, serial: Serial, now: UnixTime) -> Result<Self, IssueError> {
+        let key = Signer::of(new.key)?;
+        Self::assemble(&self.certify_authority(&key, new, serial, now)?, key)
+    }
+
+    /// Certifies an issuing CA's key anew, under the same name and with the same key identifier, so that what it has
+    /// issued and its CRLs stand as they did. Name and key of `new` count for nothing.
+    ///
+    /// # Errors
+    /// As for [`Authority::issue_authority`].
+    pub fn renew_authority(
+        &self,
+        issuing: &Self,
+        new: NewAuthority<'_>,
+        serial: Serial,
+        now: UnixTime,
+    ) -> Result<String, IssueError> {
+        self.certify_authority(issuing.issuer.key(), NewAuthority { name: &issuing.name, ..new }, serial, now)
+    }
+
+    fn certify_authority(
+        &self,
+        key: &Signer,
+        new: NewAuthority<'_>,
+        serial: Serial,
+        now: UnixTime,
+    ) -> Result<String, IssueError> {
         let mut params = params_with(serial, now, new.lifetime, self.not_after())?;
         params.distinguished_name.push(DnType::CommonName, checked_name(new.name)?);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -196,8 +233,18 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.crl_distribution_points = points(new.crl_url);
         params.custom_extensions.push(name_constraints(new.domain)?);
-        let key = KeyPair::generate_for(new.key.algorithm())?;
-        Self::from_pem(&params.signed_by(&key, &self.issuer)?.pem(), &key.serialize_pem())
+        let certificate = params.signed_by(key, &self.issuer).map_err(|error| self.issuer.key().explain(error))?;
+        Ok(certificate.pem())
+    }
+
+    /// Signs something that is neither certificate nor list, and so shows that the key is there and is the
+    /// certificate's.
+    ///
+    /// # Errors
+    /// [`IssueError::Remote`] if the token does not sign.
+    pub fn prove(&self) -> Result<(), IssueError> {
+        let key = self.issuer.key();
+        rcgen::SigningKey::sign(key, b"sekisho: is the key there?").map(drop).map_err(|error| key.explain(error))
     }
 
     /// Certifies a key for a device: an X509-SVID whose one URI is the device's SPIFFE ID. The caller knows that the
@@ -223,7 +270,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.crl_distribution_points = points(terms.crl_url);
-        let der = params.signed_by(key, &self.issuer)?.der().to_vec();
+        let signed = params.signed_by(key, &self.issuer).map_err(|error| self.issuer.key().explain(error))?;
+        let der = signed.der().to_vec();
         let second =
             |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
         let (begin, end) = (params.not_before.unix_timestamp(), params.not_after.unix_timestamp());
@@ -261,7 +309,8 @@ impl Authority {
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::PreSpecified(self.key_id.clone()),
         };
-        Ok(params.signed_by(&self.issuer)?.der().to_vec())
+        let signed = params.signed_by(&self.issuer).map_err(|error| self.issuer.key().explain(error))?;
+        Ok(signed.der().to_vec())
     }
 
     /// The authority's key identifier, which its certificates and CRLs name (RFC 5280 4.2.1.1).

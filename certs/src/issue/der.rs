@@ -6,7 +6,7 @@ const NULL: u8 = 0x05;
 const BMP_STRING: u8 = 0x1e;
 
 /// An element of these parts, one after another.
-pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
     let mut out = Vec::with_capacity(length + 6);
     out.push(tag);
@@ -24,7 +24,7 @@ pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-pub(super) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     tlv(SEQUENCE, parts)
 }
 
@@ -32,14 +32,18 @@ pub(super) fn oid(content: &[u8]) -> Vec<u8> {
     tlv(OID, &[content])
 }
 
-pub(super) fn octets(content: &[u8]) -> Vec<u8> {
+pub(crate) fn octets(content: &[u8]) -> Vec<u8> {
     tlv(OCTET_STRING, &[content])
 }
 
 /// A number that is not negative.
 pub(super) fn integer(number: u32) -> Vec<u8> {
-    let digits = number.to_be_bytes();
-    let mut digits: Vec<u8> = digits.into_iter().skip_while(|digit| *digit == 0).collect();
+    unsigned(&number.to_be_bytes())
+}
+
+/// A number that is not negative, of big-endian bytes.
+pub(super) fn unsigned(bytes: &[u8]) -> Vec<u8> {
+    let mut digits: Vec<u8> = bytes.iter().copied().skip_while(|digit| *digit == 0).collect();
     if digits.first().is_none_or(|first| first & 0x80 != 0) {
         digits.insert(0, 0);
     }
@@ -51,7 +55,7 @@ pub(super) fn null() -> Vec<u8> {
 }
 
 /// An algorithm whose parameters are NULL.
-pub(super) fn algorithm(content: &[u8]) -> Vec<u8> {
+pub(crate) fn algorithm(content: &[u8]) -> Vec<u8> {
     sequence(&[&oid(content), &null()])
 }
 

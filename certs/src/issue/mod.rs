@@ -7,15 +7,18 @@
 //! Keys are drawn by aws-lc-rs from the system's random source. Validity begins five minutes before `now`, for clients
 //! whose clocks are behind.
 
+mod acme;
 mod bundle;
 mod ca;
-mod der;
+pub(crate) mod der;
 mod file;
 mod request;
 mod secret;
+mod signer;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy::DeviceId;
@@ -28,12 +31,15 @@ use x509_cert::der::asn1::{ObjectIdentifier, Utf8StringRef};
 
 use crate::leaf::Leaf;
 use crate::{Anchors, AnchorsError, ServerIdentity, ServerIdentityError, TrustDomain};
+use signer::Signer;
 
+pub use acme::{ACME_TLS, ChallengeError, challenge_config, server_request};
 pub use bundle::{PKCS12_ROUNDS, Pkcs12Salts, certificates_only, pkcs12};
 pub use ca::{Certified, DeviceTerms, KeyKind, NewAuthority, NewKey, Revoked, Serial};
 pub use file::{WriteError, write_private_file};
 pub use request::{MAX_REQUEST_BYTES, RequestError, RequestedKey};
 pub use secret::{MIN_PASSPHRASE, ROUNDS, Salts, SecretError, is_protected, open, pkcs8_pem, protect};
+pub use signer::{CaKey, RemoteFault, RemoteKey, RemoteSigner};
 
 /// How long before `now` validity begins.
 const BACKDATE: Duration = Duration::from_secs(300);
@@ -44,13 +50,16 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// The longest common name (RFC 5280 appendix A.1, `ub-common-name`).
 const MAX_COMMON_NAME: usize = 64;
 
+const EC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// A certificate authority with its key.
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, Signer>,
+    name: String,
     certificate_pem: String,
-    key_pem: PrivatePem,
     key_id: Vec<u8>,
     not_after: UnixTime,
 }
@@ -99,6 +108,9 @@ pub enum IssueError {
     /// The generator's fault.
     #[error("no certificate could be made: {0}")]
     Generator(#[from] rcgen::Error),
+    /// The token that keeps the key did not sign.
+    #[error(transparent)]
+    Remote(RemoteFault),
     /// What was made cannot be written as text.
     #[error("what was made cannot be written as PEM")]
     Encoding,
@@ -117,8 +129,8 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, checked_name(name)?);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate()?;
-        Self::from_pem(&params.self_signed(&key)?.pem(), &key.serialize_pem())
+        let key = Signer::of(CaKey::New(KeyKind::P256))?;
+        Self::assemble(&params.self_signed(&key)?.pem(), key)
     }
 
     /// Reads an authority that was made here.
@@ -127,23 +139,43 @@ impl Authority {
     /// [`IssueError`] if certificate or key cannot be read, do not fit together, or if the certificate's subject is
     /// not one common name in UTF-8: what is issued would not name its issuer byte by byte.
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, IssueError> {
-        let anchors = Anchors::from_pem(certificate_pem.as_bytes())?;
-        let [certificate] = anchors.certificates() else {
-            return Err(IssueError::Foreign { reason: "there are several" });
-        };
+        only(certificate_pem)?;
         ServerIdentity::from_pem(certificate_pem.as_bytes(), key_pem.as_bytes())?;
-        let read = Leaf::read(certificate).map_err(|source| AnchorsError::Certificate { line: 1, source })?;
+        Self::assemble(certificate_pem, Signer::from_pem(key_pem)?)
+    }
+
+    /// Reads an authority whose key a token keeps. The token is not asked: [`Authority::prove`] does.
+    ///
+    /// # Errors
+    /// As for [`Authority::from_pem`]; [`IssueError::Foreign`] if the certificate's key is no ECDSA key of P-256 or
+    /// P-384.
+    pub fn from_remote(certificate_pem: &str, signer: Arc<dyn RemoteSigner>) -> Result<Self, IssueError> {
+        let read = only(certificate_pem)?;
+        let key = read.certificate().tbs_certificate().subject_public_key_info();
+        let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.decode_as::<ObjectIdentifier>().ok());
+        let kind = match curve {
+            Some(curve) if key.algorithm.oid == EC_KEY && curve == P256 => KeyKind::P256,
+            Some(curve) if key.algorithm.oid == EC_KEY && curve == P384 => KeyKind::P384,
+            Some(_) | None => return Err(IssueError::Foreign { reason: "its key is not one of P-256 or P-384" }),
+        };
+        let key = RemoteKey::new(kind, key.subject_public_key.raw_bytes(), signer)?;
+        Self::assemble(certificate_pem, Signer::of(CaKey::Remote(&key))?)
+    }
+
+    /// The certificate and the key go together: the caller knows it, or every signature shows it.
+    fn assemble(certificate_pem: &str, key: Signer) -> Result<Self, IssueError> {
+        let read = only(certificate_pem)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, DnValue::Utf8String(common_name(&read)?));
+        let name = common_name(&read)?;
+        params.distinguished_name.push(DnType::CommonName, DnValue::Utf8String(name.clone()));
         let key_id = read.key_id().map_err(|source| AnchorsError::Certificate { line: 1, source })?;
         let key_id = key_id.ok_or(IssueError::Foreign { reason: "it has no key identifier" })?;
         params.key_identifier_method = KeyIdMethod::PreSpecified(key_id.clone());
-        let key = KeyPair::from_pem(key_pem)?;
         Ok(Self {
             issuer: Issuer::new(params, key),
+            name,
             certificate_pem: certificate_pem.to_owned(),
-            key_pem: PrivatePem(key_pem.to_owned()),
             key_id,
             not_after: read.not_after(),
         })
@@ -155,10 +187,10 @@ impl Authority {
         &self.certificate_pem
     }
 
-    /// The authority's private key.
+    /// The authority's private key; none where a token keeps it.
     #[must_use]
-    pub const fn key_pem(&self) -> &PrivatePem {
-        &self.key_pem
+    pub fn key_pem(&self) -> Option<&PrivatePem> {
+        self.issuer.key().pem()
     }
 
     /// The end of the authority's validity; nothing it issues lasts longer.
@@ -210,7 +242,8 @@ impl Authority {
     /// Signs whatever it is given; tests make odd certificates by it.
     pub(crate) fn sign(&self, params: &CertificateParams) -> Result<Issued, IssueError> {
         let key = KeyPair::generate()?;
-        let certificate_pem = params.signed_by(&key, &self.issuer)?.pem();
+        let signed = params.signed_by(&key, &self.issuer).map_err(|error| self.issuer.key().explain(error))?;
+        let certificate_pem = signed.pem();
         Ok(Issued { certificate_pem, key_pem: PrivatePem(key.serialize_pem()) })
     }
 }
@@ -297,6 +330,15 @@ fn host(name: &str) -> Result<SanType, IssueError> {
     let invalid = || IssueError::Name { name: name.escape_debug().to_string() };
     rustls::pki_types::DnsName::try_from(name).map_err(|_| invalid())?;
     Ok(SanType::DnsName(name.try_into().map_err(|_| invalid())?))
+}
+
+/// The certificate of an authority's file, which holds no other.
+fn only(certificate_pem: &str) -> Result<Leaf, IssueError> {
+    let anchors = Anchors::from_pem(certificate_pem.as_bytes())?;
+    let [certificate] = anchors.certificates() else {
+        return Err(IssueError::Foreign { reason: "there are several" });
+    };
+    Ok(Leaf::read(certificate).map_err(|source| AnchorsError::Certificate { line: 1, source })?)
 }
 
 fn common_name(read: &Leaf) -> Result<String, IssueError> {

@@ -4,7 +4,7 @@ use crate::{Anchors, device_of};
 
 #[test]
 fn an_authority_is_read_back_and_issues_under_the_same_name() {
-    let again = Authority::from_pem(authority().certificate_pem(), authority().key_pem().expose()).unwrap();
+    let again = Authority::from_pem(authority().certificate_pem(), authority().key_pem().unwrap().expose()).unwrap();
     assert_eq!(again.not_after(), authority().not_after());
     let read = |authority: &Authority| {
         let issued = authority.issue_device(&domain(), &device("a", "b"), YEAR, NOW).unwrap();
@@ -28,9 +28,9 @@ fn what_is_not_our_authority_is_not_loaded() {
     let other = crate::testing::other_authority();
     let of = |certificate: &str, key: &str| Authority::from_pem(certificate, key).unwrap_err();
     assert!(matches!(of(&server.certificate_pem, server.key_pem.expose()), IssueError::Certificate(_)));
-    assert!(matches!(of(authority().certificate_pem(), other.key_pem().expose()), IssueError::Key(_)));
+    assert!(matches!(of(authority().certificate_pem(), other.key_pem().unwrap().expose()), IssueError::Key(_)));
     let two = format!("{}{}", authority().certificate_pem(), other.certificate_pem());
-    assert!(matches!(of(&two, authority().key_pem().expose()), IssueError::Foreign { .. }));
+    assert!(matches!(of(&two, authority().key_pem().unwrap().expose()), IssueError::Foreign { .. }));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn names_are_checked() {
 #[test]
 fn an_authority_is_an_anchor_and_its_key_does_not_print() {
     assert!(Anchors::from_pem(authority().certificate_pem().as_bytes()).is_ok());
-    let secret = authority().key_pem().expose().lines().nth(1).unwrap().to_owned();
+    let secret = authority().key_pem().unwrap().expose().lines().nth(1).unwrap().to_owned();
     let printed = format!("{:?} {:?}", authority(), server_certificate());
     assert!(!printed.contains(&secret) && !printed.contains("PRIVATE"), "{printed}");
 }

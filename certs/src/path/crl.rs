@@ -14,6 +14,7 @@ use super::certificate::{Certificate, Signed};
 use super::der::{self, Reader};
 use super::extensions::{authority_key_id, extension};
 use super::name::{Canonical, Name};
+use super::ocsp::OcspSet;
 use super::points::{ALL_REASONS, PointName};
 use super::refused::RevocationReason;
 
@@ -73,10 +74,18 @@ pub(crate) struct Scope {
     pub(crate) reasons: u16,
 }
 
+/// What is large of a list: its bytes and the index of its entries. Several lists of the same bytes may share it.
+#[derive(Debug)]
+pub struct CrlBody {
+    der: Box<[u8]>,
+    // INVARIANT: sorted by serial number.
+    entries: Vec<Entry>,
+}
+
 /// One list.
 #[derive(Debug)]
 pub struct Crl {
-    der: Box<[u8]>,
+    body: Arc<CrlBody>,
     digest: [u8; 32],
     issuer: Box<[u8]>,
     issuer_canonical: Canonical,
@@ -87,8 +96,6 @@ pub struct Crl {
     base: Option<Vec<u8>>,
     scope: Scope,
     key_id: Option<Box<[u8]>>,
-    // INVARIANT: sorted by serial number.
-    entries: Vec<Entry>,
     /// The key (a whole SubjectPublicKeyInfo) that the signature was checked with. The check of a long list is worth
     /// remembering.
     verified_by: OnceLock<Box<[u8]>>,
@@ -138,10 +145,22 @@ impl Crl {
             base: extensions.base,
             scope: extensions.scope,
             key_id: extensions.key_id.map(Into::into),
-            entries,
-            der: bytes.into(),
+            body: Arc::new(CrlBody { der: bytes.into(), entries }),
             verified_by: OnceLock::new(),
         })
+    }
+
+    /// What is large of it.
+    #[must_use]
+    pub const fn body(&self) -> &Arc<CrlBody> {
+        &self.body
+    }
+
+    /// The same list, sharing what is large if `body` is of the same bytes. Whether its signature was checked is each
+    /// one's own: another listener may believe in another CA of the same name.
+    #[must_use]
+    pub fn sharing(self, body: Arc<CrlBody>) -> Self {
+        if self.body.der == body.der { Self { body, ..self } } else { self }
     }
 
     /// When the next list is due, seconds since 1970.
@@ -158,20 +177,20 @@ impl Crl {
 
     /// How long its DER is, in bytes.
     #[must_use]
-    pub const fn size(&self) -> usize {
-        self.der.len()
+    pub fn size(&self) -> usize {
+        self.body.der.len()
     }
 
     /// How many certificates it lists.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.body.entries.len()
     }
 
     /// Does it list none?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.body.entries.is_empty()
     }
 
     /// Does it only list changes to another list?
@@ -184,6 +203,18 @@ impl Crl {
     #[must_use]
     pub fn issuer_name(&self) -> String {
         self.issuer().map(Name::display).unwrap_or_default()
+    }
+
+    /// SHA-256 of its DER.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The list's number, hexadecimal.
+    #[must_use]
+    pub fn number_hex(&self) -> String {
+        self.number.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Was its signature checked against its issuer's key?
@@ -251,7 +282,7 @@ impl Crl {
     }
 
     pub(super) fn signed(&self) -> Result<Signed<'_>, Malformed> {
-        Signed::read(&self.der)
+        Signed::read(&self.body.der)
     }
 
     pub(super) const fn scope(&self) -> &Scope {
@@ -282,8 +313,8 @@ impl Crl {
 
     /// What it says of a serial number: nothing, that it is removed, or since when and why it is revoked.
     pub(super) fn entry(&self, serial: &[u8]) -> Option<Option<(i64, RevocationReason)>> {
-        let at = self.entries.binary_search_by(|entry| serial_of(&self.der, entry).cmp(serial)).ok()?;
-        let entry = self.entries.get(at)?;
+        let at = self.body.entries.binary_search_by(|entry| serial_of(&self.body.der, entry).cmp(serial)).ok()?;
+        let entry = self.body.entries.get(at)?;
         Some(entry.reason.map(|reason| (entry.when, reason)))
     }
 }
@@ -343,19 +374,13 @@ fn entry_reason(extensions: &[u8]) -> Result<Option<RevocationReason>, CrlError>
                 let mut value = Reader::new(value);
                 let code = value.value(der::ENUMERATED)?;
                 value.end()?;
-                use RevocationReason as R;
                 reason = match code {
-                    [0] => Some(R::Unspecified),
-                    [1] => Some(R::KeyCompromise),
-                    [2] => Some(R::CaCompromise),
-                    [3] => Some(R::AffiliationChanged),
-                    [4] => Some(R::Superseded),
-                    [5] => Some(R::CessationOfOperation),
-                    [6] => Some(R::CertificateHold),
+                    // removeFromCRL.
                     [8] => None,
-                    [9] => Some(R::PrivilegeWithdrawn),
-                    [10] => Some(R::AaCompromise),
-                    _ => return Err(Malformed("a reason is none that there is").into()),
+                    _ => {
+                        let reason = RevocationReason::from_code(code);
+                        Some(reason.ok_or(Malformed("a reason is none that there is"))?)
+                    }
                 };
             }
             // certificateIssuer: the entry is about somebody else's certificate.
@@ -441,7 +466,8 @@ fn scope(value: &[u8], issuer: Name<'_>) -> Result<Scope, CrlError> {
 
 type ByIssuer = HashMap<Canonical, Vec<Arc<Crl>>>;
 
-/// The lists in use. Cheap to clone; a change makes a new set, and what cannot be used changes nothing.
+/// The lists in use, and what responders have said. Cheap to clone; a change makes a new set, and what cannot be used
+/// changes nothing.
 #[derive(Debug, Clone, Default)]
 pub struct CrlSet {
     sources: BTreeMap<String, Arc<Crl>>,
@@ -449,6 +475,7 @@ pub struct CrlSet {
     /// whoever can write the file, but not sign, clears nobody.
     before: BTreeMap<String, Arc<Crl>>,
     by_issuer: Arc<ByIssuer>,
+    answers: OcspSet,
     version: [u8; 32],
 }
 
@@ -474,7 +501,7 @@ impl CrlSet {
             }
         }
         sources.insert(source.to_owned(), crl);
-        Ok(Self::of(sources, before))
+        Ok(Self::of(sources, before, self.answers.clone()))
     }
 
     /// The set without what `source` brought. For sources that the operator takes away.
@@ -483,7 +510,7 @@ impl CrlSet {
         let (mut sources, mut before) = (self.sources.clone(), self.before.clone());
         sources.remove(source);
         before.remove(source);
-        Self::of(sources, before)
+        Self::of(sources, before, self.answers.clone())
     }
 
     /// The list that a source brought.
@@ -497,15 +524,28 @@ impl CrlSet {
         self.sources.iter().map(|(source, crl)| (source.as_str(), &**crl))
     }
 
-    /// Differs between sets of different lists.
+    /// The set with these answers in place of those it had.
+    #[must_use]
+    pub fn with_answers(&self, answers: OcspSet) -> Self {
+        Self::of(self.sources.clone(), self.before.clone(), answers)
+    }
+
+    /// What responders have said.
+    #[must_use]
+    pub const fn answers(&self) -> &OcspSet {
+        &self.answers
+    }
+
+    /// Differs between sets of different lists, and of answers that refuse others.
     #[must_use]
     pub const fn version(&self) -> &[u8; 32] {
         &self.version
     }
 
-    fn of(sources: BTreeMap<String, Arc<Crl>>, before: BTreeMap<String, Arc<Crl>>) -> Self {
+    fn of(sources: BTreeMap<String, Arc<Crl>>, before: BTreeMap<String, Arc<Crl>>, answers: OcspSet) -> Self {
         let mut by_issuer: ByIssuer = ByIssuer::new();
-        let mut digests = Vec::with_capacity(sources.len() * 32);
+        let mut digests = Vec::with_capacity(sources.len() * 32 + 32);
+        digests.extend_from_slice(answers.version());
         for crl in sources.values().chain(before.values()) {
             digests.extend_from_slice(&crl.digest);
             let list = by_issuer.entry(crl.issuer_canonical.clone()).or_default();
@@ -517,7 +557,7 @@ impl CrlSet {
         for list in by_issuer.values_mut() {
             list.sort_by_key(|crl| std::cmp::Reverse(crl.this_update));
         }
-        Self { sources, before, by_issuer: Arc::new(by_issuer), version: crate::fingerprint(&digests) }
+        Self { sources, before, by_issuer: Arc::new(by_issuer), answers, version: crate::fingerprint(&digests) }
     }
 
     /// The lists of an issuer, the newest first.

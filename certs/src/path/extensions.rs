@@ -81,6 +81,10 @@ pub(crate) struct Extensions<'a> {
     pub(crate) distribution_points: Vec<DistributionPoint<'a>>,
     /// Where delta CRLs are.
     pub(crate) freshest: Vec<DistributionPoint<'a>>,
+    /// The locations of OCSP responders in authorityInfoAccess, each as tag and value.
+    pub(crate) responders: Vec<(u8, &'a [u8])>,
+    /// id-pkix-ocsp-nocheck: nobody need look whether this responder's certificate was revoked (RFC 6960 4.2.2.2.1).
+    pub(crate) no_check: bool,
     /// The value of subjectDirectoryAttributes.
     pub(crate) directory_attributes: Option<&'a [u8]>,
     /// An extension that is critical and that nobody here knows.
@@ -153,10 +157,15 @@ impl<'a> Extensions<'a> {
                 outer.end()?;
             }
             // authorityInfoAccess, subjectInfoAccess: where to look, never what to believe.
-            [0x2b, 6, 1, 5, 5, 7, 1, 1 | 11] => {
+            [0x2b, 6, 1, 5, 5, 7, 1, 1] => {
+                not_critical(critical)?;
+                self.responders = access(value)?;
+            }
+            [0x2b, 6, 1, 5, 5, 7, 1, 11] => {
                 not_critical(critical)?;
                 access(value)?;
             }
+            [0x2b, 6, 1, 5, 5, 7, 48, 1, 5] => self.no_check = true,
             _ if critical => self.unknown_critical = self.unknown_critical.or(Some(oid)),
             _ => {}
         }
@@ -258,12 +267,15 @@ fn policy_constraints(value: &[u8]) -> Result<PolicyConstraints, Malformed> {
     Ok(PolicyConstraints { require_explicit, inhibit_mapping })
 }
 
-fn access(value: &[u8]) -> Result<(), Malformed> {
-    list(value, |reader| {
+/// The locations by the method `id-ad-ocsp`.
+fn access(value: &[u8]) -> Result<Vec<(u8, &[u8])>, Malformed> {
+    const OCSP: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 48, 1];
+    let all = list(value, |reader| {
         let mut description = reader.inside(der::SEQUENCE)?;
-        description.oid()?;
-        description.any()?;
-        description.end()
+        let method = description.oid()?;
+        let location = description.any()?;
+        description.end()?;
+        Ok((method, (location.tag, location.value)))
     })?;
-    Ok(())
+    Ok(all.into_iter().filter(|(method, _)| *method == OCSP).map(|(_, location)| location).collect())
 }

@@ -1,18 +1,11 @@
-//! What a certificate says, for readers who prove nothing by it: a person at a terminal, and stapling.
-
-use rustls::pki_types::SignatureVerificationAlgorithm;
+//! What a certificate says, for a reader who proves nothing by it: a person at a terminal.
 
 use super::anchor::display_oid;
-use super::certificate::{Certificate, PublicKey, Signed};
-use super::der::{self, Reader};
+use super::certificate::{Certificate, PublicKey};
+use super::der::Reader;
 use super::name::Name;
+use super::ocsp::OCSP_SIGNING;
 use super::{Malformed, names};
-
-/// `id-kp-OCSPSigning` (RFC 6960 4.2.2.2).
-const OCSP_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 9];
-
-/// Responders' certificates that are looked at in one response.
-const MAX_RESPONDERS: usize = 4;
 
 /// A certificate's content, as text that is not escaped unless it says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,81 +109,4 @@ fn describe_usage(oid: &[u8]) -> String {
         super::extensions::ANY_EXTENDED_KEY_USAGE => "anything (anyExtendedKeyUsage)".to_owned(),
         other => display_oid(other),
     }
-}
-
-/// What a stapled response has to fit.
-pub(crate) struct StapleFacts<'a> {
-    /// The content of the response's data.
-    pub(crate) tbs: &'a [u8],
-    pub(crate) serial: &'a [u8],
-    /// The issuer's whole name.
-    pub(crate) issuer_name: &'a [u8],
-    /// The content of the issuer's key, where its certificate is known.
-    pub(crate) issuer_key: Option<&'a [u8]>,
-    /// The signature is the issuer's or a delegated responder's; none where the issuer is not known.
-    pub(crate) signed: Option<bool>,
-}
-
-/// Reads a BasicOCSPResponse about `leaf`.
-pub(crate) fn staple_facts<'a>(
-    leaf: &'a [u8],
-    next: Option<&'a [u8]>,
-    basic: &'a [u8],
-) -> Result<StapleFacts<'a>, Malformed> {
-    let mut outer = der::only(basic, der::SEQUENCE)?;
-    let message = outer.element(der::SEQUENCE)?;
-    let signed = Signed {
-        message: message.whole,
-        content: message.value,
-        algorithm: outer.value(der::SEQUENCE)?,
-        signature: der::octets(outer.value(der::BIT_STRING)?)?,
-    };
-    let certificates = outer.optional(der::constructed(0))?;
-    outer.end()?;
-    let leaf = Certificate::read_any(leaf)?;
-    let issuer = next.map(Certificate::read_any).transpose()?.filter(|next| next.subject.same(leaf.issuer));
-    let is_signed = match &issuer {
-        Some(issuer) => Some(holds(&signed, issuer.key) || is_delegated(&signed, issuer, certificates)?),
-        None => None,
-    };
-    Ok(StapleFacts {
-        tbs: signed.content,
-        serial: leaf.serial,
-        issuer_name: leaf.issuer.der(),
-        issuer_key: issuer.map(|issuer| issuer.key.key),
-        signed: is_signed,
-    })
-}
-
-/// Did a responder sign it that the issuer delegated? (RFC 6960 4.2.2.2)
-fn is_delegated(signed: &Signed<'_>, issuer: &Certificate<'_>, all: Option<&[u8]>) -> Result<bool, Malformed> {
-    let Some(all) = all else { return Ok(false) };
-    let mut all = der::only(all, der::SEQUENCE)?;
-    for _ in 0..MAX_RESPONDERS {
-        if all.is_empty() {
-            break;
-        }
-        let responder = Certificate::read_any(all.element(der::SEQUENCE)?.whole)?;
-        let usages = responder.extensions.extended_key_usage.as_ref();
-        if usages.is_some_and(|usages| usages.contains(&OCSP_SIGNING))
-            && responder.issuer.same(issuer.subject)
-            && holds(&responder.signed, issuer.key)
-            && holds(signed, responder.key)
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn holds(signed: &Signed<'_>, key: PublicKey<'_>) -> bool {
-    let provider = crate::Profile::CryptrecHigh.provider();
-    let fits = |algorithm: &&&dyn SignatureVerificationAlgorithm| {
-        algorithm.signature_alg_id().as_ref() == signed.algorithm
-            && algorithm.public_key_alg_id().as_ref() == key.algorithm
-    };
-    let algorithm = provider.signature_verification_algorithms.all.iter().find(fits);
-    key.check().is_ok()
-        && algorithm
-            .is_some_and(|algorithm| algorithm.verify_signature(key.key, signed.message, signed.signature).is_ok())
 }

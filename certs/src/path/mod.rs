@@ -16,6 +16,7 @@ mod extensions;
 mod facts;
 mod name;
 pub(crate) mod names;
+mod ocsp;
 mod points;
 mod policy;
 mod refused;
@@ -24,14 +25,17 @@ mod search;
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 
-pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only, time};
-pub(crate) use facts::{StapleFacts, staple_facts};
+pub(crate) use der::{Reader, SEQUENCE, SET, constructed, only};
+pub(crate) use ocsp::{Asked, Basic, Said};
 
 pub use anchor::TrustAnchor;
-pub use crl::{Crl, CrlError, CrlSet, MAX_CRL_BYTES};
+pub use crl::{Crl, CrlBody, CrlError, CrlSet, MAX_CRL_BYTES};
 pub use crl_file::{CrlFileError, read_crls};
 pub use facts::Description;
 pub use names::PeerName;
+pub use ocsp::{
+    MAX_OCSP_BYTES, OCSP_CLOCK_TOLERANCE, OcspAnswer, OcspError, OcspId, OcspSet, OcspStatus, OcspTarget, ocsp_urls,
+};
 pub use points::crl_urls;
 pub use policy::PolicySettings;
 pub use refused::{PathRefusal, PathRefused, RevocationReason};
@@ -230,6 +234,16 @@ pub(crate) fn public_key(certificate: &[u8]) -> Result<(&[u8], &[u8]), Malformed
 /// A certificate's SubjectPublicKeyInfo.
 pub(crate) fn public_key_info(certificate: &[u8]) -> Result<&[u8], Malformed> {
     Ok(Certificate::read_any(certificate)?.key.whole)
+}
+
+/// An end entity's certificate, and the one behind it in a chain if that is its issuer's, by the name.
+pub(crate) fn leaf_and_issuer<'a>(
+    leaf: &'a [u8],
+    next: Option<&'a [u8]>,
+) -> Result<(Certificate<'a>, Option<Certificate<'a>>), Malformed> {
+    let leaf = Certificate::read_any(leaf)?;
+    let issuer = next.map(Certificate::read_any).transpose()?.filter(|next| next.subject.same(leaf.issuer));
+    Ok((leaf, issuer))
 }
 
 /// What a leaf says of its holder, for readers of other modules.

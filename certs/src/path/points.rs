@@ -60,22 +60,27 @@ pub(crate) fn read(value: &[u8]) -> Result<Vec<DistributionPoint<'_>>, Malformed
 /// # Errors
 /// [`Malformed`] if it is no certificate.
 pub fn crl_urls(certificate: &[u8]) -> Result<Vec<String>, Malformed> {
-    const URI: u8 = der::context(6);
     let read = Certificate::read_any(certificate)?;
-    let mut urls = Vec::new();
     let points = read.extensions.distribution_points.iter().chain(&read.extensions.freshest);
-    for point in points.filter(|point| !point.indirect) {
-        let Some(PointName::Full(names)) = &point.name else { continue };
-        let texts =
-            names.iter().filter(|(tag, _)| *tag == URI).filter_map(|(_, value)| std::str::from_utf8(value).ok());
-        let is_http = |url: &&str| url.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://"));
-        for url in texts.filter(is_http) {
-            if url.len() <= MAX_URL && !urls.iter().any(|known| known == url) {
-                urls.push(url.to_owned());
-            }
+    let names = points.filter(|point| !point.indirect).filter_map(|point| match &point.name {
+        Some(PointName::Full(names)) => Some(names),
+        _ => None,
+    });
+    Ok(http_urls(names.flatten().copied()))
+}
+
+/// The URLs of scheme `http` among general names, each once.
+pub(super) fn http_urls<'a>(names: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<String> {
+    const URI: u8 = der::context(6);
+    let texts = names.filter(|(tag, _)| *tag == URI).filter_map(|(_, value)| std::str::from_utf8(value).ok());
+    let is_http = |url: &&str| url.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://"));
+    let mut urls: Vec<String> = Vec::new();
+    for url in texts.filter(is_http) {
+        if url.len() <= MAX_URL && !urls.iter().any(|known| known == url) {
+            urls.push(url.to_owned());
         }
     }
-    Ok(urls)
+    urls
 }
 
 impl<'a> PointName<'a> {

@@ -26,6 +26,22 @@ pub enum RevocationReason {
 }
 
 impl RevocationReason {
+    /// The content of a CRLReason that is one; `removeFromCRL` (8) is none.
+    pub(super) const fn from_code(content: &[u8]) -> Option<Self> {
+        Some(match content {
+            [0] => Self::Unspecified,
+            [1] => Self::KeyCompromise,
+            [2] => Self::CaCompromise,
+            [3] => Self::AffiliationChanged,
+            [4] => Self::Superseded,
+            [5] => Self::CessationOfOperation,
+            [6] => Self::CertificateHold,
+            [9] => Self::PrivilegeWithdrawn,
+            [10] => Self::AaCompromise,
+            _ => return None,
+        })
+    }
+
     /// The name in RFC 5280.
     #[must_use]
     pub const fn name(self) -> &'static str {

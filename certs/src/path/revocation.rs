@@ -1,10 +1,12 @@
-//! Revocation by CRLs (RFC 5280 6.3): which lists speak of a certificate, who signed them, and what they say.
+//! Revocation: by CRLs (RFC 5280 6.3), which lists speak of a certificate, who signed them, and what they say; and by
+//! OCSP (RFC 6960), what the issuer's responder has said of it.
 
 use std::sync::Arc;
 
 use super::certificate::Certificate;
 use super::crl::{Crl, Scope};
 use super::name::Name;
+use super::ocsp::{self, OcspStatus};
 use super::points::{ALL_REASONS, DistributionPoint};
 use super::refused::{PathRefusal, PathRefused};
 use super::search::{Issuer, Role, Search};
@@ -22,16 +24,32 @@ pub enum RevocationMode {
 }
 
 /// How revocation is judged.
+///
+/// Whoever is asked and says that a certificate is revoked is believed. If one of both is [`RevocationMode::Require`],
+/// a certificate passes once one of those that are asked, whichever it is, says that it is good, and is of today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RevocationSettings {
-    /// How much is asked.
+    /// How much is asked of CRLs.
     pub mode: RevocationMode,
-    /// How long a list is used after its next update was due, in seconds.
+    /// How much is asked of OCSP.
+    pub ocsp: RevocationMode,
+    /// How long a list or an answer is used after its next update was due, in seconds.
     pub grace: u32,
+}
+
+impl RevocationSettings {
+    /// Must every certificate be known to be good?
+    #[must_use]
+    pub fn requires(&self) -> bool {
+        self.mode == RevocationMode::Require || self.ocsp == RevocationMode::Require
+    }
 }
 
 /// How deep the paths of separate CRL signers go: a signer's own status is asked of lists that may be signed by another.
 const MAX_SIGNER_DEPTH: u8 = 2;
+
+/// Nobody has answered yet.
+const NO_ANSWER: &str = "there is no OCSP response about it";
 
 /// From when until when something holds.
 type Window = (i64, i64);
@@ -63,25 +81,81 @@ impl Search<'_, '_> {
     /// [`PathRefused`] if the certificate is revoked, or if nobody knows and somebody must.
     pub(super) fn check_revocation(&mut self, link: Link<'_>, validity: &mut Window) -> Result<(), PathRefused> {
         let settings = self.settings.revocation;
-        if settings.mode == RevocationMode::Off || (settings.mode == RevocationMode::Prefer && self.crls.is_empty()) {
+        let asks = |mode, is_empty: bool| match mode {
+            RevocationMode::Off => false,
+            RevocationMode::Prefer => !is_empty,
+            RevocationMode::Require => true,
+        };
+        let mut unknown = None;
+        let mut is_good = false;
+        if asks(settings.ocsp, self.crls.answers().is_empty()) {
+            match self.answered(link)? {
+                Status::Unknown(why) => unknown = Some(why),
+                Status::Good { since, until } => {
+                    is_good = true;
+                    *validity = (validity.0.max(since), validity.1.min(until));
+                }
+            }
+        }
+        if asks(settings.mode, self.crls.is_empty()) {
+            // A list that is not valid yet changes the answer when it is.
+            let issuer = self.pool.get(link.index).map(|certificate| certificate.issuer);
+            let lists = issuer.map(|issuer| self.crls.of_issuer(issuer)).unwrap_or_default();
+            let coming = lists.iter().map(|crl| crl.this_update()).filter(|begin| *begin > self.now).min();
+            validity.1 = validity.1.min(coming.map_or(i64::MAX, |begin| begin.saturating_sub(1)));
+            match self.listed(link)? {
+                // Of two troubles the nearer to an answer is told.
+                Status::Unknown(why) if unknown.is_none_or(|known| known == NO_ANSWER && !lists.is_empty()) => {
+                    unknown = Some(why);
+                }
+                Status::Unknown(_) => {}
+                Status::Good { since, until } => {
+                    is_good = true;
+                    *validity = (validity.0.max(since), validity.1.min(until));
+                }
+            }
+        }
+        if is_good || !settings.requires() {
             return Ok(());
         }
-        // A list that is not valid yet changes the answer when it is.
-        let issuer = self.pool.get(link.index).map(|certificate| certificate.issuer);
-        let lists = issuer.map(|issuer| self.crls.of_issuer(issuer)).unwrap_or_default();
-        let coming = lists.iter().map(|crl| crl.this_update()).filter(|begin| *begin > self.now).min();
-        validity.1 = validity.1.min(coming.map_or(i64::MAX, |begin| begin.saturating_sub(1)));
-        match self.status(link)? {
-            Status::Good { since, until } => {
-                *validity = (validity.0.max(since), validity.1.min(until));
-                Ok(())
-            }
-            Status::Unknown(_) if settings.mode == RevocationMode::Prefer => Ok(()),
-            Status::Unknown(why) => Err(self.refuse(link.index, PathRefusal::RevocationUnknown(why))),
-        }
+        let why = unknown.unwrap_or("nobody was asked");
+        Err(self.refuse(link.index, PathRefusal::RevocationUnknown(why)))
     }
 
-    fn status(&mut self, link: Link<'_>) -> Result<Status, PathRefused> {
+    /// What the issuer's responder has said of it.
+    fn answered(&self, link: Link<'_>) -> Result<Status, PathRefused> {
+        let Some((certificate, key)) = self.pool.get(link.index).zip(self.key_of(link.issuer)) else {
+            return Ok(Status::Unknown("there is no certificate"));
+        };
+        let id = ocsp::id_of(certificate.issuer.der(), key.whole, certificate.serial);
+        let Some(answer) = self.crls.answers().get(&id) else {
+            return Ok(Status::Unknown(NO_ANSWER));
+        };
+        match answer.status() {
+            // What is out of date still tells whom it revoked.
+            OcspStatus::Revoked { when, reason } => {
+                return Err(self.refuse(link.index, PathRefusal::Revoked { when, reason }));
+            }
+            OcspStatus::Unknown => return Ok(Status::Unknown("its OCSP responder does not know it")),
+            OcspStatus::Good => {}
+        }
+        let (since, until) = answer.window();
+        let until = until.saturating_add(i64::from(self.settings.revocation.grace));
+        if !(since..=until).contains(&self.now) {
+            return Ok(Status::Unknown("its OCSP response is out of date"));
+        }
+        // A delegated responder that its CA revoked vouches for nobody any more.
+        let lists = self.crls.of_issuer(certificate.issuer).iter().filter(|crl| crl.is_proved());
+        if let Some(responder) = answer.responder()
+            && lists.filter_map(|crl| crl.entry(responder)).any(|entry| entry.is_some())
+        {
+            return Ok(Status::Unknown("its OCSP responder was revoked"));
+        }
+        Ok(Status::Good { since, until })
+    }
+
+    /// What its issuer's lists say of it.
+    fn listed(&mut self, link: Link<'_>) -> Result<Status, PathRefused> {
         let Some(certificate) = self.pool.get(link.index) else {
             return Ok(Status::Unknown("there is no certificate"));
         };

@@ -11,18 +11,18 @@ use rcgen::{
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-type Ca = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Ca = CertifiedIssuer<'static, KeyPair>;
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     i64::try_from(NOW.as_secs()).unwrap()
 }
 
-fn day(days: i64) -> i64 {
+pub(super) fn day(days: i64) -> i64 {
     now() + days * 86_400
 }
 
 /// A CRL of issue `number`, valid from day to day, of revoked serial numbers.
-fn crl(ca: &Ca, number: u64, days: (i64, i64), revoked: &[u64]) -> Vec<u8> {
+pub(super) fn crl(ca: &Ca, number: u64, days: (i64, i64), revoked: &[u64]) -> Vec<u8> {
     let at = |days| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(day(days)).unwrap());
     let entry = |serial: &u64| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
@@ -41,14 +41,14 @@ fn crl(ca: &Ca, number: u64, days: (i64, i64), revoked: &[u64]) -> Vec<u8> {
     params.signed_by(ca).unwrap().der().to_vec()
 }
 
-fn set(lists: &[&[u8]]) -> CrlSet {
+pub(super) fn set(lists: &[&[u8]]) -> CrlSet {
     lists
         .iter()
         .enumerate()
         .fold(CrlSet::default(), |set, (index, der)| set.with(&index.to_string(), Crl::from_der(der).unwrap()).unwrap())
 }
 
-fn params(name: &str, authority: bool) -> CertificateParams {
+pub(super) fn params(name: &str, authority: bool) -> CertificateParams {
     let mut params = crate::issue::params(NOW, YEAR, later(YEAR)).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
     if authority {
@@ -60,32 +60,32 @@ fn params(name: &str, authority: bool) -> CertificateParams {
     params
 }
 
-fn root(name: &str) -> Ca {
+pub(super) fn root(name: &str) -> Ca {
     CertifiedIssuer::self_signed(params(name, true), KeyPair::generate().unwrap()).unwrap()
 }
 
-fn below(name: &str, issuer: &Ca) -> Ca {
+pub(super) fn below(name: &str, issuer: &Ca) -> Ca {
     CertifiedIssuer::signed_by(params(name, true), KeyPair::generate().unwrap(), issuer).unwrap()
 }
 
-fn leaf(serial: u64, issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+pub(super) fn leaf(serial: u64, issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = params("leaf", false);
     params.serial_number = Some(SerialNumber::from(serial));
     change(&mut params);
     params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().der().to_vec()
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings::new(Purpose::ClientAuth, Profile::CryptrecHigh.provider().signature_verification_algorithms.all)
 }
 
-fn anchor(ca: &Ca) -> TrustAnchor {
+pub(super) fn anchor(ca: &Ca) -> TrustAnchor {
     TrustAnchor::from_der(ca.der()).unwrap()
 }
 
 fn with_crls(leaf: &[u8], ca: &Ca, crls: &CrlSet, mode: RevocationMode, at: i64) -> Result<ValidPath, PathRefusal> {
     let mut settings = settings();
-    settings.revocation = RevocationSettings { mode, grace: 3_600 };
+    settings.revocation = RevocationSettings { mode, grace: 3_600, ..RevocationSettings::default() };
     validate(leaf, &[], &[anchor(ca)], crls, &settings, None, at).map_err(|refused| refused.refusal)
 }
 
@@ -322,6 +322,61 @@ fn the_first_and_the_last_second_count() {
     assert!(at(since).is_ok() && at(until).is_ok());
     assert_eq!(at(since - 1).unwrap_err().refusal, PathRefusal::NotYetValid { not_before: since });
     assert_eq!(at(until + 1).unwrap_err().refusal, PathRefusal::Expired { not_after: until });
+}
+
+/// A list made by hand: delta where `base` is there; an entry without a reason is `removeFromCRL`.
+fn by_hand(ca: &Ca, number: u8, base: Option<u8>, days: (i64, i64), entries: &[(u8, Option<u8>)]) -> Vec<u8> {
+    use crate::issue::der::{octets, sequence, tlv};
+    use rcgen::SigningKey as _;
+    const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    let at = |days: i64| {
+        let time = Duration::from_secs(u64::try_from(day(days)).unwrap());
+        let text = crate::rfc3339(rustls::pki_types::UnixTime::since_unix_epoch(time));
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        tlv(0x18, &[format!("{digits}Z").as_bytes()])
+    };
+    let extension = |last: u8, critical: bool, value: &[u8]| {
+        let critical: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
+        sequence(&[&[6, 3, 0x55, 0x1d, last], critical, &octets(value)])
+    };
+    let entry = |(serial, reason): &(u8, Option<u8>)| {
+        let reason = extension(21, false, &[0x0a, 1, reason.unwrap_or(8)]);
+        sequence(&[&[2, 1, *serial], &at(-1), &sequence(&[&reason])])
+    };
+    let listed: Vec<u8> = entries.iter().flat_map(entry).collect();
+    let listed = if listed.is_empty() { Vec::new() } else { sequence(&[&listed]) };
+    let base = base.map(|base| extension(27, true, &[2, 1, base])).unwrap_or_default();
+    let extensions = tlv(0xa0, &[&sequence(&[&extension(20, false, &[2, 1, number]), &base])]);
+    let issuer = Certificate::read_any(ca.der()).unwrap().subject.der();
+    let tbs = sequence(&[&[2, 1, 1], ECDSA_SHA256, issuer, &at(days.0), &at(days.1), &listed, &extensions]);
+    let signature = [&[0][..], &ca.key().sign(&tbs).unwrap()].concat();
+    sequence(&[&tbs, ECDSA_SHA256, &tlv(3, &[&signature])])
+}
+
+#[test]
+fn a_delta_out_of_date_remembers_whom_it_revoked_and_not_whom_it_let_go() {
+    let ca = root("ca");
+    let anchors = [anchor(&ca)];
+    let judge = |serial: u64, lists: &CrlSet, mode: RevocationMode| {
+        let end = leaf(serial, &ca, |_| {});
+        let mut settings = settings();
+        settings.revocation = RevocationSettings { mode, ..RevocationSettings::default() };
+        validate(&end, &[], &anchors, lists, &settings, None, now()).map_err(|refused| refused.refusal)
+    };
+    // 1 is on hold in the complete list; the delta lets it go, and revokes 2. Of 3 nobody speaks.
+    let complete = by_hand(&ca, 1, None, (-9, 9), &[(1, Some(6))]);
+    let delta = |days| by_hand(&ca, 2, Some(1), days, &[(1, None), (2, Some(1))]);
+    let (current, old) = (set(&[&complete, &delta((-2, 2))]), set(&[&complete, &delta((-8, -5))]));
+    for mode in [RevocationMode::Prefer, RevocationMode::Require] {
+        assert!(judge(1, &current, mode).is_ok(), "{mode:?}: let go");
+        assert!(matches!(judge(2, &current, mode), Err(PathRefusal::Revoked { .. })), "{mode:?}");
+        assert!(judge(3, &current, mode).is_ok(), "{mode:?}");
+        assert!(matches!(judge(1, &old, mode), Err(PathRefusal::Revoked { .. })), "{mode:?}: held again");
+        assert!(matches!(judge(2, &old, mode), Err(PathRefusal::Revoked { .. })), "{mode:?}: not forgotten");
+    }
+    assert!(judge(3, &old, RevocationMode::Prefer).is_ok());
+    let unknown = judge(3, &old, RevocationMode::Require);
+    assert!(matches!(unknown, Err(PathRefusal::RevocationUnknown(why)) if why.contains("out of date")), "{unknown:?}");
 }
 
 struct Sample {

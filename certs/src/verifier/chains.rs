@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::Notice;
-use crate::path::{self, CrlSet, PathRefusal, PathRefused, RevocationMode, Settings, TrustAnchor, ValidPath};
+use crate::path::{self, CrlSet, PathRefusal, PathRefused, RevocationSettings, Settings, TrustAnchor, ValidPath};
 use crate::peers::Peers;
 
 const SHARDS: usize = 16;
@@ -155,7 +155,7 @@ impl Chains {
                 Err(PathRefused { refusal: PathRefusal::RevocationUnknown(_), .. }) => {
                     // Which of the presented certificates are on the path, nobody has said yet.
                     let mut settings = self.settings.clone();
-                    settings.revocation.mode = RevocationMode::Off;
+                    settings.revocation = RevocationSettings::default();
                     if let Ok(found) = path::validate(leaf, &others, &self.anchors, &self.crls, &settings, None, now) {
                         self.tell(notice, leaf, &found);
                     }

@@ -27,20 +27,7 @@ pub fn read_private(path: &Path) -> Result<String, CaError> {
 
 /// Replaces a public file as a whole; whoever reads it sees the old one or the new one.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A name that nobody can have put a link at: the folder is the gateway's, and root writes here too.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let next = path.with_file_name(format!(".{name}.{}", hex(&random::<8>().map_err(io::Error::other)?)));
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&next)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&next, path)
-    };
-    if let Err(error) = write() {
-        let _ = fs::remove_file(&next);
-        return Err(error);
-    }
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    crate::replace::replace(path, bytes, 0o644)
 }
 
 /// A new file that is on disk under another name, and gets its own once all that belongs to it is done. Dropped before,

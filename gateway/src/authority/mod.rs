@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `root.crt`, `root.key` | the trust anchor; the key is under a passphrase and belongs offline |
-//! | `issuing.crt`, `issuing.key` | the CA that certifies devices |
+//! | `issuing.crt`, `issuing.key` | the CA that certifies devices; the key may be in a [`token`] |
 //! | `crl/root.crl`, `crl/issuing.crl` | who was revoked, DER |
 //! | `ca.toml` | the trust domain and how long things last |
 
@@ -12,15 +12,17 @@ mod file;
 mod make;
 mod passphrase;
 mod settings;
+pub mod token;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use certs::TrustDomain;
 use certs::issue::{
-    Authority, Certified, DeviceTerms, IssueError, NewKey, Pkcs12Salts, RequestedKey, Revoked, Salts, SecretError,
-    Serial,
+    Authority, Certified, DeviceTerms, IssueError, NewKey, Pkcs12Salts, RemoteSigner, RequestedKey, Revoked, Salts,
+    SecretError, Serial,
 };
 use certs::path::RevocationReason;
 use policy::DeviceId;
@@ -30,9 +32,10 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use crate::store::{self, CrlDraft, Origin, Store, StoreError};
 
 pub use file::{Staged, read_private};
-pub use make::{NewCa, make, renew_root_crl};
+pub use make::{NewCa, NewTokenKey, RootKey, make, renew_issuing, renew_root_crl};
 pub use passphrase::{ISSUING_VARIABLE, ROOT_VARIABLE, Source};
 pub use settings::Settings;
+pub use token::{KeyUri, Pin, TokenError, TokenKey};
 
 pub(crate) const ROOT_CERTIFICATE: &str = "root.crt";
 pub(crate) const ROOT_KEY: &str = "root.key";
@@ -90,6 +93,9 @@ pub enum CaError {
     /// A certificate or a list cannot be made.
     #[error(transparent)]
     Issue(#[from] IssueError),
+    /// A token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -112,6 +118,7 @@ pub struct Ca {
     settings: Settings,
     domain: TrustDomain,
     issuing: Authority,
+    token: Option<Arc<TokenKey>>,
     issuing_der: Vec<u8>,
     root_der: Vec<u8>,
 }
@@ -126,11 +133,24 @@ pub struct Issued {
 }
 
 impl Ca {
-    /// Reads the authority of a folder.
+    /// Reads the authority of a folder. A token that keeps the issuing key is not asked: [`Ca::prove_by`] does, so that a
+    /// gateway serves without its token.
     ///
     /// # Errors
     /// [`CaError`] names the file and what is wrong with it.
     pub fn load(folder: &Path) -> Result<Self, CaError> {
+        Self::load_by(folder, |uri| Ok(Pin::of(uri)))
+    }
+
+    /// As [`Ca::load`], for a command: a PIN that nothing else says is asked for at the terminal.
+    ///
+    /// # Errors
+    /// As for [`Ca::load`].
+    pub fn load_or_ask(folder: &Path) -> Result<Self, CaError> {
+        Self::load_by(folder, Pin::of_or_ask)
+    }
+
+    fn load_by(folder: &Path, pin: impl FnOnce(&KeyUri) -> Result<Pin, CaError>) -> Result<Self, CaError> {
         let settings = Settings::load(&folder.join(SETTINGS))?;
         let domain = settings.domain(&folder.join(SETTINGS))?;
         let text = |name: &str| {
@@ -138,18 +158,18 @@ impl Ca {
             fs::read_to_string(&path).map_err(CaError::file(&path))
         };
         let (certificate, root) = (text(ISSUING_CERTIFICATE)?, text(ROOT_CERTIFICATE)?);
-        let key_path = folder.join(ISSUING_KEY);
-        let mut key = read_private(&key_path)?;
-        if certs::issue::is_protected(&key) {
-            let source = match &settings.issuing_passphrase_file {
-                Some(file) => Source::File(folder.join(file)),
-                None => Source::Variable(ISSUING_VARIABLE),
-            };
-            let passphrase = source.read()?;
-            let der =
-                certs::issue::open(&key, &passphrase).map_err(|source| CaError::Secret { path: key_path, source })?;
-            key = make::plain_pem(&der)?;
-        }
+        let token = match &settings.issuing_key {
+            None => None,
+            Some(uri) => {
+                let uri = KeyUri::parse(uri)?;
+                let pin = pin(&uri)?;
+                Some(TokenKey::new(uri, pin)?)
+            }
+        };
+        let issuing = match &token {
+            Some(key) => Authority::from_remote(&certificate, Arc::clone(key) as Arc<dyn RemoteSigner>)?,
+            None => Authority::from_pem(&certificate, &issuing_key(folder, &settings)?)?,
+        };
         let der = |text: &str, name: &str| {
             let fault = |error: rustls::pki_types::pem::Error| CaError::Settings {
                 path: folder.join(name),
@@ -160,11 +180,28 @@ impl Ca {
         Ok(Self {
             issuing_der: der(&certificate, ISSUING_CERTIFICATE)?,
             root_der: der(&root, ROOT_CERTIFICATE)?,
-            issuing: Authority::from_pem(&certificate, &key)?,
+            issuing,
+            token,
             folder: folder.to_owned(),
             settings,
             domain,
         })
+    }
+
+    /// Shows that a token has the issuing key of a folder, by a signature.
+    ///
+    /// # Errors
+    /// [`CaError::File`]; [`CaError::Issue`] says why the token does not sign.
+    pub fn prove_by(folder: &Path, token: Arc<TokenKey>) -> Result<(), CaError> {
+        let path = folder.join(ISSUING_CERTIFICATE);
+        let certificate = fs::read_to_string(&path).map_err(CaError::file(&path))?;
+        Ok(Authority::from_remote(&certificate, token)?.prove()?)
+    }
+
+    /// The token that keeps the issuing key.
+    #[must_use]
+    pub const fn token(&self) -> Option<&Arc<TokenKey>> {
+        self.token.as_ref()
     }
 
     /// How long things last.
@@ -327,6 +364,20 @@ impl Ca {
         let due = state.is_none_or(|state| state.stale || state.next_update < now.as_secs().saturating_add(half));
         if due || !self.crl_file(ISSUING_CRL).exists() { self.publish(store, now).await.map(Some) } else { Ok(None) }
     }
+}
+
+fn issuing_key(folder: &Path, settings: &Settings) -> Result<String, CaError> {
+    let path = folder.join(ISSUING_KEY);
+    let key = read_private(&path)?;
+    if !certs::issue::is_protected(&key) {
+        return Ok(key);
+    }
+    let source = match &settings.issuing_passphrase_file {
+        Some(file) => Source::File(folder.join(file)),
+        None => Source::Variable(ISSUING_VARIABLE),
+    };
+    let der = certs::issue::open(&key, &source.read()?).map_err(|source| CaError::Secret { path, source })?;
+    Ok(make::plain_pem(&der)?)
 }
 
 fn revoked(entry: &store::Certificate) -> Option<Revoked> {

@@ -1,5 +1,6 @@
 //! Where a passphrase comes from: never the command line, which every process on the machine can read.
 
+use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -18,10 +19,13 @@ pub const ISSUING_VARIABLE: &str = "SEKISHO_ISSUING_PASSPHRASE";
 pub enum Source {
     /// A file that its owner alone may read; a line break at its end does not count.
     File(PathBuf),
+    /// A systemd credential; a line break at its end does not count. systemd keeps it for the service alone, by rights
+    /// that its mode does not show.
+    Credential(PathBuf),
     /// An environment variable.
     Variable(&'static str),
     /// The terminal, without echo, asking with these words.
-    Terminal(&'static str),
+    Terminal(Cow<'static, str>),
 }
 
 impl Source {
@@ -31,7 +35,7 @@ impl Source {
         match file {
             Some(file) => Self::File(file),
             None if std::env::var_os(variable).is_some() => Self::Variable(variable),
-            None => Self::Terminal(words),
+            None => Self::Terminal(words.into()),
         }
     }
 
@@ -49,6 +53,10 @@ impl Source {
         match self {
             Self::File(path) => {
                 let text = read_private(path)?;
+                Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+            }
+            Self::Credential(path) => {
+                let text = std::fs::read_to_string(path).map_err(CaError::file(path))?;
                 Ok(text.trim_end_matches(['\n', '\r']).to_owned())
             }
             Self::Variable(name) => {

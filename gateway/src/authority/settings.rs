@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use certs::TrustDomain;
 use serde::{Deserialize, Serialize};
 
-use super::CaError;
+use super::{CaError, KeyUri};
 
 /// The settings of an authority; written once by `sekisho ca init`, for an operator to change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,12 @@ pub struct Settings {
     /// The issuing key's passphrase, in a file beside this one or elsewhere, where the key is under one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuing_passphrase_file: Option<PathBuf>,
+    /// The issuing key, where a token keeps it: a PKCS#11 URI (RFC 7512). There is no `issuing.key` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuing_key: Option<String>,
+    /// The root's key, where a token keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_key: Option<String>,
 }
 
 const fn device_days() -> u32 {
@@ -57,6 +63,8 @@ impl Settings {
             crl_days: crl_days(),
             crl_url: None,
             issuing_passphrase_file: None,
+            issuing_key: None,
+            root_key: None,
         }
     }
 
@@ -85,6 +93,11 @@ impl Settings {
         if self.renew_days >= self.device_days {
             let (renew, device) = (self.renew_days, self.device_days);
             return Err(format!("`renew_days` is {renew}; it must be less than `device_days`, {device}"));
+        }
+        for (key, uri) in [("issuing_key", &self.issuing_key), ("root_key", &self.root_key)] {
+            if let Some(uri) = uri {
+                KeyUri::parse(uri).map_err(|error| format!("`{key}`: {error}"))?;
+            }
         }
         let plain = |url: &String| {
             url.starts_with("http://") && url.len() > 7 && url.bytes().all(|b| b.is_ascii_graphic() && b != b'"')
@@ -118,7 +131,13 @@ mod tests {
         assert_eq!(settings, Settings::new("a.example"));
         settings.check().unwrap();
         assert!(toml::from_str::<Settings>("trust_domain = \"a\"\nother = 1").is_err());
-        for bad in ["device_days = 0", "renew_days = 90", "crl_days = 9999", "crl_url = \"https://a/\""] {
+        for bad in [
+            "device_days = 0",
+            "renew_days = 90",
+            "crl_days = 9999",
+            "issuing_key = \"pkcs11:\"",
+            "crl_url = \"https://a/\"",
+        ] {
             let settings: Settings = toml::from_str(&format!("trust_domain = \"a\"\n{bad}")).unwrap();
             assert!(settings.check().is_err(), "{bad}");
         }

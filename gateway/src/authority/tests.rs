@@ -6,6 +6,8 @@ fn made(folder: &Path) -> Ca {
         settings: Settings::new("sekisho.example"),
         name: "Sakura",
         key: KeyKind::P256,
+        root_token: None,
+        issuing_token: None,
         root_lifetime: DAY * 3650,
         issuing_lifetime: DAY * 365,
         root_passphrase: Some("correct horse battery"),
@@ -25,6 +27,8 @@ fn an_authority_is_made_once_and_loaded() {
         settings: Settings::new("sekisho.example"),
         name: "x",
         key: KeyKind::P384,
+        root_token: None,
+        issuing_token: None,
         root_lifetime: DAY,
         issuing_lifetime: DAY,
         root_passphrase: Some("correct horse battery"),
@@ -34,8 +38,16 @@ fn an_authority_is_made_once_and_loaded() {
     let short = NewCa { root_passphrase: Some("short"), ..again };
     assert!(matches!(make(&parent.path().join("b"), &short, UnixTime::now()), Err(CaError::Secret { .. })));
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left of what failed");
-    renew_root_crl(&folder, None, "correct horse battery", UnixTime::now()).unwrap();
-    assert!(renew_root_crl(&folder, None, "another passphrase", UnixTime::now()).is_err());
+    let key = |passphrase: &str| RootKey::File { path: None, passphrase: passphrase.to_owned() };
+    renew_root_crl(&folder, &key("correct horse battery"), UnixTime::now()).unwrap();
+    assert!(renew_root_crl(&folder, &key("another passphrase"), UnixTime::now()).is_err());
+    let before = (ca.id(), ca.issuing_der.clone());
+    let end = renew_issuing(&folder, &key("correct horse battery"), DAY * 700, UnixTime::now()).unwrap();
+    let renewed = Ca::load(&folder).unwrap();
+    assert!(renewed.not_after() == end && end > ca.not_after());
+    assert!(renewed.id() == before.0 && renewed.issuing_der != before.1);
+    assert!(renew_issuing(&folder, &key("correct horse battery"), DAY * 36_500, UnixTime::now()).is_err());
+    assert_eq!(Ca::load(&folder).unwrap().not_after(), end);
 }
 
 #[test]
@@ -64,6 +76,8 @@ fn an_issuing_key_under_a_passphrase_is_opened_at_the_load() {
         settings,
         name: "Sakura",
         key: KeyKind::P384,
+        root_token: None,
+        issuing_token: None,
         root_lifetime: DAY * 10,
         issuing_lifetime: DAY * 5,
         root_passphrase: Some("correct horse battery"),

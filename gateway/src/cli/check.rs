@@ -106,11 +106,24 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
             check.key("enrolment.key_file", &est.key_file);
         }
     }
+    if let Some(acme) = &config.acme {
+        check.certificates("acme.ca_file", &acme.ca_file);
+        check.place_to_write("acme.state_directory", &acme.state_directory);
+    }
     for (index, listener) in config.listeners.iter().enumerate() {
         let key = |name: &str| format!("listener[{index}].tls.{name}");
         for identity in &listener.tls.identities {
+            if identity.acme.is_some() {
+                // What is there is the gateway's own to replace.
+                continue;
+            }
             check.certificates(&key(&identity.key("certificate_file")), &identity.certificate_file);
             check.key(&key(&identity.key("key_file")), &identity.key_file);
+            if let Some(folder) =
+                identity.ocsp_file.as_ref().filter(|_| identity.ocsp_fetch).and_then(|file| file.parent())
+            {
+                check.place_to_write(&key(&identity.key("ocsp_file")), folder);
+            }
         }
         check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
         if let ListenerPeers::Users(users) = &listener.tls.peers
@@ -207,6 +220,8 @@ impl Check<'_> {
 
     /// A folder that `sekisho ca init` made.
     fn authority(&mut self, key: &str, path: &Path) {
+        // A token is not asked: systemd checks before each start, which a token that is away must not prevent, and a
+        // wrong PIN would be counted each time.
         if let Err(error) = crate::authority::Ca::load(path) {
             self.blame(key, path, format_args!("where no authority is: {error}"));
         }

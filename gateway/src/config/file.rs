@@ -10,7 +10,7 @@ use super::file_service::service;
 use super::problem::nearest;
 use super::table::{Table, Text};
 use super::{
-    Admin, Audit, Clock, ClockServer, Config, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat,
+    Acme, Admin, Audit, Clock, ClockServer, Config, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat,
     OnAuditFailure, OnClockAlarm, Places, Policy, Shutdown, Store, Workers, knob,
 };
 
@@ -34,6 +34,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     });
     let admin = file.section("admin", |table| admin(table, &mut addresses));
     let enrolment = file.section("enrolment", |table| enrolment(table, &mut addresses));
+    let acme = file.section("acme", acme);
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
         count: NonZeroUsize::new(knob::size(table.number("count", &knob::WORKERS))),
@@ -41,7 +42,8 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let shutdown = file.section("shutdown", |table| Shutdown { drain: table.seconds("drain_s", &knob::DRAIN_S) });
     // `admin` is the name of the socket that systemd passes for the admin listener.
     let mut listener_names = Names::of("listener", &["admin", "enrolment"]);
-    let listeners = file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses));
+    let by_acme = acme.as_ref().and_then(Option::as_ref);
+    let listeners = file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses, by_acme));
     let mut service_names = Names::of("service", &[]);
     let services = file.tables("service", |table| service(table, &mut service_names));
     let routes = routes(file, &service_names);
@@ -55,6 +57,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         identity: identity?,
         admin: admin?,
         enrolment: enrolment?,
+        acme: acme?,
         log,
         workers,
         shutdown,
@@ -286,6 +289,37 @@ fn enrolment(table: &Table<'_>, addresses: &mut Addresses) -> Option<Option<Enro
         Some(address) => Some(address?),
     };
     Some(Some(Enrolment { directory: directory?, est, crl_listen }))
+}
+
+/// An absent table is no ACME; the outer `None` is a problem that is noted.
+fn acme(table: &Table<'_>) -> Option<Option<Acme>> {
+    let directory_url = table.text_optional("directory_url");
+    let ca_file = table.path_optional("ca_file");
+    let contact = table.texts_optional("contact").into_iter().map(|text| text.text.to_owned()).collect();
+    let state_directory = table.path_optional("state_directory");
+    if !table.is_present() {
+        return Some(None);
+    }
+    for (key, given) in [
+        ("directory_url", directory_url.is_some()),
+        ("ca_file", ca_file.is_some()),
+        ("state_directory", state_directory.is_some()),
+    ] {
+        if !given {
+            table.problem(key, format!("`acme.{key}` is missing"));
+        }
+    }
+    let url = directory_url?;
+    // The account's key signs every message, and still the answers must be the server's.
+    if !url.text.starts_with("https://") || !url.text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        table.refuse(&url, "it must be an `https` URL");
+    }
+    Some(Some(Acme {
+        directory_url: url.text.to_owned(),
+        ca_file: ca_file?,
+        contact,
+        state_directory: state_directory?,
+    }))
 }
 
 fn log(table: &Table<'_>) -> Log {

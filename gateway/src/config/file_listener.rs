@@ -9,8 +9,8 @@ use certs::peers::PolicyOid;
 use super::file::Names;
 use super::table::{Table, Text};
 use super::{
-    IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
-    knob,
+    ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls,
+    OnRevocation, PatientPeers, Revocation, UserPeers, knob,
 };
 
 /// The profiles that `certs` knows; the first is the default.
@@ -26,7 +26,12 @@ const ADMIN_PROFILE: &str = "cryptrec-high";
 /// Room in a head beside its target: the rest of the request line and the fields no request lacks.
 const HEAD_BESIDE_TARGET: usize = 1_024;
 
-pub(super) fn listener(table: &Table<'_>, names: &mut Names, addresses: &mut Addresses) -> Option<Listener> {
+pub(super) fn listener(
+    table: &Table<'_>,
+    names: &mut Names,
+    addresses: &mut Addresses,
+    acme: Option<&Acme>,
+) -> Option<Listener> {
     let name = table.text("name");
     if let Some(name) = &name {
         if !is_label(name.text) {
@@ -36,13 +41,21 @@ pub(super) fn listener(table: &Table<'_>, names: &mut Names, addresses: &mut Add
     }
     let address = table.text("address").and_then(|text| addresses.take(table, &text));
     let server_names = server_names(table);
-    let tls = table.section("tls", listener_tls);
+    let by_acme = ByAcme { acme, listener: name.as_ref().map_or("", |name| name.text), server_names: &server_names };
+    let tls = table.section("tls", |table| listener_tls(table, &by_acme));
     let limits = table.section("limits", limits);
     Some(Listener { name: name?.text.to_owned(), address: address?, server_names, tls: tls?, limits })
 }
 
-fn listener_tls(table: &Table<'_>) -> Option<ListenerTls> {
-    let identities = identities(table);
+/// What a certificate by ACME is made of.
+struct ByAcme<'a> {
+    acme: Option<&'a Acme>,
+    listener: &'a str,
+    server_names: &'a [String],
+}
+
+fn listener_tls(table: &Table<'_>, by_acme: &ByAcme<'_>) -> Option<ListenerTls> {
+    let identities = if table.boolean("acme", false) { acme_identity(table, by_acme) } else { identities(table) };
     let client_ca_file = table.path("client_ca_file");
     let profile = table.choice("profile", "cryptrec-high", PROFILES).to_owned();
     let revocation = table.section("revocation", revocation);
@@ -100,6 +113,39 @@ fn patient_peers(table: &Table<'_>) -> PatientPeers {
     }
 }
 
+/// One certificate for all server names that are host names, in files of the gateway's own.
+fn acme_identity(table: &Table<'_>, by_acme: &ByAcme<'_>) -> Option<Vec<IdentityFiles>> {
+    let own = table.key("acme");
+    let others =
+        ["certificate_file", "key_file", "ocsp_file"].into_iter().filter(|key| table.path_optional(key).is_some());
+    for key in others.chain(table.elements_optional("identities").map(|_| "identities")) {
+        let other = table.key(key);
+        table.problem(
+            key,
+            format!("`{other}` stands beside `{own}`, which brings the certificate; take one of them out"),
+        );
+    }
+    let names = by_acme.server_names.iter().filter(|name| name.parse::<IpAddr>().is_err());
+    let names: Vec<String> = names.cloned().collect();
+    if names.is_empty() {
+        table.problem("acme", format!("`{own}` needs a host name in `server_names`: an address gets no certificate"));
+        return None;
+    }
+    let Some(acme) = by_acme.acme else {
+        table.problem("acme", format!("`{own}` needs the table `[acme]`, which says where certificates come from"));
+        return None;
+    };
+    let current = acme.state_directory.join(by_acme.listener).join(ACME_CURRENT);
+    Some(vec![IdentityFiles {
+        place: String::new(),
+        certificate_file: current.join(ACME_CHAIN),
+        key_file: current.join(ACME_KEY),
+        ocsp_file: None,
+        ocsp_fetch: false,
+        acme: Some(names),
+    }])
+}
+
 /// The list, or the single pair, which is a list of one.
 fn identities(table: &Table<'_>) -> Option<Vec<IdentityFiles>> {
     let Some(elements) = table.elements_optional("identities") else {
@@ -110,6 +156,10 @@ fn identities(table: &Table<'_>) -> Option<Vec<IdentityFiles>> {
             let (own, list) = (table.key(key), table.key("identities"));
             table.problem(key, format!("`{own}` stands beside `{list}`; put all pairs into the list, or take it out"));
         }
+    }
+    if table.flag("ocsp_fetch") {
+        let (own, list) = (table.key("ocsp_fetch"), table.key("identities"));
+        table.problem("ocsp_fetch", format!("`{own}` stands beside `{list}`; put it into the list, or take it out"));
     }
     if elements.is_empty() || elements.len() > MAX_IDENTITIES {
         let key = table.key("identities");
@@ -128,15 +178,22 @@ fn identity(table: &Table<'_>, place: String) -> Option<IdentityFiles> {
     let certificate_file = table.path("certificate_file");
     let key_file = table.path("key_file");
     let ocsp_file = table.path_optional("ocsp_file");
-    Some(IdentityFiles { place, certificate_file: certificate_file?, key_file: key_file?, ocsp_file })
+    let ocsp_fetch = table.flag("ocsp_fetch");
+    if ocsp_fetch && ocsp_file.is_none() {
+        let (fetch, file) = (table.key("ocsp_fetch"), table.key("ocsp_file"));
+        table.problem("ocsp_fetch", format!("`{fetch}` needs `{file}`, where the response is kept"));
+    }
+    let (certificate_file, key_file) = (certificate_file?, key_file?);
+    Some(IdentityFiles { place, certificate_file, key_file, ocsp_file, ocsp_fetch, acme: None })
 }
 
+/// How much is asked of revocation.
+const ON_REVOCATION: &[(&str, OnRevocation)] =
+    &[("off", OnRevocation::Off), ("prefer", OnRevocation::Prefer), ("must", OnRevocation::Must)];
+
 fn revocation(table: &Table<'_>) -> Revocation {
-    let mode = table.choice(
-        "mode",
-        OnRevocation::Prefer,
-        &[("off", OnRevocation::Off), ("prefer", OnRevocation::Prefer), ("must", OnRevocation::Must)],
-    );
+    let mode = table.choice("mode", OnRevocation::Prefer, ON_REVOCATION);
+    let ocsp = table.choice("ocsp", OnRevocation::Off, ON_REVOCATION);
     let crl_files = table.paths_optional("crl_files");
     let crl_directory = table.path_optional("crl_directory");
     let fetch = table.boolean("fetch", false);
@@ -147,13 +204,24 @@ fn revocation(table: &Table<'_>) -> Revocation {
             Err(why) => table.refuse(&text, &why),
         }
     }
+    let ocsp_responder =
+        table.text_optional("ocsp_responder").and_then(|text| match check_url(text.text, &fetch_hosts) {
+            Ok(()) => Some(text.text.to_owned()),
+            Err(why) => {
+                table.refuse(&text, why);
+                None
+            }
+        });
     let cache_directory = table.path_optional("cache_directory");
-    if mode == OnRevocation::Must && crl_files.is_empty() && crl_directory.is_none() && !fetch {
-        let why = "name `crl_files` or a `crl_directory`, or set `fetch`";
+    let has_lists = !crl_files.is_empty() || crl_directory.is_some() || fetch;
+    if mode == OnRevocation::Must && ocsp == OnRevocation::Off && !has_lists {
+        let why = "name `crl_files` or a `crl_directory`, or set `fetch` or `ocsp`";
         table.problem("mode", format!("`{}` is `must`, and no CRL comes from anywhere; {why}", table.key("mode")));
     }
     Revocation {
         mode,
+        ocsp,
+        ocsp_responder,
         crl_files,
         crl_directory,
         fetch,
@@ -167,6 +235,22 @@ fn revocation(table: &Table<'_>) -> Revocation {
     }
 }
 
+/// A URL that is fetched from.
+fn check_url(url: &str, hosts: &[String]) -> Result<(), &'static str> {
+    let uri: http::Uri = url.parse().map_err(|_| "it must be a URL")?;
+    if uri.scheme_str() != Some("http") {
+        return Err("its scheme must be `http`: the responses are signed");
+    }
+    match uri.host() {
+        None | Some("") => Err("it must name a host"),
+        Some(_) if url.contains('@') => Err("it must not name a user"),
+        Some(host) if !hosts.is_empty() && !hosts.iter().any(|known| known == &host.to_ascii_lowercase()) => {
+            Err("its host is not among `fetch_hosts`")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 /// All three files or none; the outer `None` is a problem that is noted.
 pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
     let certificate_file = table.path_optional("certificate_file");
@@ -175,7 +259,14 @@ pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
     match (certificate_file, key_file, client_ca_file) {
         (None, None, None) => Some(None),
         (Some(certificate_file), Some(key_file), Some(client_ca_file)) => {
-            let identity = IdentityFiles { place: String::new(), certificate_file, key_file, ocsp_file: None };
+            let identity = IdentityFiles {
+                place: String::new(),
+                certificate_file,
+                key_file,
+                ocsp_file: None,
+                ocsp_fetch: false,
+                acme: None,
+            };
             Some(Some(ListenerTls {
                 identities: vec![identity],
                 peers: ListenerPeers::Devices,

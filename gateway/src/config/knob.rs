@@ -121,6 +121,8 @@ impl Revocation {
     pub const fn off() -> Self {
         Self {
             mode: OnRevocation::Off,
+            ocsp: OnRevocation::Off,
+            ocsp_responder: None,
             crl_files: Vec::new(),
             crl_directory: None,
             fetch: false,

@@ -72,28 +72,33 @@ pub struct PatientPeers {
     pub authentication: AuthenticationLevel,
 }
 
-/// Where CRLs come from, and how much is asked of them (R3, R12, R27).
+/// Where CRLs and OCSP answers come from, and how much is asked of them (R3, R12, R27).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    /// How much is asked.
+    /// How much is asked of CRLs.
     pub mode: OnRevocation,
+    /// How much is asked of OCSP responders. With `must` here or for CRLs, a certificate has to be known to be good from
+    /// one of those that are asked.
+    pub ocsp: OnRevocation,
+    /// The responder that is asked, instead of those that certificates name.
+    pub ocsp_responder: Option<String>,
     /// Files of CRLs, DER or PEM. Each must be there and good.
     pub crl_files: Vec<PathBuf>,
     /// A folder whose `*.crl` and `*.pem` are such files.
     pub crl_directory: Option<PathBuf>,
     /// CRLs are fetched from the distribution points that certificates name.
     pub fetch: bool,
-    /// The only hosts that they are fetched from; none is every one that a certificate of a trusted authority names.
+    /// The only hosts that lists and answers are fetched from; none is every one that a certificate of a trusted authority names.
     pub fetch_hosts: Vec<String>,
-    /// Where fetched CRLs outlive a restart; none is memory alone.
+    /// Where what was fetched outlives a restart; none is memory alone.
     pub cache_directory: Option<PathBuf>,
     /// The longest CRL, in bytes.
     pub max_crl_bytes: u64,
     /// From a fetch's beginning to its last byte.
     pub fetch_timeout: Duration,
-    /// The longest time between two fetches of one CRL.
+    /// The longest time between two fetches of one CRL or answer.
     pub fetch_interval: Duration,
-    /// How long a CRL is used after its next update was due.
+    /// How long a CRL or an answer is used after its next update was due.
     pub grace: Duration,
     /// How long before its next update is due an alarm is raised where there is no newer one.
     pub warn_before: Duration,
@@ -104,9 +109,9 @@ pub struct Revocation {
 pub enum OnRevocation {
     /// Nobody looks.
     Off,
-    /// Whom a CRL names is refused; of whom none speaks, passes.
+    /// Who is said to be revoked is refused; of whom nobody speaks, passes.
     Prefer,
-    /// Who is not known to be good by a current CRL is refused, every CA above the certificate included.
+    /// Who is not known to be good is refused, and so is everybody below a CA that is not.
     Must,
 }
 
@@ -121,6 +126,10 @@ pub struct IdentityFiles {
     pub key_file: PathBuf,
     /// An OCSP response about the certificate, DER, to be stapled; none unless set.
     pub ocsp_file: Option<PathBuf>,
+    /// The names to get a certificate for by ACME; then the files are the gateway's own, and may not be there yet.
+    pub acme: Option<Vec<String>>,
+    /// The gateway itself keeps `ocsp_file` fresh, from the responder that the certificate names.
+    pub ocsp_fetch: bool,
 }
 
 impl IdentityFiles {

@@ -28,8 +28,8 @@ pub use listener::{
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
-    Admin, Audit, Clock, ClockServer, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat,
-    OnAuditFailure, OnClockAlarm, Policy, Shutdown, Store, Workers,
+    ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
+    EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Policy, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 
@@ -59,6 +59,8 @@ pub struct Config {
     pub admin: Admin,
     /// The clinic's own certificate authority; none unless there is one.
     pub enrolment: Option<Enrolment>,
+    /// Where listeners' own certificates come from; none unless some come by ACME.
+    pub acme: Option<Acme>,
     /// Diagnostics.
     pub log: Log,
     /// The threads that serve.

@@ -110,6 +110,26 @@ pub struct Identity {
     pub jwks_listen: Option<SocketAddr>,
 }
 
+/// A link to the folder of the certificate in use, in a listener's folder.
+pub const ACME_CURRENT: &str = "current";
+/// The chain in such a folder.
+pub const ACME_CHAIN: &str = "chain.pem";
+/// The key in such a folder.
+pub const ACME_KEY: &str = "key.pem";
+
+/// Where listeners' own certificates come from, if not from files (RFC 8555).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The server's directory, an `https` URL.
+    pub directory_url: String,
+    /// The only authorities that may vouch for the server, PEM.
+    pub ca_file: PathBuf,
+    /// Where the server's operator reaches ours, such as `mailto:` URLs.
+    pub contact: Vec<String>,
+    /// The account's key, certificates and their keys.
+    pub state_directory: PathBuf,
+}
+
 /// Metrics and health (R19).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {

@@ -351,6 +351,17 @@ impl<'d> Table<'d> {
         })
     }
 
+    /// `true`, or absent.
+    pub(super) fn flag(&self, key: &'static str) -> bool {
+        #[cfg(test)]
+        self.asked(key, Need::Optional);
+        let Some((_, value)) = self.find(key) else { return false };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            self.wrong_type(key, value, "`true` or `false`");
+            false
+        })
+    }
+
     /// One of a few words; the default is given apart.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, default: T, choices: &[(&str, T)]) -> T {
         #[cfg(test)]

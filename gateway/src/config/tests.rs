@@ -155,10 +155,18 @@ fn revocation_must_have_somewhere_to_look() {
     let revocation = &config.listeners[0].tls.revocation;
     assert_eq!((revocation.mode, revocation.fetch), (OnRevocation::Must, false));
     assert_eq!(revocation.crl_files, [Path::new("/etc/sekisho/a.crl")]);
-    assert_eq!(parse(MINIMAL).unwrap().listeners[0].tls.revocation.mode, OnRevocation::Prefer);
+    let revocation = &parse(MINIMAL).unwrap().listeners[0].tls.revocation;
+    assert_eq!((revocation.mode, revocation.ocsp), (OnRevocation::Prefer, OnRevocation::Off));
+    // Somebody is asked, be it the one or the other.
+    assert!(parse(&with("{ mode = \"must\", ocsp = \"prefer\" }")).is_ok());
+    assert!(parse(&with("{ mode = \"off\", ocsp = \"must\", ocsp_responder = \"http://ocsp.example/x\" }")).is_ok());
     for (bad, why) in [
         ("{ mode = \"must\" }", "no CRL comes from anywhere"),
         ("{ mode = \"hard\" }", "`off`, `prefer` or `must`"),
+        ("{ ocsp = \"hard\" }", "`off`, `prefer` or `must`"),
+        ("{ ocsp_responder = \"https://ocsp.example\" }", "its scheme must be `http`"),
+        ("{ ocsp_responder = \"http://u@ocsp.example\" }", "a user"),
+        ("{ ocsp_responder = \"http://a.example\", fetch_hosts = [\"b.example\"] }", "not among `fetch_hosts`"),
         ("{ crl_file = [\"a\"] }", "did you mean `crl_files`?"),
         ("{ crl_files = [] }", "is empty"),
         ("{ crl_files = \"a\" }", "must be a list of strings"),

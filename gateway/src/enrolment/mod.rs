@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::authority::{Ca, CaError};
+use crate::authority::{Ca, CaError, TokenKey};
 use crate::clock::TlsTime;
 use crate::config::{Enrolment, EnrolmentListener};
 use crate::snapshot::{CertificateEnd, Purpose};
@@ -56,6 +57,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often somebody looks whether a list is due. What the command revokes, it publishes itself.
 const PUBLISH_EVERY: Duration = Duration::from_secs(5);
+/// How often the token that keeps the issuing key has to show that it is there.
+const ASK_TOKEN_EVERY: Duration = Duration::from_secs(5);
 
 /// Why there is no enrolment.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +107,7 @@ pub struct Rein {
     est: Option<Est>,
     ends: Arc<ArcSwap<Vec<CertificateEnd>>>,
     issuing_not_after: u64,
+    token: Option<Arc<TokenKey>>,
 }
 
 impl Rein {
@@ -118,6 +122,12 @@ impl Rein {
             self.ends.store(Arc::new(ends(Some(not_after), self.issuing_not_after)));
         }
         Ok(())
+    }
+
+    /// Why the token that keeps the issuing key did not sign when it was last asked; `None` where no token keeps it.
+    #[must_use]
+    pub fn token_fault(&self) -> Option<Option<Arc<String>>> {
+        self.token.as_ref().map(|token| token.fault())
     }
 
     /// When certificates end.
@@ -172,6 +182,7 @@ pub fn prepare(config: &Enrolment, store: Store, admit: &Admit, teller: Teller) 
         est: est.as_ref().map(|(_, est)| est.clone()),
         ends: Arc::new(ArcSwap::from_pointee(ends(server, issuing_not_after))),
         issuing_not_after,
+        token: ca.token().cloned(),
     };
     Ok(Prepared { est, crl, ca, store, teller, rein, listen })
 }
@@ -200,6 +211,8 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener,
 pub fn start(prepared: Prepared, mut draining: watch::Receiver<bool>) -> Result<JoinHandle<()>, EnrolmentError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EnrolmentError::Thread)?;
     let work = move || {
+        // Whoever is cut off in the middle gives a connection back to the store, which needs a runtime.
+        let _entered = runtime.enter();
         LocalSet::new().block_on(&runtime, async {
             let Prepared { est, crl, ca, store, teller, .. } = prepared;
             let desk = Rc::new(Desk { teller, ca, store: RefCell::new(store), guard: RefCell::default() });
@@ -208,6 +221,9 @@ pub fn start(prepared: Prepared, mut draining: watch::Receiver<bool>) -> Result<
             }
             if let Some(socket) = crl {
                 spawn_local(door(socket, Rc::clone(&desk), None));
+            }
+            if let Some(token) = desk.ca.token().cloned() {
+                spawn_local(keep_asking(token, desk.ca.folder().to_owned()));
             }
             spawn_local(keep_publishing(desk));
             // An error says that the control thread is gone: the end as well.
@@ -230,6 +246,33 @@ async fn keep_publishing(desk: Rc<Desk>) -> Infallible {
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the list of revoked certificates is not published"),
         }
+    }
+}
+
+/// Lets a token sign something from time to time, so that one that is gone is known before a device needs it. The
+/// token's thread is waited for elsewhere: devices that only fetch are answered meanwhile.
+async fn keep_asking(token: Arc<TokenKey>, folder: PathBuf) -> Infallible {
+    let mut ticks = tokio::time::interval(ASK_TOKEN_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut known = None;
+    loop {
+        ticks.tick().await;
+        let (asked, folder) = (Arc::clone(&token), folder.clone());
+        let asked = tokio::task::spawn_blocking(move || Ca::prove_by(&folder, asked)).await;
+        let fault = match asked {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        token.note(fault.clone());
+        match &fault {
+            Some(error) if known.as_ref() != Some(&fault) => {
+                tracing::error!(error, "the issuing key's token does not sign: no device gets a certificate");
+            }
+            None if matches!(known, Some(Some(_))) => tracing::info!("the issuing key's token signs again"),
+            Some(_) | None => {}
+        }
+        known = Some(fault);
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 
 use super::arrival::{Arrival, Connection};
 use super::gate::{Gate, Pass};
-use super::tls::Established;
+use super::tls::{Arrived, Established};
 use super::{h1, h2};
 use crate::clock::Clock as _;
 use crate::worker::Worker;
@@ -95,7 +95,12 @@ async fn serve(worker: Rc<Worker>, arrival: Arrival, stream: TcpStream, mut pass
     };
     pass.end_handshake();
     let Established { stream, peer, chain, parameters } = match outcome {
-        Ok(established) => established,
+        Ok(Arrived::Peer(established)) => *established,
+        Ok(Arrived::Validated) => {
+            worker.metrics.handshake(&listener.name, "acme-validation");
+            tracing::info!(listener = %listener.name, source = %arrival.source, "answered a validation of ACME");
+            return;
+        }
         Err(refused) => {
             worker.refuse_arrival(&arrival, &refused, Stage::Handshake);
             return;

@@ -4,14 +4,17 @@
 //! replacing one needs no reload, judges no connection anew and ends none. A pair that cannot be used leaves the one in
 //! use as it is, and says so until it is mended.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use certs::issue::ACME_TLS;
 use certs::{ServerIdentities, ServerIdentity, ServerIdentityError, Staple};
 use policy::Refusal;
+use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -22,9 +25,20 @@ use crate::config::{IdentityFiles, Listener};
 pub struct Identities {
     listener: String,
     server_names: Vec<String>,
-    served: ArcSwap<ServerIdentities>,
+    /// None until the first certificate is there: then no handshake succeeds, and nothing stands in for it.
+    served: ArcSwapOption<ServerIdentities>,
     // Held by the control thread alone, and by scrapes there.
     followed: Mutex<Vec<Followed>>,
+    /// What ACME has not brought yet. Locked after `followed`.
+    awaited: Mutex<Vec<Awaited>>,
+    /// The answers to validations under way, by server name; hardly ever any.
+    challenges: ArcSwap<BTreeMap<String, Arc<ServerConfig>>>,
+}
+
+/// An identity whose files are the gateway's own and not there, or not good.
+struct Awaited {
+    files: IdentityFiles,
+    problem: String,
 }
 
 /// One identity and its files.
@@ -133,20 +147,31 @@ impl Identities {
     /// [`Identities::warnings`].
     pub fn load(listener: &Listener, now: UnixTime) -> Result<Self, ServerIdentityError> {
         let mut all: Vec<Followed> = Vec::new();
+        let mut awaited = Vec::new();
         for files in &listener.tls.identities {
-            let mut followed = Followed::load(files, now)?;
-            followed.name(&all);
-            all.push(followed);
+            match Followed::load(files, now) {
+                Ok(mut followed) => {
+                    followed.name(&all);
+                    all.push(followed);
+                }
+                Err(error) if files.acme.is_some() => {
+                    awaited.push(Awaited { files: files.clone(), problem: awaiting(files, &error) });
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let served = resolver(&all, &listener.server_names).ok_or_else(|| ServerIdentityError::CertificatePem {
-            name: listener.name.clone(),
-            source: certs::pem::PemError::Empty,
-        })?;
+        let served = resolver(&all, &listener.server_names);
+        if served.is_none() && awaited.is_empty() {
+            let source = certs::pem::PemError::Empty;
+            return Err(ServerIdentityError::CertificatePem { name: listener.name.clone(), source });
+        }
         Ok(Self {
             listener: listener.name.clone(),
             server_names: listener.server_names.clone(),
-            served: ArcSwap::from_pointee(served),
+            served: ArcSwapOption::from_pointee(served),
             followed: Mutex::new(all),
+            awaited: Mutex::new(awaited),
+            challenges: ArcSwap::default(),
         })
     }
 
@@ -154,7 +179,7 @@ impl Identities {
     pub fn look(&self, now: UnixTime) -> Vec<Change> {
         let mut all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = Vec::new();
-        let mut is_other = false;
+        let mut is_other = self.receive(&mut all, now, &mut changes);
         for at in 0..all.len() {
             let others: Vec<_> = all.iter().map(|one| one.identity.clone()).collect();
             let lacking = self.served.load();
@@ -164,16 +189,88 @@ impl Identities {
                     *place = new.clone();
                 }
                 let served = ServerIdentities::new(&all, &self.server_names)?;
-                served.uncovered().iter().find(|name| !lacking.uncovered().contains(name)).cloned()
+                let lacking = lacking.as_ref().map(|served| served.uncovered()).unwrap_or_default();
+                served.uncovered().iter().find(|name| !lacking.contains(name)).cloned()
             };
             if let Some(one) = all.get_mut(at) {
                 is_other |= one.look(now, lost, &mut changes);
             }
         }
         if is_other && let Some(served) = resolver(&all, &self.server_names) {
-            self.served.store(Arc::new(served));
+            self.served.store(Some(Arc::new(served)));
         }
         changes
+    }
+
+    /// Takes what was awaited and has come.
+    fn receive(&self, all: &mut Vec<Followed>, now: UnixTime, changes: &mut Vec<Change>) -> bool {
+        let before = all.len();
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.retain_mut(|one| match Followed::load(&one.files, now) {
+            Ok(mut followed) => {
+                followed.name(all);
+                changes.push(Change::Replaced { identity: followed.label.clone() });
+                all.push(followed);
+                false
+            }
+            Err(error) => {
+                one.problem = awaiting(&one.files, &error);
+                true
+            }
+        });
+        all.len() > before
+    }
+
+    /// Why no handshake can succeed; none where there is a certificate.
+    #[must_use]
+    pub fn closed(&self) -> Option<String> {
+        if self.served.load().is_some() {
+            return None;
+        }
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(awaited.iter().map(|one| one.problem.as_str()).collect::<Vec<_>>().join("; "))
+    }
+
+    /// Answers the validation of a server name from now on (RFC 8737), or no more.
+    pub fn set_challenge(&self, name: &str, answer: Option<Arc<ServerConfig>>) {
+        self.challenges.rcu(|old| {
+            let mut new = BTreeMap::clone(old);
+            match &answer {
+                Some(answer) => new.insert(name.to_owned(), Arc::clone(answer)),
+                None => new.remove(name),
+            };
+            new
+        });
+    }
+
+    /// Whether any validation is under way.
+    #[must_use]
+    pub fn is_challenged(&self) -> bool {
+        !self.challenges.load().is_empty()
+    }
+
+    /// The answer for whoever offers `acme-tls/1` and no other protocol, and asks for a name under validation. Everybody
+    /// else is none of its business.
+    #[must_use]
+    pub fn challenge(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        let mut offered = hello.alpn()?;
+        if offered.next() != Some(ACME_TLS) || offered.next().is_some() {
+            return None;
+        }
+        self.challenges.load().get(hello.server_name()?).cloned()
+    }
+
+    /// The files of responses that the gateway itself keeps fresh, with the identity that each is about, and until when
+    /// what is stapled is good.
+    #[must_use]
+    pub fn to_be_fetched(&self) -> Vec<(PathBuf, ServerIdentity, Option<UnixTime>)> {
+        let all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = all.iter().filter(|one| one.files.ocsp_fetch);
+        let of = |one: &Followed| {
+            let until = one.staple.as_ref().filter(|_| one.stapled).map(Staple::next_update);
+            Some((one.files.ocsp_file.clone()?, one.identity.clone(), until))
+        };
+        wanted.filter_map(of).collect()
     }
 
     /// What an operator should know, one line each.
@@ -183,9 +280,13 @@ impl Identities {
         let problems = all.iter().flat_map(|one| [&one.pair.problem, &one.response.problem]).flatten();
         let listener = &self.listener;
         let mut warnings: Vec<_> = problems.map(|problem| format!("listener `{listener}`: {problem}")).collect();
-        warnings.extend(self.served.load().uncovered().iter().map(|name| {
-            format!("listener `{listener}`: no certificate that its clients get is for its server name `{name}`")
-        }));
+        if let Some(served) = &*self.served.load() {
+            warnings.extend(served.uncovered().iter().map(|name| {
+                format!("listener `{listener}`: no certificate that its clients get is for its server name `{name}`")
+            }));
+        }
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.extend(awaited.iter().map(|one| format!("listener `{listener}`: {}", one.problem)));
         warnings
     }
 
@@ -206,7 +307,12 @@ impl Identities {
 impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name();
-        let chosen = self.served.load().choose(name, hello.signature_schemes());
+        let served = self.served.load();
+        let Some(served) = &*served else {
+            certs::verifier::note(Refusal::ServerNameUnknown, "there is no certificate yet".to_owned());
+            return None;
+        };
+        let chosen = served.choose(name, hello.signature_schemes());
         if chosen.is_none() {
             let name = name.unwrap_or_default().escape_debug();
             certs::verifier::note(Refusal::ServerNameUnknown, format!("server name `{name}`"));
@@ -219,6 +325,16 @@ impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identities").field("listener", &self.listener).finish_non_exhaustive()
     }
+}
+
+fn awaiting(files: &IdentityFiles, error: &ServerIdentityError) -> String {
+    let names = files.acme.as_deref().unwrap_or_default().join("`, `");
+    if let ServerIdentityError::Unreadable { source, .. } = error
+        && source.kind() == std::io::ErrorKind::NotFound
+    {
+        return format!("no certificate for `{names}` yet: ACME has not brought one");
+    }
+    format!("no certificate for `{names}`: {error}; ACME is to bring another")
 }
 
 /// The identities with what they staple; `None` if there are none.

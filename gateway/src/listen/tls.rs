@@ -14,8 +14,8 @@ use rustls::time_provider::TimeProvider as _;
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, LazyConfigAcceptor, TlsAcceptor};
 
 use super::identities::Identities;
 use super::purpose::{PeerRules, RolesFileError};
@@ -145,7 +145,7 @@ impl TlsListener {
 
     /// What the listener shows to its clients.
     #[must_use]
-    pub fn identities(&self) -> &Identities {
+    pub const fn identities(&self) -> &Arc<Identities> {
         &self.identities
     }
 
@@ -167,17 +167,18 @@ impl TlsListener {
         self.rules.proved()
     }
 
-    /// Where its CRLs come from.
+    /// Where its CRLs and OCSP answers come from.
     #[must_use]
     pub fn lists(&self) -> &Arc<Lists> {
         &self.lists
     }
 
-    /// Has the verifier judge by the lists in force; true if it judged by others before.
+    /// Has the verifier judge by the lists and answers in force; true if somebody has to be judged again.
     pub fn take_lists(&self) -> bool {
+        let news = self.lists.has_new_answers();
         let set = self.lists.set();
         let changed = *set.version() != self.verifier.crls_version();
-        if changed {
+        if changed || news {
             self.verifier.set_crls(set);
         }
         changed
@@ -195,13 +196,21 @@ impl TlsListener {
     ///
     /// # Errors
     /// [`PeerRefused`]: the refusal, and what exactly was wrong, for the record only.
-    pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Established, PeerRefused> {
+    pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Arrived, PeerRefused> {
         if now_unix_ns < 0 {
             // No certificate is valid then, and the library's ticket keys cannot be asked without a panic.
             let detail = "the clock is before 1970".to_owned();
             return Err(PeerRefused { refusal: Refusal::ClockUnsynchronised, detail, device: None });
         }
-        let mut accept = pin!(self.acceptor.accept(stream).into_fallible());
+        let accept = if self.identities.is_challenged() {
+            match self.sort_out(stream).await? {
+                Some(accept) => accept,
+                None => return Ok(Arrived::Validated),
+            }
+        } else {
+            self.acceptor.accept(stream)
+        };
+        let mut accept = pin!(accept.into_fallible());
         let mut refused = None;
         let outcome = poll_fn(|context| {
             let (outcome, noted) = noting(|| accept.as_mut().poll(context));
@@ -238,8 +247,47 @@ impl TlsListener {
             is_h2: connection.alpn_protocol() == Some(b"h2"),
         };
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        Ok(Established { peer, chain, parameters, stream })
+        Ok(Arrived::Peer(Box::new(Established { peer, chain, parameters, stream })))
     }
+
+    /// While validations by `tls-alpn-01` are under way: reads the first message, and answers whoever validates. That
+    /// connection ends here, at the end of its handshake; not a byte that it sends is read. Everybody else goes the usual
+    /// way.
+    async fn sort_out(&self, stream: TcpStream) -> Result<Option<Accept<TcpStream>>, PeerRefused> {
+        let mut first = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+        let start = match (&mut first).await {
+            Ok(start) => start,
+            Err(error) => {
+                if let Some(stream) = first.take_io() {
+                    linger(stream).await;
+                }
+                return Err(refused_by(&error));
+            }
+        };
+        let Some(answer) = self.identities.challenge(&start.client_hello()) else {
+            return Ok(Some(start.into_stream(Arc::clone(self.acceptor.config()))));
+        };
+        match start.into_stream(answer).into_fallible().await {
+            Ok(stream) => {
+                let (stream, mut tls) = stream.into_inner();
+                tls.send_close_notify();
+                linger(stream).await;
+                Ok(None)
+            }
+            Err((error, stream)) => {
+                linger(stream).await;
+                Err(refused_by(&error))
+            }
+        }
+    }
+}
+
+/// What came of a handshake that did not fail.
+pub enum Arrived {
+    /// Somebody is there.
+    Peer(Box<Established>),
+    /// It was the validation of a server name; the connection is closed.
+    Validated,
 }
 
 /// A handshake that ended well.

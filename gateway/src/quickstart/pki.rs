@@ -39,6 +39,8 @@ pub(super) fn make(dir: &Path) -> Result<Vec<Certificate>, QuickstartError> {
         settings: Settings { device_days: CERTIFICATE_DAYS, ..Settings::new(TRUST_DOMAIN) },
         name,
         key: KeyKind::P256,
+        root_token: None,
+        issuing_token: None,
         root_lifetime: DAY * AUTHORITY_DAYS,
         issuing_lifetime: DAY * AUTHORITY_DAYS,
         // A developer's root is on the developer's machine, and has nothing to protect.

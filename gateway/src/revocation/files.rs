@@ -1,10 +1,12 @@
 //! Files of CRLs: which there are, whether one has changed, and what it holds.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use certs::path::{Crl, CrlError, CrlFileError, read_crls};
+use certs::path::{Crl, CrlBody, CrlError, CrlFileError, read_crls};
 
 use crate::config::Revocation;
 
@@ -127,5 +129,52 @@ pub(super) fn parse(bytes: &[u8], most: u64) -> Result<Vec<Crl>, Why> {
     if lists.iter().any(|list| list.size() as u64 > most) {
         return Err(Why::TooLarge(most));
     }
-    Ok(lists)
+    Ok(lists.into_iter().map(shared).collect())
+}
+
+/// The list, sharing its bytes and its index with the same one of another listener's.
+fn shared(list: Crl) -> Crl {
+    static KNOWN: Mutex<BTreeMap<[u8; 32], Weak<CrlBody>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|_, body| body.strong_count() > 0);
+    if let Some(body) = known.get(list.digest()).and_then(Weak::upgrade) {
+        return list.sharing(body);
+    }
+    known.insert(*list.digest(), Arc::downgrade(list.body()));
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyPair};
+
+    #[test]
+    fn the_same_list_is_held_once_and_proved_by_each() {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let made = |number: u64| {
+            let params = CertificateRevocationListParams {
+                this_update: rcgen::date_time_ymd(2026, 1, 1),
+                next_update: rcgen::date_time_ymd(2027, 1, 1),
+                crl_number: number.into(),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: rcgen::KeyIdMethod::Sha256,
+            };
+            params.signed_by(&ca).unwrap().der().to_vec()
+        };
+        let (bytes, other) = (made(1), made(2));
+        let one = |bytes: &[u8]| parse(bytes, 1 << 20).unwrap().pop().unwrap();
+        let (first, second, third) = (one(&bytes), one(&bytes), one(&other));
+        assert!(Arc::ptr_eq(first.body(), second.body()) && !Arc::ptr_eq(first.body(), third.body()));
+        let algorithms = certs::Profile::CryptrecHigh.provider().signature_verification_algorithms.all;
+        assert_eq!(first.prove([ca.der().as_ref()], algorithms), Ok(Some(())));
+        assert!(first.is_proved() && !second.is_proved(), "a proof is not shared");
+        drop((first, second));
+        // What nobody holds any more is read anew.
+        assert_eq!(Arc::strong_count(one(&bytes).body()), 1);
+    }
 }

@@ -1,4 +1,4 @@
-//! Keeps every listener's lists, on the control thread.
+//! Keeps every listener's lists and answers, on the control thread.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use tokio::task::{spawn_blocking, spawn_local};
 
-use super::fetch::fetch;
+use super::asking::Asking;
+use super::fetch::{Wanted, fetch};
 use super::lists::{Fetch, Lists};
 use super::points::Key;
+use super::record::Recorder;
 use super::unix_seconds;
+use crate::audit::ControlLane;
 use crate::snapshot::Snapshots;
 
 /// How often files are looked at and points are fetched from: what is revoked is out within a second, and half of it is
@@ -23,9 +26,11 @@ const FETCHES: usize = 8;
 
 type UnderWay = Rc<RefCell<HashSet<(String, Key)>>>;
 
-/// Looks at files, fetches, and puts what changed in force, for ever.
-pub async fn keep(snapshots: Arc<Snapshots>) -> Infallible {
+/// Looks at files, fetches, and puts what changed in force and on record, for ever.
+pub async fn keep(snapshots: Arc<Snapshots>, lane: ControlLane) -> Infallible {
     let under_way = UnderWay::default();
+    let asking = Asking::new(Arc::clone(&snapshots));
+    let mut recorder = Recorder::new(lane);
     let mut told = BTreeSet::new();
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -40,7 +45,11 @@ pub async fn keep(snapshots: Arc<Snapshots>) -> Infallible {
             for job in lists.due(now) {
                 begin(&snapshots, &under_way, &door.listener.name, job);
             }
+            asking.begin(&door.listener.name, lists.questions(now));
+            // Read before it is put in force: nothing is on record that is not.
+            let news = (lists.turned(), lists.set());
             changed |= door.tls.take_lists();
+            recorder.record(&door.listener.name, lists, news);
             changed |= lists.ran_out(now);
             let late = lists.report(now).into_iter().filter(|report| report.due);
             due.extend(late.map(|report| (door.listener.name.clone(), report.issuer, report.next_update)));
@@ -50,9 +59,10 @@ pub async fn keep(snapshots: Arc<Snapshots>) -> Infallible {
             tracing::warn!(%listener, %issuer, next_update, left_s = left, "a CRL's next update is due, and it is not there");
         }
         told = due;
+        recorder.forget(|listener| snapshot.door(listener).is_some());
         if changed {
             let version = snapshots.publish_revocation();
-            tracing::info!(snapshot = version, "other CRLs are in force");
+            tracing::info!(snapshot = version, "other CRLs or OCSP answers are in force");
         }
     }
 }
@@ -81,7 +91,7 @@ async fn run(snapshots: &Snapshots, listener: &str, job: Fetch) {
     let Some(before) = lists() else { return };
     let (most, timeout) = before.fetch_bounds();
     let fetched = match &job.place {
-        Ok(place) => fetch(place, most, timeout).await,
+        Ok(place) => fetch(place, &Wanted::List(most), timeout).await,
         Err(why) => Err(why.clone()),
     };
     // After a reload meanwhile, its lists are those that count.

@@ -1,4 +1,4 @@
-//! The lists of one listener, from all places.
+//! The lists and answers of one listener, from all places.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use certs::path::{Crl, CrlSet, RevocationMode, RevocationSettings, crl_urls};
 use certs::{Anchors, Profile};
 
+use super::answers::{Answers, AnswersReport, Question, Turned};
 use super::cache;
 use super::fetch::Place;
 use super::files::{self, RevocationError, Stamp, Why};
@@ -17,12 +18,15 @@ use crate::config::{OnRevocation, Revocation};
 /// may have come.
 const READ_AGAIN: i64 = 10;
 
-/// A listener's CRLs. Shared by its verifier, which tells of distribution points, and [`keep`](super::keep).
+/// A listener's CRLs and OCSP answers. Shared by its verifier, which tells of distribution points and responders, and
+/// [`keep`](super::keep).
 pub struct Lists {
     config: Revocation,
     anchors: Anchors,
     profile: Profile,
     state: Mutex<State>,
+    /// None where no responder is asked.
+    answers: Option<Arc<Answers>>,
 }
 
 #[derive(Clone, Default)]
@@ -85,7 +89,17 @@ impl Lists {
         old: Option<&Self>,
         now: i64,
     ) -> Result<Self, RevocationError> {
-        let own = |state| Self { config: config.clone(), anchors: anchors.clone(), profile, state: Mutex::new(state) };
+        let answers = (config.ocsp != OnRevocation::Off).then(|| match old.and_then(|old| old.answers.clone()) {
+            Some(known) => known,
+            None => Arc::new(Answers::load(config, profile, now)),
+        });
+        let own = |state| Self {
+            config: config.clone(),
+            anchors: anchors.clone(),
+            profile,
+            state: Mutex::new(state),
+            answers: answers.clone(),
+        };
         if config.mode == OnRevocation::Off {
             return Ok(own(State::default()));
         }
@@ -129,36 +143,59 @@ impl Lists {
     /// How the verifier is to judge.
     #[must_use]
     pub fn settings(&self) -> RevocationSettings {
+        let mode = |asked| match asked {
+            OnRevocation::Off => RevocationMode::Off,
+            OnRevocation::Prefer => RevocationMode::Prefer,
+            OnRevocation::Must => RevocationMode::Require,
+        };
         RevocationSettings {
-            mode: match self.config.mode {
-                OnRevocation::Off => RevocationMode::Off,
-                OnRevocation::Prefer => RevocationMode::Prefer,
-                OnRevocation::Must => RevocationMode::Require,
-            },
+            mode: mode(self.config.mode),
+            ocsp: mode(self.config.ocsp),
             grace: u32::try_from(self.config.grace.as_secs()).unwrap_or(u32::MAX),
         }
     }
 
-    /// The lists in force.
+    /// The lists and answers in force.
     #[must_use]
     pub fn set(&self) -> CrlSet {
-        self.state().set.clone()
+        let lists = self.state().set.clone();
+        match &self.answers {
+            Some(answers) => lists.with_answers(answers.set()),
+            None => lists,
+        }
+    }
+
+    /// Has a responder said anything since this was last asked? What it said is in [`Lists::set`]; its version is only
+    /// another one where somebody has to be judged again.
+    #[must_use]
+    pub fn has_new_answers(&self) -> bool {
+        self.answers.as_ref().is_some_and(|answers| answers.has_changed())
     }
 
     /// Is anything to be watched?
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.config.mode != OnRevocation::Off
+        self.config.mode != OnRevocation::Off || self.answers.is_some()
     }
 
-    /// Are distribution points fetched from?
+    /// Are distribution points fetched from, or responders asked?
     #[must_use]
     pub fn fetches(&self) -> bool {
-        self.is_on() && self.config.fetch
+        self.fetches_lists() || self.answers.is_some()
     }
 
-    /// Takes the points that a certificate on a path names; `issuer` is the certificate of its issuer.
+    fn fetches_lists(&self) -> bool {
+        self.config.mode != OnRevocation::Off && self.config.fetch
+    }
+
+    /// Takes the points and responders that a certificate on a path names; `issuer` is the certificate of its issuer.
     pub fn want(&self, certificate: &[u8], issuer: &[u8]) {
+        if let Some(answers) = &self.answers {
+            answers.met(certificate, issuer);
+        }
+        if !self.fetches_lists() {
+            return;
+        }
         let Ok(urls) = crl_urls(certificate) else { return };
         if !urls.is_empty() {
             let mut state = self.state();
@@ -170,6 +207,9 @@ impl Lists {
 
     /// Looks at every file, and takes those that changed and are good. Blocks.
     pub(super) fn poll(&self, now: i64) {
+        if self.config.mode == OnRevocation::Off {
+            return;
+        }
         let known: Vec<PathBuf> = self.state().files.keys().cloned().collect();
         let mut paths = match files::list(&self.config) {
             Ok(paths) => {
@@ -243,7 +283,7 @@ impl Lists {
 
     /// What is to be fetched.
     pub(super) fn due(&self, now: i64) -> Vec<Fetch> {
-        if !self.fetches() {
+        if !self.fetches_lists() {
             return Vec::new();
         }
         let state = self.state();
@@ -312,14 +352,18 @@ impl Lists {
     fn remember(&self, source: &str, bytes: &[u8]) {
         let Some(directory) = &self.config.cache_directory else { return };
         let name = source.strip_prefix(FETCHED).unwrap_or(source);
-        if let Err(error) = cache::write(directory, name, bytes) {
+        if let Err(error) = cache::write(directory, name, cache::LIST, bytes) {
             tracing::warn!(directory = %directory.display(), %error, "a fetched CRL cannot be kept for the next start");
         }
     }
 
-    /// Has any list run out, its grace included, since this was last asked? Where each certificate must be known to be
-    /// good, live connections are to be judged again then.
+    /// Has any list or answer run out, its grace included, since this was last asked? Where each certificate must be known
+    /// to be good, live connections are to be judged again then.
     pub(super) fn ran_out(&self, now: i64) -> bool {
+        if !self.settings().requires() {
+            return false;
+        }
+        let answer_ran_out = self.answers.as_ref().is_some_and(|answers| answers.ran_out(&self.config, now));
         let mut state = self.state();
         let since = std::mem::replace(&mut state.looked, now);
         let grace = i64::try_from(self.config.grace.as_secs()).unwrap_or(i64::MAX);
@@ -327,7 +371,36 @@ impl Lists {
             let end = crl.next_update().saturating_add(grace);
             since <= end && end < now
         };
-        self.config.mode == OnRevocation::Must && state.set.iter().any(|(_, crl)| ran_out(crl))
+        answer_ran_out || state.set.iter().any(|(_, crl)| ran_out(crl))
+    }
+
+    /// What responders are to be asked.
+    pub(super) fn questions(&self, now: i64) -> Vec<Question> {
+        self.answers.as_ref().map(|answers| answers.questions(&self.config, now)).unwrap_or_default()
+    }
+
+    /// Takes what a responder has sent. Blocks.
+    pub(super) fn take_answer(&self, question: &Question, fetched: Result<&[u8], String>, now: i64) {
+        if let Some(answers) = &self.answers {
+            answers.take(&question.id, &question.url, fetched, (&self.config, self.profile), now);
+        }
+    }
+
+    /// Whose status has become another, to be recorded.
+    pub(super) fn turned(&self) -> Vec<Turned> {
+        self.answers.as_ref().map(|answers| answers.turned()).unwrap_or_default()
+    }
+
+    /// How the answers stand; none where no responder is asked.
+    #[must_use]
+    pub fn answers_report(&self, now: i64) -> Option<AnswersReport> {
+        self.answers.as_ref().map(|answers| answers.report(&self.config, now))
+    }
+
+    /// Where a list came from, in words: its file and place in it, or its URL.
+    pub(super) fn source_name(&self, source: &str) -> String {
+        let state = self.state();
+        state.points.url_of(|key| source_of(key) == source).unwrap_or(source).to_owned()
     }
 
     /// Every list in force.

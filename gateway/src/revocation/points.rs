@@ -46,6 +46,10 @@ impl Points {
         self.0.get(key)
     }
 
+    pub(super) fn url_of(&self, is: impl Fn(&Key) -> bool) -> Option<&str> {
+        self.0.iter().find(|(key, _)| is(key)).map(|(_, point)| point.url.as_str())
+    }
+
     pub(super) fn due(&self, now: i64) -> impl Iterator<Item = (&Key, &Point)> {
         self.0.iter().filter(move |(_, point)| point.due <= now)
     }
@@ -61,14 +65,18 @@ impl Points {
         }
     }
 
-    /// The next attempt after one that failed: after 1, 2, 4 … 300 s.
+    /// The next attempt after one that failed.
     pub(super) fn failed(&mut self, key: &Key, now: i64) {
         if let Some(point) = self.0.get_mut(key) {
-            let pause = 1_i64.checked_shl(point.failures.min(16)).unwrap_or(MAX_PAUSE).min(MAX_PAUSE);
+            point.due = now.saturating_add(pause_after(point.failures));
             point.failures = point.failures.saturating_add(1);
-            point.due = now.saturating_add(pause);
         }
     }
+}
+
+/// Until the next attempt, in seconds, after so many failures before this one: 1, 2, 4 … 300.
+pub(crate) fn pause_after(failures: u32) -> i64 {
+    1_i64.checked_shl(failures.min(16)).unwrap_or(MAX_PAUSE).min(MAX_PAUSE)
 }
 
 #[cfg(test)]

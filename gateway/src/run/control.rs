@@ -19,7 +19,8 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, identities, threads};
+use super::{Command, Ending, Sockets, identities, staples, threads};
+use crate::acme;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane, init, reviewers_change};
 use crate::clock;
@@ -79,6 +80,7 @@ struct Control {
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<bool>>,
     enrolment: Option<(enrolment::Rein, JoinHandle<()>)>,
+    acme: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -130,6 +132,7 @@ impl Control {
             draining: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
             enrolment: None,
+            acme: None,
             shared,
             prepared,
         };
@@ -162,10 +165,12 @@ impl Control {
             None => None,
         };
         let roster = Arc::new(threads::Roster::new(count));
+        let acme_faults = acme::Faults::default();
         let sources = Sources {
             roster: Arc::clone(&roster),
             admin_tls: admin_tls.clone(),
             enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
+            acme: Arc::clone(&acme_faults),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
             store: watching.state(),
@@ -237,13 +242,21 @@ impl Control {
             let rein = prepared.rein.clone();
             self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
         }
+        if config.acme.is_some() {
+            let faults = Arc::clone(&acme_faults);
+            let started = acme::start(self.shared.clone(), faults, self.drain.subscribe());
+            self.acme = Some(started.map_err(StartError::Thread)?);
+        }
         spawn_local(async move { match watching.run().await {} });
         let (snapshots, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
         spawn_local(clock::keep(Arc::clone(&self.prepared.clock), self.lane.clone(), snapshots, metrics));
         let snapshots = Arc::clone(&self.shared.snapshots);
-        spawn_local(async move { match revocation::keep(snapshots).await {} });
+        let lane = self.lane.clone();
+        spawn_local(async move { match revocation::keep(snapshots, lane).await {} });
         let following = self.shared.clone();
         spawn_local(async move { match identities::follow(following, admin_tls).await {} });
+        let stapling = self.shared.clone();
+        spawn_local(async move { match staples::keep(stapling).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -368,6 +381,9 @@ impl Control {
         }
         if let Some((_, enrolment)) = self.enrolment {
             clean &= enrolment.join().is_ok();
+        }
+        if let Some(acme) = self.acme {
+            clean &= acme.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);
         self.marks.write();

@@ -102,6 +102,15 @@ pub(super) fn refresh(metrics: &Metrics, snapshot: &Snapshot, admin: &[Certifica
     }
 }
 
+/// A listener without a certificate takes nobody.
+pub(super) fn condition(snapshot: &Snapshot) -> Result<(), String> {
+    let closed = snapshot.doors.iter().filter_map(|door| {
+        door.tls.identities().closed().map(|why| format!("listener `{}`: {why}", door.listener.name))
+    });
+    let closed: Vec<_> = closed.collect();
+    if closed.is_empty() { Ok(()) } else { Err(closed.join("; ")) }
+}
+
 /// What somebody should see to: files that cannot be used, and certificates that end soon.
 pub(super) fn warnings(snapshot: &Snapshot, admin: &[CertificateEnd], now_unix_ns: i64) -> Vec<String> {
     let now = unix_time(now_unix_ns).as_secs();
@@ -123,7 +132,7 @@ fn ends_soon(CertificateEnd { purpose, name, not_after }: &CertificateEnd, ident
     }
 }
 
-fn unix_time(unix_ns: i64) -> UnixTime {
+pub(super) fn unix_time(unix_ns: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_nanos(u64::try_from(unix_ns).unwrap_or(0)))
 }
 

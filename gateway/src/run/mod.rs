@@ -9,6 +9,7 @@ mod prepare;
 mod readiness;
 mod registry;
 mod sockets;
+mod staples;
 mod threads;
 
 use std::net::SocketAddr;

@@ -8,13 +8,14 @@ use tokio::sync::watch;
 
 use super::identities;
 use super::threads::Roster;
+use crate::acme::Faults;
 use crate::admin::{Condition, Health, OperatorsTls};
 use crate::audit::{Audit as Log, State, TreeStatus};
 use crate::clock::{Clock as _, KernelClock};
 use crate::enrolment::Rein;
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
-use crate::revocation::unix_seconds;
+use crate::revocation::{AnswersReport, unix_seconds};
 use crate::snapshot::{CertificateEnd, Snapshot, Snapshots};
 use crate::upstream::Sight;
 use crate::worker::Shared;
@@ -30,6 +31,8 @@ pub(super) struct Sources {
     /// The admin listener's.
     pub(super) admin_tls: Option<Arc<OperatorsTls>>,
     pub(super) enrolment: Option<Rein>,
+    /// Why certificates are not had by ACME.
+    pub(super) acme: Faults,
 }
 
 impl Sources {
@@ -45,6 +48,7 @@ impl Sources {
         vec![
             ("draining", if draining { Err("shutting down".to_owned()) } else { Ok(()) }),
             ("workers", if draining { Ok(()) } else { self.roster.condition() }),
+            ("certificates", identities::condition(&snapshot)),
             ("audit", audit_condition(&self.log)),
             ("clock", clock_condition(&self.shared.clock, &snapshot.config.clock)),
             // The registry in force goes on deciding without the store; losing it must not stop care.
@@ -58,10 +62,14 @@ impl Sources {
     /// What keeps no request out, and what somebody should see to in time.
     fn warnings(&self) -> Vec<String> {
         let snapshot = self.shared.snapshots.load();
-        let mut warnings = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
-        warnings.extend(tree_warning(&self.log.status().tree));
-        warnings.extend(self.admin_tls.as_ref().and_then(|tls| tls.warning()));
-        warnings
+        let mut all = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
+        all.extend(tree_warning(&self.log.status().tree));
+        all.extend(self.admin_tls.as_ref().and_then(|tls| tls.warning()));
+        let fault = self.enrolment.as_ref().and_then(Rein::token_fault).flatten();
+        let told = |(listener, error): (&String, &String)| format!("acme-failing: listener `{listener}`: {error}");
+        all.extend(self.acme.load().iter().map(told));
+        all.extend(fault.map(|error| format!("ca-token: no device gets a certificate: {error}")));
+        all
     }
 
     /// Brings those metrics up to date that nobody counts.
@@ -93,19 +101,36 @@ impl Sources {
             metrics.connections_limit.with_label_values(&[name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
         identities::refresh(metrics, &snapshot, &self.own_certificates());
+        metrics.acme_failing.reset();
+        for listener in self.acme.load().keys() {
+            metrics.acme_failing.with_label_values(&[listener.as_str()]).set(1);
+        }
+        if let Some(fault) = self.enrolment.as_ref().and_then(Rein::token_fault) {
+            metrics.ca_token_available.with_label_values::<&str>(&[]).set(i64::from(fault.is_none()));
+        }
         self.revocation(&snapshot);
         self.backends();
     }
 
     fn revocation(&self, snapshot: &Snapshot) {
         let metrics = &self.shared.metrics;
-        for gauges in [&metrics.crl_due, &metrics.crl_entries, &metrics.crl_failing] {
+        for gauges in [
+            &metrics.crl_due,
+            &metrics.crl_entries,
+            &metrics.crl_failing,
+            &metrics.ocsp_certificates,
+            &metrics.ocsp_failing,
+            &metrics.ocsp_due,
+        ] {
             gauges.reset();
         }
         metrics.crl_next_update.reset();
         let now = unix_seconds();
         for door in snapshot.doors.iter().filter(|door| door.tls.lists().is_on()) {
             let listener = door.listener.name.as_str();
+            if let Some(report) = door.tls.lists().answers_report(now) {
+                answers(metrics, listener, report);
+            }
             let mut first: BTreeMap<(String, &str), i64> = BTreeMap::new();
             for report in door.tls.lists().report(now) {
                 let kind = if report.delta { "delta" } else { "complete" };
@@ -166,6 +191,16 @@ fn tree_warning(tree: &TreeStatus) -> Option<String> {
     let error = tree.error.as_ref()?;
     let (entries, seconds) = (tree.lag_entries, tree.lag.as_secs());
     Some(format!("the audit log's checkpoint lags by {entries} entries and {seconds} s: {error}"))
+}
+
+fn answers(metrics: &Metrics, listener: &str, report: AnswersReport) {
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let AnswersReport { good, revoked, unknown, unanswered, failing, due } = report;
+    for (status, number) in [("good", good), ("revoked", revoked), ("unknown", unknown), ("unanswered", unanswered)] {
+        metrics.ocsp_certificates.with_label_values(&[listener, status]).set(count(number));
+    }
+    metrics.ocsp_failing.with_label_values(&[listener]).set(count(failing));
+    metrics.ocsp_due.with_label_values(&[listener]).set(count(due));
 }
 
 fn audit_condition(log: &Log) -> Result<(), String> {

@@ -13,9 +13,10 @@ fn serial(byte: u8) -> Serial {
 }
 
 fn family(kind: KeyKind) -> (Authority, Authority) {
-    let root = Authority::new_root("Sekisho root", kind, YEAR * 20, serial(1), NOW).unwrap();
+    let root = Authority::new_root("Sekisho root", kind.into(), YEAR * 20, serial(1), NOW).unwrap();
     let trust = domain();
-    let new = NewAuthority { name: "Sekisho devices", domain: &trust, key: kind, lifetime: YEAR * 5, crl_url: None };
+    let new =
+        NewAuthority { name: "Sekisho devices", domain: &trust, key: kind.into(), lifetime: YEAR * 5, crl_url: None };
     let issuing = root.issue_authority(new, serial(2), NOW).unwrap();
     (root, issuing)
 }
@@ -37,7 +38,7 @@ fn judge(
     let mut settings = Settings::new(purpose, algorithms.all);
     settings.revocation = RevocationSettings {
         mode: if crls.iter().next().is_some() { RevocationMode::Require } else { RevocationMode::Off },
-        grace: 0,
+        ..RevocationSettings::default()
     };
     let anchor = TrustAnchor::from_der(&der(root.certificate_pem())).unwrap();
     let now = i64::try_from(NOW.as_secs()).unwrap();
@@ -107,7 +108,7 @@ fn the_issuing_ca_is_nobodys_server_and_of_one_domain() {
     assert!(matches!(refused, PathRefusal::NameNotPermitted(_)), "{refused:?}");
     // Nor may it make another CA.
     let trust = domain();
-    let new = NewAuthority { name: "x", domain: &trust, key: KeyKind::P256, lifetime: YEAR, crl_url: None };
+    let new = NewAuthority { name: "x", domain: &trust, key: KeyKind::P256.into(), lifetime: YEAR, crl_url: None };
     let third = issuing.issue_authority(new, serial(4), NOW).unwrap();
     let leaf = certify(&third, NOW);
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
@@ -120,9 +121,9 @@ fn the_issuing_ca_is_nobodys_server_and_of_one_domain() {
 
 #[test]
 fn a_trust_domain_that_is_no_host_name_has_no_constraint() {
-    let root = Authority::new_root("r", KeyKind::P256, YEAR, serial(1), NOW).unwrap();
+    let root = Authority::new_root("r", KeyKind::P256.into(), YEAR, serial(1), NOW).unwrap();
     let trust = TrustDomain::new("a_b.example").unwrap();
-    let new = NewAuthority { name: "x", domain: &trust, key: KeyKind::P256, lifetime: DAY, crl_url: None };
+    let new = NewAuthority { name: "x", domain: &trust, key: KeyKind::P256.into(), lifetime: DAY, crl_url: None };
     assert!(matches!(root.issue_authority(new, serial(2), NOW), Err(IssueError::Name { .. })));
 }
 
@@ -131,6 +132,6 @@ fn nothing_outlives_the_issuing_ca() {
     let (root, issuing) = family(KeyKind::P256);
     assert_eq!(certify(&issuing, later(YEAR * 5 - DAY)).not_after, issuing.not_after());
     let trust = domain();
-    let new = NewAuthority { name: "x", domain: &trust, key: KeyKind::P256, lifetime: YEAR * 21, crl_url: None };
+    let new = NewAuthority { name: "x", domain: &trust, key: KeyKind::P256.into(), lifetime: YEAR * 21, crl_url: None };
     assert!(matches!(root.issue_authority(new, serial(4), NOW), Err(IssueError::Lifetime { .. })));
 }

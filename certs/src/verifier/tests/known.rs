@@ -68,7 +68,7 @@ fn a_revoked_device_is_told_so_and_known_chains_are_forgotten() {
         };
         Crl::from_der(params.signed_by(&authority).unwrap().der()).unwrap()
     };
-    let settings = RevocationSettings { mode: RevocationMode::Require, grace: 0 };
+    let settings = RevocationSettings { mode: RevocationMode::Require, ..RevocationSettings::default() };
     let crls = CrlSet::default().with("file", list(1, &[1])).unwrap();
     let verifier = || verifier(&authority.pem(), &Arc::new(Mutex::new(Ok(()))));
     let today = Arc::into_inner(verifier()).unwrap().with_revocation(crls.clone(), settings);

@@ -252,6 +252,109 @@ impl Record for Reload<'_> {
     }
 }
 
+/// What a [`RevocationChange`] is about.
+#[derive(Debug, Clone, Copy)]
+pub enum RevocationSource<'a> {
+    /// A CRL.
+    List {
+        /// It only lists changes to another one.
+        is_delta: bool,
+        /// Its number, hexadecimal.
+        number: &'a str,
+        /// When the next one is due, seconds since the epoch.
+        next_update: i64,
+        /// How many certificates it names.
+        entries: u64,
+    },
+    /// An OCSP response.
+    Answer {
+        /// The certificate's serial number, hexadecimal.
+        serial: &'a str,
+        /// `good`, `revoked` or `unknown`.
+        status: &'static str,
+        /// Why it was revoked (RFC 5280 5.3.1).
+        reason: Option<&'static str>,
+    },
+}
+
+/// Kind `revocation-change`: a listener judges certificates by another CRL, or one's OCSP status is another (R27); the
+/// first after a start tell what is in force. Keys: `change` (`taken`, or `dropped` where a list is used no more),
+/// `issuer`, `listener`, `source` (a file and its place in it, or a URL), `this_update`, `what` (`crl`, `delta-crl` or
+/// `ocsp`); for CRLs `entries`, `next_update`, `number`; for OCSP `reason`, `serial`, `status`. Times that this log's
+/// clock has no name for are left out.
+#[derive(Debug, Clone, Copy)]
+pub struct RevocationChange<'a> {
+    /// The listener.
+    pub listener: &'a str,
+    /// `taken` or `dropped`.
+    pub change: &'static str,
+    /// Where it came from.
+    pub source: &'a [u8],
+    /// Who issued it.
+    pub issuer: &'a [u8],
+    /// Of when it is, seconds since the epoch.
+    pub this_update: i64,
+    /// What it is.
+    pub what: RevocationSource<'a>,
+}
+
+impl Record for RevocationChange<'_> {
+    const FOLLOWS: bool = true;
+
+    fn kind(&self) -> Kind {
+        Kind::RevocationChange
+    }
+
+    fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
+        let start = out.len();
+        let mut object = Object::new(out);
+        object.label(key!("change"), self.change);
+        write_clock(&mut object, header);
+        if let RevocationSource::List { entries, .. } = self.what {
+            object.number(key!("entries"), entries);
+        }
+        object.bytes(key!("issuer"), self.issuer);
+        object.label(key!("kind"), "revocation-change");
+        object.text(key!("listener"), self.listener);
+        if let RevocationSource::List { next_update, .. } = self.what {
+            write_seconds(&mut object, key!("next_update"), next_update);
+        }
+        object.text(key!("node"), header.node);
+        if let RevocationSource::List { number, .. } = self.what {
+            object.text(key!("number"), number);
+        }
+        if let RevocationSource::Answer { reason: Some(reason), .. } = self.what {
+            object.label(key!("reason"), reason);
+        }
+        let splice = write_sequence(&mut object, start);
+        if let RevocationSource::Answer { serial, .. } = self.what {
+            object.text(key!("serial"), serial);
+        }
+        object.bytes(key!("source"), self.source);
+        if let RevocationSource::Answer { status, .. } = self.what {
+            object.label(key!("status"), status);
+        }
+        write_seconds(&mut object, key!("this_update"), self.this_update);
+        write_time(&mut object, header);
+        object.number(key!("version"), VERSION);
+        let what = match self.what {
+            RevocationSource::List { is_delta: false, .. } => "crl",
+            RevocationSource::List { is_delta: true, .. } => "delta-crl",
+            RevocationSource::Answer { .. } => "ocsp",
+        };
+        object.label(key!("what"), what);
+        object.end();
+        splice
+    }
+}
+
+/// Writes a time of whole seconds, if it is one that nanoseconds reach.
+fn write_seconds(object: &mut Object<'_>, key: &'static str, seconds: i64) {
+    if let Some(unix_ns) = seconds.checked_mul(1_000_000_000) {
+        write_instant(object, key, unix_ns);
+    }
+}
+
 /// Bytes that stood behind the last whole record after a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TornTail {

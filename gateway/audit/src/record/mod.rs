@@ -27,7 +27,7 @@ pub use exchange::{
 };
 pub use lifecycle::{
     AuditFailure, ClockChange, ClockEvent, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload,
-    ReviewersChange, Start, Stop, TornTail,
+    ReviewersChange, RevocationChange, RevocationSource, Start, Stop, TornTail,
 };
 pub use refused::{Refused, RefusedSummary, Stage};
 

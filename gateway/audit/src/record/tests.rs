@@ -297,6 +297,18 @@ fn every_kind_is_canonical() {
             },
             23,
         ),
+        canonical(
+            &change_of_revocation(RevocationSource::List { is_delta: true, number: "0a", next_update: 9, entries: 2 }),
+            24,
+        ),
+        canonical(
+            &change_of_revocation(RevocationSource::Answer {
+                serial: "01",
+                status: "revoked",
+                reason: Some("superseded"),
+            }),
+            25,
+        ),
     ];
     let names: Vec<_> = kinds.iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
     assert_eq!(
@@ -325,6 +337,8 @@ fn every_kind_is_canonical() {
             "registry-rollback",
             "addendum",
             "addendum",
+            "revocation-change",
+            "revocation-change",
         ]
     );
     assert!(names.iter().all(|name| crate::header::Kind::from_label(name).is_some()));
@@ -336,4 +350,13 @@ fn every_kind_is_canonical() {
     assert_eq!(kinds[3]["bytes"]["sent"], u64::MAX.to_string());
     assert_eq!(kinds[15]["change_ns"], -3_600_000_000_000_i64);
     assert_eq!(kinds[16]["change_ns"], i64::MIN.to_string());
+    assert_eq!((&kinds[23]["what"], &kinds[23]["entries"]), (&"delta-crl".into(), &2.into()));
+    assert_eq!(kinds[23]["next_update"], "1970-01-01T00:00:09.000000000Z");
+    assert_eq!((&kinds[24]["what"], &kinds[24]["status"]), (&"ocsp".into(), &"revoked".into()));
+    assert!(kinds[24].get("this_update").is_none(), "beyond what nanoseconds reach");
+}
+
+fn change_of_revocation(what: RevocationSource<'_>) -> RevocationChange<'_> {
+    let (source, issuer) = (&b"http://ocsp.example"[..], &b"CN=Clinics"[..]);
+    RevocationChange { listener: "clinics", change: "taken", source, issuer, this_update: i64::MAX, what }
 }

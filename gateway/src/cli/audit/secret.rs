@@ -42,7 +42,7 @@ pub(super) fn open(file: &Path, passphrase: &Source) -> anyhow::Result<ReviewerK
 pub(super) fn new_passphrase(file: Option<PathBuf>) -> anyhow::Result<String> {
     let source = Source::choose(file, VARIABLE, "Passphrase for the reviewer's key");
     let passphrase = source.read()?;
-    if source.is_typed() && Source::Terminal("The same again").read()? != passphrase {
+    if source.is_typed() && Source::Terminal("The same again".into()).read()? != passphrase {
         bail!("the two passphrases differ");
     }
     Ok(passphrase)

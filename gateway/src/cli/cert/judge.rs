@@ -220,10 +220,13 @@ impl Judge {
         Verdict {
             listener: door.name.clone(),
             purpose: door.rules.peers.label(),
-            revocation: match door.revocation.mode {
-                RevocationMode::Off => "nobody asks: the listener's `revocation` is off",
-                RevocationMode::Prefer => "by the CRLs at hand; what none of them speaks of passes",
-                RevocationMode::Require => "every certificate must be known not to be revoked",
+            revocation: match (door.revocation.mode, door.revocation.ocsp) {
+                (RevocationMode::Off, RevocationMode::Off) => "nobody asks: the listener's `revocation` is off",
+                _ if door.revocation.requires() => "every certificate must be known not to be revoked",
+                (RevocationMode::Prefer, RevocationMode::Off) => {
+                    "by the CRLs at hand; what none of them speaks of passes"
+                }
+                _ => "by the CRLs and OCSP answers at hand; what none of them speaks of passes",
             },
             is_anchor: door.anchors.certificates().contains(leaf),
             chain,

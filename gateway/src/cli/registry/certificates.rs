@@ -211,7 +211,7 @@ pub(super) async fn list(id: &DeviceId, store: &Store, as_json: bool, out: &mut 
 fn load(folder: Option<&Path>) -> anyhow::Result<Ca> {
     let folder =
         folder.context("no folder of an authority: give --ca, or set `enrolment.directory` in the configuration")?;
-    Ok(Ca::load(folder)?)
+    Ok(Ca::load_or_ask(folder)?)
 }
 
 /// A time for people.

@@ -47,6 +47,8 @@ impl World {
             certificate_file: self.path(&format!("{pair}.crt")),
             key_file: self.path(&format!("{pair}.key")),
             ocsp_file: None,
+            acme: None,
+            ocsp_fetch: false,
         };
         listener.tls.identities = pairs.iter().enumerate().map(files).collect();
         listener
@@ -55,7 +57,34 @@ impl World {
 
 fn shown(identities: &Identities, name: &str) -> Option<Vec<u8>> {
     let schemes = [rustls::SignatureScheme::ECDSA_NISTP256_SHA256];
-    identities.served.load().choose(Some(name), &schemes).map(|key| key.cert[0].to_vec())
+    identities.served.load().as_ref()?.choose(Some(name), &schemes).map(|key| key.cert[0].to_vec())
+}
+
+#[test]
+fn what_acme_has_not_brought_keeps_the_door_closed_and_is_taken_when_it_comes() {
+    let world = World::new();
+    let mut listener = world.listener(&["a"], &["a.example", "b.example"]);
+    listener.tls.identities[0].acme = Some(listener.server_names.clone());
+    let identities = Identities::load(&listener, UnixTime::now()).unwrap();
+    assert!(shown(&identities, "a.example").is_none() && identities.shown().is_empty());
+    let why = "no certificate for `a.example`, `b.example` yet: ACME has not brought one";
+    assert_eq!(identities.closed().as_deref(), Some(why));
+    assert_eq!(identities.warnings(), [format!("listener `clinics`: {why}")]);
+    assert_eq!(identities.look(UnixTime::now()), []);
+    // Half of it, and what is no certificate, are as good as nothing.
+    world.put("a.crt", "x");
+    world.put("a.key", "x");
+    assert_eq!(identities.look(UnixTime::now()), []);
+    assert!(identities.closed().unwrap().contains("ACME is to bring another"));
+    world.issue("a", &["a.example", "b.example"]);
+    assert_eq!(identities.look(UnixTime::now()), [Change::Replaced { identity: "a.example".to_owned() }]);
+    assert!(shown(&identities, "b.example").is_some());
+    assert_eq!((identities.closed(), identities.warnings()), (None, Vec::new()));
+    // From now on it is followed as any other.
+    world.issue("a", &["a.example", "b.example"]);
+    assert_eq!(look(&identities), [Change::Replaced { identity: "a.example".to_owned() }]);
+    // A file of an operator's that is missing is still an error.
+    assert!(Identities::load(&world.listener(&["c"], &["a.example"]), UnixTime::now()).is_err());
 }
 
 /// Two looks, as the settling wants them.

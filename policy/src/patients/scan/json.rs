@@ -120,10 +120,8 @@ impl Tokenizer {
         if let State::Scalar { wanted } = self.state {
             self.end_scalar(&[], wanted, handler);
         }
-        match self.state {
-            State::Start(0) | State::Value if self.depth == 0 => Ok(()),
-            _ => Err(Malformed),
-        }
+        let is_between = matches!(self.state, State::Start(0) | State::Value) && self.depth == 0;
+        if is_between { Ok(()) } else { Err(Malformed) }
     }
 
     /// Levels that are open.

@@ -155,7 +155,7 @@ impl Plan {
             Ok(Reading::Form) => Body::Form(FormScan::new(self)),
             Ok(Reading::Part10) => Body::Part10(Box::new(Part10Scan::new(source))),
             Ok(Reading::Multipart(boundary)) => match Multipart::new(&boundary) {
-                Ok(multipart) => Body::Multipart(multipart, Box::new(Images::new(source))),
+                Ok(multipart) => Body::Multipart(Box::new((multipart, Images::new(source)))),
                 Err(multipart::NoParts) => {
                     unread = Some(Unread::Malformed);
                     Body::Over
@@ -211,7 +211,7 @@ enum Body {
     Json(Box<Json>),
     Form(FormScan),
     Part10(Box<Part10Scan>),
-    Multipart(Multipart, Box<Images>),
+    Multipart(Box<(Multipart, Images)>),
     /// Nothing more is read.
     Over,
 }
@@ -236,10 +236,11 @@ impl Scanner {
 
     /// Reads the next piece of what the body is.
     fn read(&mut self, bytes: &[u8]) {
-        if let Body::Multipart(multipart, images) = &mut self.body {
+        if let Body::Multipart(parts) = &mut self.body {
+            let (multipart, images) = &mut **parts;
             // What is passed over in search of the next part is not read.
             images.left = self.left;
-            let fed = multipart.feed(bytes, &mut **images);
+            let fed = multipart.feed(bytes, images);
             self.left = images.left;
             if fed.is_err() {
                 self.stop(Unread::Malformed);
@@ -257,7 +258,7 @@ impl Scanner {
                 Outcome::Done => return,
                 Outcome::Malformed => Err(Unread::Malformed),
             },
-            Body::Multipart(..) | Body::Over => return,
+            Body::Multipart(_) | Body::Over => return,
         };
         match read {
             Err(reason) => self.stop(reason),
@@ -285,8 +286,9 @@ impl Scanner {
                     self.unread.get_or_insert(Unread::Malformed);
                 }
             }
-            Body::Multipart(mut multipart, mut images) => {
-                if multipart.finish(&mut *images).is_err() {
+            Body::Multipart(parts) => {
+                let (mut multipart, mut images) = *parts;
+                if multipart.finish(&mut images).is_err() {
                     images.unread.get_or_insert(Unread::Malformed);
                 }
                 images.settle(&mut self.found, &mut self.studies);
@@ -307,7 +309,7 @@ impl Scanner {
         }
         let ended = match &mut self.body {
             Body::Json(json) if whole => json.finish(&mut self.found),
-            _ => Ok(()),
+            Body::Json(_) | Body::Form(_) | Body::Part10(_) | Body::Multipart(_) | Body::Over => Ok(()),
         };
         if !whole {
             self.unread.get_or_insert(Unread::Cut);
@@ -540,7 +542,7 @@ impl Parts for Images {
                     return;
                 }
             },
-            Body::Form(_) | Body::Multipart(..) | Body::Over => return,
+            Body::Form(_) | Body::Multipart(_) | Body::Over => return,
         };
         let cut = taken.len() < bytes.len();
         if let Err(reason) = read.and(if cut { Err(Unread::TooLong) } else { Ok(()) }) {
@@ -567,7 +569,7 @@ impl Images {
                 Outcome::Done => Ok(()),
                 Outcome::Reading | Outcome::Malformed => Err(Unread::Malformed),
             },
-            Body::Form(_) | Body::Multipart(..) | Body::Over => Ok(()),
+            Body::Form(_) | Body::Multipart(_) | Body::Over => Ok(()),
         };
         if let Err(reason) = outcome {
             self.unread.get_or_insert(reason);

@@ -26,7 +26,7 @@ fn reverse(value: &serde_json::Value) -> String {
                 |(name, value): (&String, &Value)| format!("{}:{}", Value::from(name.as_str()), reverse(value));
             format!("{{{}}}", members.iter().rev().map(member).collect::<Vec<_>>().join(","))
         }
-        scalar => scalar.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
 }
 

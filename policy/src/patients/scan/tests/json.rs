@@ -111,7 +111,7 @@ fn skeleton(document: &Value) -> Value {
     match document {
         Value::Array(items) => items.iter().map(skeleton).collect(),
         Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), skeleton(value))).collect(),
-        _ => Value::Null,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Value::Null,
     }
 }
 
