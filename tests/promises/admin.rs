@@ -323,7 +323,7 @@ fn operators_come_with_certificates_of_their_own() {
         assert!(matches!(refusal, gateway_tests::Refusal::Alert(_)), "{refusal:?}");
         until(reason, || gateway.said().contains(reason).then_some(()));
     }
-    assert!(gateway.said().contains("a device's, not an operator's"), "{}", gateway.said());
+    assert!(gateway.said().contains("it has a SPIFFE ID"), "{}", gateway.said());
     // Another pair and other anchors are taken without a restart; a pair that cannot be used is not.
     let others = gateway_tests::Pki::new();
     let newcomer = others.operator("operations/desk-3");

@@ -111,7 +111,7 @@ kinds! {
     34 Reviewers "reviewers" "A site's reviewers changed.";
     35 Shred "shred" "Wrapped keys were destroyed.";
     36 Opening "opening" "Records were opened through the gateway's key directory.";
-    37 RevocationChange "revocation-change" "Whom a listener takes for revoked changed.";
+    37 RevocationChange "revocation-change" "What is known of revoked certificates changed.";
     48 Start "start" "The writer begins.";
     49 Stop "stop" "The writer ends.";
     50 Reload "reload" "Configuration and policies were read again.";

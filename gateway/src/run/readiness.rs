@@ -186,6 +186,13 @@ impl Sources {
     }
 }
 
+/// The tree over the audit log: every record is safe without it, but not yet beyond doubt.
+fn tree_warning(tree: &TreeStatus) -> Option<String> {
+    let error = tree.error.as_ref()?;
+    let (entries, seconds) = (tree.lag_entries, tree.lag.as_secs());
+    Some(format!("the audit log's checkpoint lags by {entries} entries and {seconds} s: {error}"))
+}
+
 fn answers(metrics: &Metrics, listener: &str, report: AnswersReport) {
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let AnswersReport { good, revoked, unknown, unanswered, failing, due } = report;
@@ -194,13 +201,6 @@ fn answers(metrics: &Metrics, listener: &str, report: AnswersReport) {
     }
     metrics.ocsp_failing.with_label_values(&[listener]).set(count(failing));
     metrics.ocsp_due.with_label_values(&[listener]).set(count(due));
-}
-
-/// The tree over the audit log: every record is safe without it, but not yet beyond doubt.
-fn tree_warning(tree: &TreeStatus) -> Option<String> {
-    let error = tree.error.as_ref()?;
-    let (entries, seconds) = (tree.lag_entries, tree.lag.as_secs());
-    Some(format!("the audit log's checkpoint lags by {entries} entries and {seconds} s: {error}"))
 }
 
 fn audit_condition(log: &Log) -> Result<(), String> {

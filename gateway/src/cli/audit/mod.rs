@@ -1,9 +1,13 @@
 //! `sekisho audit`: who may read the audit log, whether it is whole, and what is in it. No gateway is needed.
 
 mod init;
+mod print;
 mod prove;
+mod query;
 mod read;
+mod report;
 mod reviewer;
+mod scan;
 mod secret;
 mod show;
 mod verify;
@@ -24,6 +28,11 @@ pub enum AuditCommand {
     Reviewer(reviewer::ReviewerCommand),
     /// Verify logs: that nothing was altered, removed, inserted, reordered, truncated or forked
     Verify(verify::VerifyArgs),
+    /// Print the records that answer a question, in order of time
+    Query(query::QueryArgs),
+    /// Say who saw which patients
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Write one record with a proof that it is in the log
     Prove(prove::ProveArgs),
     /// Check such a proof
@@ -70,6 +79,8 @@ pub fn run(command: &AuditCommand, out: &mut dyn Write) -> anyhow::Result<bool> 
         AuditCommand::Init(arguments) => init::run(arguments, out).map(|()| true),
         AuditCommand::Reviewer(command) => reviewer::run(command, out).map(|()| true),
         AuditCommand::Verify(arguments) => verify::run(arguments, out),
+        AuditCommand::Query(arguments) => query::run(arguments, out),
+        AuditCommand::Report(command) => report::run(command, out),
         AuditCommand::Prove(arguments) => prove::prove(arguments, out).map(|()| true),
         AuditCommand::CheckProof(arguments) => prove::check(arguments, out),
         AuditCommand::Show(arguments) => show::run(arguments, out),
