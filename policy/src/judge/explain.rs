@@ -73,7 +73,7 @@ impl Judge {
     #[must_use]
     pub fn explain(&self, subject: &Subject, request: &Request<'_>) -> Explanation {
         let (verdict, _) = self.evaluate(subject, request);
-        let world = World::new(&self.vocabulary, self.offset, subject, request, Reads::ANYTHING);
+        let world = World::new(self.vocabulary, self.offset, subject, request, Reads::ANYTHING);
         let findings = self.rules.iter().map(|rule| Finding {
             policy: rule.name.clone(),
             file: rule.file.to_string(),

@@ -68,7 +68,7 @@ impl Judge {
         if !problems.is_empty() {
             return Err(LoadError { problems });
         }
-        let vocabulary = Vocabulary::new().map_err(|error| LoadError {
+        let vocabulary = Vocabulary::get().map_err(|error| LoadError {
             problems: vec![Problem { file: "schema".to_owned(), line: 0, column: 0, message: error.to_string() }],
         })?;
         let mut loaded: Vec<Loaded> = Vec::new();
@@ -76,7 +76,7 @@ impl Judge {
             loaded.extend(parse(index, source, &mut problems));
         }
         let sets = gather(&sources, &loaded, &mut problems);
-        let warnings = validate(&vocabulary, &sources, &loaded, &sets, &mut problems);
+        let warnings = validate(vocabulary, &sources, &loaded, &sets, &mut problems);
         if !problems.is_empty() {
             problems.sort();
             // Cedar says the same once for each action.

@@ -53,7 +53,7 @@ pub struct Judge {
     /// Different for every load in the process, so that no decision outlives its policies.
     version: u64,
     offset: UtcOffset,
-    vocabulary: Vocabulary,
+    vocabulary: &'static Vocabulary,
     authorizer: Authorizer,
     /// In order of their names.
     rules: Box<[Rule]>,
@@ -167,7 +167,7 @@ impl Judge {
             let satisfied = if rule.conditional {
                 let world = match &mut world {
                     Some(world) => world,
-                    none => none.insert(World::new(&self.vocabulary, self.offset, subject, request, reads)?),
+                    none => none.insert(World::new(self.vocabulary, self.offset, subject, request, reads)?),
                 };
                 let response = self.authorizer.is_authorized(&world.request, &rule.alone, &world.entities);
                 if response.diagnostics().errors().next().is_some() {

@@ -1,5 +1,7 @@
 //! The embedded schema and its names.
 
+use std::sync::LazyLock;
+
 use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema};
 
 use super::audience::Audience;
@@ -70,7 +72,13 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    pub(super) fn new() -> Result<Self, BrokenSchema> {
+    /// The one that every judge shares: parsing its schemas takes milliseconds, and it never changes.
+    pub(super) fn get() -> Result<&'static Self, &'static BrokenSchema> {
+        static VOCABULARY: LazyLock<Result<Vocabulary, BrokenSchema>> = LazyLock::new(Vocabulary::new);
+        VOCABULARY.as_ref()
+    }
+
+    fn new() -> Result<Self, BrokenSchema> {
         let broken = |error: &dyn std::fmt::Display| BrokenSchema(error.to_string());
         let parse = |text: &str| {
             let (schema, _warnings) = Schema::from_cedarschema_str(text).map_err(|error| broken(&error))?;
@@ -134,7 +142,7 @@ mod tests {
 
     #[test]
     fn names_stand_where_their_variants_say() {
-        let vocabulary = Vocabulary::new().unwrap();
+        let vocabulary = Vocabulary::get().unwrap();
         for kind in Kind::ALL {
             let entity = vocabulary.entity(kind, "x");
             assert_eq!(entity.to_string(), format!("Sekisho::{}::\"x\"", kind.label()));
@@ -148,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_schema_has_exactly_our_types_and_actions() {
-        let vocabulary = Vocabulary::new().unwrap();
+        let vocabulary = Vocabulary::get().unwrap();
         let schema = vocabulary.schema_for(Audience::Everybody);
         assert_eq!(schema.actions().count(), Action::ALL.len());
         assert!(schema.entity_types().filter(|t| t.basename() != "Action").all(|t| Kind::of(t).is_some()));
