@@ -1,13 +1,14 @@
 //! The scanners of bodies on arbitrary bytes (C17, R5).
 //!
-//! What must hold: nothing panics; the same is found whatever pieces a body comes in; the bounds are kept. The first
+//! What must hold: nothing panics; the same is found whatever pieces a body comes in, unless its compression is broken;
+//! the bounds are kept. The first
 //! byte says what the body is taken for, the second how long its pieces are.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use policy::patients::{BodyHead, MAX_BODY_PATIENTS, MAX_VALUE_BYTES, Plan, Scanned, plan};
+use policy::patients::{BodyHead, MAX_BODY_PATIENTS, MAX_VALUE_BYTES, Plan, Scanned, Unread, plan};
 use policy::route::{PatientsDefinition, RouteDefinition, RouteKind, RouteTable, RuleDefinition};
 use policy::target::CanonicalTarget;
 
@@ -68,7 +69,14 @@ fuzz_target!(|data: &[u8]| {
         scanner.finish(whole)
     };
     let whole = scan(body.len().max(1), true);
-    assert_eq!(scan(usize::from(*piece).max(1), true), whole, "pieces change what is found");
+    let pieces = scan(usize::from(*piece).max(1), true);
+    if content_encoding.is_some() && [pieces.unread, whole.unread].contains(&Some(Unread::Malformed)) {
+        // The decoder keeps some of what stood before the break, by how its input came, and a body may be too long as well;
+        // that it was not read to its end is always said.
+        assert!(pieces.unread.is_some() && whole.unread.is_some(), "pieces hide that a body is broken");
+    } else {
+        assert_eq!(pieces, whole, "pieces change what is found");
+    }
     assert!(whole.patients.ids.len() <= MAX_BODY_PATIENTS);
     for id in &whole.patients.ids {
         assert!((1..=MAX_VALUE_BYTES).contains(&id.value.len()));

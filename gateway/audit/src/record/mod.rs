@@ -15,19 +15,21 @@
 //! `sequence`; the [`Splice`] says where they go.
 
 mod addendum;
+mod clock;
 mod connection;
 mod exchange;
 mod lifecycle;
 mod refused;
 
 pub use addendum::{Addendum, Origin};
+pub use clock::{ClockChange, ClockEvent};
 pub use connection::{Certificate, Connection, ConnectionEvent, ConnectionFields, ConnectionTraffic, Tls};
 pub use exchange::{
     Completion, Decision, Durations, End, Exchange, Intent, MAX_TARGET, Outcome, Request, Stream, StreamEvent,
 };
 pub use lifecycle::{
-    AuditFailure, ClockChange, ClockEvent, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload,
-    ReviewersChange, RevocationChange, RevocationSource, Start, Stop, TornTail,
+    AuditFailure, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload, ReviewersChange, RevocationChange,
+    RevocationSource, Start, Stop, TornTail,
 };
 pub use refused::{Refused, RefusedSummary, Stage};
 

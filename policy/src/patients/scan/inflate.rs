@@ -1,4 +1,5 @@
-//! Compressed bodies (RFC 9110 section 8.4.1): `gzip` and `deflate`, within the bound of what is read.
+//! Compressed bodies (RFC 9110 section 8.4.1): `gzip` and `deflate`, within the bound of what is read. How much of a broken
+//! one is read before its break depends on the pieces it comes in; that it is broken is said in any case.
 
 use std::io::{self, Write as _};
 
