@@ -311,7 +311,10 @@ pub fn certificate_pem(der: &[u8]) -> Result<String, IssueError> {
 }
 
 /// A PEM section (RFC 7468).
-fn pem_text(label: &str, der: &[u8]) -> Result<String, IssueError> {
+///
+/// # Errors
+/// [`IssueError::Encoding`] if the label is none.
+pub fn pem_text(label: &str, der: &[u8]) -> Result<String, IssueError> {
     x509_cert::der::pem::encode_string(label, x509_cert::der::pem::LineEnding::LF, der)
         .map_err(|_| IssueError::Encoding)
 }

@@ -12,10 +12,10 @@ use crate::path;
 
 /// The signature algorithms of a profile, as a handshake uses them.
 #[derive(Clone, Copy)]
-pub(super) struct Signatures(pub(super) WebPkiSupportedAlgorithms);
+pub(crate) struct Signatures(pub(super) WebPkiSupportedAlgorithms);
 
 impl Signatures {
-    pub(super) fn tls12(
+    pub(crate) fn tls12(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
@@ -34,7 +34,7 @@ impl Signatures {
         }
     }
 
-    pub(super) fn tls13(
+    pub(crate) fn tls13(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
@@ -44,10 +44,41 @@ impl Signatures {
         verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), dss, &self.0)
     }
 
-    pub(super) fn schemes(&self) -> Vec<SignatureScheme> {
+    pub(crate) fn schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
     }
 }
+
+/// The three methods of rustls's verifiers, of clients and of servers, that are about the proof and about nothing else.
+macro_rules! prove_by {
+    (|$this:ident| $signatures:expr) => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            dss: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let $this = self;
+            $signatures.tls12(message, cert, dss)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            dss: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let $this = self;
+            $signatures.tls13(message, cert, dss)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            let $this = self;
+            $signatures.schemes()
+        }
+    };
+}
+pub(crate) use prove_by;
 
 impl fmt::Debug for Signatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,17 +19,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use policy::{DeviceId, Refusal};
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CommonState, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, SignatureScheme};
+use rustls::{CommonState, DistinguishedName, Error, HandshakeKind};
 
 use crate::path::{CrlSet, RevocationSettings};
 use crate::peers::{PeerIdentity, Peers};
 use crate::{Anchors, Profile, fingerprint};
 use chains::Chains;
-use handshake::Signatures;
+pub(crate) use handshake::{Signatures, prove_by};
 
 pub use backend::BackendVerifier;
 pub use chains::ChainCache;
@@ -91,7 +89,7 @@ impl VerifiedPeer {
 /// The client certificate verifier of a listener. A certificate is mandatory.
 pub struct DeviceVerifier {
     chains: ArcSwap<Chains>,
-    algorithms: WebPkiSupportedAlgorithms,
+    signatures: Signatures,
     hints: Vec<DistinguishedName>,
     peers: Peers,
     admit: Admit,
@@ -109,7 +107,7 @@ impl DeviceVerifier {
         let trust = anchors.trust();
         let hints = trust.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect();
         let chains = Chains::new(trust, CrlSet::default(), settings, peers.clone(), Arc::default());
-        Self { chains: ArcSwap::from_pointee(chains), algorithms, hints, peers, admit }
+        Self { chains: ArcSwap::from_pointee(chains), signatures: Signatures(algorithms), hints, peers, admit }
     }
 
     /// The verifier with these CRLs, asked as `settings` say.
@@ -145,6 +143,10 @@ impl DeviceVerifier {
     #[must_use]
     pub fn crls_version(&self) -> [u8; 32] {
         *self.chains.load().crls.version()
+    }
+
+    pub(crate) const fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     fn change(&self, change: impl FnOnce(&mut Chains)) {
@@ -240,27 +242,7 @@ impl ClientCertVerifier for DeviceVerifier {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Signatures(self.algorithms).tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Signatures(self.algorithms).tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    prove_by!(|this| this.signatures);
 }
 
 impl fmt::Debug for DeviceVerifier {

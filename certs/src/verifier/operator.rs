@@ -4,13 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use policy::Refusal;
-use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{DistinguishedName, Error};
 
 use super::PeerRefused;
-use super::handshake::Signatures;
+use super::handshake::{Signatures, prove_by};
 use crate::path::{self, CrlSet, Purpose, Settings, TrustAnchor};
 use crate::{Anchors, Profile, peers};
 
@@ -76,27 +75,7 @@ impl ClientCertVerifier for OperatorVerifier {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.schemes()
-    }
+    prove_by!(|this| this.signatures);
 }
 
 impl fmt::Debug for OperatorVerifier {

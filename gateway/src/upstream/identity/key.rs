@@ -96,15 +96,7 @@ impl SigningKey {
     /// A new key, and its PEM.
     fn generate() -> Option<(Self, String)> {
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).ok()?;
-        let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
-        let base64 = base64::engine::general_purpose::STANDARD.encode(document.as_ref());
-        for (index, letter) in base64.chars().enumerate() {
-            if index > 0 && index % 64 == 0 {
-                pem.push('\n');
-            }
-            pem.push(letter);
-        }
-        pem.push_str("\n-----END PRIVATE KEY-----\n");
+        let pem = certs::issue::pem_text("PRIVATE KEY", document.as_ref()).ok()?;
         Some((Self::from_pkcs8(document.as_ref())?, pem))
     }
 
