@@ -11,11 +11,11 @@ use rustls::{DistinguishedName, Error, ServerConfig};
 
 use crate::profile::ProfileError;
 use crate::verifier::prove_by;
-use crate::{DeviceVerifier, Profile, ServerIdentity};
+use crate::{PeerVerifier, Profile, ServerIdentity};
 
 /// Lets in whoever has no certificate, and judges as everywhere whoever has one.
 #[derive(Debug)]
-struct Optional(Arc<DeviceVerifier>);
+struct Optional(Arc<PeerVerifier>);
 
 impl ClientCertVerifier for Optional {
     fn offer_client_auth(&self) -> bool {
@@ -50,7 +50,7 @@ impl ClientCertVerifier for Optional {
 pub fn enrolment_config(
     profile: Profile,
     identity: &ServerIdentity,
-    verifier: Arc<DeviceVerifier>,
+    verifier: Arc<PeerVerifier>,
     clock: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, ProfileError> {
     let mut config = ServerConfig::builder_with_details(profile.provider(), clock)

@@ -1,11 +1,11 @@
 //! From a handshake to a [`VerifiedPeer`].
 //!
-//! [`DeviceVerifier`] answers three questions, in this order: does the chain lead to an anchor of the listener, for the
+//! [`PeerVerifier`] answers three questions, in this order: does the chain lead to an anchor of the listener, for the
 //! listener's purpose ([`Peers`]) and at this time, whom does the leaf name, and does the registry want them. rustls proves
 //! the possession of the leaf's key.
 //!
 //! rustls asks no verifier when a session is resumed: the chain then comes out of the ticket, as it was judged when the
-//! ticket was made. So a `VerifiedPeer` is made in one place only, [`DeviceVerifier::peer`], which judges a resumed
+//! ticket was made. So a `VerifiedPeer` is made in one place only, [`PeerVerifier::peer`], which judges a resumed
 //! session's chain anew, with the anchors, the registry and the time of the resumption.
 
 mod backend;
@@ -42,7 +42,7 @@ pub type Admit = Arc<dyn Fn(&PeerIdentity) -> Result<(), Refusal> + Send + Sync>
 /// proved; but every one of them was signed by the one after it. It must not block.
 pub type Notice = Arc<dyn Fn(&[u8], &[u8]) + Send + Sync>;
 
-/// A device, a user or a patient who was proved in a handshake. Only [`DeviceVerifier`] makes one.
+/// A device, a user or a patient who was proved in a handshake. Only [`PeerVerifier`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedPeer {
     identity: PeerIdentity,
@@ -87,7 +87,7 @@ impl VerifiedPeer {
 }
 
 /// The client certificate verifier of a listener. A certificate is mandatory.
-pub struct DeviceVerifier {
+pub struct PeerVerifier {
     chains: ArcSwap<Chains>,
     signatures: Signatures,
     hints: Vec<DistinguishedName>,
@@ -95,10 +95,10 @@ pub struct DeviceVerifier {
     admit: Admit,
 }
 
-impl DeviceVerifier {
+impl PeerVerifier {
     /// A verifier that validates paths ([`path::validate`](crate::path::validate)) to `anchors`, with the signature
     /// algorithms of `profile`, and takes certificates for `peers` alone: for devices where that is a trust domain. Nobody
-    /// looks at revocation before [`DeviceVerifier::with_revocation`].
+    /// looks at revocation before [`PeerVerifier::with_revocation`].
     #[must_use]
     pub fn new(anchors: &Anchors, profile: Profile, peers: impl Into<Peers>, admit: Admit) -> Self {
         let peers = peers.into();
@@ -166,7 +166,7 @@ impl DeviceVerifier {
     /// with this verifier's anchors and registry, at `now` (C8).
     ///
     /// Call it on the verifier of the connection's own TLS configuration right after the handshake: only then was a
-    /// full handshake judged by these anchors. After a reload, [`DeviceVerifier::recheck`] judges older connections.
+    /// full handshake judged by these anchors. After a reload, [`PeerVerifier::recheck`] judges older connections.
     ///
     /// # Errors
     /// [`PeerRefused`] as in the handshake itself; the connection must be closed.
@@ -219,7 +219,7 @@ fn split<'a, 'b>(
         .ok_or_else(|| PeerRefused::new(Refusal::CertificateMissing, "the peer presented no certificate"))
 }
 
-impl ClientCertVerifier for DeviceVerifier {
+impl ClientCertVerifier for PeerVerifier {
     fn offer_client_auth(&self) -> bool {
         true
     }
@@ -245,9 +245,9 @@ impl ClientCertVerifier for DeviceVerifier {
     prove_by!(|this| this.signatures);
 }
 
-impl fmt::Debug for DeviceVerifier {
+impl fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceVerifier").field("peers", &self.peers).finish_non_exhaustive()
+        f.debug_struct("PeerVerifier").field("peers", &self.peers).finish_non_exhaustive()
     }
 }
 

@@ -41,7 +41,7 @@ impl TimeProvider for Clock {
 struct Door {
     clock: Arc<Clock>,
     registry: Arc<Mutex<Result<(), Refusal>>>,
-    verifier: Arc<DeviceVerifier>,
+    verifier: Arc<PeerVerifier>,
     config: Arc<ServerConfig>,
 }
 
@@ -51,11 +51,11 @@ fn trusting(anchors: &str) -> Arc<BackendVerifier> {
     Arc::new(BackendVerifier::new(&anchors, Profile::CryptrecHighTls12))
 }
 
-fn verifier(anchors: &str, registry: &Arc<Mutex<Result<(), Refusal>>>) -> Arc<DeviceVerifier> {
+fn verifier(anchors: &str, registry: &Arc<Mutex<Result<(), Refusal>>>) -> Arc<PeerVerifier> {
     let anchors = Anchors::from_pem(anchors.as_bytes()).unwrap();
     let registry = Arc::clone(registry);
     let admit: Admit = Arc::new(move |_| *registry.lock().unwrap());
-    Arc::new(DeviceVerifier::new(&anchors, Profile::CryptrecHighTls12, domain(), admit))
+    Arc::new(PeerVerifier::new(&anchors, Profile::CryptrecHighTls12, domain(), admit))
 }
 
 impl Door {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use certs::profile::enrolment_config;
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, VerifiedPeer};
+use certs::{Anchors, PeerVerifier, PeerRefused, Profile, ServerIdentity, VerifiedPeer};
 use gateway_audit::record::Stage;
 use http::Request;
 use hyper::body::Incoming;
@@ -85,7 +85,7 @@ pub enum EnrolmentError {
 }
 
 /// The TLS in force, and what judges its clients.
-type Est = (Arc<ArcSwap<ServerConfig>>, Arc<DeviceVerifier>);
+type Est = (Arc<ArcSwap<ServerConfig>>, Arc<PeerVerifier>);
 
 /// What is ready before the first device asks.
 pub struct Prepared {
@@ -143,7 +143,7 @@ fn ends(server: Option<u64>, issuing: u64) -> Vec<CertificateEnd> {
     server.into_iter().chain([end(Purpose::IssuingAuthority, issuing)]).collect()
 }
 
-fn tls_of(files: &EnrolmentListener, verifier: &Arc<DeviceVerifier>) -> Result<(ServerConfig, u64), EnrolmentError> {
+fn tls_of(files: &EnrolmentListener, verifier: &Arc<PeerVerifier>) -> Result<(ServerConfig, u64), EnrolmentError> {
     let fault = |error: &dyn ToString| EnrolmentError::Tls(error.to_string());
     let identity =
         ServerIdentity::load_files(&files.certificate_file, &files.key_file).map_err(|error| fault(&error))?;
@@ -189,10 +189,10 @@ pub fn prepare(config: &Enrolment, store: Store, admit: &Admit, teller: Teller) 
 
 /// Whose certificates count for a renewal: those below the root, and below the issuing CA where a device shows its own
 /// certificate alone.
-fn verifier(ca: &Ca, admit: &Admit) -> Result<Arc<DeviceVerifier>, EnrolmentError> {
+fn verifier(ca: &Ca, admit: &Admit) -> Result<Arc<PeerVerifier>, EnrolmentError> {
     let text = ca.anchors_pem()?;
     let anchors = Anchors::from_pem(text.as_bytes()).map_err(|error| EnrolmentError::Tls(error.to_string()))?;
-    Ok(Arc::new(DeviceVerifier::new(&anchors, PROFILE, ca.domain().clone(), Arc::clone(admit))))
+    Ok(Arc::new(PeerVerifier::new(&anchors, PROFILE, ca.domain().clone(), Arc::clone(admit))))
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, EnrolmentError> {

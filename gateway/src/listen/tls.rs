@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain, VerifiedPeer};
+use certs::{Anchors, PeerVerifier, PeerRefused, Profile, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider as _;
@@ -72,7 +72,7 @@ pub enum ListenerTlsError {
 /// A listener's TLS, with everything loaded.
 pub struct TlsListener {
     acceptor: TlsAcceptor,
-    verifier: Arc<DeviceVerifier>,
+    verifier: Arc<PeerVerifier>,
     lists: Arc<Lists>,
     resumption: Resumption,
     domain: TrustDomain,
@@ -104,7 +104,7 @@ impl TlsListener {
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
         let rules = PeerRules::load(listener, domain)
             .map_err(|error| ListenerTlsError::Roles { listener: listener.name.clone(), error })?;
-        let mut verifier = DeviceVerifier::new(&anchors, profile, rules.peers.clone(), admit);
+        let mut verifier = PeerVerifier::new(&anchors, profile, rules.peers.clone(), admit);
         if let Some(old) = old {
             verifier = verifier.with_cache(old.verifier.cache());
         }

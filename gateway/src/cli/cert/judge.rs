@@ -7,7 +7,7 @@ use certs::path::{
     self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, RevocationMode, RevocationSettings,
     Settings, TrustAnchor,
 };
-use certs::{Anchors, DeviceVerifier, PeerIdentity, PeerRefused, Peers, Profile, TrustDomain};
+use certs::{Anchors, PeerVerifier, PeerIdentity, PeerRefused, Peers, Profile, TrustDomain};
 use policy::{DeviceId, Refusal, Subject};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
@@ -247,7 +247,7 @@ impl Judge {
             Some(directory) => directory.admit(peer),
             None => Ok(()),
         });
-        let verifier = DeviceVerifier::new(&door.anchors, door.profile, door.rules.peers.clone(), admit)
+        let verifier = PeerVerifier::new(&door.anchors, door.profile, door.rules.peers.clone(), admit)
             .with_revocation(door.crls.clone(), door.revocation);
         let rest = others.iter().filter(|other| *other != leaf).cloned();
         let chain: Vec<_> = std::iter::once(leaf.clone()).chain(rest).collect();
