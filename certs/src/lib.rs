@@ -33,7 +33,7 @@ pub use peers::{PatientField, PeerIdentity, Peers};
 pub use profile::Profile;
 pub use spiffe::TrustDomain;
 pub use staple::{Staple, StapleError, StapleFileError, staple_question};
-pub use verifier::{ChainCache, PeerVerifier, PeerRefused, VerifiedPeer, refusal_of};
+pub use verifier::{ChainCache, PeerRefused, PeerVerifier, VerifiedPeer, refusal_of};
 
 /// SHA-256 of a certificate's DER: the fingerprint that records and the registry show.
 #[must_use]

@@ -28,7 +28,7 @@ pub enum RevocationMode {
 /// Whoever is asked and says that a certificate is revoked is believed. If one of both is [`RevocationMode::Require`],
 /// a certificate passes once one of those that are asked, whichever it is, says that it is good, and is of today.
 ///
-/// | `mode` \\ `ocsp` | `Off` | `Prefer` | `Require` |
+/// | `mode`, `ocsp` | `Off` | `Prefer` | `Require` |
 /// |---|---|---|---|
 /// | `Off` | nobody looks | revoked by OCSP: refused | must be good by OCSP |
 /// | `Prefer` | revoked by a CRL: refused | revoked by either: refused | must be good by a CRL or by OCSP |

@@ -20,14 +20,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CommonState, DistinguishedName, Error, HandshakeKind};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CommonState, DistinguishedName, HandshakeKind};
 
-use crate::path::{CrlSet, RevocationSettings};
+use crate::path::{self, CrlSet, PathRefused, PeerName, RevocationSettings, Settings, TrustAnchor, ValidPath};
 use crate::peers::{PeerIdentity, Peers};
 use crate::{Anchors, Profile, fingerprint};
 use chains::Chains;
-pub(crate) use handshake::{Signatures, prove_by};
+pub(crate) use handshake::{Signatures, judge_clients_by, prove_by};
 
 pub use backend::BackendVerifier;
 pub use chains::ChainCache;
@@ -105,7 +105,7 @@ impl PeerVerifier {
         let algorithms = profile.provider().signature_verification_algorithms;
         let settings = peers.settings(algorithms.all);
         let trust = anchors.trust();
-        let hints = trust.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect();
+        let hints = hints(&trust);
         let chains = Chains::new(trust, CrlSet::default(), settings, peers.clone(), Arc::default());
         Self { chains: ArcSwap::from_pointee(chains), signatures: Signatures(algorithms), hints, peers, admit }
     }
@@ -211,6 +211,29 @@ impl PeerVerifier {
     }
 }
 
+/// The names that a client is told, so that it can choose among its certificates.
+fn hints(anchors: &[TrustAnchor]) -> Vec<DistinguishedName> {
+    anchors.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect()
+}
+
+/// [`path::validate`] of a chain as rustls hands it over.
+fn validate(
+    leaf: &[u8],
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor],
+    crls: &CrlSet,
+    settings: &Settings,
+    name: Option<&PeerName>,
+    now: UnixTime,
+) -> Result<ValidPath, PathRefused> {
+    let others: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+    path::validate(leaf, &others, anchors, crls, settings, name, seconds(now))
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
 fn split<'a, 'b>(
     chain: &'a [CertificateDer<'b>],
 ) -> Result<(&'a CertificateDer<'b>, &'a [CertificateDer<'b>]), PeerRefused> {
@@ -220,29 +243,7 @@ fn split<'a, 'b>(
 }
 
 impl ClientCertVerifier for PeerVerifier {
-    fn offer_client_auth(&self) -> bool {
-        true
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        true
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.hints
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.judge(end_entity, intermediates, now)?;
-        Ok(ClientCertVerified::assertion())
-    }
-
-    prove_by!(|this| this.signatures);
+    judge_clients_by!(|this| judge of this, this.hints, this.signatures);
 }
 
 impl fmt::Debug for PeerVerifier {

@@ -8,7 +8,9 @@ use crate::testing::{
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa};
 use rustls::client::Resumption as ClientResumption;
 use rustls::time_provider::TimeProvider;
-use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection,
+};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use certs::profile::enrolment_config;
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, PeerVerifier, PeerRefused, Profile, ServerIdentity, VerifiedPeer};
+use certs::{Anchors, PeerRefused, PeerVerifier, Profile, ServerIdentity, VerifiedPeer};
 use gateway_audit::record::Stage;
 use http::Request;
 use hyper::body::Incoming;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, PeerVerifier, PeerRefused, Profile, TrustDomain, VerifiedPeer};
+use certs::{Anchors, PeerRefused, PeerVerifier, Profile, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider as _;

@@ -7,7 +7,7 @@ use certs::path::{
     self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, RevocationMode, RevocationSettings,
     Settings, TrustAnchor,
 };
-use certs::{Anchors, PeerVerifier, PeerIdentity, PeerRefused, Peers, Profile, TrustDomain};
+use certs::{Anchors, PeerIdentity, PeerRefused, PeerVerifier, Peers, Profile, TrustDomain};
 use policy::{DeviceId, Refusal, Subject};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
