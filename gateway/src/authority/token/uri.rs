@@ -93,9 +93,9 @@ impl fmt::Display for KeyUri {
     }
 }
 
-/// The text for an error: nothing after a `pin-value`.
+/// The text for an error: nothing after a `pin-value`, nor after what may be meant for one.
 fn shown(text: &str) -> String {
-    let end = text.find("pin-value").unwrap_or(text.len()).min(256);
+    let end = text.to_ascii_lowercase().find("pin").unwrap_or(text.len()).min(256);
     text.get(..end).unwrap_or(SCHEME).escape_debug().to_string()
 }
 
@@ -223,6 +223,11 @@ mod tests {
         }
         let said = KeyUri::parse("pkcs11:token=a;object=b?module-path=/m&pin-value=s3cret").unwrap_err().to_string();
         assert!(said.contains("`pin-value` is not taken") && !said.contains("s3cret"), "{said}");
+        for name in ["PIN-VALUE", "pin_value", "Pin"] {
+            let uri = format!("pkcs11:token=a;object=b?module-path=/m&{name}=s3cret");
+            let said = KeyUri::parse(&uri).unwrap_err().to_string();
+            assert!(said.contains("is not supported") && !said.contains("s3cret"), "{said}");
+        }
     }
 
     proptest! {
