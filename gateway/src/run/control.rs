@@ -19,7 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, identities, staples, threads};
+use super::{Command, Ending, Sockets, identities, reviewers, staples, threads};
 use crate::acme;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane, init, reviewers_change};
@@ -344,6 +344,10 @@ impl Control {
             if self.lane.record(&reviewers_change(&head)).await.is_err() {
                 tracing::error!("a change of reviewers could not be recorded; the next `start` record names it");
             }
+        }
+        let directory = self.shared.snapshots.load().config.audit.directory.clone();
+        if let Err(error) = reviewers::keep(&directory, &next) {
+            tracing::error!(%error, "the reviewers could not be remembered; the next start takes older ones as well");
         }
     }
 

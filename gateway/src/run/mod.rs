@@ -8,6 +8,7 @@ mod identities;
 mod prepare;
 mod readiness;
 mod registry;
+mod reviewers;
 mod sockets;
 mod staples;
 mod threads;
