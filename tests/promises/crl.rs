@@ -467,7 +467,7 @@ fn a_fetch_is_never_in_a_handshakes_way_and_goes_nowhere_else() {
         let identity = identity(path);
         let begun = Instant::now();
         let _ = open(&clinic, &identity);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{path}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{path}: {:?}", begun.elapsed());
         until("an attempt", || (shelf.asked(path) > 0).then_some(()));
     }
     shelf.put_list("/list", &der);

@@ -3,7 +3,8 @@ use crate::ServerIdentity;
 use crate::issue::{Authority, Issued};
 use crate::profile::{ClientSettings, Resumption, ServerSettings, client_config, server_config};
 use crate::testing::{
-    NOW, YEAR, authority, der, device, device_certificate, domain, later, odd, other_authority, server_certificate, uri,
+    NOW, YEAR, authority, der, device, device_certificate, domain, later, odd, other_authority, server_certificate,
+    shake_hands, uri,
 };
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa};
 use rustls::client::Resumption as ClientResumption;
@@ -109,30 +110,12 @@ impl Door {
     fn meet_as(&self, client: &Arc<ClientConfig>, name: &'static str) -> Result<Met, Error> {
         let mut client = ClientConnection::new(Arc::clone(client), name.try_into().unwrap()).unwrap();
         let mut server = ServerConnection::new(Arc::clone(&self.config)).unwrap();
-        for _ in 0..8 {
-            let mut wire = Vec::new();
-            while client.wants_write() {
-                client.write_tls(&mut wire).unwrap();
+        if let Err((by_server, error)) = shake_hands(&mut client, &mut server) {
+            if by_server {
+                self.alert(&mut client, &mut server);
             }
-            let mut rest = &wire[..];
-            while !rest.is_empty() {
-                server.read_tls(&mut rest).unwrap();
-                if let Err(error) = server.process_new_packets() {
-                    self.alert(&mut client, &mut server);
-                    return Err(error);
-                }
-            }
-            let mut wire = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut wire).unwrap();
-            }
-            let mut rest = &wire[..];
-            while !rest.is_empty() {
-                client.read_tls(&mut rest).unwrap();
-                client.process_new_packets()?;
-            }
+            return Err(error);
         }
-        assert!(!server.is_handshaking() && !client.is_handshaking());
         Ok(Met { client, server })
     }
 

@@ -8,6 +8,7 @@ use super::judge::is_within_clock_error;
 use super::meaning::meaning;
 use super::*;
 use crate::clock::Reading;
+use crate::config::tests::beside;
 
 /// One of each: the match makes a new variant a compiler's error here.
 fn closed_list() -> Vec<PathRefusal> {
@@ -87,28 +88,6 @@ fn show(files: &[&Path], config: Option<&Path>, json: bool) -> (bool, String) {
     (good, String::from_utf8(out).unwrap())
 }
 
-const CONFIG: &str = r#"
-node = { name = "gw1" }
-trust = { domain = "sekisho.example" }
-store = { file = "sekisho.db" }
-audit = { directory = "audit" }
-identity = { key_file = "identity.key" }
-[[listener]]
-name = "clinics"
-address = "127.0.0.1:8443"
-server_names = ["localhost"]
-tls = { certificate_file = "server.crt", key_file = "server.key", client_ca_file = "root.crt" }
-[[service]]
-name = "fhir"
-backends = ["http://127.0.0.1:8080"]
-[[route]]
-name = "fhir"
-path = "/fhir"
-service = "fhir"
-class = "clinical"
-kind = "fhir"
-"#;
-
 fn openssl(folder: &Path, arguments: &[&str]) {
     let output = Command::new("openssl").current_dir(folder).args(arguments).output().unwrap();
     assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -147,7 +126,7 @@ fn card(policy: &str) -> tempfile::TempDir {
         sign.extend(issuer);
         openssl(at, &sign);
     }
-    std::fs::write(at.join("sekisho.toml"), CONFIG).unwrap();
+    std::fs::write(at.join("sekisho.toml"), beside().replace("devices-ca.crt", "root.crt")).unwrap();
     folder
 }
 
