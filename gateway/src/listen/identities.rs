@@ -47,6 +47,8 @@ struct Followed {
     label: String,
     identity: ServerIdentity,
     pair: Watched,
+    /// When a pair that lies there and is not valid yet will be.
+    valid_from: Option<UnixTime>,
     staple: Option<Staple>,
     response: Watched,
     /// Whether the response is in time and stapled.
@@ -351,6 +353,7 @@ impl Followed {
         let mut followed = Self {
             label: String::new(),
             pair: Watched::new(pair, None),
+            valid_from: None,
             response: Watched::new(response, None),
             staple: None,
             stapled: false,
@@ -384,9 +387,10 @@ impl Followed {
         let was = (self.stapled, self.staple.clone());
         let complained = self.response.problem.is_some();
         let mut replaced = false;
-        if self.pair.settled(pair_of(&self.files)) {
+        if self.pair.settled(pair_of(&self.files)) || self.valid_from.is_some_and(|begin| begin <= now) {
             let identity = self.label.clone();
-            match self.read_pair(lost) {
+            self.valid_from = None;
+            match self.read_pair(now, lost) {
                 Ok(new) => {
                     replaced = new.chain() != self.identity.chain();
                     self.identity = new;
@@ -416,9 +420,17 @@ impl Followed {
         replaced || is != was
     }
 
-    fn read_pair(&self, lost: impl FnOnce(&ServerIdentity) -> Option<String>) -> Result<ServerIdentity, String> {
+    fn read_pair(
+        &mut self,
+        now: UnixTime,
+        lost: impl FnOnce(&ServerIdentity) -> Option<String>,
+    ) -> Result<ServerIdentity, String> {
         let IdentityFiles { certificate_file, key_file, .. } = &self.files;
         let new = ServerIdentity::load_files(certificate_file, key_file).map_err(|error| error.to_string())?;
+        if let (Err(untimely), Ok(())) = (new.check_validity(now), self.identity.check_validity(now)) {
+            self.valid_from = Some(new.not_before()).filter(|begin| *begin > now);
+            return Err(format!("`{}`: {untimely}, and the one in use is valid", certificate_file.display()));
+        }
         match lost(&new) {
             None => Ok(new),
             Some(name) => {
