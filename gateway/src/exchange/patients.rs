@@ -13,7 +13,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use policy::ServiceName;
-use policy::patients::{BodyHead, PatientId, Patients, Plan, Scanned, Scanner, StudyPatient, Teller, Unread};
+use policy::patients::{BodyHead, PatientId, Patients, Plan, Scanned, Scanner, StudyPatient, StudySource, Unread};
 use smallvec::SmallVec;
 
 use crate::body::{RequestBody, Tap};
@@ -135,16 +135,16 @@ impl Bodies {
 
     /// Learns whose the studies are that passed; of a request's only once the backend took all of it.
     pub(super) fn learn(&mut self, worker: &Worker, service: &ServiceName, now_ns: u64) {
-        let request = self.request.scanned.as_mut().filter(|_| self.accepted).map(|said| (Teller::Client, said));
-        let answer = self.answer.scanned.as_mut().map(|said| (Teller::Backend, said));
-        for (teller, scanned) in request.into_iter().chain(answer) {
+        let request = self.request.scanned.as_mut().filter(|_| self.accepted).map(|said| (StudySource::Client, said));
+        let answer = self.answer.scanned.as_mut().map(|said| (StudySource::Backend, said));
+        for (source, scanned) in request.into_iter().chain(answer) {
             let mut learnt: Vec<StudyPatient> = std::mem::take(&mut scanned.studies);
             if let Some(asked) = self.plan.study() {
                 for study in learnt.iter_mut().filter(|study| study.study.is_empty()) {
                     asked.clone_into(&mut study.study);
                 }
             }
-            worker.learn(service, &learnt, teller, now_ns);
+            worker.learn(service, &learnt, source, now_ns);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The running gateway: its threads, from the first file read to the last record written.
 //!
 //! One control thread (admin, store, clock, reload), one audit writer, and the workers. [`start`] returns once the
-//! gateway serves; [`Running`] is the rein.
+//! gateway serves; [`Running`] is the handle.
 
 mod control;
 mod identities;
