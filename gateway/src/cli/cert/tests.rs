@@ -2,7 +2,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use certs::path::{Malformed, PathRefusal, RevocationReason};
+use certs::PeerRefused;
+use certs::path::{Malformed, PathRefusal, PathRefused, RevocationReason};
 
 use super::judge::is_within_clock_error;
 use super::meaning::meaning;
@@ -57,6 +58,18 @@ fn each_refusal_has_a_line_of_its_own() {
     for one in &all {
         let line = meaning(one);
         assert!(line.len() > 12 && !line.ends_with('.') && !line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn the_runbook_tells_each_refusal_where_it_tells_the_listeners() {
+    let runbook = include_str!("../../../RUNBOOK.md");
+    for refusal in closed_list() {
+        let label = refusal.label();
+        let peer = PeerRefused::from(PathRefused { refusal, subject: String::new() });
+        let (_, section) = runbook.split_once(&format!("\n## {}\n", peer.refusal)).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        assert!(section.contains(&format!("`{label}`")), "`{label}` is not in {}: {section}", peer.refusal);
     }
 }
 
