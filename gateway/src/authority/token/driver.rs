@@ -180,6 +180,9 @@ impl Driver {
                 if metadata.mode() & 0o022 != 0 {
                     return Err(fault("others than its owner may write it".to_owned()));
                 }
+                if metadata.uid() != 0 && metadata.uid() != rustix::process::geteuid().as_raw() {
+                    return Err(fault("it belongs to neither root nor the gateway's user".to_owned()));
+                }
                 Pkcs11::new(&self.path).map_err(|error| fault(error.to_string()))?
             }
         };
