@@ -177,6 +177,18 @@ impl Identities {
         })
     }
 
+    /// Why these must not take the place of `old`, the same listener's before a reload: what lies in a file has expired or
+    /// is not valid yet, and what was shown from there is valid.
+    pub(super) fn untimely(&self, old: &Self, now: UnixTime) -> Option<String> {
+        let old = old.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_valid = |one: &Followed| {
+            let mut before = old.iter().filter(|was| was.files.certificate_file == one.files.certificate_file);
+            before.any(|was| was.identity.check_validity(now).is_ok())
+        };
+        let new = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        new.iter().filter(|one| was_valid(one)).find_map(|one| one.untimely(&one.identity, now))
+    }
+
     /// Looks at the files, and takes what has changed and is good. Reads metadata alone where nothing has.
     pub fn look(&self, now: UnixTime) -> Vec<Change> {
         let mut all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -427,9 +439,11 @@ impl Followed {
     ) -> Result<ServerIdentity, String> {
         let IdentityFiles { certificate_file, key_file, .. } = &self.files;
         let new = ServerIdentity::load_files(certificate_file, key_file).map_err(|error| error.to_string())?;
-        if let (Err(untimely), Ok(())) = (new.check_validity(now), self.identity.check_validity(now)) {
+        if self.identity.check_validity(now).is_ok()
+            && let Some(why) = self.untimely(&new, now)
+        {
             self.valid_from = Some(new.not_before()).filter(|begin| *begin > now);
-            return Err(format!("`{}`: {untimely}, and the one in use is valid", certificate_file.display()));
+            return Err(why);
         }
         match lost(&new) {
             None => Ok(new),
@@ -438,6 +452,11 @@ impl Followed {
                 Err(format!("certificate `{file}` is not for the server name `{name}`, for which the one in use is"))
             }
         }
+    }
+
+    fn untimely(&self, new: &ServerIdentity, now: UnixTime) -> Option<String> {
+        let untimely = new.check_validity(now).err()?;
+        Some(format!("`{}`: {untimely}, and the one in use is valid", self.files.certificate_file.display()))
     }
 
     /// Reads the response anew.

@@ -64,7 +64,7 @@ pub enum ListenerTlsError {
     Setup {
         /// The listener.
         listener: String,
-        /// What the TLS library says.
+        /// What does not fit, or what the TLS library says.
         message: String,
     },
 }
@@ -97,11 +97,12 @@ impl TlsListener {
     ) -> Result<Self, ListenerTlsError> {
         let profile: Profile = listener.tls.profile.parse()?;
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
-        let identities = Arc::new(Identities::load(
-            listener,
-            TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO)),
-        )?);
+        let now = TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO));
+        let identities = Arc::new(Identities::load(listener, now)?);
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
+        if let Some(why) = old.and_then(|old| identities.untimely(&old.identities, now)) {
+            return Err(setup(why));
+        }
         let rules = PeerRules::load(listener, domain)
             .map_err(|error| ListenerTlsError::Roles { listener: listener.name.clone(), error })?;
         let mut verifier = PeerVerifier::new(&anchors, profile, rules.peers.clone(), admit);
