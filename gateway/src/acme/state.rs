@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use instant_acme::AccountCredentials;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{CaError, hex, random, read_private};
+use crate::authority::{CaError, random, read_private};
 use crate::config::{ACME_CHAIN, ACME_CURRENT, ACME_KEY};
 use crate::replace::replace;
 
@@ -82,7 +82,7 @@ pub(super) fn keep_account(
 /// Puts a pair into use.
 pub(super) fn put(folder: &Path, chain: &str, key: &str) -> Result<(), StateError> {
     make(folder)?;
-    let name = hex(&random::<8>()?);
+    let name = certs::hex(&random::<8>()?);
     let new = folder.join(&name);
     make(&new)?;
     write(&new.join(ACME_CHAIN), chain.as_bytes())?;

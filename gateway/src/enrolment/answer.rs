@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::EstServer;
 use super::refused::{Refused, by_certificate, by_code};
 use super::slots::Slot;
-use crate::authority::{CRL_FOLDER, Ca, DAY, ISSUING_CRL, ROOT_CRL, code, hex};
+use crate::authority::{CRL_FOLDER, Ca, DAY, ISSUING_CRL, ROOT_CRL, code};
 use crate::store::{Origin, Renewal, Right};
 
 type Answer = Response<Full<Bytes>>;
@@ -135,7 +135,7 @@ async fn renew(
     let id = peer.device().ok_or(Refused::Renewal("the certificate is no device's"))?;
     let now = server.refusals.now();
     let store = server.store().await.map_err(by_certificate)?;
-    let old = store.certificate_of(id, &hex(peer.fingerprint())).await.map_err(by_certificate)?;
+    let old = store.certificate_of(id, &certs::hex(peer.fingerprint())).await.map_err(by_certificate)?;
     let old = old.ok_or(Refused::Renewal("the certificate was not issued here"))?;
     if old.revoked_at.is_some() || old.not_after <= now.as_secs() {
         return Err(Refused::Renewal("the certificate is not valid"));
@@ -145,7 +145,7 @@ async fn renew(
         return Err(Refused::Renewal("it is too early"));
     }
     let key = requested(request).await?;
-    let key_hash = hex(&key.fingerprint());
+    let key_hash = certs::hex(&key.fingerprint());
     let renewal = Renewal { old: &old.serial, key: &key_hash };
     if let Some(before) = store.renewal_before(renewal).await.map_err(by_certificate)? {
         return Ok(before);

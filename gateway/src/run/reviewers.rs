@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use gateway_audit::reviewer::set::{Discontinued, Head, Reviewers};
 use serde::{Deserialize, Serialize};
 
-use crate::authority::hex;
 use crate::replace::replace;
 use crate::store::hash;
 
@@ -72,8 +71,11 @@ pub(super) fn check(directory: &Path, reviewers: &Reviewers) -> Result<(), Revie
 /// [`ReviewersError::Mark`] if they cannot be written.
 pub(super) fn keep(directory: &Path, reviewers: &Reviewers) -> Result<(), ReviewersError> {
     let path = directory.join(MARK);
-    let known =
-        |head: Head<'_>| Known { site: head.site.map(str::to_owned), number: head.number, sha256: hex(head.digest) };
+    let known = |head: Head<'_>| Known {
+        site: head.site.map(str::to_owned),
+        number: head.number,
+        sha256: certs::hex(head.digest),
+    };
     let known: Vec<Known> = reviewers.heads().map(known).collect();
     let written = serde_json::to_vec(&known).map_err(io::Error::from).and_then(|text| replace(&path, &text, 0o600));
     written.map_err(|error| ReviewersError::Mark { path, reason: error.to_string() })

@@ -6,7 +6,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::TokenError;
-use crate::authority::hex;
 
 /// The scheme.
 pub const SCHEME: &str = "pkcs11:";
@@ -64,9 +63,9 @@ impl KeyUri {
     /// Which key, in words.
     pub(super) fn key_name(&self) -> String {
         match (&self.object, &self.id) {
-            (Some(object), Some(id)) => format!("`{}` (id {})", object.escape_debug(), hex(id)),
+            (Some(object), Some(id)) => format!("`{}` (id {})", object.escape_debug(), certs::hex(id)),
             (Some(object), None) => format!("`{}`", object.escape_debug()),
-            (None, id) => format!("with id {}", hex(id.as_deref().unwrap_or_default())),
+            (None, id) => format!("with id {}", certs::hex(id.as_deref().unwrap_or_default())),
         }
     }
 

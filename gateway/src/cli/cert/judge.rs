@@ -149,7 +149,7 @@ impl Judge {
                 file: file.to_owned(),
                 number: index + 1,
                 count: all.len(),
-                sha256: certs::fingerprint(der).iter().map(|byte| format!("{byte:02x}")).collect(),
+                sha256: certs::hex(&certs::fingerprint(der)),
                 now: self.now,
                 device: device.map(|device| device.map_err(|error| error.to_string())),
                 registry,
