@@ -180,13 +180,14 @@ impl Identities {
     /// Why these must not take the place of `old`, the same listener's before a reload: what lies in a file has expired or
     /// is not valid yet, and what was shown from there is valid.
     pub(super) fn untimely(&self, old: &Self, now: UnixTime) -> Option<String> {
-        let old = old.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_valid = |one: &Followed| {
-            let mut before = old.iter().filter(|was| was.files.certificate_file == one.files.certificate_file);
-            before.any(|was| was.identity.check_validity(now).is_ok())
+        let valid: Vec<PathBuf> = {
+            let old = old.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            let valid = old.iter().filter(|was| was.identity.check_validity(now).is_ok());
+            valid.map(|was| was.files.certificate_file.clone()).collect()
         };
         let new = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        new.iter().filter(|one| was_valid(one)).find_map(|one| one.untimely(&one.identity, now))
+        let mut replaced = new.iter().filter(|one| valid.contains(&one.files.certificate_file));
+        replaced.find_map(|one| one.untimely(&one.identity, now))
     }
 
     /// Looks at the files, and takes what has changed and is good. Reads metadata alone where nothing has.

@@ -188,7 +188,7 @@ fn a_pair_of_another_time_waits_for_its_own() {
     kept("is not valid before");
     let reloaded = Identities::load(&world.listener(&["a"], &["a.example"]), now).unwrap();
     assert!(reloaded.untimely(&identities, now).unwrap().contains("is not valid before"));
-    assert_eq!(identities.untimely(&identities, now), None);
+    assert_eq!(identities.untimely(&reloaded, now), None);
     assert_eq!(reloaded.untimely(&identities, later(DAY * 5)), None, "neither is valid");
     assert_eq!(identities.look(later(DAY / 4)), []);
     // Its time has come; nobody has touched the files.
