@@ -27,7 +27,7 @@ fn a_device_is_served_from_its_registration_on() {
         is(record, "registry-change") && text(record, "change").contains("new-1")
     });
     let changes: Vec<_> = clinic.records().into_iter().filter(|record| is(record, "registry-change")).collect();
-    assert!(!text(added, "actor").is_empty(), "{added:#}");
+    assert!(!text(&added, "actor").is_empty(), "{added:#}");
     let numbers: Vec<_> = changes.iter().filter_map(|change| change["registry_sequence"].as_u64()).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each change once, in order");
 }
