@@ -12,7 +12,7 @@ directory = "state"
 kind = "atna"
 name = "siem"
 address = "siem.example:6514"
-ca_file = "ca.crt"
+tls = { ca_file = "ca.crt" }
 "#;
 
 fn parse(text: &str) -> Result<ShipConfig, String> {
@@ -40,6 +40,10 @@ fn what_is_wrong_is_named() {
         ("key_directory = \"/keys\"", "", "destination `siem` opens records"),
         ("[state]", "[pace]\npoll_ms = 0\n[state]", "`pace.poll_ms` is 0"),
         ("[audit]", "[audit", "TOML parse error"),
+        ("name = \"siem\"", "name = \"siem\"\ntimeout_s = 0", "destination `siem`: `timeout_s` is 0"),
+        ("name = \"siem\"", "name = \"siem\"\nmax_message_bytes = 99", "destination `siem`: `max_message_bytes` is 99"),
+        ("\"ca.crt\" }", "\"ca.crt\", key_file = \"k\" }", "destination `siem`: `certificate_file` and `key_file`"),
+        ("\"ca.crt\" }", "\"ca.crt\", x = 1 }", "unknown field `x`"),
     ] {
         let text = GOOD.replace(from, to);
         assert_ne!(text, GOOD);
