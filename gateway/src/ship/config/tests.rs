@@ -55,3 +55,21 @@ fn what_is_wrong_is_named() {
     let twice = format!("{GOOD}[[destination]]{destination}");
     assert!(parse(&twice).unwrap_err().contains("two destinations are called `siem`"));
 }
+
+#[test]
+fn the_shipped_file_is_taken_and_holds_the_defaults() {
+    let shipped = include_str!("../../../../deploy/ship.toml");
+    let config = ShipConfig::parse(shipped, Path::new("/etc/sekisho-ship")).unwrap();
+    assert_eq!((config.pace, &config.log), (PaceSection::default(), &LogSection::default()));
+    let [DestinationSettings::Atna(atna), DestinationSettings::Fhir(fhir)] = &config.destinations[..2] else {
+        panic!("{:?}", config.destinations)
+    };
+    assert_eq!(
+        (atna.settle_ms, atna.timeout_s, atna.max_message_bytes),
+        (settle_ms(), timeout_s(), max_message_bytes())
+    );
+    assert_eq!((fhir.batch_events, fhir.timeout_s), (batch_events(), timeout_s()));
+    // Every line that is commented out is a key as well.
+    let all = shipped.replace("\n# passphrase_file =", "\npassphrase_file =").replace("\n# token_file =", "\ntoken_file =");
+    assert!(ShipConfig::parse(&all, Path::new("/")).is_ok_and(|all| all != config));
+}
