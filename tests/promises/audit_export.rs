@@ -29,8 +29,11 @@ fn asked() -> Prepared {
 }
 
 fn run(prepared: &Prepared, folder: &Path, key: &ReviewerKey, words: &[&str]) -> Output {
-    private(&folder.join("key"), &key.protect("pass phrase", NonZeroU32::MIN, [7; 16]).expect("a private file"));
-    private(&folder.join("passphrase"), "pass phrase");
+    private(
+        &folder.join("key"),
+        &key.protect("correct horse battery", NonZeroU32::MIN, [7; 16]).expect("a private file"),
+    );
+    private(&folder.join("passphrase"), "correct horse battery");
     let at = |path: &Path| path.display().to_string();
     let (audit, keys) = (at(&prepared.path("audit")), at(&prepared.path("state/audit-keys")));
     let (key, passphrase) = (at(&folder.join("key")), at(&folder.join("passphrase")));
@@ -97,7 +100,7 @@ fn each_form_has_every_record_and_its_own_reader_takes_it() {
             }
         }
         assert_eq!(csv[place]["sequence"], record["sequence"].to_string());
-        assert_eq!(csv[place]["user"], text(record, "user").to_owned() + text(record, "connection.user"));
+        assert_eq!(csv[place]["user"], text(record, "user").to_owned() + text(record, "actor"));
         for cell in csv[place].as_object().expect("cells").values().filter_map(Value::as_str) {
             assert!(!cell.starts_with(['=', '+', '-', '@']) && !cell.contains(';'), "{cell}");
         }

@@ -188,20 +188,6 @@ impl DestinationSettings {
         }
     }
 
-    fn check(&self) -> Result<(), String> {
-        let tls = match self {
-            Self::Atna(settings) => {
-                settings.check()?;
-                Some(&settings.tls)
-            }
-            Self::Fhir(settings) => {
-                settings.check()?;
-                settings.tls.as_ref()
-            }
-        };
-        tls.map_or(Ok(()), TlsSettings::check).map_err(|why| format!("destination `{}`: {why}", self.name()))
-    }
-
     /// Whether it opens records.
     #[must_use]
     pub const fn opens_records(&self) -> bool {
@@ -319,13 +305,24 @@ impl ShipConfig {
             if !names.insert(name) {
                 return Err(format!("two destinations are called `{name}`"));
             }
-            destination.check()?;
             if destination.opens_records() && (self.reviewer.is_none() || self.audit.key_directory.is_none()) {
                 return Err(format!(
                     "destination `{name}` opens records: it needs `[reviewer]` and `audit.key_directory`"
                 ));
             }
+            self.check_destination(destination).map_err(|why| format!("destination `{name}`: {why}"))?;
         }
+        self.check_pace()
+    }
+
+    fn check_destination(&self, destination: &DestinationSettings) -> Result<(), String> {
+        match destination {
+            DestinationSettings::Atna(settings) => settings.check(),
+            DestinationSettings::Fhir(settings) => settings.check(),
+        }
+    }
+
+    fn check_pace(&self) -> Result<(), String> {
         for (key, value) in
             [("poll_ms", self.pace.poll_ms), ("retry_max_s", self.pace.retry_max_s), ("report_s", self.pace.report_s)]
         {

@@ -86,20 +86,20 @@ impl Destination for Atna {
     }
 }
 
-/// So that settings can be judged before a process is begun.
 impl AtnaSettings {
+    /// Says what of it cannot be, in words.
     pub(super) fn check(&self) -> Result<(), String> {
-        let range = |key: &str, value: u64, least: u64, most: u64| {
-            let fits = (least..=most).contains(&value);
-            if fits {
-                Ok(())
-            } else {
-                Err(format!("destination `{}`: `{key}` is {value}, and not {least} to {most}", self.name))
+        self.tls.check()?;
+        for (key, value, least, most) in [
+            ("settle_ms", self.settle_ms, 0, 600_000),
+            ("timeout_s", self.timeout_s, 1, 3_600),
+            ("max_message_bytes", self.max_message_bytes as u64, atna::MIN_LIMIT as u64, 1 << 24),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err(format!("`{key}` is {value}, and not {least} to {most}"));
             }
-        };
-        range("settle_ms", self.settle_ms, 0, 600_000)?;
-        range("timeout_s", self.timeout_s, 1, 3_600)?;
-        range("max_message_bytes", self.max_message_bytes as u64, atna::MIN_LIMIT as u64, 1 << 24)
+        }
+        Ok(())
     }
 }
 

@@ -70,6 +70,7 @@ fn the_shipped_file_is_taken_and_holds_the_defaults() {
     );
     assert_eq!((fhir.batch_events, fhir.timeout_s), (batch_events(), timeout_s()));
     // Every line that is commented out is a key as well.
-    let all = shipped.replace("\n# passphrase_file =", "\npassphrase_file =").replace("\n# token_file =", "\ntoken_file =");
+    let all =
+        shipped.replace("\n# passphrase_file =", "\npassphrase_file =").replace("\n# token_file =", "\ntoken_file =");
     assert!(ShipConfig::parse(&all, Path::new("/")).is_ok_and(|all| all != config));
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 use gateway_export::{Event, fhir};
 use serde_json::Value;
 
-use super::config::FhirSettings;
+use super::config::{FhirSettings, TlsSettings};
 use super::lane::Lane;
 use super::records::Records;
 use super::status::Status;
@@ -182,18 +182,19 @@ impl Destination for Fhir {
 }
 
 impl FhirSettings {
+    /// Says what of it cannot be, in words.
     pub(super) fn check(&self) -> Result<(), String> {
-        let wrong = |why: String| Err(format!("destination `{}`: {why}", self.name));
         if !(1..=1_000).contains(&self.batch_events) {
-            return wrong(format!("`batch_events` is {}, and not 1 to 1000", self.batch_events));
+            return Err(format!("`batch_events` is {}, and not 1 to 1000", self.batch_events));
         }
         if !(1..=3_600).contains(&self.timeout_s) {
-            return wrong(format!("`timeout_s` is {}, and not 1 to 3600", self.timeout_s));
+            return Err(format!("`timeout_s` is {}, and not 1 to 3600", self.timeout_s));
         }
-        http::Place::of(&self.url).map(|_| ()).or_else(wrong)
+        self.tls.as_ref().map_or(Ok(()), TlsSettings::check)?;
+        http::Place::of(&self.url).map(|_| ())
     }
 
-    /// So that a portion of a server's timeouts is bounded.
+    /// How long an answer may take.
     pub(super) const fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_s)
     }
