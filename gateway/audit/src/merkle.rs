@@ -176,6 +176,27 @@ fn siblings<S: HashSource>(
     Ok(path)
 }
 
+/// The root of a tree of `size` entries in which the node over `start` to `end` is `hash` and all else comes from the
+/// source.
+///
+/// # Errors
+/// [`ProveError`] if the tree has no such node, or the source fails.
+pub fn root_with<S: HashSource>(
+    source: &mut S,
+    start: u64,
+    end: u64,
+    size: u64,
+    hash: Hash,
+) -> Result<Hash, ProveError<S::Error>> {
+    let path = siblings(source, start, end, size)?;
+    Ok(path.iter().rev().fold(
+        hash,
+        |hash, (left, sibling)| {
+            if *left { node_hash(sibling, &hash) } else { node_hash(&hash, sibling) }
+        },
+    ))
+}
+
 /// The inclusion proof of entry `index` in the tree of `size` entries (RFC 6962, section 2.1.1), leaf's sibling first.
 ///
 /// # Errors

@@ -7,14 +7,18 @@
 //! Each destination has a thread, a runtime and a position ([`cursor`]) in each lane of its own: a receiver that is down
 //! holds up nobody else. The position is a number of entries and moves when the receiver has what is before it.
 
+mod atna;
 mod backoff;
 pub mod config;
 pub mod cursor;
 pub mod fault;
+mod fhir;
 pub mod lane;
 mod process;
+mod records;
 mod runner;
 mod status;
+mod tls;
 
 use std::future::Future;
 
@@ -32,13 +36,4 @@ pub trait Destination {
     /// # Errors
     /// [`Fault`]; the same is tried again after a pause.
     fn take(&mut self, lane: &Lane, from: u64) -> impl Future<Output = Result<u64, Fault>>;
-}
-
-/// A destination that is not written.
-struct NotYet;
-
-impl Destination for NotYet {
-    async fn take(&mut self, lane: &Lane, _: u64) -> Result<u64, Fault> {
-        Err(Fault::Receiver(format!("`{}` cannot be shipped: the destination is not there", lane.name)))
-    }
 }
