@@ -26,6 +26,16 @@ pub enum OpeningError {
         /// Why.
         error: KeyFileError,
     },
+    /// The data key was made for another log: its records do not belong here, or the key directory is another gateway's.
+    #[error("data key `{key}` is one of the log `{found}`, not of `{log}`")]
+    Log {
+        /// The key.
+        key: KeyId,
+        /// The log that the record stands in.
+        log: String,
+        /// The log that the key's file names.
+        found: String,
+    },
     /// The record is not what was sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -51,11 +61,12 @@ impl Opener {
         Self { directory: key_directory.to_owned(), reviewer, keys: HashMap::new() }
     }
 
-    /// The record in an envelope that stands at a place of a log.
+    /// The record in an envelope that stands at a place of a log. `log` is that log's name; without, the name that the
+    /// key's file gives is taken, and only the seal tells whether the record was made for it.
     ///
     /// # Errors
     /// [`OpeningError`].
-    pub fn open(&mut self, sequence: u64, envelope: &[u8]) -> Result<Vec<u8>, OpeningError> {
+    pub fn open(&mut self, log: Option<&str>, sequence: u64, envelope: &[u8]) -> Result<Vec<u8>, OpeningError> {
         let envelope = Envelope::decode(envelope)?;
         let (site, id) = (envelope.header.site, envelope.header.key);
         if !self.keys.contains_key(&id) {
@@ -63,6 +74,11 @@ impl Opener {
             self.keys.insert(id, key);
         }
         match self.keys.get(&id) {
+            Some(Ok((_, file))) if log.is_some_and(|log| log != file.origin) => Err(OpeningError::Log {
+                key: id,
+                log: log.unwrap_or_default().to_owned(),
+                found: file.origin.clone(),
+            }),
             Some(Ok((key, file))) => Ok(key.open(&file.origin, sequence, &envelope)?),
             Some(Err(error)) => Err(error.clone()),
             None => Err(OpeningError::Gone(id)),

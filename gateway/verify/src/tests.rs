@@ -308,6 +308,20 @@ fn other_logs_and_what_is_missing_are_named() {
 }
 
 #[test]
+fn a_lane_that_was_only_begun_is_good() {
+    let lanes = Lanes::one(&log(&signer(ORIGIN), &[]));
+    let (said, verdict) = lanes.judge(&[key()], &[]);
+    assert_eq!(verdict, Verdict::Good, "{said}");
+    assert!(said.contains("good: 0 records in 0 entries"), "{said}");
+    // Its first records are only in the write-ahead log for a moment.
+    let all = records(5);
+    lanes.write("lane-1/wal/segment-00000000000000000001.log", &segment(&all, 1));
+    assert!(lanes.good(&[]).contains("5 records in the write-ahead log are not covered yet"));
+    let later = log(&signer(ORIGIN), &all)[CHECKPOINT].clone();
+    assert!(lanes.bad(&[later]).contains("cut off"));
+}
+
+#[test]
 fn lanes_and_nodes_are_verified_together() {
     let lanes = Lanes::new();
     let mut keys = Vec::new();

@@ -87,6 +87,8 @@ struct Gathered<'a> {
     from: i64,
     to: i64,
     lane: String,
+    /// The lane's log, where its checkpoint names it.
+    log: Option<String>,
     visit: &'a mut dyn FnMut(Record),
     unopened: u64,
     why: Option<String>,
@@ -98,7 +100,7 @@ impl Gathered<'_> {
         if time.is_ok_and(|time| time < self.from || time >= self.to) {
             return;
         }
-        let opened = self.opener.open(sequence, envelope).map_err(|error| error.to_string());
+        let opened = self.opener.open(self.log.as_deref(), sequence, envelope).map_err(|error| error.to_string());
         let value = opened.and_then(|record| serde_json::from_slice(&record).map_err(|error| error.to_string()));
         match (value, time) {
             (Ok(value), Ok(unix_ns)) => (self.visit)(Record { unix_ns, lane: self.lane.clone(), sequence, value }),
@@ -121,7 +123,7 @@ pub(super) fn scan(arguments: &ScanArgs, visit: &mut dyn FnMut(Record)) -> anyho
     let keys = verifier(arguments, &directory)?;
     let opener = Opener::new(&arguments.log.keys(arguments.keys.as_ref())?, arguments.reviewer.open()?);
     let (from, to) = (arguments.from.unwrap_or(i64::MIN), arguments.to.unwrap_or(i64::MAX));
-    let mut gathered = Gathered { opener, from, to, lane: String::new(), visit, unopened: 0, why: None };
+    let mut gathered = Gathered { opener, from, to, lane: String::new(), log: None, visit, unopened: 0, why: None };
     let mut notes = Notes::default();
     for lane in find(&directory)? {
         gathered.lane = lane.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -152,6 +154,7 @@ fn scan_lane(
     let segments = lane.join("wal");
     let mut files = Directory(lane);
     let mut covered = 0;
+    gathered.log = None;
     // A lane that has only just been begun has no checkpoint yet.
     if let Some(checkpoint) = files.read(CHECKPOINT, MAX_NOTE)? {
         let checkpoint = String::from_utf8(checkpoint).context("`checkpoint` is not text")?;
@@ -159,6 +162,7 @@ fn scan_lane(
         let Some(key) = keys.iter().find(|key| key.name() == origin) else {
             bail!("no key is for the log `{}`", origin.escape_debug())
         };
+        gathered.log = Some(origin.to_owned());
         let mut joiner = Joiner::new(1, MAX_RECORD);
         let verified = verify(&mut files, key, Against::default(), |_, entry| {
             // The order was checked before.

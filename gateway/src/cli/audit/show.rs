@@ -58,9 +58,12 @@ pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<b
     let mut opener = arguments.opener()?;
     let mut records = Vec::new();
     for (lane, end) in &lanes {
+        let log = read::origin(&directory, lane);
+        let mut open = |sequence, envelope: &[u8]| {
+            opener.as_mut().map(|opener| opener.open(log.as_deref(), sequence, envelope))
+        };
         let lane = (lanes.len() > 1).then_some(lane.as_str());
-        records
-            .extend(end.records.iter().map(|(sequence, record)| Shown::new(lane, *sequence, record, opener.as_mut())));
+        records.extend(end.records.iter().map(|(sequence, record)| Shown::new(lane, *sequence, record, &mut open)));
     }
     // Each lane has an order of its own; between lanes there is only time.
     records.sort_by_key(|shown| shown.unix_ns);
@@ -104,10 +107,15 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn new(lane: Option<&'a str>, sequence: u64, envelope: &[u8], opener: Option<&mut Opener>) -> Self {
+    fn new(
+        lane: Option<&'a str>,
+        sequence: u64,
+        envelope: &[u8],
+        open: &mut dyn FnMut(u64, &[u8]) -> Option<Result<Vec<u8>, OpeningError>>,
+    ) -> Self {
         let header = Envelope::decode(envelope).map(|envelope| envelope.header);
         let unix_ns = header.map_or(i64::MAX, |header| header.unix_ns);
-        let (text, unopened) = match opener.map(|opener| opener.open(sequence, envelope)) {
+        let (text, unopened) = match open(sequence, envelope) {
             Some(Ok(record)) => (record, None),
             Some(Err(error)) => (clear(sequence, header), Some(error)),
             None => (clear(sequence, header), None),
