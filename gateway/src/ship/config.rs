@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::copy::CopySettings;
+use super::witness::WitnessSettings;
+
 /// The longest name of a destination, bytes.
 const MAX_NAME: usize = 64;
 
@@ -162,6 +165,10 @@ impl PaceSection {
 pub enum DestinationSettings {
     /// IHE ATNA audit messages by syslog over TLS (RFC 5424, RFC 5425).
     Atna(AtnaSettings),
+    /// Tiles, checkpoints and what they are verified with, in a directory or an S3-compatible store.
+    Copy(CopySettings),
+    /// Cosignatures of witnesses (C2SP tlog-witness).
+    Witness(WitnessSettings),
 }
 
 impl DestinationSettings {
@@ -170,12 +177,16 @@ impl DestinationSettings {
     pub fn name(&self) -> &str {
         match self {
             Self::Atna(settings) => &settings.name,
+            Self::Copy(settings) => &settings.name,
+            Self::Witness(settings) => &settings.name,
         }
     }
 
     fn absolute(&mut self, folder: &Path) {
         match self {
             Self::Atna(settings) => settings.absolute(folder),
+            Self::Copy(settings) => settings.absolute(folder),
+            Self::Witness(settings) => settings.absolute(folder),
         }
     }
 
@@ -184,6 +195,7 @@ impl DestinationSettings {
     pub const fn opens_records(&self) -> bool {
         match self {
             Self::Atna(_) => true,
+            Self::Copy(_) | Self::Witness(_) => false,
         }
     }
 }
@@ -262,7 +274,32 @@ impl ShipConfig {
                     "destination `{name}` opens records: it needs `[reviewer]` and `audit.key_directory`"
                 ));
             }
+            self.check_destination(destination).map_err(|why| format!("destination `{name}`: {why}"))?;
         }
+        self.check_pace()
+    }
+
+    fn check_destination(&self, destination: &DestinationSettings) -> Result<(), String> {
+        match destination {
+            DestinationSettings::Atna(_) => Ok(()),
+            DestinationSettings::Witness(settings) => settings.check(),
+            DestinationSettings::Copy(settings) => {
+                settings.check()?;
+                let is_witness = |name: &str| {
+                    let named = |other: &&DestinationSettings| other.name() == name;
+                    matches!(self.destinations.iter().find(named), Some(DestinationSettings::Witness(_)))
+                };
+                match &settings.cosigned_by {
+                    Some(name) if !is_witness(name) => {
+                        Err(format!("`cosigned_by` is `{name}`, and no destination of kind `witness` has that name"))
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn check_pace(&self) -> Result<(), String> {
         for (key, value) in
             [("poll_ms", self.pace.poll_ms), ("retry_max_s", self.pace.retry_max_s), ("report_s", self.pace.report_s)]
         {

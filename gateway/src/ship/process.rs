@@ -10,11 +10,13 @@ use gateway_audit::reviewer::private::ReviewerKey;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
+use super::copy::Copy;
 use super::config::{DestinationSettings, ShipConfig};
 use super::cursor::Cursors;
 use super::lane::Log;
 use super::runner::Runner;
 use super::status::Status;
+use super::witness::Witnesses;
 use super::{Destination, Fault};
 
 /// Why shipping does not begin.
@@ -71,6 +73,12 @@ impl Shipping {
             let status = Arc::clone(&begin.status);
             let thread = match settings {
                 DestinationSettings::Atna(_) => begin.with(super::NotYet),
+                DestinationSettings::Copy(settings) => {
+                    Copy::open(settings, config).and_then(|copy| begin.with(copy))
+                }
+                DestinationSettings::Witness(settings) => {
+                    Witnesses::open(settings, config).and_then(|witnesses| begin.with(witnesses))
+                }
             };
             shipping.threads.push((settings.name().to_owned(), thread.map_err(failed)?, status));
         }
