@@ -24,6 +24,7 @@ pub mod ocsp;
 pub mod openssl;
 mod pki;
 mod process;
+pub mod ship;
 mod wait;
 
 pub use backend::{Backend, Reply, Seen};
