@@ -15,6 +15,7 @@ import http.server
 import json
 import os
 import struct
+import threading
 import time
 
 from cryptography.exceptions import InvalidSignature
@@ -74,6 +75,7 @@ class Witness:
         public = self.key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         self.id = hashlib.sha256(self.name.encode() + b"\n\x04" + public).digest()[:4]
         self.verifier = self.name + "+" + self.id.hex() + "+" + base64.b64encode(b"\x04" + public).decode()
+        self.lock = threading.Lock()
         self.logs = {}
         with open(arguments.logs) as file:
             for line in file.read().split():
@@ -192,7 +194,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mode == "broken":
             return self.answer(500, "")
         try:
-            return self.answer(200, self.witness.add(body))
+            # Two requests are never between question and answer at once.
+            with self.witness.lock:
+                lines = self.witness.add(body)
+            return self.answer(200, lines)
         except Refused as refused:
             return self.answer(refused.status, refused.body, refused.kind)
 
@@ -214,8 +219,7 @@ def main():
     arguments = parser.parse_args()
     Handler.witness = Witness(arguments)
     host, port = arguments.listen.rsplit(":", 1)
-    # One thread: two requests are never between question and answer at once.
-    server = http.server.HTTPServer((host, int(port)), Handler)
+    server = http.server.ThreadingHTTPServer((host, int(port)), Handler)
     print("key", Handler.witness.verifier, flush=True)
     print("listening", server.server_address[1], flush=True)
     server.serve_forever()

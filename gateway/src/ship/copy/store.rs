@@ -1,5 +1,8 @@
 //! A copy's files by name, in a directory or a bucket.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
@@ -18,6 +21,8 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Store {
     store: Box<dyn ObjectStore>,
+    /// Whether it can be told to replace nothing.
+    conditional: Arc<AtomicBool>,
     prefix: String,
     /// In words, for faults.
     place: String,
@@ -27,6 +32,7 @@ impl Store {
     pub(super) fn open(settings: &CopySettings) -> Result<Self, Fault> {
         let receiver = |error: &dyn std::fmt::Display| Fault::Receiver(error.to_string());
         let prefix = settings.prefix.clone().unwrap_or_default();
+        let mut conditional = Arc::new(AtomicBool::new(true));
         let (store, place): (Box<dyn ObjectStore>, String) = match settings.place().map_err(|why| receiver(&why))? {
             Place::Directory(directory) => {
                 let place = format!("`{}`", directory.display());
@@ -35,9 +41,13 @@ impl Store {
                 // A checkpoint that is on disk must not outlive its tiles.
                 (Box::new(store.with_fsync(true)), place)
             }
-            Place::S3(s3) => (Box::new(bucket(s3)?), format!("bucket `{}`", s3.bucket)),
+            Place::S3(s3) => {
+                let connector = Connector::new(s3).map_err(|why| receiver(&why))?;
+                conditional = connector.conditional();
+                (Box::new(bucket(s3, connector)?), format!("bucket `{}`", s3.bucket))
+            }
         };
-        Ok(Self { store, prefix, place })
+        Ok(Self { store, conditional, prefix, place })
     }
 
     fn name(&self, name: &str) -> Path {
@@ -60,17 +70,22 @@ impl Store {
 
     /// Makes a file that never changes. One that is there must be the same.
     pub(super) async fn give(&self, name: &str, content: Vec<u8>) -> Result<(), Fault> {
-        let payload = PutPayload::from(content.clone());
-        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.store.put_opts(&self.name(name), payload, create).await {
-            Ok(_) => Ok(()),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => self.compare(name, &content).await,
-            // A store that cannot be told to keep what it has is looked into first.
-            Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => match self.read(name).await? {
-                Some(held) => self.same(name, &held, &content),
-                None => self.replace(name, content).await,
-            },
-            Err(error) => Err(self.fault(name, &error)),
+        if self.conditional.load(Ordering::Relaxed) {
+            let payload = PutPayload::from(content.clone());
+            let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            match self.store.put_opts(&self.name(name), payload, create).await {
+                Ok(_) => return Ok(()),
+                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                    return self.compare(name, &content).await;
+                }
+                Err(_) if !self.conditional.load(Ordering::Relaxed) => {}
+                Err(error) => return Err(self.fault(name, &error)),
+            }
+        }
+        // A store that cannot be told to keep what it has is looked into first.
+        match self.read(name).await? {
+            Some(held) => self.same(name, &held, &content),
+            None => self.replace(name, content).await,
         }
     }
 
@@ -113,10 +128,9 @@ impl Store {
     }
 }
 
-fn bucket(settings: &S3Settings) -> Result<impl ObjectStore, Fault> {
+fn bucket(settings: &S3Settings, connector: Connector) -> Result<impl ObjectStore, Fault> {
     let receiver = |error: &dyn std::fmt::Display| Fault::Receiver(error.to_string());
     let Credentials { key_id, secret, token } = Credentials::load(settings).map_err(|why| receiver(&why))?;
-    let connector = Connector::new(settings).map_err(|why| receiver(&why))?;
     let mut builder = AmazonS3Builder::new()
         .with_endpoint(settings.endpoint.trim_end_matches('/'))
         .with_bucket_name(&settings.bucket)
