@@ -76,10 +76,17 @@ def main():
             s3.call("PUT", f"/{bucket}/{rest[0]}", body=file.read())
     elif arguments.command == "get":
         for name in s3.names(bucket):
+            try:
+                content = s3.call("GET", f"/{bucket}/{name}")
+            except urllib.error.HTTPError as error:
+                # An unfinished tile may have made way for the full one since it was listed.
+                if error.code == 404:
+                    continue
+                raise
             path = os.path.join(rest[0], name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:
-                file.write(s3.call("GET", f"/{bucket}/{name}"))
+                file.write(content)
     else:
         sys.exit("what?")
 

@@ -1,15 +1,18 @@
 #!/usr/bin/python3
 """OpenStack Swift of Debian with its S3 interface (`s3api`), one storage node, in a folder of its own.
 
-    s3_server.py FOLDER HOST PORT [CERTIFICATE KEY]      proxy on PORT, storage and memcached behind it
+    s3_server.py FOLDER HOST PORT [CERTIFICATE KEY]      S3 on PORT, the rest on ports behind it
 
 The access key is `test:tester`, the secret `testing`. It prints `ready`, and serves until its standard input ends.
 """
 
+import asyncio
 import os
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 
 RUN = """
@@ -44,7 +47,6 @@ bind_port = {port}
 workers = 0
 user = {user}
 log_level = ERROR
-{tls}
 [pipeline:main]
 pipeline = catch_errors gatekeeper cache s3api tempauth slo dlo proxy-server
 [app:proxy-server]
@@ -92,6 +94,36 @@ def answers(host, port):
         return False
 
 
+def terminate(host, port, behind, certificate, key):
+    """Ends TLS, and passes everything on."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+
+    async def pump(reader, writer):
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def passes(reader, writer):
+        try:
+            inner = await asyncio.open_connection(host, behind)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(pump(reader, inner[1]), pump(inner[0], writer))
+
+    async def serve():
+        server = await asyncio.start_server(passes, host, port, ssl=context)
+        await server.serve_forever()
+
+    asyncio.run(serve())
+
+
 def main():
     folder, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
     user = __import__("pwd").getpwuid(os.getuid()).pw_name
@@ -100,8 +132,9 @@ def main():
     with open(f"{folder}/swift.conf", "w") as file:
         file.write("[swift-hash]\nswift_hash_path_suffix = suffix\nswift_hash_path_prefix = prefix\n")
         file.write("[storage-policy:0]\nname = one\ndefault = yes\n")
-    tls = "cert_file = {}\nkey_file = {}".format(*sys.argv[4:6]) if len(sys.argv) > 5 else ""
-    servers = [("proxy", port)]
+    tls = sys.argv[4:6]
+    # With TLS, Swift itself stands behind what ends it, as its manual wants it.
+    servers = [("proxy", port + 5 if tls else port)]
     for offset, kind in enumerate(("account", "container", "object"), 1):
         servers.append((kind, port + offset))
     import swift.common.utils as utils
@@ -111,7 +144,7 @@ def main():
     for kind, at in servers:
         text = PROXY if kind == "proxy" else STORAGE
         with open(f"{folder}/{kind}.conf", "w") as file:
-            file.write(text.format(folder=folder, host=host, port=at, user=user, kind=kind, tls=tls, cache=port + 4))
+            file.write(text.format(folder=folder, host=host, port=at, user=user, kind=kind, cache=port + 4))
         if kind != "proxy" and not os.path.exists(f"{folder}/{kind}.ring.gz"):
             ring(folder, kind, host, at)
     cache = ["memcached", "-l", host, "-p", str(port + 4), "-U", "0", "-u", user]
@@ -126,6 +159,10 @@ def main():
             if any(process.poll() is not None for process in running) or time.monotonic() > end:
                 sys.exit("swift does not start; see its logs")
             time.sleep(0.1)
+        if tls:
+            threading.Thread(target=terminate, args=(host, port, port + 5, *tls), daemon=True).start()
+            while not answers(host, port):
+                time.sleep(0.1)
         print("ready", flush=True)
         sys.stdin.read()
     finally:

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use gateway_tests::ship::{SHIP_PATIENCE, Ship, Swift, offline, python};
-use gateway_tests::{Clinic, Prepared, own_address, sekisho, within};
+use gateway_tests::{Clinic, Prepared, sekisho, within};
 
 use crate::audit_tools::{ask, small_log};
 
@@ -76,7 +76,7 @@ fn a9_a_copy_in_an_s3_store_verifies_and_what_is_done_to_it_is_found() {
     // The store has a certificate of the authority of the clinic's servers.
     let at = |name: &str| clinic.prepared.path(name);
     let ca = at("tls/servers-ca.crt");
-    let address = own_address();
+    let address = Swift::own_address();
     let server = clinic.prepared.pki.server(&[&address.ip().to_string()]);
     let (certificate, key) = (elsewhere.path().join("s3.crt"), elsewhere.path().join("s3.private"));
     std::fs::write(&certificate, &server.certificate_pem).expect("written");
@@ -98,8 +98,12 @@ fn a9_a_copy_in_an_s3_store_verifies_and_what_is_done_to_it_is_found() {
     let ship = Ship::start(&config, &[]);
     grow(&clinic, 60);
     let prepared = clinic.stop();
-    let downloads =
-        Downloads { swift: &swift, ca: Some(ca.clone()), folder: tempfile::tempdir().expect("a folder"), count: 0.into() };
+    let downloads = Downloads {
+        swift: &swift,
+        ca: Some(ca.clone()),
+        folder: tempfile::tempdir().expect("a folder"),
+        count: 0.into(),
+    };
     let copied = downloads.newest(&prepared, &ship);
     ship.stop();
     let keys = prepared.path("audit/verifier-keys");
@@ -107,7 +111,8 @@ fn a9_a_copy_in_an_s3_store_verifies_and_what_is_done_to_it_is_found() {
     assert_eq!((ours, theirs), (Some(0), Some(0)), "{said}");
     // Nothing but what is public is there.
     let names = swift.s3(Some(&ca), &["list", BUCKET]);
-    let known = ["gw1/lane-1/tile/", "gw1/lane-1/checkpoint", "gw1/lane-2/checkpoint", "gw1/reviewers/", "gw1/verifier-keys"];
+    let known =
+        ["gw1/lane-1/tile/", "gw1/lane-1/checkpoint", "gw1/lane-2/checkpoint", "gw1/reviewers/", "gw1/verifier-keys"];
     assert!(names.lines().all(|name| known.iter().any(|known| name.starts_with(known))), "{names}");
     assert!(names.contains("gw1/reviewers/@default/1") && names.contains("gw1/lane-2/checkpoint"), "{names}");
     assert!(!names.contains("tile/entries/000.p/"), "unfinished tiles go once the full one is there: {names}");
@@ -137,7 +142,7 @@ fn a9_a_copy_in_an_s3_store_verifies_and_what_is_done_to_it_is_found() {
 #[test]
 fn a_copy_needs_good_credentials_and_never_finds_them_in_the_settings() {
     let elsewhere = tempfile::tempdir().expect("a folder");
-    let swift = Swift::start(&elsewhere.path().join("swift"), own_address(), None);
+    let swift = Swift::start(&elsewhere.path().join("swift"), Swift::own_address(), None);
     swift.s3(None, &["make", BUCKET]);
     let clinic = small_log().start();
     grow(&clinic, 10);
@@ -153,7 +158,8 @@ fn a_copy_needs_good_credentials_and_never_finds_them_in_the_settings() {
     let (access, secret) = Swift::CREDENTIALS;
     let ship = Ship::start(&file, &[("AWS_ACCESS_KEY_ID", access), ("AWS_SECRET_ACCESS_KEY", secret)]);
     let prepared = clinic.stop();
-    let downloads = Downloads { swift: &swift, ca: None, folder: tempfile::tempdir().expect("a folder"), count: 0.into() };
+    let downloads =
+        Downloads { swift: &swift, ca: None, folder: tempfile::tempdir().expect("a folder"), count: 0.into() };
     let copied = downloads.newest(&prepared, &ship);
     let said = ship.said();
     ship.stop();

@@ -69,7 +69,17 @@ fn verify(prepared: &Prepared, witness: &Witness) -> (i32, String) {
     let text = |path: PathBuf| path.display().to_string();
     let (lane, keys) = (text(prepared.path("audit/lane-1")), text(prepared.path("audit/verifier-keys")));
     let said = sekisho(&[
-        "audit", "verify", &lane, "--key", &keys, "--checkpoint", &text(kept), "--witness", &witness.key, "--require", "1",
+        "audit",
+        "verify",
+        &lane,
+        "--key",
+        &keys,
+        "--checkpoint",
+        &text(kept),
+        "--witness",
+        &witness.key,
+        "--require",
+        "1",
     ]);
     (said.code.expect("an exit code"), said.stdout + &said.stderr)
 }
@@ -90,7 +100,8 @@ fn witnessed(elsewhere: &Path) -> (Prepared, Witness, PathBuf) {
     let prepared = clinic.stop();
     signs(&witness, covered(&prepared.path("")));
     let cosigned = prepared.path("ship/witness/lane-1.cosigned");
-    let whole = || Some(()).filter(|()| size(&std::fs::read(&cosigned).unwrap_or_default()) == covered(&prepared.path("")));
+    let whole =
+        || Some(()).filter(|()| size(&std::fs::read(&cosigned).unwrap_or_default()) == covered(&prepared.path("")));
     within(SHIP_PATIENCE, whole).expect("what was signed is kept");
     ship.stop();
     let yesterday = elsewhere.join("yesterday");
@@ -181,9 +192,8 @@ fn a_witness_that_is_down_or_answers_wrongly_holds_up_nothing_and_is_told_by_nam
     let kept = || size(&std::fs::read(&cosigned).unwrap_or_default());
     let catches_up = |witness: &Witness| {
         let whole = || Some(()).filter(|()| kept() >= 10 && kept() == covered(&clinic.prepared.path("")));
-        within(SHIP_PATIENCE, whole).unwrap_or_else(|| {
-            panic!("{} entries are kept, {} signed", kept(), witness.signed(ORIGIN))
-        });
+        within(SHIP_PATIENCE, whole)
+            .unwrap_or_else(|| panic!("{} entries are kept, {} signed", kept(), witness.signed(ORIGIN)));
     };
     let ship = Ship::start(&config, &[]);
     catches_up(&witness);

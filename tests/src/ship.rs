@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -199,8 +200,17 @@ impl Swift {
     /// The access key, and its secret.
     pub const CREDENTIALS: (&'static str, &'static str) = ("test:tester", "testing");
 
-    /// Starts it in a folder, at an address of [`own_address`](crate::own_address), with a certificate and its key for
-    /// TLS.
+    /// An address for one, with some ports behind it, that nobody else uses: the process id is in it, and how many there
+    /// were in this process.
+    #[must_use]
+    pub fn own_address() -> SocketAddr {
+        static CALLS: AtomicU8 = AtomicU8::new(0);
+        let [_, a, b, c] = std::process::id().to_be_bytes();
+        let call = CALLS.fetch_add(1, Ordering::Relaxed) % 32;
+        SocketAddr::from(([127, 128 + a % 4 * 32 + call, b, c], 20_000))
+    }
+
+    /// Starts it in a folder, at [`Swift::own_address`], with a certificate and its key for TLS.
     ///
     /// # Panics
     /// If it does not start.

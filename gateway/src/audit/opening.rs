@@ -75,11 +75,9 @@ impl Opener {
             self.keys.insert(id, key);
         }
         match self.keys.get(&id) {
-            Some(Ok((_, file))) if log.is_some_and(|log| log != file.origin) => Err(OpeningError::Log {
-                key: id,
-                log: log.unwrap_or_default().to_owned(),
-                found: file.origin.clone(),
-            }),
+            Some(Ok((_, file))) if log.is_some_and(|log| log != file.origin) => {
+                Err(OpeningError::Log { key: id, log: log.unwrap_or_default().to_owned(), found: file.origin.clone() })
+            }
             Some(Ok((key, file))) => Ok(key.open(&file.origin, sequence, &envelope)?),
             Some(Err(error)) => Err(error.clone()),
             None => Err(OpeningError::Gone(id)),

@@ -6,8 +6,8 @@
 //! checkpoint that the copy has, otherwise the log or the copy was rolled back, forked or altered, and that is an alarm.
 //! The copy's checkpoint is where copying is taken up again.
 
-mod credentials;
 mod connector;
+mod credentials;
 mod portion;
 mod settings;
 mod store;
@@ -122,7 +122,8 @@ impl Copy {
             return Ok(());
         }
         let signed = Checkpoint::open(&note, &lane.key, &[]);
-        let state = |cause: &dyn std::fmt::Display| Fault::State { file: path.display().to_string(), cause: cause.to_string() };
+        let state =
+            |cause: &dyn std::fmt::Display| Fault::State { file: path.display().to_string(), cause: cause.to_string() };
         if signed.map_err(|error| state(&error))?.checkpoint.size > lane.checkpoint.size {
             return Ok(());
         }

@@ -40,7 +40,8 @@ impl Files for Growing {
             }
             let Some(asked) = asked else { return Ok(None) };
             let size = self.size()?;
-            let Some(longer) = Tile::in_tree(asked.kind, asked.index, size).filter(|now| now.width > asked.width) else {
+            let Some(longer) = Tile::in_tree(asked.kind, asked.index, size).filter(|now| now.width > asked.width)
+            else {
                 return Ok(None);
             };
             if let Some(bytes) = self.0.read(&longer.path(), MAX_BUNDLE)? {

@@ -70,7 +70,9 @@ impl Client {
             (Some("https"), Some(file)) => (Some(tls(file)?), 443),
             (Some("https"), None) => return Err(format!("`{shown}` needs `ca_file`, the authorities of its server")),
             (Some("http"), None) if is_this_machine(&host) => (None, 80),
-            (Some("http"), None) => return Err(format!("`{shown}` is plain text, which goes to a loopback address alone")),
+            (Some("http"), None) => {
+                return Err(format!("`{shown}` is plain text, which goes to a loopback address alone"));
+            }
             (Some("http"), Some(_)) => return Err(format!("`{shown}` is plain text and has no use for `ca_file`")),
             _ => return Err(format!("`{shown}` is neither `https` nor `http`")),
         };
@@ -86,9 +88,7 @@ impl Client {
     /// [`HttpFailure`].
     pub(super) async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpFailure> {
         let done = tokio::time::timeout(self.timeout, self.exchange_slowly(request)).await;
-        done.unwrap_or_else(|_| {
-            Err(HttpFailure::Late { host: self.host.clone(), seconds: self.timeout.as_secs() })
-        })
+        done.unwrap_or_else(|_| Err(HttpFailure::Late { host: self.host.clone(), seconds: self.timeout.as_secs() }))
     }
 
     async fn exchange_slowly(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpFailure> {
@@ -146,8 +146,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         tokio::spawn(connection);
         Ok(sender)
     }

@@ -8,8 +8,8 @@
 //! holds up nobody else. The position is a number of entries and moves when the receiver has what is before it.
 
 mod backoff;
-pub mod copy;
 pub mod config;
+pub mod copy;
 pub mod cursor;
 pub mod fault;
 mod growing;

@@ -10,8 +10,8 @@ use gateway_audit::reviewer::private::ReviewerKey;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
-use super::copy::Copy;
 use super::config::{DestinationSettings, ShipConfig};
+use super::copy::Copy;
 use super::cursor::Cursors;
 use super::lane::Log;
 use super::runner::Runner;
@@ -73,9 +73,7 @@ impl Shipping {
             let status = Arc::clone(&begin.status);
             let thread = match settings {
                 DestinationSettings::Atna(_) => begin.with(super::NotYet),
-                DestinationSettings::Copy(settings) => {
-                    Copy::open(settings, config).and_then(|copy| begin.with(copy))
-                }
+                DestinationSettings::Copy(settings) => Copy::open(settings, config).and_then(|copy| begin.with(copy)),
                 DestinationSettings::Witness(settings) => {
                     Witnesses::open(settings, config).and_then(|witnesses| begin.with(witnesses))
                 }

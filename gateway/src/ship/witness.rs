@@ -121,7 +121,9 @@ impl Witnesses {
             read => read.map_err(of(path))?,
         };
         let quorum = Quorum { keys: &self.keys, require: 0, now: u64::MAX, skew: Duration::ZERO };
-        let cosigned = if note.len() > MAX_NOTE { Err("it is too long".to_owned()) } else {
+        let cosigned = if note.len() > MAX_NOTE {
+            Err("it is too long".to_owned())
+        } else {
             quorum.judge(&note, &lane.key).map_err(|error| error.to_string())
         };
         cosigned.map(|cosigned| Some(cosigned.checkpoint)).map_err(|cause| Fault::State {

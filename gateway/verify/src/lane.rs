@@ -9,8 +9,8 @@ use gateway_audit::verify::{Against, Verified, VerifyError};
 
 use crate::directory::Directory;
 use crate::inputs::{Older, Witnesses, origin};
-use crate::witness::{self, Witnessed};
 use crate::wal::{self, Held, Tail, WalError};
+use crate::witness::{self, Witnessed};
 
 /// How often a log that its writer changes meanwhile is looked at: partial tiles make way for others.
 const LOOKS: u32 = 5;

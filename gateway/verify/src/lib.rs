@@ -87,7 +87,8 @@ pub fn verify(
         Err(DirectoryError::NoLog(_)) if !older.is_empty() => Vec::new(),
         lanes => lanes?,
     };
-    let lanes: Vec<Lane> = lanes.into_iter().map(|path| lane::verify(path, lane::With { keys, older, witnesses })).collect();
+    let lanes: Vec<Lane> =
+        lanes.into_iter().map(|path| lane::verify(path, lane::With { keys, older, witnesses })).collect();
     let found = |name: &str| lanes.iter().any(|lane| lane.origin.as_deref() == Some(name));
     let mut absent = Vec::new();
     for name in keys.iter().map(VerifierKey::name) {

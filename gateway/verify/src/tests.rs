@@ -128,12 +128,7 @@ impl Lanes {
         self.judge_with(keys, older, None)
     }
 
-    fn judge_with(
-        &self,
-        keys: &[VerifierKey],
-        older: &[Vec<u8>],
-        witnesses: Option<&Witnesses>,
-    ) -> (String, Verdict) {
+    fn judge_with(&self, keys: &[VerifierKey], older: &[Vec<u8>], witnesses: Option<&Witnesses>) -> (String, Verdict) {
         let kept = tempfile::tempdir().unwrap();
         let mut paths = Vec::new();
         for (at, note) in older.iter().enumerate() {
@@ -445,7 +440,11 @@ fn witnesses_must_have_signed_what_the_log_continues() {
     assert!(judge(2, std::slice::from_ref(&early)).0.contains("cosigned: 300 entries"));
     // Put back to yesterday, and gone on in another way.
     lanes.replace("lane-1", &log(&signer(ORIGIN), &all[..50]));
-    bad(1, std::slice::from_ref(&early), "the log was rolled back: 77 entries were cosigned by `w1`, `w2`, and it has 50");
+    bad(
+        1,
+        std::slice::from_ref(&early),
+        "the log was rolled back: 77 entries were cosigned by `w1`, `w2`, and it has 50",
+    );
     let mut other = all.clone();
     other[60] = record(9_000);
     lanes.replace("lane-1", &log(&signer(ORIGIN), &other));
@@ -461,7 +460,9 @@ fn witnesses_must_have_signed_what_the_log_continues() {
     bad(1, &[], "the best has 0");
     let mut wrong = cosigned(&whole, &[]);
     let of_other = log(&signer(ORIGIN), &all[..50])[CHECKPOINT].clone();
-    wrong.extend(cosigned(&Log::from([(CHECKPOINT.to_owned(), of_other.clone())]), &[(&first, at)])[of_other.len()..].iter());
+    wrong.extend(
+        cosigned(&Log::from([(CHECKPOINT.to_owned(), of_other.clone())]), &[(&first, at)])[of_other.len()..].iter(),
+    );
     lanes.write("lane-1/checkpoint.cosigned", &wrong);
     bad(1, &[], "the signature of `w1` is not that of this note");
 }

@@ -117,7 +117,9 @@ fn answers_are_told_apart() {
     assert_eq!(read_answer(200, None, b"x"), Ok(Answer::Lines("x".into())));
     assert_eq!(read_answer(409, size, b"17\n"), Ok(Answer::Size(17)));
     assert_eq!(read_answer(409, Some("text/x.tlog.size; charset=utf-8"), b"0\n"), Ok(Answer::Size(0)));
-    for (kind, body) in [(size, &b"17"[..]), (None, b"17\n"), (Some("text/plain"), b"17\n"), (size, b"017\n"), (size, b"\xff\n")] {
+    for (kind, body) in
+        [(size, &b"17"[..]), (None, b"17\n"), (Some("text/plain"), b"17\n"), (size, b"017\n"), (size, b"\xff\n")]
+    {
         assert_eq!(read_answer(409, kind, body), Err(AnswerError::NoSize));
     }
     assert_eq!(read_answer(200, None, b"\xff"), Err(AnswerError::Garbage));
@@ -226,4 +228,3 @@ proptest! {
         }
     }
 }
-

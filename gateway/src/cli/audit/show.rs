@@ -59,9 +59,8 @@ pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<b
     let mut records = Vec::new();
     for (lane, end) in &lanes {
         let log = read::origin(&directory, lane);
-        let mut open = |sequence, envelope: &[u8]| {
-            opener.as_mut().map(|opener| opener.open(log.as_deref(), sequence, envelope))
-        };
+        let mut open =
+            |sequence, envelope: &[u8]| opener.as_mut().map(|opener| opener.open(log.as_deref(), sequence, envelope));
         let lane = (lanes.len() > 1).then_some(lane.as_str());
         records.extend(end.records.iter().map(|(sequence, record)| Shown::new(lane, *sequence, record, &mut open)));
     }

@@ -73,7 +73,8 @@ witnesses = [{ url = "http://127.0.0.1:8080/w", key = "witness.example/w1+151555
 fn copies_and_witnesses_need_no_reviewer() {
     let config = parse(SEALED).unwrap();
     assert_eq!((config.reviewer, config.audit.key_directory), (None, None));
-    let [DestinationSettings::Copy(copy), DestinationSettings::Witness(witness)] = config.destinations.as_slice() else {
+    let [DestinationSettings::Copy(copy), DestinationSettings::Witness(witness)] = config.destinations.as_slice()
+    else {
         panic!("{:?}", config.destinations)
     };
     let s3 = copy.s3.as_ref().unwrap();

@@ -23,9 +23,11 @@ impl Credentials {
     pub(super) fn load(settings: &S3Settings) -> Result<Self, String> {
         let Some(file) = &settings.credentials_file else {
             let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-            let of = |name: &str| variable(name).ok_or_else(|| {
-                format!("bucket `{}`: neither `credentials_file` nor `{name}` is given", settings.bucket)
-            });
+            let of = |name: &str| {
+                variable(name).ok_or_else(|| {
+                    format!("bucket `{}`: neither `credentials_file` nor `{name}` is given", settings.bucket)
+                })
+            };
             let (key_id, secret) = (of("AWS_ACCESS_KEY_ID")?, of("AWS_SECRET_ACCESS_KEY")?);
             return Ok(Self { key_id, secret, token: variable("AWS_SESSION_TOKEN") });
         };
@@ -35,7 +37,8 @@ impl Credentials {
             return Err(failed(&format!("it holds a secret and can be read by others (mode {mode:03o})")));
         }
         let text = fs::read_to_string(file).map_err(|error| failed(&error))?;
-        Self::parse(&text).ok_or_else(|| failed(&"it is not an access key id, a secret and perhaps a token, one a line"))
+        Self::parse(&text)
+            .ok_or_else(|| failed(&"it is not an access key id, a secret and perhaps a token, one a line"))
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -6,8 +6,8 @@ use gateway_audit::merkle::empty_root;
 use gateway_audit::tiles::entry::Bundle;
 use gateway_audit::tiles::{Builder, Files as _, Kind, MAX_BUNDLE, ResumeError, Tile, WIDTH};
 
-use super::store::Store;
 use super::path;
+use super::store::Store;
 use crate::ship::growing::Growing;
 use crate::ship::{Fault, Lane};
 

@@ -77,9 +77,10 @@ impl CopySettings {
             !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
         };
         match &self.prefix {
-            Some(prefix) if !prefix.split('/').all(plain) => {
-                Err(format!("`prefix` is `{}`, and not names of letters, digits, `-`, `_` and `.`", prefix.escape_debug()))
-            }
+            Some(prefix) if !prefix.split('/').all(plain) => Err(format!(
+                "`prefix` is `{}`, and not names of letters, digits, `-`, `_` and `.`",
+                prefix.escape_debug()
+            )),
             Some(_) | None => Ok(()),
         }
     }

@@ -17,10 +17,8 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let place = Self {
-            folder: tempfile::tempdir().unwrap(),
-            signer: Signer::new(ORIGIN, KeyKind::Log, &[1; 32]).unwrap(),
-        };
+        let place =
+            Self { folder: tempfile::tempdir().unwrap(), signer: Signer::new(ORIGIN, KeyKind::Log, &[1; 32]).unwrap() };
         fs::create_dir_all(place.path("audit/lane-1")).unwrap();
         fs::create_dir_all(place.path("reviewers/@default")).unwrap();
         fs::write(place.path("audit/verifier-keys"), format!("{}\n", place.signer.verifier())).unwrap();
@@ -50,12 +48,8 @@ impl Place {
             }
         }
         builder.partial(&mut put);
-        let checkpoint = Checkpoint {
-            origin: ORIGIN.to_owned(),
-            size: records,
-            root: builder.root(),
-            extensions: Vec::new(),
-        };
+        let checkpoint =
+            Checkpoint { origin: ORIGIN.to_owned(), size: records, root: builder.root(), extensions: Vec::new() };
         let note = checkpoint.sign(&self.signer).unwrap().into_bytes();
         fs::write(lane.join(CHECKPOINT), &note).unwrap();
         Lane { name: "lane-1".to_owned(), directory: lane, note, checkpoint, key: self.signer.verifier().clone() }
@@ -120,7 +114,10 @@ async fn a_copy_grows_with_its_log_and_holds_no_secret() {
         copy = place.copy();
     }
     let files = place.files();
-    assert!(files.contains(&"verifier-keys".to_owned()) && files.contains(&"reviewers/@default/1".to_owned()), "{files:?}");
+    assert!(
+        files.contains(&"verifier-keys".to_owned()) && files.contains(&"reviewers/@default/1".to_owned()),
+        "{files:?}"
+    );
     let of_log = |name: &String| name.starts_with("lane-1/tile/") || name == "lane-1/checkpoint";
     let others: Vec<_> = files.iter().filter(|name| !of_log(name)).collect();
     assert_eq!(others, ["reviewers/@default/1", "verifier-keys"]);
@@ -178,7 +175,10 @@ async fn a_log_or_a_copy_that_was_put_back_or_altered_is_an_alarm_and_nothing_is
     let tile = place.path("copy/gw1/lane-1/tile/entries/002.p/188");
     fs::write(&tile, "forged").unwrap();
     let said = alarm(copy.take(&longer, 600).await);
-    assert!(said.contains("`lane-1/tile/entries/002.p/188` of the copy") && said.contains("nothing is written over"), "{said}");
+    assert!(
+        said.contains("`lane-1/tile/entries/002.p/188` of the copy") && said.contains("nothing is written over"),
+        "{said}"
+    );
     assert_eq!(fs::read(&tile).unwrap(), b"forged");
     fs::remove_file(&tile).unwrap();
     // Of a log that was altered nothing is given.

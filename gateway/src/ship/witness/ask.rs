@@ -63,7 +63,10 @@ impl Witness {
                 Answer::Size(size) if told.is_none() => {
                     if size < old {
                         tracing::warn!(
-                            witness = self.key.name(), log = lane.checkpoint.origin, signed = old, remembers = size,
+                            witness = self.key.name(),
+                            log = lane.checkpoint.origin,
+                            signed = old,
+                            remembers = size,
                             "the witness has forgotten what it signed: it was put back itself, or is another"
                         );
                     }

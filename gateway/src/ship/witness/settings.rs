@@ -86,7 +86,9 @@ impl WitnessSettings {
         if require == 0 || require > known {
             return Err(format!("`require` is {require}, and there are {known} witnesses"));
         }
-        for (key, value) in [("interval_s", self.interval_s), ("refresh_s", self.refresh_s), ("timeout_s", self.timeout_s)] {
+        for (key, value) in
+            [("interval_s", self.interval_s), ("refresh_s", self.refresh_s), ("timeout_s", self.timeout_s)]
+        {
             if !(1..=86_400).contains(&value) {
                 return Err(format!("`{key}` is {value}, and not 1 to 86400"));
             }
@@ -98,6 +100,10 @@ impl WitnessSettings {
 impl WitnessPlace {
     pub(super) fn key(&self) -> Result<VerifierKey, String> {
         let key = VerifierKey::parse(&self.key).map_err(|error| error.to_string())?;
-        if key.kind() == KeyKind::Cosigner { Ok(key) } else { Err(format!("`{}` is a log's key, not a witness's", key.name())) }
+        if key.kind() == KeyKind::Cosigner {
+            Ok(key)
+        } else {
+            Err(format!("`{}` is a log's key, not a witness's", key.name()))
+        }
     }
 }
