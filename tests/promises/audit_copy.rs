@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gateway_tests::ship::{SHIP_PATIENCE, Ship, Swift, offline, python};
+use gateway_tests::copies::{SHIP_PATIENCE, Ship, Swift, offline, python};
 use gateway_tests::{Clinic, Prepared, sekisho, within};
 
 use crate::audit_tools::{ask, small_log};

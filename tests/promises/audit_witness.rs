@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gateway_tests::ship::{SHIP_PATIENCE, Ship, Witness};
+use gateway_tests::copies::{SHIP_PATIENCE, Ship, Witness};
 use gateway_tests::{Clinic, DOCTOR, Gateway, Prepared, sekisho, within};
 
 use crate::audit_tools::{ask, small_log};
