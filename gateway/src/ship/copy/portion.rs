@@ -24,8 +24,15 @@ pub(super) struct Portion<'a> {
 }
 
 impl<'a> Portion<'a> {
-    /// Takes the tree up where the copy's checkpoint is.
-    pub(super) fn new(lane: &'a Lane, base: Option<&Checkpoint>) -> Result<Self, Fault> {
+    /// Takes the tree up where the copy's checkpoint is, and goes over all entries: nothing is given away that does not
+    /// lead to the signed root.
+    pub(super) fn checked(lane: &'a Lane, base: Option<&Checkpoint>) -> Result<Self, Fault> {
+        let portion = Self::new(lane, base)?;
+        portion.check()?;
+        Ok(portion)
+    }
+
+    fn new(lane: &'a Lane, base: Option<&Checkpoint>) -> Result<Self, Fault> {
         let Some(base) = base else { return Ok(Self { lane, base: 0, begin: Builder::new() }) };
         let begin = Builder::resume(&mut Growing::new(lane.directory.clone()), base.size, &base.root);
         let begin = begin.map_err(|error| match error {
@@ -40,7 +47,7 @@ impl<'a> Portion<'a> {
     }
 
     /// Whether the entries lead to the checkpoint's root.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), Fault> {
         let mut builder = self.begin.clone();
         for number in self.bundles() {
             self.push(&mut builder, number, &mut |_, _| {})?;
