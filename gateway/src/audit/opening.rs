@@ -97,3 +97,41 @@ impl Opener {
         Ok((DataKey::new(&secret)?, file))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gateway_audit::header::{ClearHeader, Kind};
+    use gateway_audit::seal::Secret;
+
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_log_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let reviewer = ReviewerKey::new("auditor", [5; 32], [6; 32]).unwrap();
+        let (secret, id) = (Secret::new([3; 32]), KeyId([4; 16]));
+        let mut file = KeyFile {
+            origin: "log.example/gw1/lane-1".into(),
+            site: None,
+            pseudonym: Pseudonym::NONE,
+            class: None,
+            period: "2026-11-23".into(),
+            key: id,
+            first: 1,
+            wrapped: Vec::new(),
+        };
+        file.wrap_to(&secret, reviewer.public()).unwrap();
+        let path = folder.path().join(file.path());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, file.encode().unwrap()).unwrap();
+        let header = ClearHeader { kind: Kind::Start, unix_ns: 0, site: Pseudonym::NONE, key: id, reference: "" };
+        let mut envelope = Vec::new();
+        let key = DataKey::new(&secret).unwrap();
+        key.seal_into(&file.origin, 7, &header, b"{}", &mut envelope).unwrap();
+        let mut opener = Opener::new(folder.path(), reviewer);
+        assert_eq!(opener.open(Some("log.example/gw1/lane-1"), 7, &envelope).unwrap(), b"{}");
+        assert_eq!(opener.open(None, 7, &envelope).unwrap(), b"{}");
+        let error = opener.open(Some("log.example/gw1/lane-2"), 7, &envelope).unwrap_err().to_string();
+        assert!(error.contains("gw1/lane-1`") && error.contains("gw1/lane-2`"), "{error}");
+    }
+}
