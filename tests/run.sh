@@ -71,6 +71,9 @@ packages() {
     has swift-container-server swift-container
     has swift-object-server swift-object
     has memcached memcached
+    has rsyslogd rsyslog
+    holds '/usr/lib/*/rsyslog/lmnsd_gtls.so' rsyslog-gnutls
+    holds '/usr/lib/*/rsyslog/lmnsd_ossl.so' rsyslog-openssl
     has python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0

@@ -25,6 +25,8 @@ pub mod ocsp;
 pub mod openssl;
 mod pki;
 mod process;
+pub mod rsyslog;
+pub mod ship;
 mod wait;
 
 pub use backend::{Backend, Reply, Seen};

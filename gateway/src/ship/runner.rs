@@ -8,12 +8,15 @@ use tokio::sync::watch;
 use super::backoff::{pause, random};
 use super::config::PaceSection;
 use super::cursor::Cursors;
-use super::lane::{Lane, Log};
+use super::lane::{LANES, Lane, Log};
 use super::status::Status;
 use super::{Destination, Fault};
 
 /// How long what is under way may still take when the process is to end.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// Until a log that cannot be read is looked at once more.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A destination with its surroundings.
 pub(super) struct Runner<D> {
@@ -69,8 +72,14 @@ impl<D: Destination> Runner<D> {
     /// Gives each lane's next portion. Says whether there was one. A lane that fails does not hold up the others.
     async fn round(&mut self) -> Result<bool, Fault> {
         let (mut moved, mut failed, mut lag) = (false, None, 0);
-        for lane in self.log.lanes()? {
-            match self.give(&lane).await {
+        for number in 1..=LANES {
+            let mut given = self.give_of(number).await;
+            // Files are replaced while they are read.
+            if matches!(given, Err((Fault::Log(_), _))) {
+                tokio::time::sleep(AGAIN).await;
+                given = self.give_of(number).await;
+            }
+            match given {
                 Ok((given, left)) => {
                     moved |= given > 0;
                     lag += left;
@@ -80,9 +89,16 @@ impl<D: Destination> Runner<D> {
                     lag += left;
                 }
             }
-            self.status.set_lag(lag);
         }
+        self.status.set_lag(lag);
         failed.map_or(Ok(moved), Err)
+    }
+
+    async fn give_of(&mut self, number: u8) -> Result<(u64, u64), (Fault, u64)> {
+        match self.log.lane(number).map_err(|fault| (fault, 0))? {
+            Some(lane) => self.give(&lane).await,
+            None => Ok((0, 0)),
+        }
     }
 
     /// Entries that were given, and those that are left; with a fault the latter.

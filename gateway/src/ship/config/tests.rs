@@ -12,7 +12,7 @@ directory = "state"
 kind = "atna"
 name = "siem"
 address = "siem.example:6514"
-ca_file = "ca.crt"
+tls = { ca_file = "ca.crt" }
 "#;
 
 fn parse(text: &str) -> Result<ShipConfig, String> {
@@ -40,6 +40,10 @@ fn what_is_wrong_is_named() {
         ("key_directory = \"/keys\"", "", "destination `siem` opens records"),
         ("[state]", "[pace]\npoll_ms = 0\n[state]", "`pace.poll_ms` is 0"),
         ("[audit]", "[audit", "TOML parse error"),
+        ("name = \"siem\"", "name = \"siem\"\ntimeout_s = 0", "destination `siem`: `timeout_s` is 0"),
+        ("name = \"siem\"", "name = \"siem\"\nmax_message_bytes = 99", "destination `siem`: `max_message_bytes` is 99"),
+        ("\"ca.crt\" }", "\"ca.crt\", key_file = \"k\" }", "destination `siem`: `certificate_file` and `key_file`"),
+        ("\"ca.crt\" }", "\"ca.crt\", x = 1 }", "unknown field `x`"),
     ] {
         let text = GOOD.replace(from, to);
         assert_ne!(text, GOOD);
@@ -101,4 +105,23 @@ fn what_is_wrong_with_copies_and_witnesses_is_named() {
         let error = parse(&text).unwrap_err();
         assert!(error.contains(why), "{error}");
     }
+}
+
+#[test]
+fn the_shipped_file_is_taken_and_holds_the_defaults() {
+    let shipped = include_str!("../../../../deploy/ship.toml");
+    let config = ShipConfig::parse(shipped, Path::new("/etc/sekisho-ship")).unwrap();
+    assert_eq!((config.pace, &config.log), (PaceSection::default(), &LogSection::default()));
+    let [DestinationSettings::Atna(atna), DestinationSettings::Fhir(fhir)] = &config.destinations[..2] else {
+        panic!("{:?}", config.destinations)
+    };
+    assert_eq!(
+        (atna.settle_ms, atna.timeout_s, atna.max_message_bytes),
+        (settle_ms(), timeout_s(), max_message_bytes())
+    );
+    assert_eq!((fhir.batch_events, fhir.timeout_s), (batch_events(), timeout_s()));
+    // Every line that is commented out is a key as well.
+    let all =
+        shipped.replace("\n# passphrase_file =", "\npassphrase_file =").replace("\n# token_file =", "\ntoken_file =");
+    assert!(ShipConfig::parse(&all, Path::new("/")).is_ok_and(|all| all != config));
 }
