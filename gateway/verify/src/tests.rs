@@ -403,7 +403,7 @@ fn the_write_ahead_log_is_checked_beside_the_tree() {
 /// The checkpoint of a log, cosigned.
 fn cosigned(log: &Log, by: &[(&Signer, u64)]) -> Vec<u8> {
     let note = String::from_utf8(log[CHECKPOINT].clone()).unwrap();
-    let text = &note[..=note.find("\n\n").unwrap()];
+    let text = note.split_inclusive("\n\n").next().and_then(|text| text.strip_suffix('\n')).unwrap();
     by.iter().fold(note.clone(), |note, (signer, time)| note + &signer.sign(text, *time)).into_bytes()
 }
 
