@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn plain_text_stays_on_this_machine() {
         let client = |url: &str, ca: Option<&str>| {
-            Client::new(&url.parse().unwrap(), ca.map(Path::new), Duration::from_secs(1), 10).map_err(|why| why)
+            Client::new(&url.parse().unwrap(), ca.map(Path::new), Duration::from_secs(1), 10)
         };
         let client_of = |url| client(url, None).unwrap();
         assert_eq!((client_of("http://127.0.0.1:9/x").port, client_of("http://[::1]/").port), (9, 80));

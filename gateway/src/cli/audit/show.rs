@@ -93,6 +93,9 @@ pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<b
     Ok(lanes.iter().all(|(_, end)| end.bad.is_none()))
 }
 
+/// What a key makes of a record.
+type Opened = Result<Vec<u8>, OpeningError>;
+
 /// A record to be shown.
 struct Shown<'a> {
     /// Where there is more than one.
@@ -110,7 +113,7 @@ impl<'a> Shown<'a> {
         lane: Option<&'a str>,
         sequence: u64,
         envelope: &[u8],
-        open: &mut dyn FnMut(u64, &[u8]) -> Option<Result<Vec<u8>, OpeningError>>,
+        open: &mut dyn FnMut(u64, &[u8]) -> Option<Opened>,
     ) -> Self {
         let header = Envelope::decode(envelope).map(|envelope| envelope.header);
         let unix_ns = header.map_or(i64::MAX, |header| header.unix_ns);
