@@ -16,6 +16,7 @@ pub mod backend;
 pub mod chrony;
 mod clinic;
 mod config;
+pub mod copies;
 mod door;
 pub mod h2;
 mod http1;

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::copy::CopySettings;
+use super::witness::WitnessSettings;
+
 pub use super::tls::TlsSettings;
 
 /// The longest name of a destination, bytes.
@@ -164,6 +167,10 @@ impl PaceSection {
 pub enum DestinationSettings {
     /// IHE ATNA audit messages by syslog over TLS (RFC 5424, RFC 5425).
     Atna(AtnaSettings),
+    /// Tiles, checkpoints and what they are verified with, in a directory or an S3-compatible store.
+    Copy(CopySettings),
+    /// Cosignatures of witnesses (C2SP tlog-witness).
+    Witness(WitnessSettings),
     /// AuditEvents to a FHIR R4 server.
     Fhir(FhirSettings),
 }
@@ -174,6 +181,8 @@ impl DestinationSettings {
     pub fn name(&self) -> &str {
         match self {
             Self::Atna(settings) => &settings.name,
+            Self::Copy(settings) => &settings.name,
+            Self::Witness(settings) => &settings.name,
             Self::Fhir(settings) => &settings.name,
         }
     }
@@ -185,6 +194,8 @@ impl DestinationSettings {
                 settings.tls.iter_mut().for_each(|tls| tls.absolute(folder));
                 settings.token_file.iter_mut().for_each(|file| *file = folder.join(&*file));
             }
+            Self::Copy(settings) => settings.absolute(folder),
+            Self::Witness(settings) => settings.absolute(folder),
         }
     }
 
@@ -193,6 +204,7 @@ impl DestinationSettings {
     pub const fn opens_records(&self) -> bool {
         match self {
             Self::Atna(_) | Self::Fhir(_) => true,
+            Self::Copy(_) | Self::Witness(_) => false,
         }
     }
 }
@@ -319,6 +331,20 @@ impl ShipConfig {
         match destination {
             DestinationSettings::Atna(settings) => settings.check(),
             DestinationSettings::Fhir(settings) => settings.check(),
+            DestinationSettings::Witness(settings) => settings.check(),
+            DestinationSettings::Copy(settings) => {
+                settings.check()?;
+                let is_witness = |name: &str| {
+                    let named = |other: &&DestinationSettings| other.name() == name;
+                    matches!(self.destinations.iter().find(named), Some(DestinationSettings::Witness(_)))
+                };
+                match &settings.cosigned_by {
+                    Some(name) if !is_witness(name) => {
+                        Err(format!("`cosigned_by` is `{name}`, and no destination of kind `witness` has that name"))
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
         }
     }
 

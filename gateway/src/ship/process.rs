@@ -12,12 +12,14 @@ use tokio::sync::watch;
 
 use super::atna::Atna;
 use super::config::{DestinationSettings, ShipConfig};
+use super::copy::Copy;
 use super::cursor::Cursors;
 use super::fhir::Fhir;
 use super::lane::Log;
 use super::records::Records;
 use super::runner::Runner;
 use super::status::Status;
+use super::witness::Witnesses;
 use super::{Destination, Fault};
 
 /// Why shipping does not begin.
@@ -80,6 +82,10 @@ impl Shipping {
                     let folder = config.state.directory.join(&settings.name);
                     let fhir = begin.records().and_then(|records| Fhir::new(settings, records, &folder, &status));
                     fhir.and_then(|fhir| begin.with(fhir))
+                }
+                DestinationSettings::Copy(settings) => Copy::open(settings, config).and_then(|copy| begin.with(copy)),
+                DestinationSettings::Witness(settings) => {
+                    Witnesses::open(settings, config).and_then(|witnesses| begin.with(witnesses))
                 }
             };
             match thread {

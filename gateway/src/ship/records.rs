@@ -58,7 +58,7 @@ impl Records {
         let strange =
             |error: &dyn std::fmt::Display| Fault::Log(format!("`{}`, record {}: {error}", lane.name, sealed.sequence));
         let header = Envelope::decode(&sealed.envelope).map_err(|error| strange(&error))?.header;
-        let why = match self.opener.open(sealed.sequence, &sealed.envelope) {
+        let why = match self.opener.open(Some(origin), sealed.sequence, &sealed.envelope) {
             Ok(json) => {
                 let record = Record::parse(&json).map_err(|error| strange(&error))?;
                 return Ok(Event::of(origin, &record));

@@ -54,7 +54,11 @@ impl<D: Destination> Runner<D> {
                     failures += 1;
                     let pause = pause(failures, self.pace.retry_max(), random());
                     let (destination, retry_in_ms) = (self.name.as_str(), pause.as_millis());
-                    tracing::warn!(destination, failures, %fault, retry_in_ms, "cannot ship");
+                    if matches!(fault, Fault::Alarm(_)) {
+                        tracing::error!(destination, failures, %fault, retry_in_ms, "cannot ship");
+                    } else {
+                        tracing::warn!(destination, failures, %fault, retry_in_ms, "cannot ship");
+                    }
                     pause
                 }
             };
@@ -103,13 +107,16 @@ impl<D: Destination> Runner<D> {
         let from = self.cursors.read(&lane.name, origin).map_err(|fault| (fault, size))?;
         if from > size {
             let words = format!("`{}` has {size} entries, and {from} were shipped: it was rolled back", lane.name);
-            return Err((Fault::Log(words), 0));
+            return Err((Fault::Alarm(words), 0));
         }
         let left = size - from;
         if left == 0 {
-            return Ok((0, 0));
+            return self.destination.keep(lane).await.map(|()| (0, 0)).map_err(|fault| (fault, 0));
         }
         let to = self.destination.take(lane, from).await.map_err(|fault| (fault, left))?;
+        if to == from {
+            return Ok((0, left));
+        }
         self.cursors.write(&lane.name, origin, to).map_err(|fault| (fault, left))?;
         self.status.add_taken(to.saturating_sub(from));
         Ok((to.saturating_sub(from), size.saturating_sub(to)))

@@ -116,7 +116,9 @@ impl Gathered<'_> {
         if time.is_ok_and(|time| time < self.from || time >= self.to) {
             return;
         }
-        let opened = self.opener.open(sequence, envelope).map_err(|error| error.to_string());
+        // A lane without a checkpoint does not say which log it is.
+        let log = Some(self.origin.as_str()).filter(|log| !log.is_empty());
+        let opened = self.opener.open(log, sequence, envelope).map_err(|error| error.to_string());
         let value = opened.and_then(|record| serde_json::from_slice(&record).map_err(|error| error.to_string()));
         match (value, time) {
             (Ok(value), Ok(unix_ns)) => {
@@ -190,6 +192,7 @@ fn scan_lane(
     let segments = lane.join("wal");
     let mut files = Directory(lane);
     let mut covered = 0;
+    gathered.origin.clear();
     // A lane that has only just been begun has no checkpoint yet.
     if let Some(checkpoint) = files.read(CHECKPOINT, MAX_NOTE)? {
         let checkpoint = String::from_utf8(checkpoint).context("`checkpoint` is not text")?;

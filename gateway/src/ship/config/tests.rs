@@ -56,6 +56,57 @@ fn what_is_wrong_is_named() {
     assert!(parse(&twice).unwrap_err().contains("two destinations are called `siem`"));
 }
 
+const SEALED: &str = r#"
+[audit]
+directory = "audit"
+[state]
+directory = "state"
+[[destination]]
+kind = "copy"
+name = "offsite"
+prefix = "site/gw1"
+cosigned_by = "witness"
+s3 = { endpoint = "https://s3.example", bucket = "audit", ca_file = "ca.crt", credentials_file = "s3.key" }
+[[destination]]
+kind = "witness"
+name = "witness"
+witnesses = [{ url = "http://127.0.0.1:8080/w", key = "witness.example/w1+151555cc+BAtROtm0kkAVygkC7QeQRNOsXb7CMG8GlIwQ2o62458t" }]
+"#;
+
+#[test]
+fn copies_and_witnesses_need_no_reviewer() {
+    let config = parse(SEALED).unwrap();
+    assert_eq!((config.reviewer, config.audit.key_directory), (None, None));
+    let [DestinationSettings::Copy(copy), DestinationSettings::Witness(witness)] = config.destinations.as_slice()
+    else {
+        panic!("{:?}", config.destinations)
+    };
+    let s3 = copy.s3.as_ref().unwrap();
+    assert_eq!(s3.ca_file.as_deref(), Some(Path::new("/etc/sekisho/ca.crt")));
+    assert_eq!(s3.credentials_file.as_deref(), Some(Path::new("/etc/sekisho/s3.key")));
+    assert_eq!((witness.interval_s, witness.refresh_s, witness.max_skew_s, witness.timeout_s), (10, 3_600, 60, 10));
+}
+
+#[test]
+fn what_is_wrong_with_copies_and_witnesses_is_named() {
+    for (from, to, why) in [
+        ("s3 = {", "directory = \"x\"\ns3 = {", "destination `offsite`: `directory` and `s3` are both given"),
+        ("prefix = \"site/gw1\"", "prefix = \"../gw1\"", "`prefix` is `../gw1`"),
+        ("prefix = \"site/gw1\"", "prefix = \"gw1/\"", "`prefix` is `gw1/`"),
+        ("cosigned_by = \"witness\"", "cosigned_by = \"offsite\"", "no destination of kind `witness`"),
+        ("bucket = \"audit\"", "bucket = \"audit\", secret_access_key = \"x\"", "unknown field `secret_access_key`"),
+        ("+151555cc+BA", "+36b88cea+AW", "destination `witness`:"),
+        ("name = \"witness\"", "name = \"witness\"\nrequire = 2", "`require` is 2, and there are 1 witnesses"),
+        ("name = \"witness\"", "name = \"witness\"\nrequire = 0", "`require` is 0"),
+        ("name = \"witness\"", "name = \"witness\"\ninterval_s = 0", "`interval_s` is 0"),
+    ] {
+        let text = SEALED.replace(from, to);
+        assert_ne!(text, SEALED);
+        let error = parse(&text).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
 #[test]
 fn the_shipped_file_is_taken_and_holds_the_defaults() {
     let shipped = include_str!("../../../../deploy/ship.toml");
