@@ -155,6 +155,7 @@ impl Audit {
     ///
     /// # Errors
     /// As [`open`](Self::open).
+    #[cfg(test)]
     pub fn open_on(
         target: Target,
         options: Options,

@@ -18,7 +18,7 @@ mod section;
 mod service;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 
