@@ -8,6 +8,7 @@ mod identities;
 mod prepare;
 mod readiness;
 mod registry;
+mod retention;
 mod sockets;
 mod staples;
 mod threads;
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 pub use prepare::StartError;
+pub(crate) use prepare::open_log;
 pub use sockets::Sockets;
 
 /// What the control thread is told to do.
