@@ -11,6 +11,7 @@ use std::sync::Arc;
 use certs::verifier::Admit;
 use policy::Refusal;
 
+use crate::audit::{SIGNING_KEY, VERIFIER_KEYS, init, retention, signer};
 use crate::config::{Config, ListenerPeers, Problem};
 use crate::listen::check_roles;
 use crate::load::{LoadError, load_config};
@@ -90,6 +91,7 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
     let mut check = Check { config, problems: Vec::new(), seen: BTreeSet::new() };
     check.place_to_write("store.file", config.store.file.parent().unwrap_or(&config.store.file));
     check.place_to_write("audit.directory", &config.audit.directory);
+    check.sealing();
     check.policies("policy.directory", &config.policy.directory);
     check.identity_key("identity.key_file", &config.identity.key_file);
     if let Some(tls) = &config.admin.tls {
@@ -169,6 +171,35 @@ impl Check<'_> {
         if self.seen.insert(path.to_path_buf()) {
             let path = path.display().to_string();
             let message = format!("`{key}` names `{}`, {what}", path.escape_debug());
+            self.problems.push(self.config.problem(key, message));
+        }
+    }
+
+    /// Who opens records: statements that continue each other, so that every site has a reviewer, the pepper, the lanes'
+    /// keys; and what is kept for how long.
+    fn sealing(&mut self) {
+        let audit = &self.config.audit;
+        let mut problems: Vec<(&str, String)> = Vec::new();
+        if let Err(error) = init::reviewers(&audit.reviewers, &self.config.trust_domain) {
+            problems.push(("audit.reviewers", error.to_string()));
+        } else if let Err(error) = init::pepper(&audit.key_directory) {
+            problems.push(("audit.key_directory", error.to_string()));
+        }
+        if let Err(error) = retention::memory(&audit.key_directory) {
+            problems.push(("audit.key_directory", error.to_string()));
+        }
+        // What the first start makes may be absent.
+        if [SIGNING_KEY, VERIFIER_KEYS].iter().all(|file| audit.directory.join(file).exists()) {
+            let origin = |lane: u8| format!("{}/{}/lane-{lane}", self.config.trust_domain, self.config.node);
+            if let Err(error) = signer(&audit.directory, [origin(1), origin(2)], 1) {
+                problems.push(("audit.directory", error.to_string()));
+            }
+        }
+        for folder in audit.retention.required.iter().filter(|folder| !folder.is_dir()) {
+            let why = "is no folder of cursors: nothing would ever be destroyed";
+            problems.push(("audit.retention.required", format!("`{}` {why}", folder.display())));
+        }
+        for (key, message) in problems {
             self.problems.push(self.config.problem(key, message));
         }
     }

@@ -17,8 +17,8 @@ const FIRST: Duration = Duration::from_secs(10);
 /// From one look to the next, and up to an hour more.
 const EVERY: Duration = Duration::from_secs(24 * 3_600);
 const SPREAD: Duration = Duration::from_secs(3_600);
-/// After a look that failed.
-const RETRY: Duration = Duration::from_secs(60);
+/// After a look that failed, and up to as much more. It is told once.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Why the last look failed; none if it did not.
 pub(super) type Fault = watch::Receiver<Option<String>>;
@@ -75,8 +75,11 @@ impl Keeping {
                 EVERY + part_of(SPREAD)
             }
             Err(error) => {
-                tracing::warn!(%error, "data keys are kept for longer than they are to be");
-                tell.send_replace(Some(error.to_string()));
+                let error = error.to_string();
+                if tell.borrow().as_ref() != Some(&error) {
+                    tracing::warn!(error, "data keys may be kept for longer than they are to be");
+                }
+                tell.send_replace(Some(error));
                 RETRY + part_of(RETRY)
             }
         }
