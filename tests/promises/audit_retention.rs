@@ -12,7 +12,7 @@ use gateway_audit::header::{Envelope, KeyId};
 use gateway_audit::keyfile::KeyFile;
 use gateway_audit::reader::Verifier;
 use gateway_audit::seal::DataKey;
-use gateway_tests::audit::{reviewer, text, wal};
+use gateway_tests::audit::{reviewer, text};
 use gateway_tests::chrony::{Chronyd, FAKETIME};
 use gateway_tests::{Builder, Clinic, DOCTOR, Output, Prepared, repository, sekisho, until};
 use serde_json::Value;

@@ -91,7 +91,9 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
     let mut check = Check { config, problems: Vec::new(), seen: BTreeSet::new() };
     check.place_to_write("store.file", config.store.file.parent().unwrap_or(&config.store.file));
     check.place_to_write("audit.directory", &config.audit.directory);
-    check.sealing();
+    if check.problems.is_empty() {
+        check.sealing();
+    }
     check.policies("policy.directory", &config.policy.directory);
     check.identity_key("identity.key_file", &config.identity.key_file);
     if let Some(tls) = &config.admin.tls {
@@ -360,6 +362,10 @@ kind = "fhir"
         mode(&dir, "server.key", 0o600);
         fs::create_dir(dir.path().join("policy")).unwrap();
         write("policy/a.cedar", "");
+        let reviewer = init::new_reviewer("auditor").unwrap();
+        let first = init::first_statement("sekisho.example", &[reviewer.public().clone()], &reviewer).unwrap();
+        let state = dir.path().join("state");
+        init::make(&state.join("audit-keys"), &state.join("audit-reviewers"), "sekisho.example", &first).unwrap();
         dir
     }
 
@@ -382,7 +388,7 @@ kind = "fhir"
     #[test]
     fn each_bad_file_is_named_by_its_key_and_place() {
         type Damage = fn(&tempfile::TempDir);
-        let cases: [(Damage, &str); 8] = [
+        let cases: [(Damage, &str); 12] = [
             (
                 |d| mode(d, "server.key", 0o640),
                 "sekisho.toml:11:42: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
@@ -402,7 +408,17 @@ kind = "fhir"
                 |d| fs::write(d.path().join("audit"), "").unwrap(),
                 "sekisho.toml:5:11: `audit.directory` names `audit`, but",
             ),
-            (|d| fs::write(d.path().join("state"), "").unwrap(), "is not a folder"),
+            (
+                |d| {
+                    fs::remove_dir_all(d.path().join("state")).unwrap();
+                    fs::write(d.path().join("state"), "").unwrap();
+                },
+                "is not a folder",
+            ),
+            (|d| fs::remove_dir_all(d.path().join("state/audit-reviewers")).unwrap(), "sekisho audit init"),
+            (|d| fs::write(d.path().join("state/audit-reviewers/@default/1"), "x").unwrap(), "audit-reviewers/@default/1`"),
+            (|d| fs::remove_file(d.path().join("state/audit-keys/pseudonym.key")).unwrap(), "pseudonym.key` is missing"),
+            (|d| fs::write(d.path().join("state/audit-keys/retention"), "x").unwrap(), "line 1 of the memory of retention"),
         ];
         for (damage, expected) in cases {
             let dir = folder();
