@@ -45,7 +45,15 @@ pub fn key_directory(prepared: &Prepared) -> PathBuf {
 
 /// The files of data keys, by path.
 pub fn key_files(keys: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let folders = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).map(|entry| entry.path()).collect::<Vec<_>>();
+    let folders = |path: &Path| {
+        std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| entry.path())
+            .collect::<Vec<_>>()
+    };
     let periods = folders(keys).iter().flat_map(|site| folders(site)).collect::<Vec<_>>();
     let files = periods.iter().flat_map(|period| std::fs::read_dir(period).into_iter().flatten().flatten());
     let files = files.filter(|file| !file.file_name().to_string_lossy().starts_with('.'));
@@ -89,10 +97,13 @@ pub fn in_segments(wal: &Path, keys: &Path) -> Vec<(String, String, Option<Value
     let mut names: Vec<_> = std::fs::read_dir(wal).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     names.sort();
     let mut records = Vec::new();
-    let segments: Vec<_> = names.iter().filter_map(|path| {
-        let bytes = std::fs::read(path).ok()?;
-        SegmentHeader::decode(&bytes).is_ok().then_some(bytes)
-    }).collect();
+    let segments: Vec<_> = names
+        .iter()
+        .filter_map(|path| {
+            let bytes = std::fs::read(path).ok()?;
+            SegmentHeader::decode(&bytes).is_ok().then_some(bytes)
+        })
+        .collect();
     for (place, bytes) in segments.iter().enumerate() {
         let next = segments.get(place + 1).and_then(|next| SegmentHeader::decode(next).ok());
         let _ = Verifier::new().segment("segment", bytes, next.as_ref(), |_, frame| {
@@ -127,7 +138,8 @@ pub fn verified(directory: &Path, keys: &Path) -> (bool, String) {
     let ours = sekisho(&["audit", "verify", &lane, "--key", &keys]);
     let program = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     let script = repository().join("tests/offline/auditlog.py");
-    let theirs = Command::new(program).arg(script).args(["verify", &lane, "--key", &keys]).output().expect("Python runs");
+    let theirs =
+        Command::new(program).arg(script).args(["verify", &lane, "--key", &keys]).output().expect("Python runs");
     let said = String::from_utf8_lossy(&theirs.stdout).into_owned() + &String::from_utf8_lossy(&theirs.stderr);
     let both = format!("{}{}{said}", ours.stdout, ours.stderr);
     assert_eq!(ours.code == Some(0), theirs.status.code() == Some(0), "the verifiers do not agree: {both}");
@@ -165,11 +177,22 @@ fn a11_r30_what_is_no_longer_kept_goes_and_the_log_says_so() {
     let first = lane.join("tile/entries/000");
     until("entries to go", || (lane.join("removed").exists() && !first.exists()).then_some(()));
     let gone = destroyed(&keys);
-    assert_eq!(gone.iter().map(|key| key.key).collect::<BTreeSet<_>>(), before, "all keys of the first run, and no other");
+    assert_eq!(
+        gone.iter().map(|key| key.key).collect::<BTreeSet<_>>(),
+        before,
+        "all keys of the first run, and no other"
+    );
     assert!(!live(&keys).is_empty());
     // The log said so before: site, class, period, keys, why and who.
     let records = told(&clinic.prepared, "shred");
-    let ids = |record: &Value| record["keys"].as_array().expect("keys").iter().map(|id| id.as_str().expect("an id").to_owned()).collect::<Vec<_>>();
+    let ids = |record: &Value| {
+        record["keys"]
+            .as_array()
+            .expect("keys")
+            .iter()
+            .map(|id| id.as_str().expect("an id").to_owned())
+            .collect::<Vec<_>>()
+    };
     let named: BTreeSet<String> = records.iter().flat_map(ids).collect();
     assert_eq!(named, before.iter().map(ToString::to_string).collect());
     assert_eq!(records.iter().map(|record| ids(record).len()).sum::<usize>(), named.len(), "each once");
@@ -181,13 +204,18 @@ fn a11_r30_what_is_no_longer_kept_goes_and_the_log_says_so() {
     }
     assert!(records.iter().any(|record| text(record, "site") == SITE));
     assert_eq!(clinic.wire(DOCTOR).get("/fhir/Patient/1").status, 200);
-    until("the metric", || (clinic.metric("sekisho_audit_keys_destroyed_total", &[]) >= before.len() as f64).then_some(()));
+    until("the metric", || {
+        (clinic.metric("sekisho_audit_keys_destroyed_total", &[]) >= before.len() as f64).then_some(())
+    });
 
     // What is left verifies, with and without the gateway, also after another start.
     let mut prepared = clinic.stop();
     for _ in 0..2 {
         let (good, said) = verified(&lane, &own_keys);
-        assert!(good && said.contains("removed by retention under record") && said.contains("\"removed\": {"), "{said}");
+        assert!(
+            good && said.contains("removed by retention under record") && said.contains("\"removed\": {"),
+            "{said}"
+        );
         prepared = prepared.start().stop();
     }
     let status = audit(&prepared, &["status"]);
@@ -207,6 +235,47 @@ fn a11_r30_what_is_no_longer_kept_goes_and_the_log_says_so() {
     copy(&lane.join("removed"), &stolen.join("removed"));
     let (good, said) = verified(&stolen, &own_keys);
     assert!(!good && said.contains("removed"), "{said}");
+}
+
+#[test]
+fn a11_a_crash_while_entries_go_leaves_a_log_that_verifies() {
+    let home = tempfile::tempdir().expect("a folder");
+    let server = Chronyd::server(home.path(), None);
+    let mut prepared = long_log(keeping(&server, 1, true).start());
+    let (keys, lane) = (key_directory(&prepared), prepared.path("audit/lane-1"));
+    let own_keys = prepared.path("audit/verifier-keys");
+    age(&keys, 3);
+    let (state, log) = (home.path().join("state"), home.path().join("audit"));
+    copy(&prepared.path("state"), &state);
+    copy(&prepared.path("audit"), &log);
+    let gone = |lane: &Path| {
+        let left = |bundle: &&str| lane.join("tile/entries").join(bundle).exists();
+        lane.join("removed").exists() && !["000", "001"].iter().any(|bundle| left(&bundle))
+    };
+    // The first file that a thread removes, the second, and so on: the plan, then bundle after bundle.
+    for when in 1..=4 {
+        for (name, kept) in [("state", &state), ("audit", &log)] {
+            std::fs::remove_dir_all(prepared.path(name)).expect("removed");
+            copy(kept, &prepared.path(name));
+        }
+        let inject = format!("inject=unlink:signal=KILL:when={when}");
+        prepared.run_under(&["strace", "-f", "-o", "/dev/null", "-e", "trace=unlink", "-e", &inject]);
+        match prepared.try_start() {
+            Ok(mut clinic) => {
+                until("an end", || (clinic.gateway.ended().is_some() || gone(&lane)).then_some(()));
+                prepared = clinic.stop();
+            }
+            Err((_, same)) => prepared = *same,
+        }
+        let (good, said) = verified(&lane, &own_keys);
+        assert!(good, "unlink {when}: {said}");
+        prepared.run_under(&[]);
+        let clinic = prepared.start();
+        until("entries to go", || gone(&lane).then_some(()));
+        prepared = clinic.stop();
+        let (good, said) = verified(&lane, &own_keys);
+        assert!(good && said.contains("removed by retention under record"), "unlink {when}: {said}");
+    }
 }
 
 #[test]
@@ -239,7 +308,9 @@ fn a12_no_secret_of_a_request_reaches_a_file() {
     let bearer = format!("Bearer {PLANTED}");
     let fields = [("authorization", bearer.as_str()), ("cookie", PLANTED), ("content-type", "application/fhir+json")];
     let _ = wire.request("POST", "/fhir/Patient", &fields, format!("{{\"password\":\"{PLANTED}\"}}").as_bytes());
-    clinic.wait_for_record("the request", |record| text(record, "kind") == "outcome" || text(record, "kind") == "request");
+    clinic.wait_for_record("the request", |record| {
+        text(record, "kind") == "outcome" || text(record, "kind") == "request"
+    });
     // Opened, the records do not hold it either.
     assert!(clinic.raw_records().iter().all(|record| !String::from_utf8_lossy(record).contains(PLANTED)));
     let prepared = clinic.stop();

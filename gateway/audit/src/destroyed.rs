@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn a_file_comes_back_and_is_no_key() {
-        for read in [destroyed(), Destroyed { class: None, pseudonym: Pseudonym::NONE, why: Why::Shred, ..destroyed() }] {
+        for read in [destroyed(), Destroyed { class: None, pseudonym: Pseudonym::NONE, why: Why::Shred, ..destroyed() }]
+        {
             let text = read.to_string();
             assert!(Destroyed::is(text.as_bytes()));
             assert_eq!(Destroyed::parse(text.as_bytes()), Ok(read));

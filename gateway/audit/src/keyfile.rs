@@ -240,7 +240,11 @@ impl<'a> Lines<'a> {
         line.strip_prefix(key).and_then(read).ok_or(wrong)
     }
 
-    pub(crate) fn optional<T>(&mut self, key: &str, read: impl FnOnce(&'a str) -> Option<T>) -> Result<Option<T>, KeyFileError> {
+    pub(crate) fn optional<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<Option<T>, KeyFileError> {
         if self.rest.starts_with(key) { self.take(key, read).map(Some) } else { Ok(None) }
     }
 }

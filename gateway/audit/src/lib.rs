@@ -19,11 +19,11 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+#[cfg(feature = "seal")]
+pub mod destroyed;
 pub mod frame;
 pub mod header;
 pub mod json;
-#[cfg(feature = "seal")]
-pub mod destroyed;
 #[cfg(feature = "seal")]
 pub mod keyfile;
 pub mod merkle;

@@ -209,7 +209,8 @@ impl Memory {
             number += 1;
             lines.next().and_then(|line| line.strip_prefix(prefix)).ok_or(MemoryError(number))
         };
-        take("sekisho audit retention v1").and_then(|rest| if rest.is_empty() { Ok(()) } else { Err(MemoryError(1)) })?;
+        take("sekisho audit retention v1")
+            .and_then(|rest| if rest.is_empty() { Ok(()) } else { Err(MemoryError(1)) })?;
         let time = |text: &str| decimal(text).and_then(|ns| i64::try_from(ns).ok());
         let time_ns = time(take("time ")?).ok_or(MemoryError(2))?;
         let boot = take("boot ")?.to_owned();
@@ -239,7 +240,11 @@ impl Memory {
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "sekisho audit retention v1\ntime {}\nboot {}\nmonotonic {}", self.time_ns, self.boot, self.monotonic_ns)?;
+        writeln!(
+            f,
+            "sekisho audit retention v1\ntime {}\nboot {}\nmonotonic {}",
+            self.time_ns, self.boot, self.monotonic_ns
+        )?;
         for (origin, (first, keys)) in &self.seen {
             write!(f, "seen {origin} {first}")?;
             keys.iter().try_for_each(|key| write!(f, " {key}"))?;

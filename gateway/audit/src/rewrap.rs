@@ -247,7 +247,10 @@ mod tests {
         ] {
             assert_eq!(Addition::parse(&text.replacen(from, to, 1)), Err(RewrapError::Line(line)), "{to}");
         }
-        assert_eq!(Addition { keys: Vec::new(), ..addition.clone() }.sign(key("old", 1).signing()), Err(RewrapError::Keys));
+        assert_eq!(
+            Addition { keys: Vec::new(), ..addition.clone() }.sign(key("old", 1).signing()),
+            Err(RewrapError::Keys)
+        );
         let wrapped = addition.keys[0].1;
         let keys = (0..=u32::try_from(MAX_KEYS).unwrap()).map(|n| {
             let mut id = [0; 16];

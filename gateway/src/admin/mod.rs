@@ -237,7 +237,8 @@ mod tests {
     async fn a_peer_that_does_not_read_its_answer_is_left() {
         let metrics = crate::metrics::Metrics::new().unwrap();
         let health = Health { readiness: Box::new(Vec::new), warnings: Box::new(Vec::new) };
-        let admin = Rc::new(Admin { metrics, refresh: Box::new(|| ()), health, jwks: Bytes::new(), openings: None, tls: None });
+        let admin =
+            Rc::new(Admin { metrics, refresh: Box::new(|| ()), health, jwks: Bytes::new(), openings: None, tls: None });
         let (mut peer, ours) = tokio::io::duplex(64);
         let begun = Instant::now();
         let asks = async {

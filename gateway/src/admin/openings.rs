@@ -67,7 +67,12 @@ impl Asked {
             name => Some(is_name(name).then(|| name.to_owned())?),
         };
         let day = |text: &String| is_period(text);
-        Some(Self { site, from: from.filter(day)?, to: to.filter(day)?, reviewer: reviewer.filter(|name| is_name(name))? })
+        Some(Self {
+            site,
+            from: from.filter(day)?,
+            to: to.filter(day)?,
+            reviewer: reviewer.filter(|name| is_name(name))?,
+        })
     }
 
     /// The files as this reviewer needs them.
@@ -87,7 +92,10 @@ impl Openings {
     pub(super) async fn answer(&self, query: &str, by: &str) -> Response<Full<Bytes>> {
         let says = |status, text: &'static str| page(status, "text/plain; charset=utf-8", text);
         let Some(asked) = Asked::parse(query) else {
-            return says(StatusCode::BAD_REQUEST, "site (or *), from and to (year-month-day) and reviewer are needed\n");
+            return says(
+                StatusCode::BAD_REQUEST,
+                "site (or *), from and to (year-month-day) and reviewer are needed\n",
+            );
         };
         let directory = self.keys.clone();
         let read = tokio::task::spawn_blocking(move || Keys::read(&directory)).await;

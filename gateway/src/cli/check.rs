@@ -416,9 +416,18 @@ kind = "fhir"
                 "is not a folder",
             ),
             (|d| fs::remove_dir_all(d.path().join("state/audit-reviewers")).unwrap(), "sekisho audit init"),
-            (|d| fs::write(d.path().join("state/audit-reviewers/@default/1"), "x").unwrap(), "audit-reviewers/@default/1`"),
-            (|d| fs::remove_file(d.path().join("state/audit-keys/pseudonym.key")).unwrap(), "pseudonym.key` is missing"),
-            (|d| fs::write(d.path().join("state/audit-keys/retention"), "x").unwrap(), "line 1 of the memory of retention"),
+            (
+                |d| fs::write(d.path().join("state/audit-reviewers/@default/1"), "x").unwrap(),
+                "audit-reviewers/@default/1`",
+            ),
+            (
+                |d| fs::remove_file(d.path().join("state/audit-keys/pseudonym.key")).unwrap(),
+                "pseudonym.key` is missing",
+            ),
+            (
+                |d| fs::write(d.path().join("state/audit-keys/retention"), "x").unwrap(),
+                "line 1 of the memory of retention",
+            ),
         ];
         for (damage, expected) in cases {
             let dir = folder();

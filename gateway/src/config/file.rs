@@ -196,7 +196,13 @@ fn retention(table: &Table<'_>) -> Retention {
         };
         let rule = Rule { site: name("site"), class: name("class"), days: days(table, "days") };
         if rule.site.is_none() && rule.class.is_none() {
-            table.problem("days", format!("`{}` names no site and no class; what is kept otherwise is `audit.retention.days`", table.key("days")));
+            table.problem(
+                "days",
+                format!(
+                    "`{}` names no site and no class; what is kept otherwise is `audit.retention.days`",
+                    table.key("days")
+                ),
+            );
         }
         rule
     };

@@ -126,9 +126,7 @@ impl Marks {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = self.latest.borrow().clone();
         // What another process has recorded since stays.
-        let stands = |mark: &RegistryMark| {
-            matches!(read(&self.path), Ok(Some(file)) if file.registry_sequence >= mark.registry_sequence)
-        };
+        let stands = |mark: &RegistryMark| matches!(read(&self.path), Ok(Some(file)) if file.registry_sequence >= mark.registry_sequence);
         match latest.filter(|mark| !stands(mark)).map(|mark| replace(&self.path, &mark)) {
             None | Some(Ok(())) => true,
             Some(Err(error)) => {

@@ -383,7 +383,10 @@ fn what_happens_to_data_keys_is_canonical() {
     };
     let value = canonical(&shred, 1);
     assert_eq!(value["keys"], serde_json::json!(["ab".repeat(16), "cd".repeat(16)]));
-    assert_eq!((&value["why"], &value["period"], shred.scope().site), (&"retention".into(), &"2016-11-23".into(), site));
+    assert_eq!(
+        (&value["why"], &value["period"], shred.scope().site),
+        (&"retention".into(), &"2016-11-23".into(), site)
+    );
     let value = canonical(&Shred { site: None, class: None, why: Why::Shred, ..shred }, 2);
     assert!(value.get("site").is_none() && value.get("class").is_none());
     assert_eq!(Why::from_label("shred"), Some(Why::Shred));
@@ -399,8 +402,7 @@ fn what_happens_to_data_keys_is_canonical() {
     };
     let value = canonical(&opening, 3);
     assert_eq!((&value["reviewer"], &value["count"], opening.scope().site), (&"auditor".into(), &9.into(), site));
-    let rewrap =
-        Rewrap { by: "alice", site, signer: "auditor", reviewer: "new", keys: &keys, sha256: &[0xee; 32] };
+    let rewrap = Rewrap { by: "alice", site, signer: "auditor", reviewer: "new", keys: &keys, sha256: &[0xee; 32] };
     let value = canonical(&rewrap, 4);
     assert_eq!((&value["signer"], &value["keys"][1]), (&"auditor".into(), &"cd".repeat(16).into()));
     let tombstone = Tombstone { entries: 512, next: 500, root: [0xef; 32] };

@@ -117,12 +117,8 @@ mod tests {
         }
         // An older checkpoint is continued without the entries it was about.
         let (_, builder) = build(&records(300));
-        let older = Checkpoint {
-            origin: "log.example/gw1".into(),
-            size: 300,
-            root: builder.root(),
-            extensions: Vec::new(),
-        };
+        let older =
+            Checkpoint { origin: "log.example/gw1".into(), size: 300, root: builder.root(), extensions: Vec::new() };
         let older = older.sign(&signer()).unwrap();
         let against = Against { older: Some(older.as_bytes()), ..Against::default() };
         let verified = verify(&mut without(&whole, 0..4), signer().verifier(), against, |_, _| {}).unwrap();
@@ -137,7 +133,11 @@ mod tests {
         let mut blind = without(&whole, 0..1);
         blind.remove(FILE);
         assert_eq!(fault(&blind), (Fault::Removed, 0..1_500));
-        for pointer in ["", "sekisho audit removal v1\nentry 1399\nrecord 1400\n", "sekisho audit removal v1\nentry 1400\nrecord 9\n"] {
+        for pointer in [
+            "",
+            "sekisho audit removal v1\nentry 1399\nrecord 1400\n",
+            "sekisho audit removal v1\nentry 1400\nrecord 9\n",
+        ] {
             let mut log = without(&whole, 0..1);
             log.insert(FILE.to_owned(), pointer.as_bytes().to_vec());
             assert_eq!(fault(&log), (Fault::Removed, 0..1_500), "{pointer}");
@@ -179,7 +179,10 @@ mod tests {
             assert_eq!((found.index, found.entries.len()), (sequence - 1, 1));
         }
         for gone in [1, 500, 1_024] {
-            assert!(matches!(locate(&mut log, 1_500, gone), Err(VerifyError::Read(ReadError::Missing { .. }))), "{gone}");
+            assert!(
+                matches!(locate(&mut log, 1_500, gone), Err(VerifyError::Read(ReadError::Missing { .. }))),
+                "{gone}"
+            );
         }
         assert_eq!(locate(&mut log, 1_500, 1_501), Ok(None));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,27 +15,37 @@ use gateway_audit::tiles::{CHECKPOINT, Files, Kind, MAX_BUNDLE, Tile, TileHashes
 
 use super::RetentionError;
 use crate::audit::lane::ControlLane;
-use crate::audit::tree::{TreeDirectory, TreeStorage};
+use crate::replace::replace;
 
 /// A tombstone comes under a checkpoint within a second; where it takes longer than this, the next look tries again.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A lane's folder, of which this process has the lane.
+/// A lane's folder, of which this process has the lane. Its tree has a thread of its own that writes tiles; what is read
+/// here is under a checkpoint and changes no more.
 struct Lane {
     path: PathBuf,
-    files: TreeDirectory,
 }
 
 impl Files for &Lane {
     type Error = io::Error;
 
     fn read(&mut self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        self.files.read(path, limit)
+        Lane::read(self, path, limit)
     }
 }
 
 impl Lane {
+    fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(self.path.join(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut bytes = Vec::new();
+        file.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
     fn failed(&self, file: &str) -> impl FnOnce(io::Error) -> RetentionError {
         let path = self.path.join(file);
         move |source| RetentionError::Io { path, source }
@@ -43,14 +53,14 @@ impl Lane {
 
     /// Entries under the newest checkpoint, which this process has signed.
     fn size(&self) -> Result<u64, RetentionError> {
-        let note = self.files.read(CHECKPOINT, 1 << 18).map_err(self.failed(CHECKPOINT))?.unwrap_or_default();
+        let note = self.read(CHECKPOINT, 1 << 18).map_err(self.failed(CHECKPOINT))?.unwrap_or_default();
         let note = String::from_utf8_lossy(&note).into_owned();
         Ok(note.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0))
     }
 
     /// How many of the first entries a tombstone stands for already.
     fn removed(&self) -> Result<u64, RetentionError> {
-        let file = self.files.read(FILE, 256).map_err(self.failed(FILE))?;
+        let file = self.read(FILE, 256).map_err(self.failed(FILE))?;
         let Some(pointer) = file.and_then(|file| Pointer::parse(&file)) else { return Ok(0) };
         let bundle = self.bundle(pointer.entry / WIDTH, self.size()?)?.unwrap_or_default();
         let place = usize::try_from(pointer.entry % WIDTH).unwrap_or(usize::MAX);
@@ -60,7 +70,7 @@ impl Lane {
 
     fn bundle(&self, index: u64, size: u64) -> Result<Option<Vec<u8>>, RetentionError> {
         let Some(tile) = Tile::in_tree(Kind::Entries, index, size) else { return Ok(None) };
-        let read = |tile: Tile| self.files.read(&tile.path(), MAX_BUNDLE).map_err(self.failed(&tile.path()));
+        let read = |tile: Tile| self.read(&tile.path(), MAX_BUNDLE).map_err(self.failed(&tile.path()));
         match read(tile)? {
             None if !tile.is_full() => read(tile.full()),
             bundle => Ok(bundle),
@@ -136,7 +146,8 @@ impl Lane {
 
     /// The first bundle that an unfinished removal of so many entries left.
     fn left_of(&self, entries: u64) -> u64 {
-        let there = |index: &u64| self.path.join(Tile { kind: Kind::Entries, index: *index, width: 256 }.path()).exists();
+        let there =
+            |index: &u64| self.path.join(Tile { kind: Kind::Entries, index: *index, width: 256 }.path()).exists();
         let last = (0..entries / WIDTH).rev().take_while(there).last();
         last.map_or(entries, |first| first * WIDTH)
     }
@@ -156,8 +167,7 @@ pub(super) async fn remove(
     most: u64,
     destroyed: &HashSet<KeyId>,
 ) -> Result<u64, RetentionError> {
-    let files = TreeDirectory::open(lane).map_err(|error| RetentionError::Unlisted(error.to_string()))?;
-    let lane = Lane { path: lane.to_owned(), files };
+    let lane = Lane { path: lane.to_owned() };
     let before = lane.removed()?;
     // What a crash left of the last removal goes first.
     let mut removed = lane.remove(lane.left_of(before), before)?;
@@ -175,9 +185,14 @@ pub(super) async fn remove(
         waited += LOOK;
     };
     // The checkpoint over the tombstone is on disk before what it stands for goes.
-    lane.files.sync_all().map_err(lane.failed(CHECKPOINT))?;
-    lane.files.put_durable(FILE, pointer.to_string().as_bytes()).map_err(lane.failed(FILE))?;
-    tracing::info!(entries = tombstone.entries, record = pointer.record, "removing entries whose data keys are destroyed");
+    let synced = File::open(&lane.path).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?));
+    synced.map_err(lane.failed(CHECKPOINT))?;
+    replace(&lane.path.join(FILE), pointer.to_string().as_bytes(), 0o644).map_err(lane.failed(FILE))?;
+    tracing::info!(
+        entries = tombstone.entries,
+        record = pointer.record,
+        "removing entries whose data keys are destroyed"
+    );
     removed += lane.remove(before, tombstone.entries)?;
     Ok(removed)
 }

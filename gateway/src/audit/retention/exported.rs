@@ -78,7 +78,9 @@ mod tests {
         let of = |entries, time_ns| Some(vec![Exported { origin: "log/1".into(), entries, time_ns }]);
         let required = [copy.clone()];
         assert_eq!(exported(&audit, &required), of(0, i64::MIN));
-        for bad in ["sekisho ship cursor v1\norigin log/2\nentries 10\n", "sekisho ship cursor v2\norigin log/1\nentries 10\n"] {
+        for bad in
+            ["sekisho ship cursor v1\norigin log/2\nentries 10\n", "sekisho ship cursor v2\norigin log/1\nentries 10\n"]
+        {
             fs::write(copy.join("lane-1.cursor"), bad).unwrap();
             assert_eq!(exported(&audit, &required), of(0, i64::MIN));
         }

@@ -71,9 +71,6 @@ pub enum RetentionError {
     /// The tombstone is under no checkpoint yet.
     #[error("the record of what is removed came under no checkpoint in time; nothing was removed")]
     Uncovered,
-    /// The lane's folder cannot be opened.
-    #[error("{0}")]
-    Unlisted(String),
     /// No random bytes.
     #[error("no random numbers")]
     Random,
@@ -133,18 +130,17 @@ impl Time {
     /// [`RetentionError::Clock`] if the clock alarms.
     pub fn of(reading: &Reading, estimate: &Estimate, max_error: Duration, boot: &str) -> Result<Self, RetentionError> {
         if reading.alarms(max_error) {
-            let error = reading.error_ns.map_or_else(|| "nobody vouches for it".to_owned(), |ns| {
-                format!("it may be {} ms off", ns / 1_000_000)
-            });
+            let error = reading.error_ns.map_or_else(
+                || "nobody vouches for it".to_owned(),
+                |ns| format!("it may be {} ms off", ns / 1_000_000),
+            );
             return Err(RetentionError::Clock(error));
         }
         let interval = estimate.interval.ok_or_else(|| RetentionError::Clock("nobody vouches for it".to_owned()))?;
         let error = i64::try_from(reading.error_ns.unwrap_or(0)).unwrap_or(i64::MAX);
         let earliest = interval.earliest_ns.min(error.saturating_neg());
-        let vouched = matches!(
-            estimate.vouching,
-            Vouching::Servers | Vouching::KernelAndServers | Vouching::ChronyAndServers
-        );
+        let vouched =
+            matches!(estimate.vouching, Vouching::Servers | Vouching::KernelAndServers | Vouching::ChronyAndServers);
         Ok(Self {
             earliest_ns: reading.unix_ns.saturating_add(earliest),
             vouched,
@@ -164,8 +160,7 @@ impl Time {
         let kernel = clock::KernelClock::new().map_err(|error| told(&error))?;
         let boot = clock::boot_id().map_err(|error| told(&error))?;
         let error_ns = asked.estimate.error_ns();
-        let reading =
-            Reading { error_ns, synchronised: error_ns.is_some(), ..clock::Clock::now(&kernel) };
+        let reading = Reading { error_ns, synchronised: error_ns.is_some(), ..clock::Clock::now(&kernel) };
         Self::of(&reading, &asked.estimate, config.max_error, &boot)
     }
 
@@ -370,9 +365,8 @@ impl Place {
     /// How long a key is kept, and whether it may go.
     fn may_go(&self, file: &KeyFile, memory: &Memory, copies: Option<&[exported::Exported]>) -> (Keep, bool) {
         let keep = self.rules.of(file.site.as_deref(), file.class.as_deref());
-        let copied = copies.map(|copies| {
-            copies.iter().find(|copy| copy.origin == file.origin).map_or(i64::MIN, |copy| copy.time_ns)
-        });
+        let copied = copies
+            .map(|copies| copies.iter().find(|copy| copy.origin == file.origin).map_or(i64::MIN, |copy| copy.time_ns));
         let may_go = memory.may_go(file, &keep, copied);
         (keep, may_go)
     }

@@ -129,12 +129,23 @@ fn unpack(answer: &str, folder: &Path, out: &mut dyn Write) -> anyhow::Result<()
     for file in &files {
         let path = folder.join(file.path());
         let parent = path.parent().unwrap_or(folder);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).with_context(|| parent.display().to_string())?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .with_context(|| parent.display().to_string())?;
         let mut options = fs::OpenOptions::new();
         let written = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        written.and_then(|mut opened| opened.write_all(file.to_string().as_bytes())).with_context(|| path.display().to_string())?;
+        written
+            .and_then(|mut opened| opened.write_all(file.to_string().as_bytes()))
+            .with_context(|| path.display().to_string())?;
     }
-    writeln!(out, "{} data keys are in `{}`; destroy the folder when the review is done", files.len(), folder.display())?;
+    writeln!(
+        out,
+        "{} data keys are in `{}`; destroy the folder when the review is done",
+        files.len(),
+        folder.display()
+    )?;
     Ok(())
 }
 
@@ -143,7 +154,8 @@ fn get(admin: SocketAddr, target: &str) -> anyhow::Result<String> {
     if !admin.ip().is_loopback() {
         bail!("{admin} is not a loopback address; see `sekisho audit keys fetch --help` for operators' TLS");
     }
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE).with_context(|| format!("no gateway answers at {admin}"))?;
+    let mut stream =
+        TcpStream::connect_timeout(&admin, PATIENCE).with_context(|| format!("no gateway answers at {admin}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = Vec::new();

@@ -11,6 +11,7 @@ mod reviewer;
 mod rewrap;
 mod scan;
 mod secret;
+mod ship;
 mod show;
 mod shred;
 mod status;
@@ -55,6 +56,8 @@ pub enum AuditCommand {
     Rewrap(rewrap::RewrapArgs),
     /// Take up what `sekisho audit rewrap` has written
     AcceptRewrap(rewrap::AcceptArgs),
+    /// Give what the log holds to receivers elsewhere, until told to end
+    Ship(ship::ShipArgs),
     /// Print the last records. Only reads, with or without a gateway that runs; works on a copy of a log as well
     Show(show::ShowArgs),
 }
@@ -106,6 +109,7 @@ pub fn run(command: &AuditCommand, out: &mut dyn Write) -> anyhow::Result<bool> 
         AuditCommand::Keys(command) => keys::run(command, out).map(|()| true),
         AuditCommand::Rewrap(arguments) => rewrap::run(arguments, out).map(|()| true),
         AuditCommand::AcceptRewrap(arguments) => rewrap::accept(arguments, out),
+        AuditCommand::Ship(arguments) => ship::run(arguments).map(|()| true),
         AuditCommand::Show(arguments) => show::run(arguments, out),
     }
 }

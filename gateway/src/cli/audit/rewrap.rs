@@ -130,7 +130,10 @@ pub(super) fn accept(arguments: &AcceptArgs, out: &mut dyn Write) -> anyhow::Res
             let added = place.add(addition, (signer, sha256), &by, log).await?;
             let Added { keys, known, absent } = added;
             let (path, reviewer) = (path.display(), &addition.reviewer);
-            writeln!(out, "`{path}`: `{reviewer}` opens {keys} more data keys, {known} it could open, {absent} are not here")?;
+            writeln!(
+                out,
+                "`{path}`: `{reviewer}` opens {keys} more data keys, {known} it could open, {absent} are not here"
+            )?;
             whole &= absent == 0;
         }
         Ok(())

@@ -72,7 +72,8 @@ pub(super) fn run(arguments: &StatusArgs, out: &mut dyn Write) -> anyhow::Result
     let now = KernelClock::new()?.now().unix_ns;
     let behind = known.as_ref().map(|known| (now.saturating_sub(known.time_ns()) / 1_000_000_000, known.time_ns()));
     if arguments.json {
-        let odd: Vec<_> = keys.odd.iter().map(|(path, why)| json!({ "file": path.display().to_string(), "why": why })).collect();
+        let odd: Vec<_> =
+            keys.odd.iter().map(|(path, why)| json!({ "file": path.display().to_string(), "why": why })).collect();
         let lanes: Vec<Value> = lanes.iter().map(Lane::json).collect();
         let groups: Vec<Value> = groups.iter().map(|(place, group)| group.json(place)).collect();
         let time = known.as_ref().map(|known| written(known.time_ns()));
@@ -100,12 +101,7 @@ pub(super) fn run(arguments: &StatusArgs, out: &mut dyn Write) -> anyhow::Result
 /// Log, site, class and period.
 type Of = (String, String, String, String);
 
-fn groups(
-    config: &Config,
-    keys: &Keys,
-    known: Option<&Memory>,
-    lanes: &[Lane],
-) -> anyhow::Result<BTreeMap<Of, Group>> {
+fn groups(config: &Config, keys: &Keys, known: Option<&Memory>, lanes: &[Lane]) -> anyhow::Result<BTreeMap<Of, Group>> {
     let name = |origin: &str| {
         let lane = lanes.iter().find(|lane| lane.origin == origin);
         lane.map_or_else(|| origin.to_owned(), |lane| lane.name.clone())
@@ -165,7 +161,12 @@ impl Group {
                 if *count == self.kept { name.clone() } else { format!("{name} ({count} of {})", self.kept) }
             };
             let reviewers: Vec<_> = self.reviewers.iter().map(some).collect();
-            text.push_str(&format!(" {} keys, {state} ({}), opened by {};", self.kept, self.knob, reviewers.join(", ")));
+            text.push_str(&format!(
+                " {} keys, {state} ({}), opened by {};",
+                self.kept,
+                self.knob,
+                reviewers.join(", ")
+            ));
         }
         for (why, count) in &self.destroyed {
             text.push_str(&format!(" {count} destroyed by {why};"));
@@ -185,7 +186,8 @@ impl Group {
 impl Lane {
     fn text(&self) -> String {
         let Self { name, origin, entries, age_s, bytes, .. } = self;
-        let mut text = format!("{name} ({origin}): {entries} entries under a checkpoint of {age_s} s ago, {bytes} bytes");
+        let mut text =
+            format!("{name} ({origin}): {entries} entries under a checkpoint of {age_s} s ago, {bytes} bytes");
         if let Some((first, last)) = self.times {
             text.push_str(&format!(", records of {} to {}", written(first), written(last)));
         }
