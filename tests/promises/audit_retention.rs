@@ -250,7 +250,7 @@ fn a11_a_crash_while_entries_go_leaves_a_log_that_verifies() {
     copy(&prepared.path("audit"), &log);
     let gone = |lane: &Path| {
         let left = |bundle: &&str| lane.join("tile/entries").join(bundle).exists();
-        lane.join("removed").exists() && !["000", "001"].iter().any(|bundle| left(&bundle))
+        lane.join("removed").exists() && !["000", "001"].iter().any(left)
     };
     // The first file that a thread removes, the second, and so on: the plan, then bundle after bundle.
     for when in 1..=4 {
