@@ -278,7 +278,11 @@ const BAD: &[(&str, &str, &str)] = &[
         "segment_bytes = 1048577\nreserve_bytes = 262145\n[identity]",
         "10:17: `audit.segment_bytes` is 1048577; it must be at least four times `audit.reserve_bytes`, 262145",
     ),
-    ("[identity]", "[audit.retention]\ndays = 0\n[identity]", "11:8: `audit.retention.days` is 0; it must be 1 to 36500"),
+    (
+        "[identity]",
+        "[audit.retention]\ndays = 0\n[identity]",
+        "11:8: `audit.retention.days` is 0; it must be 1 to 36500",
+    ),
     (
         "[identity]",
         "[[audit.retention.rule]]\ndays = 5\n[identity]",
