@@ -74,6 +74,10 @@ pub struct Metrics {
     pub audit_tree_lag_time: Gauge,
     /// 1 while tiles and checkpoints can be written.
     pub audit_tree_available: IntGauge,
+    /// Data keys destroyed since the start.
+    pub audit_keys_destroyed: IntCounter,
+    /// 1 while the last look at what is kept failed.
+    pub audit_retention_failing: IntGauge,
     /// 1 while the store answers.
     pub store_available: IntGauge,
     /// 1 if a backend could be reached when a worker last tried, 0 if not; absent before the first attempt.
@@ -216,6 +220,10 @@ impl Metrics {
                 .put(Gauge::with_opts(opts("audit_tree_lag_seconds", "For how long the oldest of those."))?)?,
             audit_tree_available: make
                 .put(IntGauge::with_opts(opts("audit_tree_available", "1 while tiles are written."))?)?,
+            audit_keys_destroyed: make
+                .put(IntCounter::with_opts(opts("audit_keys_destroyed_total", "Data keys destroyed."))?)?,
+            audit_retention_failing: make
+                .put(IntGauge::with_opts(opts("audit_retention_failing", "1 if keys are kept for too long."))?)?,
             audit_window: make.put(Gauge::with_opts(opts("audit_window_seconds", "Answers may precede records."))?)?,
             store_available: make.put(IntGauge::with_opts(opts("store_available", "1 while it answers."))?)?,
             backend_up: make.gauges(

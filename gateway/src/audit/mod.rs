@@ -14,6 +14,7 @@ mod options;
 mod place;
 mod recovery;
 pub mod refusals;
+pub mod retention;
 mod sealing;
 mod segments;
 mod shared;

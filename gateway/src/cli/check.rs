@@ -11,6 +11,7 @@ use std::sync::Arc;
 use certs::verifier::Admit;
 use policy::Refusal;
 
+use crate::audit::{SIGNING_KEY, VERIFIER_KEYS, init, retention, signer};
 use crate::config::{Config, ListenerPeers, Problem};
 use crate::listen::check_roles;
 use crate::load::{LoadError, load_config};
@@ -90,6 +91,9 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
     let mut check = Check { config, problems: Vec::new(), seen: BTreeSet::new() };
     check.place_to_write("store.file", config.store.file.parent().unwrap_or(&config.store.file));
     check.place_to_write("audit.directory", &config.audit.directory);
+    if check.problems.is_empty() {
+        check.sealing();
+    }
     check.policies("policy.directory", &config.policy.directory);
     check.identity_key("identity.key_file", &config.identity.key_file);
     if let Some(tls) = &config.admin.tls {
@@ -169,6 +173,35 @@ impl Check<'_> {
         if self.seen.insert(path.to_path_buf()) {
             let path = path.display().to_string();
             let message = format!("`{key}` names `{}`, {what}", path.escape_debug());
+            self.problems.push(self.config.problem(key, message));
+        }
+    }
+
+    /// Who opens records: statements that continue each other, so that every site has a reviewer, the pepper, the lanes'
+    /// keys; and what is kept for how long.
+    fn sealing(&mut self) {
+        let audit = &self.config.audit;
+        let mut problems: Vec<(&str, String)> = Vec::new();
+        if let Err(error) = init::reviewers(&audit.reviewers, &self.config.trust_domain) {
+            problems.push(("audit.reviewers", error.to_string()));
+        } else if let Err(error) = init::pepper(&audit.key_directory) {
+            problems.push(("audit.key_directory", error.to_string()));
+        }
+        if let Err(error) = retention::memory(&audit.key_directory) {
+            problems.push(("audit.key_directory", error.to_string()));
+        }
+        // What the first start makes may be absent.
+        if [SIGNING_KEY, VERIFIER_KEYS].iter().all(|file| audit.directory.join(file).exists()) {
+            let origin = |lane: u8| format!("{}/{}/lane-{lane}", self.config.trust_domain, self.config.node);
+            if let Err(error) = signer(&audit.directory, [origin(1), origin(2)], 1) {
+                problems.push(("audit.directory", error.to_string()));
+            }
+        }
+        for folder in audit.retention.required.iter().filter(|folder| !folder.is_dir()) {
+            let why = "is no folder of cursors: nothing would ever be destroyed";
+            problems.push(("audit.retention.required", format!("`{}` {why}", folder.display())));
+        }
+        for (key, message) in problems {
             self.problems.push(self.config.problem(key, message));
         }
     }
@@ -308,6 +341,10 @@ mod tests {
         mode(&dir, "server.key", 0o600);
         fs::create_dir(dir.path().join("policy")).unwrap();
         write("policy/a.cedar", "");
+        let reviewer = init::new_reviewer("auditor").unwrap();
+        let first = init::first_statement("sekisho.example", &[reviewer.public().clone()], &reviewer).unwrap();
+        let state = dir.path().join("state");
+        init::make(&state.join("audit-keys"), &state.join("audit-reviewers"), "sekisho.example", &first).unwrap();
         dir
     }
 
@@ -330,7 +367,7 @@ mod tests {
     #[test]
     fn each_bad_file_is_named_by_its_key_and_place() {
         type Damage = fn(&tempfile::TempDir);
-        let cases: [(Damage, &str); 8] = [
+        let cases: [(Damage, &str); 12] = [
             (
                 |d| mode(d, "server.key", 0o640),
                 "sekisho.toml:16:42: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
@@ -350,7 +387,26 @@ mod tests {
                 |d| fs::write(d.path().join("audit"), "").unwrap(),
                 "sekisho.toml:9:1: `audit.directory` names `audit`, but",
             ),
-            (|d| fs::write(d.path().join("state"), "").unwrap(), "is not a folder"),
+            (
+                |d| {
+                    fs::remove_dir_all(d.path().join("state")).unwrap();
+                    fs::write(d.path().join("state"), "").unwrap();
+                },
+                "is not a folder",
+            ),
+            (|d| fs::remove_dir_all(d.path().join("state/audit-reviewers")).unwrap(), "sekisho audit init"),
+            (
+                |d| fs::write(d.path().join("state/audit-reviewers/@default/1"), "x").unwrap(),
+                "audit-reviewers/@default/1`",
+            ),
+            (
+                |d| fs::remove_file(d.path().join("state/audit-keys/pseudonym.key")).unwrap(),
+                "pseudonym.key` is missing",
+            ),
+            (
+                |d| fs::write(d.path().join("state/audit-keys/retention"), "x").unwrap(),
+                "line 1 of the memory of retention",
+            ),
         ];
         for (damage, expected) in cases {
             let dir = folder();

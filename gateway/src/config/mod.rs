@@ -29,7 +29,8 @@ pub use listener::{
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
-    EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Policy, Shutdown, Store, Workers,
+    EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Policy, Retention, Shutdown, Store,
+    Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 

@@ -19,9 +19,10 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, identities, reviewers, staples, threads};
+use super::{Command, Ending, Sockets, identities, retention, reviewers, staples, threads};
 use crate::acme;
 use crate::admin::{self, Admin};
+use crate::audit::retention::Place;
 use crate::audit::{Audit as Log, ControlLane, init, reviewers_change};
 use crate::clock;
 use crate::config::Config;
@@ -81,6 +82,7 @@ struct Control {
     workers: Vec<JoinHandle<bool>>,
     enrolment: Option<(enrolment::Handle, JoinHandle<()>)>,
     acme: Option<JoinHandle<()>>,
+    retention: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -133,6 +135,7 @@ impl Control {
             workers: Vec::new(),
             enrolment: None,
             acme: None,
+            retention: None,
             shared,
             prepared,
         };
@@ -166,7 +169,17 @@ impl Control {
         };
         let roster = Arc::new(threads::Roster::new(count));
         let acme_faults = acme::Faults::default();
+        let keeping = retention::Keeping {
+            place: Place::of(&config.audit, self.prepared.log.lane_number().unwrap_or(1)),
+            lane: self.prepared.log.control(),
+            clock: Arc::clone(&self.prepared.clock),
+            snapshots: Arc::clone(&self.shared.snapshots),
+            metrics: self.shared.metrics.clone(),
+        };
+        let (keeper, kept) = retention::start(keeping, self.drain.subscribe()).map_err(StartError::Thread)?;
+        self.retention = Some(keeper);
         let sources = Sources {
+            retention: kept,
             roster: Arc::clone(&roster),
             admin_tls: admin_tls.clone(),
             enrolment: enrolment.as_ref().map(|prepared| prepared.handle.clone()),
@@ -231,6 +244,10 @@ impl Control {
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),
             jwks: jwks.clone(),
+            openings: Some(admin::openings::Openings {
+                keys: config.audit.key_directory.clone(),
+                log: self.lane.clone(),
+            }),
             tls: admin_tls.clone(),
         });
         if let Some(socket) = keys_socket {
@@ -388,6 +405,9 @@ impl Control {
         }
         if let Some(acme) = self.acme {
             clean &= acme.join().is_ok();
+        }
+        if let Some(retention) = self.retention {
+            clean &= retention.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);
         self.marks.write();

@@ -8,6 +8,7 @@ mod identities;
 mod prepare;
 mod readiness;
 mod registry;
+mod retention;
 mod reviewers;
 mod sockets;
 mod staples;
@@ -20,6 +21,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 pub use prepare::StartError;
+pub(crate) use prepare::open_log;
 pub use sockets::Sockets;
 
 /// What the control thread is told to do.

@@ -140,16 +140,25 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     config.identity.key_file.parent().map_or(Ok(()), folder)?;
     let signing_key = Arc::new(SigningKey::load_or_create(&config.identity.key_file)?);
     let store = Store::open(&config.store.file).await?;
+    let log = Arc::new(open_log(config, &clock, metrics.clone())?);
+    Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
+}
+
+/// Opens the log that a configuration names, as its writer.
+///
+/// # Errors
+/// [`StartError`]; nothing can be recorded then.
+pub(crate) fn open_log(config: &Config, clock: &Arc<KernelClock>, metrics: Metrics) -> Result<Log, StartError> {
     let audit = &config.audit;
     let sealing = Sealing::open(&audit.key_directory, &audit.reviewers, &config.trust_domain, audit.key_period)?;
     let reviewers = sealing.reviewers.load_full();
     reviewers::check(&audit.directory, &reviewers)?;
-    let options = audit_options(&config.audit, &config.node, &config.trust_domain)?;
-    let observer = Arc::new(CommitMetrics(metrics.clone()));
-    let log = Arc::new(Log::open(&audit.directory, sealing, options, Arc::clone(&clock) as _, observer)?);
+    let options = audit_options(audit, &config.node, &config.trust_domain)?;
+    let observer = Arc::new(CommitMetrics(metrics));
+    let log = Log::open(&audit.directory, sealing, options, Arc::clone(clock) as _, observer)?;
     // After the record that names them.
     reviewers::keep(&audit.directory, &reviewers)?;
-    Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
+    Ok(log)
 }
 
 /// Makes a folder that only its owner can enter.

@@ -49,6 +49,13 @@ fn write_good(name: &str, good: &Good, out: &mut dyn Write) -> io::Result<()> {
     if verified.unfinished {
         write!(out, ", and parts of one more")?;
     }
+    if let Some(removed) = &verified.removed {
+        let (entries, record, next) = (removed.entries, removed.record, removed.next);
+        write!(
+            out,
+            "; the first {entries} entries were removed by retention under record {record}, so the records before {next} are gone"
+        )?;
+    }
     if let Some(size) = verified.continues {
         write!(out, "; continues the older checkpoint of {size} entries")?;
     }

@@ -6,14 +6,19 @@
 //! it has the signed root, and only a derived tile is damaged, or it has not, and the damaged tiles are followed as far
 //! as they lead.
 //!
+//! Where the log's first bundles are gone and a signed record says that they were removed ([`crate::removal`]), the rest is
+//! verified from there on: tiles of hashes show that it is the same tree.
+//!
 //! Nothing is written, and memory is bounded: one bundle and a look at the next, and one tile for each level.
 
 mod classify;
 mod locate;
 mod rebuild;
+mod removed;
 mod trust;
 
 pub use locate::{Located, locate};
+pub use removed::Removed;
 
 use std::fmt;
 use std::ops::Range;
@@ -46,6 +51,8 @@ pub struct Verified {
     pub unfinished: bool,
     /// Size of the older checkpoint that the log continues.
     pub continues: Option<u64>,
+    /// What was removed by retention, where anything of it is gone.
+    pub removed: Option<Removed>,
 }
 
 /// What happened to an entry.
@@ -172,8 +179,8 @@ pub fn verify<F: Files>(
             return Err(forked(size).into());
         }
     }
-    let joiner = match walk(files, size, &root, &mut visit) {
-        Ok(joiner) => joiner,
+    let (joiner, removed) = match walk(files, size, &root, &mut visit) {
+        Ok(walked) => walked,
         Err(Stop::Error(error)) => return Err(*error),
         Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
     };
@@ -187,6 +194,7 @@ pub fn verify<F: Files>(
         records: joiner.sequence() - 1,
         unfinished: !joiner.is_between_records(),
         continues: older.map(|older| older.size),
+        removed,
     })
 }
 
@@ -238,10 +246,12 @@ fn walk<F: Files>(
     size: u64,
     root: &Hash,
     visit: &mut impl FnMut(u64, &Entry<'_>),
-) -> Result<Joiner, Stop> {
+) -> Result<(Joiner, Option<Removed>), Stop> {
     let mut trust = Trust::new(files, size, root)?;
     let mut joiner = Joiner::new(1, 0);
-    for number in 0..size.div_ceil(WIDTH) {
+    let mut removed: Option<Removed> = None;
+    let mut numbers = 0..size.div_ceil(WIDTH);
+    while let Some(number) = numbers.next() {
         let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
         let first = number * WIDTH;
         let expected = trust.tile(0, number)?.as_chunks::<HASH_BYTES>().0.to_vec();
@@ -254,6 +264,13 @@ fn walk<F: Files>(
         let bundle = match bundle(trust.files(), tile)? {
             Some(bundle) => bundle,
             None => {
+                let known = if removed.is_none() { removed::find(&mut trust, root)? } else { None };
+                if let Some(gone) = known.filter(|gone| first < gone.entries) {
+                    numbers = gone.entries / WIDTH..size.div_ceil(WIDTH);
+                    joiner = Joiner::new(gone.next, 0);
+                    removed = Some(gone);
+                    continue;
+                }
                 let fault = classify::missing(trust.files(), number, size)?;
                 return Err(Bad { entries: first..size, ..bad(first, fault, &joiner) }.into());
             }
@@ -274,7 +291,7 @@ fn walk<F: Files>(
             return Err(bad(first + u64::from(tile.width), Fault::Inserted, &joiner).into());
         }
     }
-    Ok(joiner)
+    Ok((joiner, removed))
 }
 
 /// Reads a bundle; none if it is missing. One longer than any bundle holds something that was inserted.

@@ -48,7 +48,7 @@ pub(super) struct StatementsArgs {
 }
 
 impl StatementsArgs {
-    fn read(&self) -> anyhow::Result<(PathBuf, String, Reviewers)> {
+    pub(super) fn read(&self) -> anyhow::Result<(PathBuf, String, Reviewers)> {
         let (folder, domain) = match (&self.reviewers, &self.domain) {
             (Some(folder), Some(domain)) => (folder.clone(), domain.clone()),
             (_, _) => {
@@ -282,7 +282,7 @@ pub(super) fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>>
     Ok(bytes)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path);
     let written = file.as_mut().map_err(|error| std::io::Error::new(error.kind(), error.to_string()));
     written.and_then(|file| file.write_all(bytes)).with_context(|| path.display().to_string())

@@ -202,7 +202,13 @@ fn scan_lane(
         };
         origin.clone_into(&mut gathered.origin);
         let mut joiner = Joiner::new(1, MAX_RECORD);
-        let verified = verify(&mut files, key, Against::default(), |_, entry| {
+        let mut next = 0;
+        let verified = verify(&mut files, key, Against::default(), |index, entry| {
+            // What was removed by retention is passed over as a whole: a record begins behind it.
+            if index != next {
+                joiner = Joiner::new(entry.sequence, MAX_RECORD);
+            }
+            next = index + 1;
             // The order was checked before.
             let _ = joiner.push(entry, |sequence, envelope| {
                 if let Some(envelope) = envelope {
@@ -211,7 +217,16 @@ fn scan_lane(
             });
         });
         match verified {
-            Ok(verified) => covered = verified.records,
+            Ok(verified) => {
+                covered = verified.records;
+                if let Some(removed) = verified.removed {
+                    let (lane, before, record) = (&gathered.lane, removed.next, removed.record);
+                    let _ = writeln!(
+                        notes.text,
+                        "note: {lane}: the records before {before} were removed by retention under record {record}"
+                    );
+                }
+            }
             Err(error) => {
                 notes.bad = true;
                 let _ = writeln!(notes.text, "BAD: {}: {error}; what is shown of it is before that", gathered.lane);
@@ -239,7 +254,7 @@ fn scan_lane(
 }
 
 /// A day, or a day and a time to the second, in UTC.
-fn instant(text: &str) -> Result<i64, String> {
+pub(super) fn instant(text: &str) -> Result<i64, String> {
     let whole = match text.split_once('T') {
         None if is_period(text) => format!("{text}T00:00:00.000000000Z"),
         Some((day, time)) => format!("{day}T{}.000000000Z", time.trim_end_matches('Z')),
