@@ -6,6 +6,7 @@ mod actor;
 mod args;
 mod certificates;
 mod holders;
+mod lockouts;
 mod print;
 
 #[cfg(test)]
@@ -20,7 +21,7 @@ pub use args::{
     SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
 };
 
-use crate::store::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
+use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
 use print::Show;
 
 /// A command of any of the four families.
@@ -90,6 +91,9 @@ async fn site(command: SiteCommand, store: &Store, actor: &str, json: bool, out:
             edited(&store.site_suspend(actor, &name).await?, "suspended", json, out)?;
         }
         SiteCommand::Resume { name } => edited(&store.site_resume(actor, &name).await?, "resumed", json, out)?,
+        SiteCommand::Unlock { name } => {
+            lockouts::lift(Lift::Site { site: name.to_string() }, store, actor, json, out).await?;
+        }
         SiteCommand::Remove { name, cascade } => {
             print::removed(&store.site_remove(actor, &name, cascade).await?, json, out)?;
         }
@@ -125,6 +129,10 @@ async fn device(
         }
         DeviceCommand::Resume { id } => edited(&store.device_resume(actor, &id).await?, "resumed", json, out)?,
         DeviceCommand::Remove { id } => print::removed(&store.device_remove(actor, &id).await?, json, out)?,
+        DeviceCommand::Unlock { id } => {
+            let lift = Lift::Device { site: id.site.to_string(), device: id.device.to_string() };
+            lockouts::lift(lift, store, actor, json, out).await?;
+        }
         DeviceCommand::Enrol(arguments) => certificates::enrol(arguments, store, actor, json, out).await?,
         DeviceCommand::Revoke(arguments) => certificates::revoke(arguments, store, actor, json, out).await?,
         DeviceCommand::Code(arguments) => certificates::new_code(arguments, store, actor, json, out).await?,
@@ -143,6 +151,10 @@ async fn user(command: UserCommand, store: &Store, actor: &str, json: bool, out:
         UserCommand::Set { id, display_name, roles, no_roles } => {
             let set = SetUser { display_name, roles: RoleEdit { give: roles, take: no_roles } };
             edited(&store.user_set(actor, &id, set).await?, "set", json, out)?;
+        }
+        UserCommand::Lockouts => lockouts::list(store, json, out).await?,
+        UserCommand::Unlock { account, realm, site } => {
+            lockouts::unlock(&account, realm, site, store, actor, json, out).await?;
         }
         UserCommand::Certificate { command } => holders::run(command, store, actor, json, out).await?,
         UserCommand::Suspend { id } => edited(&store.user_suspend(actor, &id).await?, "suspended", json, out)?,

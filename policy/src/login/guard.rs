@@ -396,7 +396,11 @@ impl Guard {
         let place = match of {
             Locked::Account { realm, account, site, device } => {
                 let origin = Origin { site: site.clone().unwrap_or_default(), device: Arc::default() };
-                self.account((realm, account), &origin).locks.push((site, device, until_ns));
+                let locks = &mut self.account((realm, account), &origin).locks;
+                match locks.iter_mut().find(|(s, d, _)| (&*s, &*d) == (&site, &device)) {
+                    Some((_, _, known_ns)) => *known_ns = until_ns.max(*known_ns),
+                    None => locks.push((site, device, until_ns)),
+                }
                 return;
             }
             Locked::Device(origin) => Place::Device(origin),

@@ -19,6 +19,7 @@ mod clock;
 mod connection;
 mod exchange;
 mod lifecycle;
+mod login;
 mod refused;
 
 pub use addendum::{Addendum, Origin};
@@ -31,6 +32,7 @@ pub use lifecycle::{
     AuditFailure, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload, ReviewersChange, RevocationChange,
     RevocationSource, Start, Stop, TornTail,
 };
+pub use login::{Login, LoginOutcome};
 pub use refused::{Refused, RefusedSummary, Stage};
 
 use crate::header::Kind;
