@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use gateway_tests::h2::{END_STREAM, Frames, encode, kind};
 use gateway_tests::{Clinic, DOCTOR, Wire};
 
 use crate::login_guard::{ELSEWHERE, FORM, WARD, guarded, login, refused, wrong};
@@ -12,8 +13,18 @@ use crate::login_guard::{ELSEWHERE, FORM, WARD, guarded, login, refused, wrong};
 #[test]
 fn every_spelling_of_an_account_is_one_account() {
     for spelling in [
-        "TANAKA", "%EF%BC%B4anaka", "tanaka+", "tanaka%20", "tanaka.", "tana%E2%80%8Bka", "tanaka%E2%80%8D", "tan%C3%A1ka",
-        "%E3%80%80tanaka", "tanaka%2Bward", "%EF%BB%BFtanaka", "tana%CC%81ka",
+        "TANAKA",
+        "%EF%BC%B4anaka",
+        "tanaka+",
+        "tanaka%20",
+        "tanaka.",
+        "tana%E2%80%8Bka",
+        "tanaka%E2%80%8D",
+        "tan%C3%A1ka",
+        "%E3%80%80tanaka",
+        "tanaka%2Bward",
+        "%EF%BB%BFtanaka",
+        "tana%CC%81ka",
     ] {
         let clinic = guarded().config(|config| config.set("login", "failures", 1)).start();
         clinic.backend().answers(|_| gateway_tests::Reply::new(200, "again"));
@@ -44,7 +55,13 @@ fn a_body_that_can_be_read_in_two_ways_is_refused_by_name() {
         ("/login", vec![FORM], large.as_bytes(), 413, "body-too-large"),
         ("/login", vec![FORM, ("Content-Encoding", "gzip")], b"username=a", 415, "login-encoding"),
         ("/login", vec![("Content-Type", "multipart/form-data; boundary=x")], b"--x--", 415, "login-encoding"),
-        ("/login", vec![("Content-Type", "application/x-www-form-urlencoded; charset=utf-7")], b"username=a", 415, "login-encoding"),
+        (
+            "/login",
+            vec![("Content-Type", "application/x-www-form-urlencoded; charset=utf-7")],
+            b"username=a",
+            415,
+            "login-encoding",
+        ),
         ("/login", vec![], b"username=a", 415, "login-encoding"),
         ("/json", vec![json], b"{\"user\":\"a\",\"user\":\"b\"}", 400, "login-ambiguous"),
         ("/json", vec![json], b"{\"user\":\"a\",\"User\":\"b\"}", 400, "login-ambiguous"),
@@ -54,7 +71,13 @@ fn a_body_that_can_be_read_in_two_ways_is_refused_by_name() {
         ("/json", vec![json], b"{\"user\":\"a\"", 400, "login-malformed"),
         ("/json", vec![json], b"\xff\xfe{\0", 415, "login-encoding"),
         ("/basic/x", vec![("Authorization", "Digest username=\"a\"")], b"", 400, "login-malformed"),
-        ("/basic/x", vec![("Authorization", "Basic YTpi"), ("Authorization", "Basic Yzpk")], b"", 400, "login-ambiguous"),
+        (
+            "/basic/x",
+            vec![("Authorization", "Basic YTpi"), ("Authorization", "Basic Yzpk")],
+            b"",
+            400,
+            "login-ambiguous",
+        ),
     ];
     for (target, fields, body, status, label) in cases {
         let mut wire: Wire = clinic.wire(DOCTOR);
@@ -67,6 +90,96 @@ fn a_body_that_can_be_read_in_two_ways_is_refused_by_name() {
     let said = clinic.gateway.said();
     assert!(!said.contains("username=") && !said.contains("tanaka"), "diagnostics quote no login: {said}");
 }
+
+/// Thirty guesses whose last bytes come in one packet.
+#[test]
+fn guesses_in_one_packet_count_one_by_one() {
+    let clinic = guarded().start();
+    clinic.backend().answers(|_| gateway_tests::Reply::new(200, "again").after(std::time::Duration::from_millis(50)));
+    let mut frames = Frames::open(&clinic.handshake(DOCTOR));
+    let host = frames.wire.host();
+    let mut last = Vec::new();
+    let streams: Vec<u32> = (0..30).map(|number| 1 + 2 * number).collect();
+    for stream in &streams {
+        let mut fields = frames.request("POST", "/login", &host);
+        fields.push(("content-type", FORM.1));
+        frames.headers(*stream, &fields, false);
+        let body = format!("username=tanaka&password=guess-{stream}");
+        let (most, end) = body.as_bytes().split_at(body.len() - 1);
+        frames.send(kind::DATA, 0, *stream, most);
+        last.extend(encode(kind::DATA, END_STREAM, *stream, end));
+    }
+    frames.wire.send(last);
+    let mut open: std::collections::BTreeSet<u32> = streams.into_iter().collect();
+    while !open.is_empty() {
+        let frame = frames.next_frame().expect("an answer to each");
+        if frame.flags & END_STREAM != 0 && matches!(frame.kind, kind::DATA | kind::HEADERS) {
+            open.remove(&frame.stream);
+        }
+    }
+    assert_eq!(wrong(clinic.backend()), 3);
+    refused(&login(&mut clinic.wire(DOCTOR), "tanaka", "right"));
+}
+
+/// An image archive with users of its own, by `Basic`, as a real one has it.
+#[test]
+fn the_logins_of_an_image_archive_are_guarded() {
+    let folder = tempfile::TempDir::with_prefix("orthanc-").expect("a folder");
+    let address = gateway_tests::own_address();
+    let configuration = serde_json::json!({
+        "Name": "archive",
+        "HttpPort": address.port(),
+        "HttpServerEnabled": true,
+        "HttpBindAddresses": [address.ip().to_string()],
+        "DicomServerEnabled": false,
+        "RemoteAccessAllowed": true,
+        "AuthenticationEnabled": true,
+        "RegisteredUsers": { "tanaka": "right" },
+        "StorageDirectory": folder.path().join("storage"),
+        "IndexDirectory": folder.path().join("storage"),
+    });
+    let file = folder.path().join("orthanc.json");
+    std::fs::write(&file, configuration.to_string()).expect("written");
+    let log = std::fs::File::create(folder.path().join("log")).expect("a file");
+    let child = Command::new("Orthanc")
+        .arg(&file)
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .spawn()
+        .expect("Orthanc is installed: tests/run.sh installs it");
+    let archive = Application { child, port: address.port() };
+    gateway_tests::until("Orthanc to listen", || std::net::TcpStream::connect(address).ok());
+    let mut prepared = guarded().prepare();
+    prepared.reconfigure(|config| {
+        config.set_routes(ARCHIVE);
+        config.set_service("backends", vec![format!("http://{address}")]);
+    });
+    let clinic = prepared.start();
+    let doctor = Browser::new(&clinic, DOCTOR);
+    assert_eq!(doctor.ask("/system", &[]).0, "401", "the challenge is no attempt");
+    for _ in 0..10 {
+        assert_eq!(doctor.ask("/system", &["-u", "tanaka:right"]).0, "200");
+    }
+    assert_eq!(doctor.ask("/patients/none", &["-u", "tanaka:right"]).0, "404", "right, and nothing there");
+    let attacker = Browser::new(&clinic, ELSEWHERE);
+    let statuses: Vec<_> = (0..5).map(|n| attacker.ask("/system", &["-u", &format!("Tanaka:guess-{n}")]).0).collect();
+    assert_eq!(statuses, ["401", "401", "401", "429", "429"]);
+    assert_eq!(attacker.ask("/system", &["-u", "tanaka:right"]).0, "429");
+    assert_eq!(doctor.ask("/system", &["-u", "tanaka:right"]).0, "200");
+    drop(archive);
+}
+
+const ARCHIVE: &str = r#"
+[[route]]
+name = "archive"
+path = "/"
+service = "clinical"
+class = "clinical"
+kind = "generic"
+login = { account = { basic = true }, success = { status = [200, 206, 304, 400, 404] }, failure = { status = [401, 403] } }
+"#;
 
 /// The application, ended by its process id.
 struct Application {
@@ -155,7 +268,17 @@ impl<'c> Browser<'c> {
         let ca = self.clinic.prepared.path("tls/servers-ca.crt");
         let url = format!("https://localhost:{}{target}", self.clinic.door.address.port());
         let output = Command::new("curl")
-            .args(["-sS", "--max-time", "60", "--cacert", ca.to_str().expect("UTF-8"), "--cert", certificate, "--key", key])
+            .args([
+                "-sS",
+                "--max-time",
+                "60",
+                "--cacert",
+                ca.to_str().expect("UTF-8"),
+                "--cert",
+                certificate,
+                "--key",
+                key,
+            ])
             .args(["--connect-to", &format!("localhost::127.0.0.1:{}", self.clinic.door.address.port())])
             .args(["-b", jar, "-c", jar, "-w", "\n%{http_code}"])
             .args(more)
@@ -195,9 +318,14 @@ fn an_old_application_is_guarded_without_a_change_to_it() {
     assert_eq!(doctor.ask("/ehr/home", &[]), ("200".to_owned(), "Welcome, tanaka".to_owned()));
 
     let attacker = Browser::new(&clinic, ELSEWHERE);
-    for (spelling, status) in
-        [("tanaka", "200"), ("TANAKA ", "200"), ("ｔａｎａｋａ", "200"), ("tanaka", "429"), ("Tanaka  ", "429"), ("tAnAkA", "429")]
-    {
+    for (spelling, status) in [
+        ("tanaka", "200"),
+        ("TANAKA ", "200"),
+        ("ｔａｎａｋａ", "200"),
+        ("tanaka", "429"),
+        ("Tanaka  ", "429"),
+        ("tAnAkA", "429"),
+    ] {
         assert_eq!(attacker.login(spelling, "guess"), status, "{spelling}");
     }
     assert_eq!(attacker.login("tanaka", "right horse"), "429", "the right one does not help either");

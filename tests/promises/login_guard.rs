@@ -38,6 +38,13 @@ service = "clinical"
 class = "clinical"
 kind = "generic"
 login = { account = { basic = true }, success = { status = [200, 404] }, realm = "archive" }
+[[route]]
+name = "query"
+path = "/query"
+service = "clinical"
+class = "clinical"
+kind = "generic"
+login = { account = { query = "u" }, success = { header = { name = "X-Login-Status", value = "ok" } } }
 "#;
 
 /// What the form's fields are, decoded as far as these tests need.
@@ -167,7 +174,8 @@ fn never_more_wrong_passwords_reach_the_backend_than_the_bound() {
                 if connection % 2 == 0 {
                     let mut wire = handshake.open();
                     ready.wait();
-                    (0..GUESSES).for_each(|guess| note(wire.request("POST", "/login", &[FORM], body(guess).as_bytes())));
+                    (0..GUESSES)
+                        .for_each(|guess| note(wire.request("POST", "/login", &[FORM], body(guess).as_bytes())));
                 } else {
                     let mut client = gateway_tests::h2::Client::open(&handshake, address);
                     ready.wait();
@@ -223,7 +231,9 @@ fn neither_a_kill_nor_a_restart_forgets_a_lockout() {
 
     clinic.registry(&["user", "unlock", "ＴＡＮＡＫＡ"]);
     until("the unlocking to act", || (login(&mut wire, "tanaka", "right").status == 302).then_some(()));
-    let change = clinic.wait_for_record("the unlocking", |record| is(record, "registry-change") && record.to_string().contains("lockout"));
+    let change = clinic.wait_for_record("the unlocking", |record| {
+        is(record, "registry-change") && record.to_string().contains("lockout")
+    });
     assert!(change.to_string().contains("tanaka"), "{change}");
     assert_eq!(clinic.registry(&["user", "lockouts", "--json"]).stdout.matches("tanaka").count(), 0);
     let clinic = clinic.stop().start();
@@ -330,7 +340,8 @@ fn a_client_that_hangs_up_has_failed() {
     }
     let locked = within(gateway_tests::PATIENCE, || {
         let answer = login(&mut clinic.wire(DOCTOR), "tanaka", "right");
-        (answer.status == 429 && outcomes(&clinic).iter().filter(|outcome| *outcome == "no-answer").count() == 3).then_some(())
+        (answer.status == 429 && outcomes(&clinic).iter().filter(|outcome| *outcome == "no-answer").count() == 3)
+            .then_some(())
     });
     assert!(locked.is_some(), "{:?}", outcomes(&clinic));
     assert_eq!(clinic.backend().seen().len(), 3);
@@ -358,7 +369,8 @@ fn json_logins_are_judged_by_the_body_of_their_answer() {
     assert_eq!((answer.status, answer.body.len()), (200, 30_023), "and one within it");
     (0..3).for_each(|_| assert_eq!(ask(&mut wire, "no").status, 200));
     refused(&ask(&mut wire, "right"));
-    let accounts: Vec<_> = clinic.records().iter().filter(|r| is(r, "login")).map(|r| text(r, "outcome").to_owned()).collect();
+    let accounts: Vec<_> =
+        clinic.records().iter().filter(|r| is(r, "login")).map(|r| text(r, "outcome").to_owned()).collect();
     assert_eq!(accounts, ["failure", "failure", "success", "failure", "failure", "failure", "locked"]);
 }
 
@@ -370,7 +382,8 @@ fn basic_logins_are_guarded_request_by_request() {
         let right = seen.values("authorization") == ["Basic dGFuYWthOnJpZ2h0"];
         Reply::new(if right { 200 } else { 401 }, "x")
     });
-    let basic = |wire: &mut Wire, value: &str| wire.request("GET", "/basic/studies", &[("Authorization", value)], b"").status;
+    let basic =
+        |wire: &mut Wire, value: &str| wire.request("GET", "/basic/studies", &[("Authorization", value)], b"").status;
     let mut wire = clinic.wire(DOCTOR);
     assert_eq!(wire.get("/basic/studies").status, 401, "the challenge");
     for _ in 0..20 {
@@ -441,4 +454,70 @@ fn other_bounds_act_from_a_reload_on_and_lockouts_stay() {
     refused(&login(&mut wire, "suzuki", "right"));
     assert_eq!(login(&mut wire, "mori", "no").status, 200);
     assert_eq!(login(&mut wire, "mori", "right").status, 302);
+}
+
+/// A password in a query reaches the backend, and no record.
+#[test]
+fn a_login_by_query_leaves_no_password_behind() {
+    let clinic = guarded().start();
+    clinic.backend().answers(|seen| {
+        let status = if seen.target().ends_with("p=sesame") { "ok" } else { "no" };
+        Reply::raw(format!("HTTP/1.1 200 OK\r\nX-Login-Status: {status}\r\nContent-Length: 0\r\n\r\n"))
+    });
+    let mut wire = clinic.wire(DOCTOR);
+    for (target, status) in [
+        ("/query?u=tanaka&p=guess", 200),
+        ("/query?u=tanaka&p=sesame", 200),
+        ("/query?u=tanaka&p=guess&u=suzuki", 400),
+        ("/query?u=tanaka&p=guess", 200),
+    ] {
+        assert_eq!(wire.get(target).status, status, "{target}");
+    }
+    assert_eq!(clinic.backend().last().target(), "/query?u=tanaka&p=guess");
+    assert_eq!(outcomes(&clinic), ["failure", "success", "failure"]);
+    let records = clinic.records().iter().map(Value::to_string).collect::<String>();
+    assert!(records.contains("\"/query\"") && !records.contains("sesame") && !records.contains("guess"), "{records}");
+    assert!(!clinic.gateway.said().contains("sesame"));
+}
+
+/// What the time of an answer tells, by dudect's method: Welch's t between interleaved measurements, the slow tenth cut off.
+fn welch(mut samples: [Vec<f64>; 2]) -> f64 {
+    let mut all: Vec<f64> = samples.concat();
+    all.sort_by(f64::total_cmp);
+    let cut = all[all.len() * 9 / 10];
+    let moments = samples.each_mut().map(|sample| {
+        sample.retain(|time| *time <= cut);
+        let count = sample.len() as f64;
+        let mean = sample.iter().sum::<f64>() / count;
+        let variance = sample.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        (mean, variance / count)
+    });
+    let [(a, va), (b, vb)] = moments;
+    (a - b) / (va + vb).sqrt()
+}
+
+/// C14: neither the answer nor its time tells an account that exists from one that does not.
+#[test]
+fn a_locked_account_that_exists_answers_in_the_time_of_one_that_does_not() {
+    let clinic = start(guarded());
+    let mut wire = clinic.wire(DOCTOR);
+    assert_eq!(login(&mut wire, "tanaka", "right").status, 302, "it exists");
+    for account in ["tanaka", "nobody"] {
+        (0..3).for_each(|_| assert_eq!(login(&mut wire, account, "no").status, 200));
+    }
+    let mut samples = [Vec::new(), Vec::new()];
+    let mut dice = 0x9e37_79b9_u32;
+    for _ in 0..3_000 {
+        // Xorshift: the order of the two must follow no rhythm of the machine.
+        dice ^= dice << 13;
+        dice ^= dice >> 17;
+        dice ^= dice << 5;
+        let which = (dice >> 16) as usize % 2;
+        let began = std::time::Instant::now();
+        let answer = login(&mut wire, ["tanaka", "nobody"][which], "no");
+        samples[which].push(began.elapsed().as_secs_f64());
+        assert_eq!(answer.status, 429);
+    }
+    let t = welch(samples);
+    assert!(t.abs() < 4.5, "t = {t}");
 }

@@ -38,7 +38,8 @@ pub(super) fn login(table: &Table<'_>) -> Login {
     let spare = short(table.number("global_spare", &knob::GLOBAL_SPARE));
     let global = (failures > 0).then_some(Global { failures, window_ns, spare });
     if global.is_some() && (failures < account.failures || window_ns < account.window_ns) {
-        let why = "the bound over all sites must be the slower one: at least `login.failures` in at least `login.window_s`";
+        let why =
+            "the bound over all sites must be the slower one: at least `login.failures` in at least `login.window_s`";
         table.problem("global_failures", format!("`login.global_failures` is {failures}; {why}"));
     }
     let place = |key: &'static str, knob: &Knob| short(table.number(key, knob));
@@ -52,7 +53,8 @@ pub(super) fn login(table: &Table<'_>) -> Login {
     };
     check_lockout(table, "place_lockout_s", "place_window_s", &of_places);
     let bound = |failures| (failures > 0).then_some(Bound { failures, ..of_places });
-    let rate = |key: &'static str, knob: &Knob| NonZeroU32::new(short(table.number(key, knob))).unwrap_or(NonZeroU32::MIN);
+    let rate =
+        |key: &'static str, knob: &Knob| NonZeroU32::new(short(table.number(key, knob))).unwrap_or(NonZeroU32::MIN);
     Login {
         limits: Limits {
             pause,

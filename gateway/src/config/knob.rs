@@ -98,7 +98,7 @@ knobs! {
     WINDOW_S = 900, 10 => 30 * 86_400, "failures longer ago than a month say nothing about now";
     LOCKOUT_S = 1_800, 10 => 30 * 86_400, "a lockout of more than a month is a suspension";
     PAUSE_S = 2, 0 => 3_600, "0 is no pause, and an hour is a lockout";
-    PAUSE_MOST_S = 30, 0 => 3_600, "an hour is a lockout";
+    PAUSE_MOST_S = 30, 0 => 3_600, "a pause of more than an hour is a lockout";
     GLOBAL_FAILURES = 50, 0 => 100_000, "0 is no bound over all sites";
     GLOBAL_WINDOW_S = 86_400, 60 => 30 * 86_400, "every failure within it is remembered";
     GLOBAL_SPARE = 2, 1 => 100, "whoever knows the password mistypes it once or twice";

@@ -52,6 +52,7 @@ pub(super) async fn guard(
     request: &mut Request<RequestBody>,
     trail: &mut Trail,
 ) -> Result<Option<Attempted>, Refusal> {
+    trail.hides_query();
     let headers = request.headers();
     let asked = read::head(
         login,

@@ -212,6 +212,15 @@ impl Trail {
         self.asked = Some(asked);
     }
 
+    /// Its query may hold a password: records have the path alone.
+    pub(super) fn hides_query(&mut self) {
+        if let Target::Origin(target) = &self.target
+            && target.query().is_some()
+        {
+            self.target = Target::Raw(Bytes::copy_from_slice(target.path().as_bytes()));
+        }
+    }
+
     /// It is an attempt to log in; no backend has seen it.
     pub(super) fn attempts(&mut self, attempt: &Attempt) {
         let (realm, account) = (Arc::clone(&attempt.realm), attempt.account.clone());
@@ -343,7 +352,8 @@ impl Trail {
         let login = self.login.as_ref().map(|login| login.account.as_str().as_bytes());
         // An attempt to log in has a record of its own beside the request's.
         let records = 1 + u64::from(login.is_some());
-        let strings = [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients).chain(own).chain(login);
+        let strings =
+            [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients).chain(own).chain(login);
         let fields = self.connection.fields.as_bytes().len() as u64;
         records * (RECORD_BYTES + fields) + strings.map(written_bytes).sum::<u64>()
     }

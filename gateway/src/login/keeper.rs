@@ -64,7 +64,11 @@ impl Keeper {
             }
         }
         store.login_write(&boot, &changes).await?;
-        tracing::info!(failures = memory.failures.len(), lockouts = known.len() + changes.len(), "what logins left behind");
+        tracing::info!(
+            failures = memory.failures.len(),
+            lockouts = known.len() + changes.len(),
+            "what logins left behind"
+        );
         Ok(Self { orders: kept.0, logins: Arc::clone(logins), store, boot })
     }
 

@@ -69,7 +69,8 @@ impl Verified {
 
     /// HMAC (RFC 2104) over the parts, each with its length before it.
     fn hash(&self, attempt: &Attempt, password: &Password) -> [u8; 32] {
-        let pad = |with: u8| self.key.iter().map(|byte| byte ^ with).chain(std::iter::repeat_n(with, 32)).collect::<Vec<_>>();
+        let pad =
+            |with: u8| self.key.iter().map(|byte| byte ^ with).chain(std::iter::repeat_n(with, 32)).collect::<Vec<_>>();
         let mut inner = Sha256::new_with_prefix(pad(0x36));
         let origin = &attempt.origin;
         let parts: [&[u8]; 5] = [

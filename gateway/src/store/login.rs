@@ -458,7 +458,8 @@ mod tests {
         ];
         store.login_write("boot", &changes).await.unwrap();
         let memory = store.login_load("boot", 100).await.unwrap();
-        let found: Vec<_> = memory.failures.iter().map(|(at, of, counts)| (*at, of.account.as_str(), *counts)).collect();
+        let found: Vec<_> =
+            memory.failures.iter().map(|(at, of, counts)| (*at, of.account.as_str(), *counts)).collect();
         assert_eq!(found, [(25, "b", true), (100, "a", true)]);
         assert_eq!(memory.next, 9);
         let again = store.login_load("boot", 200).await.unwrap();
@@ -519,11 +520,8 @@ mod tests {
         assert_eq!(store.lockout_list("boot", 5_000_000_000).await.unwrap(), []);
         assert_eq!(store.lockout_list("other", 0).await.unwrap()[0].remaining_s, None);
 
-        let lift = |site: Option<&str>| Lift::Account {
-            realm: None,
-            account: "a".to_owned(),
-            site: site.map(str::to_owned),
-        };
+        let lift =
+            |site: Option<&str>| Lift::Account { realm: None, account: "a".to_owned(), site: site.map(str::to_owned) };
         assert!(store.lockout_lift("t", lift(Some("elsewhere"))).await.is_err());
         assert_eq!(store.lockout_lift("t", lift(Some("s"))).await.unwrap().lockouts, 2);
         assert_eq!(store.lockout_lift("t", lift(None)).await.unwrap().lockouts, 1);

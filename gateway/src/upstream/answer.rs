@@ -53,7 +53,10 @@ enum Source {
     H1(H1Source),
     H2(Box<H2Source>),
     /// Some of it was read ahead.
-    Ahead { read: Bytes, rest: Box<UpstreamBody> },
+    Ahead {
+        read: Bytes,
+        rest: Box<UpstreamBody>,
+    },
 }
 
 struct H1Source {

@@ -147,8 +147,11 @@ impl Upstreams {
         let Some(state) = state else {
             return Err(UpstreamError { backend: None, failure: Failure::ServiceUnknown, sent: false });
         };
-        let prepared =
-            Prepared::new(&state.service, request, ours).map_err(|failure| UpstreamError { backend: None, failure, sent: false })?;
+        let prepared = Prepared::new(&state.service, request, ours).map_err(|failure| UpstreamError {
+            backend: None,
+            failure,
+            sent: false,
+        })?;
         state.send(prepared).await
     }
 }

@@ -12,7 +12,8 @@ use crate::store::{Kind, Lift, Lockout, LockoutRow, Store, StoreError};
 
 impl Show for LockoutRow {
     const KIND: Kind = Kind::Lockout;
-    const COLUMNS: &'static [&'static str] = &["OF", "REALM", "ACCOUNT", "SITE", "DEVICE", "ADDRESS", "SINCE", "REMAINING"];
+    const COLUMNS: &'static [&'static str] =
+        &["OF", "REALM", "ACCOUNT", "SITE", "DEVICE", "ADDRESS", "SINCE", "REMAINING"];
     fn cells(&self) -> Vec<String> {
         let texts = [&self.kind, &self.realm, &self.account, &self.site, &self.device, &self.address, &self.since];
         let shown = |text: &&String| if text.is_empty() { "-".to_owned() } else { (*text).clone() };
