@@ -34,6 +34,9 @@ fn every_spelling_of_an_account_is_one_account() {
     }
 }
 
+/// Target, fields, body, and the status and label that they get.
+type Case<'c> = (&'c str, Vec<(&'c str, &'c str)>, &'c [u8], u16, &'c str);
+
 /// What can be read in two ways reaches no backend, and its record says why.
 #[test]
 fn a_body_that_can_be_read_in_two_ways_is_refused_by_name() {
@@ -41,7 +44,7 @@ fn a_body_that_can_be_read_in_two_ways_is_refused_by_name() {
     let json = ("Content-Type", "application/json");
     let large = format!("username=tanaka&password={}", "x".repeat(20_000));
     let deep = format!("{{\"user\":\"a\",\"x\":{}1{}}}", "[".repeat(2), "]".repeat(2));
-    let cases: &[(&str, Vec<(&str, &str)>, &[u8], u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         ("/login", vec![FORM], b"username=a&username=b&password=x", 400, "login-ambiguous"),
         ("/login", vec![FORM], b"username=a&USERNAME=b", 400, "login-ambiguous"),
         ("/login", vec![FORM], b"username=a&password=x&password=y", 400, "login-ambiguous"),

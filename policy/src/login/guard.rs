@@ -106,12 +106,14 @@ struct Failure {
     origin: Origin,
 }
 
+/// Site, device and end of an account's lockout.
+type AccountLock = (Option<Arc<str>>, Option<Arc<str>>, u64);
+
 #[derive(Debug, Default)]
 struct Account {
     failures: Vec<Failure>,
     in_flight: Vec<Origin>,
-    /// Site, device, end.
-    locks: Vec<(Option<Arc<str>>, Option<Arc<str>>, u64)>,
+    locks: Vec<AccountLock>,
     /// Whose share of the room it takes.
     of_site: Arc<str>,
 }
@@ -397,7 +399,7 @@ impl Guard {
             Locked::Account { realm, account, site, device } => {
                 let origin = Origin { site: site.clone().unwrap_or_default(), device: Arc::default() };
                 let locks = &mut self.account((realm, account), &origin).locks;
-                match locks.iter_mut().find(|(s, d, _)| (&*s, &*d) == (&site, &device)) {
+                match locks.iter_mut().find(|(s, d, _)| *s == site && *d == device) {
                     Some((_, _, known_ns)) => *known_ns = until_ns.max(*known_ns),
                     None => locks.push((site, device, until_ns)),
                 }

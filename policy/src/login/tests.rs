@@ -217,6 +217,8 @@ struct Seen {
     cleared: Option<usize>,
 }
 
+type Counts<'a> = &'a dyn Fn(&Attempt) -> bool;
+
 #[derive(Debug, Default)]
 struct Model {
     seen: Vec<Seen>,
@@ -254,7 +256,7 @@ impl Model {
 
     fn verdict(&self, now: u64, limits: &Limits, wanted: &Attempt) -> Option<Reason> {
         let origin = &wanted.origin;
-        let places: [(Option<Bound>, &dyn Fn(&Attempt) -> bool); 3] = [
+        let places: [(Option<Bound>, Counts<'_>); 3] = [
             (limits.device, &|other| other.origin == *origin),
             (limits.site, &|other| other.origin.site == origin.site),
             (limits.address, &|other| other.address == wanted.address),

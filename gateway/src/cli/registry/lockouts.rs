@@ -33,7 +33,7 @@ impl Show for Lockout {
         vec![self.lifted.name(), self.lockouts.to_string(), self.failures.to_string()]
     }
     fn title(&self) -> String {
-        crate::cli::terminal::text(&self.lifted.name()).into()
+        crate::cli::terminal::text(&self.lifted.name())
     }
 }
 
