@@ -1,6 +1,7 @@
 //! Metrics for network operations (R19). Names start with `sekisho_`; label sets are fixed, and no label ever holds a
 //! path, a user or a device.
 
+use policy::Refusal;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -162,7 +163,7 @@ impl Metrics {
         let make = Maker(Registry::new());
         let info = make.gauges("build_info", "The version that runs.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self {
+        let made = Self {
             requests: make.counters(
                 "requests_total",
                 "Requests by what was decided and answered.",
@@ -292,7 +293,15 @@ impl Metrics {
             )?,
             ocsp_due: make.gauges("ocsp_due", "OCSP answers that end and are not renewed.", &["listener"])?,
             registry: make.0,
-        })
+        };
+        // What appears with its first count has not risen for `increase()`, and an alert would miss that one.
+        for outcome in ["ok", "failed"] {
+            made.reloads.with_label_values(&[outcome]);
+        }
+        for operation in ["simpleenroll", "simplereenroll"] {
+            made.enrolments.with_label_values(&[operation, Refusal::EnrolmentUnavailable.label()]);
+        }
+        Ok(made)
     }
 
     /// The page that a scrape gets.
@@ -328,5 +337,9 @@ mod tests {
         let page = String::from_utf8(metrics.page()).unwrap();
         assert!(page.contains("sekisho_handshakes_total{listener=\"clinics\",outcome=\"ok\"} 1"), "{page}");
         assert!(page.contains("sekisho_build_info{version=\""), "{page}");
+        // Alerts ask these for their increase.
+        assert!(page.contains("sekisho_reloads_total{outcome=\"failed\"} 0"), "{page}");
+        let unavailable = "sekisho_enrolments_total{operation=\"simplereenroll\",outcome=\"enrolment-unavailable\"} 0";
+        assert!(page.contains(unavailable), "{page}");
     }
 }

@@ -291,39 +291,18 @@ mod tests {
     use rustls::pki_types::UnixTime;
 
     use super::*;
+    use crate::config::tests::beside;
     use std::os::unix::fs::PermissionsExt;
-
-    const CONFIG: &str = r#"
-node = { name = "gw1" }
-trust = { domain = "sekisho.example" }
-store = { file = "state/sekisho.db" }
-audit = { directory = "audit" }
-identity = { key_file = "state/identity.key" }
-[[listener]]
-name = "clinics"
-address = "127.0.0.1:8443"
-server_names = ["localhost"]
-tls = { certificate_file = "server.crt", key_file = "server.key", client_ca_file = "ca.crt" }
-[[service]]
-name = "fhir"
-backends = ["http://127.0.0.1:8080"]
-[[route]]
-name = "fhir"
-path = "/fhir"
-service = "fhir"
-class = "clinical"
-kind = "fhir"
-"#;
 
     /// A folder in which nothing is wrong.
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-        write("sekisho.toml", CONFIG);
+        write("sekisho.toml", &beside());
         let (day, now) = (Duration::from_secs(86_400), UnixTime::now());
         let authority = Authority::new("check", day * 30, now).unwrap();
         let server = authority.issue_server(&["localhost"], day, now).unwrap();
-        write("ca.crt", authority.certificate_pem());
+        write("devices-ca.crt", authority.certificate_pem());
         write("server.crt", &server.certificate_pem);
         write("server.key", server.key_pem.expose());
         mode(&dir, "server.key", 0o600);
@@ -354,11 +333,11 @@ kind = "fhir"
         let cases: [(Damage, &str); 8] = [
             (
                 |d| mode(d, "server.key", 0o640),
-                "sekisho.toml:11:42: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
+                "sekisho.toml:16:42: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
             ),
             (
-                |d| fs::remove_file(d.path().join("ca.crt")).unwrap(),
-                "`listener[0].tls.client_ca_file` names `ca.crt`, which cannot be read",
+                |d| fs::remove_file(d.path().join("devices-ca.crt")).unwrap(),
+                "`listener[0].tls.client_ca_file` names `devices-ca.crt`, which cannot be read",
             ),
             (|d| fs::write(d.path().join("server.crt"), "x").unwrap(), "which holds no certificate in PEM"),
             (|d| fs::write(d.path().join("server.key"), "x").unwrap(), "which holds no private key in PEM"),
@@ -369,7 +348,7 @@ kind = "fhir"
             (|d| fs::remove_dir_all(d.path().join("policy")).unwrap(), "a folder that cannot be read"),
             (
                 |d| fs::write(d.path().join("audit"), "").unwrap(),
-                "sekisho.toml:5:11: `audit.directory` names `audit`, but",
+                "sekisho.toml:9:1: `audit.directory` names `audit`, but",
             ),
             (|d| fs::write(d.path().join("state"), "").unwrap(), "is not a folder"),
         ];
@@ -387,12 +366,12 @@ kind = "fhir"
     fn several_files_are_all_judged() {
         let dir = folder();
         let (good, bad) = (dir.path().join("sekisho.toml"), dir.path().join("bad.toml"));
-        fs::write(&bad, CONFIG.replace("gw1", "")).unwrap();
+        fs::write(&bad, beside().replace("gw1", "")).unwrap();
         let mut out = Vec::new();
         let args = CheckArgs { files: vec![bad.clone(), good.clone()], text_only: false };
         assert!(!run(&args, &mut out).unwrap());
         let out = String::from_utf8(out).unwrap();
-        assert!(out.starts_with(&format!("{}:2:17: `node.name` is ``; ", bad.display())), "{out}");
+        assert!(out.starts_with(&format!("{}:3:8: `node.name` is ``; ", bad.display())), "{out}");
         assert!(out.ends_with(&format!("{}: ok\n", good.display())), "{out}");
     }
 }

@@ -19,7 +19,7 @@ mod section;
 mod service;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 

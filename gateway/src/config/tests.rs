@@ -39,6 +39,12 @@ class = "clinical"
 kind = "fhir"
 "#;
 
+/// The same for a folder that has everything beside it.
+pub(crate) fn beside() -> String {
+    let local = MINIMAL.replace("/var/lib/sekisho/", "state/").replace("/var/log/sekisho", "audit");
+    local.replace("tls/", "").replace("gateway.sekisho.example", "localhost")
+}
+
 fn no_env(_: &str) -> Option<String> {
     None
 }

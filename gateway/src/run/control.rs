@@ -19,7 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, identities, staples, threads};
+use super::{Command, Ending, Sockets, identities, reviewers, staples, threads};
 use crate::acme;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit as Log, ControlLane, init, reviewers_change};
@@ -83,7 +83,7 @@ struct Control {
     cut: watch::Sender<bool>,
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<bool>>,
-    enrolment: Option<(enrolment::Rein, JoinHandle<()>)>,
+    enrolment: Option<(enrolment::Handle, JoinHandle<()>)>,
     acme: Option<JoinHandle<()>>,
 }
 
@@ -164,13 +164,13 @@ impl Control {
         let enrolment = match &config.enrolment {
             Some(enrolment) => {
                 let store = self.prepared.store.clone();
-                let teller = enrolment::Teller {
+                let refusals = enrolment::RefusalLog {
                     lane: self.lane.clone(),
                     strangers: Arc::clone(&self.shared.strangers),
                     clock: Arc::clone(&self.prepared.clock) as _,
                     metrics: self.shared.metrics.clone(),
                 };
-                Some(enrolment::prepare(enrolment, store, &self.prepared.admit, teller)?)
+                Some(enrolment::prepare(enrolment, store, &self.prepared.admit, refusals)?)
             }
             None => None,
         };
@@ -179,7 +179,7 @@ impl Control {
         let sources = Sources {
             roster: Arc::clone(&roster),
             admin_tls: admin_tls.clone(),
-            enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
+            enrolment: enrolment.as_ref().map(|prepared| prepared.handle.clone()),
             acme: Arc::clone(&acme_faults),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
@@ -249,8 +249,8 @@ impl Control {
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
         if let Some(prepared) = enrolment {
             listeners.extend(prepared.listen.map(|address| ("enrolment".to_owned(), address)));
-            let rein = prepared.rein.clone();
-            self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
+            let handle = prepared.handle.clone();
+            self.enrolment = Some((handle, enrolment::start(prepared, self.drain.subscribe())?));
         }
         if config.acme.is_some() {
             let faults = Arc::clone(&acme_faults);
@@ -304,8 +304,8 @@ impl Control {
             let fixed = old.config.needs_restart(&loaded.config);
             if fixed.is_empty() {
                 reviewers = Some(self.reviewers(&loaded.config)?);
-                if let Some((rein, _)) = &self.enrolment {
-                    rein.reload().map_err(|error| error.to_string())?;
+                if let Some((handle, _)) = &self.enrolment {
+                    handle.reload().map_err(|error| error.to_string())?;
                 }
                 self.shared.logins.configure(&loaded.config.login);
                 Ok(self.shared.snapshots.publish_loaded(Arc::new(loaded)))
@@ -355,6 +355,10 @@ impl Control {
             if self.lane.record(&reviewers_change(&head)).await.is_err() {
                 tracing::error!("a change of reviewers could not be recorded; the next `start` record names it");
             }
+        }
+        let directory = self.shared.snapshots.load().config.audit.directory.clone();
+        if let Err(error) = reviewers::keep(&directory, &next) {
+            tracing::error!(%error, "the reviewers could not be remembered; the next start takes older ones as well");
         }
     }
 

@@ -1,13 +1,14 @@
 //! The running gateway: its threads, from the first file read to the last record written.
 //!
 //! One control thread (admin, store, clock, reload), one audit writer, and the workers. [`start`] returns once the
-//! gateway serves; [`Running`] is the rein.
+//! gateway serves; [`Running`] is the handle.
 
 mod control;
 mod identities;
 mod prepare;
 mod readiness;
 mod registry;
+mod reviewers;
 mod sockets;
 mod staples;
 mod threads;

@@ -9,6 +9,7 @@ use certs::verifier::Admit;
 use policy::Refusal;
 
 use super::registry::RegistryError;
+use super::reviewers::{self, ReviewersError};
 use crate::audit::init::InitError;
 use crate::audit::{self, Audit as Log, Options, Sealing};
 use crate::clock::{Clock as _, KernelClock, boot_id};
@@ -55,6 +56,9 @@ pub enum StartError {
     /// The registry is not the one that the audit log tells of.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The reviewers are not those that the audit log was sealed to, nor named by them.
+    #[error(transparent)]
+    Reviewers(#[from] ReviewersError),
     /// The key that identities are signed with.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -138,9 +142,13 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     let store = Store::open(&config.store.file).await?;
     let audit = &config.audit;
     let sealing = Sealing::open(&audit.key_directory, &audit.reviewers, &config.trust_domain, audit.key_period)?;
+    let reviewers = sealing.reviewers.load_full();
+    reviewers::check(&audit.directory, &reviewers)?;
     let options = audit_options(&config.audit, &config.node, &config.trust_domain)?;
     let observer = Arc::new(CommitMetrics(metrics.clone()));
     let log = Arc::new(Log::open(&audit.directory, sealing, options, Arc::clone(&clock) as _, observer)?);
+    // After the record that names them.
+    reviewers::keep(&audit.directory, &reviewers)?;
     Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
 }
 

@@ -12,7 +12,7 @@ use crate::acme::Faults;
 use crate::admin::{Condition, Health, OperatorsTls};
 use crate::audit::{Audit as Log, State, TreeStatus};
 use crate::clock::{Clock as _, KernelClock};
-use crate::enrolment::Rein;
+use crate::enrolment;
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
 use crate::revocation::{AnswersReport, unix_seconds};
@@ -30,7 +30,7 @@ pub(super) struct Sources {
     pub(super) roster: Arc<Roster>,
     /// The admin listener's.
     pub(super) admin_tls: Option<Arc<OperatorsTls>>,
-    pub(super) enrolment: Option<Rein>,
+    pub(super) enrolment: Option<enrolment::Handle>,
     /// Why certificates are not had by ACME.
     pub(super) acme: Faults,
 }
@@ -65,7 +65,7 @@ impl Sources {
         let mut all = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
         all.extend(tree_warning(&self.log.status().tree));
         all.extend(self.admin_tls.as_ref().and_then(|tls| tls.warning()));
-        let fault = self.enrolment.as_ref().and_then(Rein::token_fault).flatten();
+        let fault = self.enrolment.as_ref().and_then(enrolment::Handle::token_fault).flatten();
         let told = |(listener, error): (&String, &String)| format!("acme-failing: listener `{listener}`: {error}");
         all.extend(self.acme.load().iter().map(told));
         all.extend(fault.map(|error| format!("ca-token: no device gets a certificate: {error}")));
@@ -110,7 +110,7 @@ impl Sources {
         for listener in self.acme.load().keys() {
             metrics.acme_failing.with_label_values(&[listener.as_str()]).set(1);
         }
-        if let Some(fault) = self.enrolment.as_ref().and_then(Rein::token_fault) {
+        if let Some(fault) = self.enrolment.as_ref().and_then(enrolment::Handle::token_fault) {
             metrics.ca_token_available.with_label_values::<&str>(&[]).set(i64::from(fault.is_none()));
         }
         self.revocation(&snapshot);
@@ -159,7 +159,7 @@ impl Sources {
 
     /// Ends of certificates that no snapshot holds: the admin listener's and the enrolment's.
     fn own_certificates(&self) -> Vec<CertificateEnd> {
-        let enrolment = self.enrolment.as_ref().map(Rein::ends).unwrap_or_default();
+        let enrolment = self.enrolment.as_ref().map(enrolment::Handle::ends).unwrap_or_default();
         let admin = self.admin_tls.as_ref().map(|tls| tls.ends()).unwrap_or_default();
         admin.iter().chain(&*enrolment).cloned().collect()
     }

@@ -5,12 +5,10 @@
 //! them, [`MARK`], if it is not. Both tell its number and a keyed fingerprint of it, and no name. The file is written
 //! after the record is durable, so that it is never ahead of the log.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fs, io};
 
 use gateway_audit::record::{RegistryChange, RegistryRollback};
 use policy::Refusal;
@@ -20,6 +18,7 @@ use crate::audit::{Audit as Log, ControlLane, RegistryMark, Sealing};
 use crate::login::Logins;
 use crate::registry::Directory;
 use crate::registry::watch::OnChange;
+use crate::replace::replace;
 use crate::snapshot::Snapshots;
 use crate::store::{Change, Entry, Store, StoreError};
 
@@ -120,7 +119,8 @@ impl Marks {
     pub(super) fn write(&self) -> bool {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = self.latest.borrow().clone();
-        match latest.map(|mark| replace(&self.path, &mark)) {
+        let replaced = |mark| replace(&self.path, &serde_json::to_vec(&mark)?, 0o600);
+        match latest.map(replaced) {
             None | Some(Ok(())) => true,
             Some(Err(error)) => {
                 tracing::warn!(path = %self.path.display(), %error, "cannot write what was recorded last");
@@ -143,16 +143,6 @@ fn read(path: &Path) -> Result<Option<RegistryMark>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// Replaces the file as a whole.
-fn replace(path: &Path, mark: &RegistryMark) -> io::Result<()> {
-    let next = path.with_extension("next");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(&serde_json::to_vec(mark)?)?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Puts changes into the log.

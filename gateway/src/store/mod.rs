@@ -23,9 +23,8 @@ mod entry;
 mod error;
 mod login;
 mod mutate;
+mod named;
 mod open;
-mod role;
-mod site;
 mod table;
 mod user;
 

@@ -7,11 +7,15 @@ use std::path::PathBuf;
 pub const HELP: &str = "\
 Verifies an audit log of Sekisho: that nothing in it was altered, removed, inserted, reordered, truncated or forked.
 
-Usage: sekisho-verify DIR --key KEY [--key KEY]... [--checkpoint FILE]...
+Usage: sekisho-verify DIR --key KEY [--key KEY]... [--checkpoint FILE]... [--witness KEY]... [--require N]
 
   DIR                 A log's folder, a node's with its logs, or a folder of nodes; the gateway may be running
   --key KEY           The log's verifier key, or a file with one on each line. Get it by another way than the log
   --checkpoint FILE   A checkpoint of the same log that was kept elsewhere: the log must continue it
+  --witness KEY       A witness's verifier key, or a file with one on each line: witnesses must have cosigned the log's
+                      checkpoint, or a `checkpoint.cosigned` beside it, or one that --checkpoint names, and the log
+                      must continue what they signed
+  --require N         How many of them; all unless given
   -h, --help          This text
   -V, --version       The version
 
@@ -29,6 +33,10 @@ pub enum Command {
         keys: Vec<String>,
         /// Older checkpoints.
         older: Vec<PathBuf>,
+        /// Keys of witnesses, or files of them.
+        witnesses: Vec<String>,
+        /// How many of them must have signed.
+        require: Option<usize>,
     },
     /// Say what can be done.
     Help,
@@ -43,6 +51,7 @@ pub enum Command {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut arguments = arguments.into_iter();
     let (mut directory, mut keys, mut older) = (None, Vec::new(), Vec::new());
+    let (mut witnesses, mut require) = (Vec::new(), None);
     let mut options = true;
     while let Some(argument) = arguments.next() {
         let text = argument.to_str().filter(|text| options && text.starts_with('-')).unwrap_or_default();
@@ -57,6 +66,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             "-h" | "--help" => return Ok(Command::Help),
             "-V" | "--version" => return Ok(Command::Version),
             "--key" => keys.push(value()?.into_string().map_err(|_| "`--key` is not UTF-8".to_owned())?),
+            "--witness" => witnesses.push(value()?.into_string().map_err(|_| "`--witness` is not UTF-8".to_owned())?),
+            "--require" => {
+                let number = value()?.into_string().ok().and_then(|number| number.parse().ok());
+                require = Some(number.ok_or("`--require` is not a number")?);
+            }
             "--checkpoint" => older.push(PathBuf::from(value()?)),
             "--" => options = false,
             _ => return Err(format!("`{name}` is not known")),
@@ -66,7 +80,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     if keys.is_empty() {
         return Err("no `--key` is given".to_owned());
     }
-    Ok(Command::Verify { directory, keys, older })
+    Ok(Command::Verify { directory, keys, older, witnesses, require })
 }
 
 #[cfg(test)]
@@ -81,11 +95,15 @@ mod tests {
     fn arguments_are_read() {
         let verify = |keys: &[&str], older: &[&str]| {
             let keys = keys.iter().map(ToString::to_string).collect();
-            Ok(Command::Verify { directory: "d".into(), keys, older: older.iter().map(PathBuf::from).collect() })
+            let older = older.iter().map(PathBuf::from).collect();
+            Ok(Command::Verify { directory: "d".into(), keys, older, witnesses: Vec::new(), require: None })
         };
         assert_eq!(read(&["d", "--key", "k"]), verify(&["k"], &[]));
         assert_eq!(read(&["--key=a=b", "d", "--key", "-k", "--checkpoint=c"]), verify(&["a=b", "-k"], &["c"]));
         assert_eq!(read(&["--key", "k", "--", "d"]), verify(&["k"], &[]));
+        let witnessed = read(&["d", "--key", "k", "--witness", "w", "--witness=v", "--require", "2"]);
+        let Ok(Command::Verify { witnesses, require, .. }) = witnessed else { panic!("{witnessed:?}") };
+        assert_eq!((witnesses, require), (vec!["w".to_owned(), "v".to_owned()], Some(2)));
         assert_eq!(read(&["--help"]), Ok(Command::Help));
         assert_eq!(read(&["d", "-V"]), Ok(Command::Version));
     }
@@ -98,6 +116,7 @@ mod tests {
             (&["d", "--key"], "`--key` needs a value"),
             (&["d", "--kye", "k"], "`--kye` is not known"),
             (&["d", "e", "--key", "k"], "`e` is one directory too many"),
+            (&["d", "--key", "k", "--require", "-1"], "`--require` is not a number"),
             (&["-x"], "`-x` is not known"),
         ] {
             assert!(read(arguments).unwrap_err().contains(why), "{arguments:?}");

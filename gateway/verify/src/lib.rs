@@ -13,16 +13,18 @@ mod inputs;
 mod lane;
 mod report;
 mod wal;
+mod witness;
 
 use std::path::{Path, PathBuf};
 
 use gateway_audit::note::VerifierKey;
 
 pub use directory::{Directory, DirectoryError, find};
-pub use inputs::{InputError, Older, older, verifier_keys};
+pub use inputs::{InputError, Older, Witnesses, older, verifier_keys, witnesses};
 pub use lane::{Lane, Outcome};
 pub use report::write;
 pub use wal::{Tail, WalError};
+pub use witness::{COSIGNED, Witnessed};
 
 /// What was found in a directory.
 #[derive(Debug)]
@@ -71,16 +73,22 @@ impl Report {
     }
 }
 
-/// Verifies every lane in a directory.
+/// Verifies every lane in a directory. With witnesses, enough of them must have signed each lane.
 ///
 /// # Errors
 /// [`DirectoryError`] if there is none, though no older checkpoint says so, or the directory cannot be listed.
-pub fn verify(directory: &Path, keys: &[VerifierKey], older: &[Older]) -> Result<Report, DirectoryError> {
+pub fn verify(
+    directory: &Path,
+    keys: &[VerifierKey],
+    older: &[Older],
+    witnesses: Option<&Witnesses>,
+) -> Result<Report, DirectoryError> {
     let lanes: Vec<PathBuf> = match find(directory) {
         Err(DirectoryError::NoLog(_)) if !older.is_empty() => Vec::new(),
         lanes => lanes?,
     };
-    let lanes: Vec<Lane> = lanes.into_iter().map(|path| lane::verify(path, keys, older)).collect();
+    let lanes: Vec<Lane> =
+        lanes.into_iter().map(|path| lane::verify(path, lane::With { keys, older, witnesses })).collect();
     let found = |name: &str| lanes.iter().any(|lane| lane.origin.as_deref() == Some(name));
     let mut absent = Vec::new();
     for name in keys.iter().map(VerifierKey::name) {

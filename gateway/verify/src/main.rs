@@ -4,9 +4,10 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway_verify::arguments::{self, Command, HELP};
-use gateway_verify::{Report, older, verifier_keys, verify, write};
+use gateway_verify::{Report, older, verifier_keys, verify, witnesses, write};
 
 const USAGE: u8 = 2;
 
@@ -21,7 +22,9 @@ fn main() -> ExitCode {
             let _ = writeln!(out, "sekisho-verify {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
-        Ok(Command::Verify { directory, keys, older }) => look(&directory, &keys, &older),
+        Ok(Command::Verify { directory, keys, older, witnesses, require }) => {
+            look(&directory, &keys, &older, &witnesses, require)
+        }
         Err(why) => Err(format!("{why}; try `sekisho-verify --help`")),
     };
     match report {
@@ -37,11 +40,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn look(directory: &Path, keys: &[String], checkpoints: &[PathBuf]) -> Result<Report, String> {
+fn look(
+    directory: &Path,
+    keys: &[String],
+    checkpoints: &[PathBuf],
+    witness_keys: &[String],
+    require: Option<usize>,
+) -> Result<Report, String> {
     let mut all = Vec::new();
     for key in keys {
         all.extend(verifier_keys(key).map_err(|error| error.to_string())?);
     }
     let checkpoints = older(checkpoints, &all).map_err(|error| error.to_string())?;
-    verify(directory, &all, &checkpoints).map_err(|error| error.to_string())
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let witnesses = witnesses(witness_keys, require, now).map_err(|error| error.to_string())?;
+    verify(directory, &all, &checkpoints, witnesses.as_ref()).map_err(|error| error.to_string())
 }

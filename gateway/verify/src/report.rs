@@ -52,6 +52,11 @@ fn write_good(name: &str, good: &Good, out: &mut dyn Write) -> io::Result<()> {
     if let Some(size) = verified.continues {
         write!(out, "; continues the older checkpoint of {size} entries")?;
     }
+    if let Some(witnessed) = &good.witnessed {
+        let names: Vec<_> = witnessed.witnesses.iter().map(|(name, _)| safe(name)).collect();
+        let time = i64::try_from(witnessed.time).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+        write!(out, "; cosigned: {} entries at {} by {}", witnessed.size, written(time), names.join(", "))?;
+    }
     match &good.tail {
         Some(tail) => {
             write!(out, "; {} records in the write-ahead log are not covered yet", tail.uncovered)?;

@@ -177,11 +177,10 @@ pub fn verify<F: Files>(
         Err(Stop::Error(error)) => return Err(*error),
         Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
     };
-    if let Some(older) = &older {
-        let proof = merkle::prove_consistency(&mut TileHashes::new(files, size), older.size, size);
-        if !proof.is_ok_and(|proof| merkle::consistent(older.size, &older.root, size, &root, &proof)) {
-            return Err(forked(older.size).into());
-        }
+    if let Some(older) = &older
+        && continues(files, &signed.checkpoint, older).is_err()
+    {
+        return Err(forked(older.size).into());
     }
     Ok(Verified {
         signed,
@@ -189,6 +188,19 @@ pub fn verify<F: Files>(
         unfinished: !joiner.is_between_records(),
         continues: older.map(|older| older.size),
     })
+}
+
+/// Whether a log whose tiles were verified continues another checkpoint of it.
+///
+/// # Errors
+/// [`Fault::Truncated`] if the log is shorter, [`Fault::Forked`] if it has another history.
+pub fn continues<F: Files>(files: &mut F, log: &Checkpoint, other: &Checkpoint) -> Result<(), Fault> {
+    if other.size > log.size {
+        return Err(Fault::Truncated);
+    }
+    let proof = merkle::prove_consistency(&mut TileHashes::new(files, log.size), other.size, log.size);
+    let good = proof.is_ok_and(|proof| merkle::consistent(other.size, &other.root, log.size, &log.root, &proof));
+    if good { Ok(()) } else { Err(Fault::Forked) }
 }
 
 /// Why the walk from the root down ends early.

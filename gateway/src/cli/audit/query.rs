@@ -7,11 +7,21 @@ use serde_json::Value;
 use super::print::{self, Format};
 use super::scan::{Record, ScanArgs, scan};
 
-/// `sekisho audit query`. Each condition that is given must hold.
+/// `sekisho audit query`.
 #[derive(Debug, clap::Args)]
 pub struct QueryArgs {
     #[command(flatten)]
     scan: ScanArgs,
+    #[command(flatten)]
+    filter: Filter,
+    /// How to write the answer; JSON has the whole records
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What is asked for. Each condition that is given must hold.
+#[derive(Debug, clap::Args)]
+pub(super) struct Filter {
     /// Records of this site
     #[arg(long)]
     site: Option<String>,
@@ -33,9 +43,6 @@ pub struct QueryArgs {
     /// Of this kind
     #[arg(long)]
     kind: Option<String>,
-    /// How to write the answer; JSON has the whole records
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
 }
 
 const COLUMNS: &[&str] = &[
@@ -43,8 +50,9 @@ const COLUMNS: &[&str] = &[
     "target",
 ];
 
-impl QueryArgs {
-    fn asks_for(&self, record: &Record) -> bool {
+impl Filter {
+    /// Whether the record is one of those.
+    pub(super) fn asks_for(&self, record: &Record) -> bool {
         let is =
             |asked: &Option<String>, paths: &[&str]| asked.as_ref().is_none_or(|asked| record.first(paths) == asked);
         is(&self.site, &["connection.site", "site"])
@@ -55,6 +63,18 @@ impl QueryArgs {
             && is(&self.kind, &["kind"])
             && self.patient.as_ref().is_none_or(|asked| record.list("patients").any(|patient| patient == asked))
     }
+
+    /// Whether every record is asked for, opened or not.
+    pub(super) const fn is_empty(&self) -> bool {
+        let Self { site, user, device, patient, action, decision, kind } = self;
+        site.is_none()
+            && user.is_none()
+            && device.is_none()
+            && patient.is_none()
+            && action.is_none()
+            && decision.is_none()
+            && kind.is_none()
+    }
 }
 
 /// Writes the records. False if the log holds something bad; what is before it is written.
@@ -64,7 +84,7 @@ impl QueryArgs {
 pub(super) fn run(arguments: &QueryArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
     let mut found = Vec::new();
     let notes = scan(&arguments.scan, &mut |record| {
-        if arguments.asks_for(&record) {
+        if arguments.filter.asks_for(&record) {
             found.push(record);
         }
     })?;

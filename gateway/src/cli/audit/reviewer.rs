@@ -16,7 +16,6 @@ use serde_json::json;
 
 use super::secret::{self, ReviewerArgs};
 use crate::audit::init;
-use crate::authority::hex;
 use crate::config::Config;
 
 /// What to do about reviewers.
@@ -234,7 +233,7 @@ fn list(arguments: &ListArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     if arguments.json {
         let site = |head: gateway_audit::reviewer::set::Head<'_>| {
             json!({
-                "site": head.site, "number": head.number, "digest": hex(head.digest),
+                "site": head.site, "number": head.number, "digest": certs::hex(head.digest),
                 "reviewers": head.reviewers.iter().map(|reviewer| json!({
                     "name": reviewer.name(), "wrapping": BASE64.encode(reviewer.wrapping().bytes()),
                     "signing": reviewer.signing().to_string(),
@@ -247,7 +246,7 @@ fn list(arguments: &ListArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     for head in set.heads() {
         let site = head.site.map_or_else(|| "all other sites".to_owned(), |site| format!("site `{site}`"));
-        writeln!(out, "{site}, statement {} ({})", head.number, hex(head.digest))?;
+        writeln!(out, "{site}, statement {} ({})", head.number, certs::hex(head.digest))?;
         for reviewer in head.reviewers {
             writeln!(out, "  {reviewer}")?;
         }

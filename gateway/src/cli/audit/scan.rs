@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use gateway_audit::header::Envelope;
+use gateway_audit::header::{ClearHeader, Envelope};
 use gateway_audit::keyfile::is_period;
 use gateway_audit::note::{MAX_NOTE, VerifierKey};
 use gateway_audit::tiles::entry::Joiner;
@@ -42,6 +42,19 @@ pub(super) struct ScanArgs {
     to: Option<i64>,
 }
 
+/// A record that the key does not open.
+#[derive(Debug)]
+pub(super) struct Sealed<'a> {
+    /// The name of its log.
+    pub(super) origin: &'a str,
+    /// Its place there.
+    pub(super) sequence: u64,
+    /// What anyone may read of it; none if it is no envelope.
+    pub(super) header: Option<ClearHeader<'a>>,
+    /// Why it is not opened.
+    pub(super) why: &'a str,
+}
+
 /// One record.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -49,6 +62,8 @@ pub(super) struct Record {
     pub(super) unix_ns: i64,
     /// The lane's folder.
     pub(super) lane: String,
+    /// The name of its log.
+    pub(super) origin: String,
     /// Its place there.
     pub(super) sequence: u64,
     /// What it says.
@@ -87,24 +102,33 @@ struct Gathered<'a> {
     from: i64,
     to: i64,
     lane: String,
+    origin: String,
     visit: &'a mut dyn FnMut(Record),
+    sealed: &'a mut dyn FnMut(&Sealed<'_>),
     unopened: u64,
     why: Option<String>,
 }
 
 impl Gathered<'_> {
     fn take(&mut self, sequence: u64, envelope: &[u8]) {
-        let time = Envelope::decode(envelope).map(|envelope| envelope.header.unix_ns);
+        let header = Envelope::decode(envelope).map(|envelope| envelope.header);
+        let time = header.map(|header| header.unix_ns);
         if time.is_ok_and(|time| time < self.from || time >= self.to) {
             return;
         }
-        let opened = self.opener.open(sequence, envelope).map_err(|error| error.to_string());
+        // A lane without a checkpoint does not say which log it is.
+        let log = Some(self.origin.as_str()).filter(|log| !log.is_empty());
+        let opened = self.opener.open(log, sequence, envelope).map_err(|error| error.to_string());
         let value = opened.and_then(|record| serde_json::from_slice(&record).map_err(|error| error.to_string()));
         match (value, time) {
-            (Ok(value), Ok(unix_ns)) => (self.visit)(Record { unix_ns, lane: self.lane.clone(), sequence, value }),
+            (Ok(value), Ok(unix_ns)) => {
+                let (lane, origin) = (self.lane.clone(), self.origin.clone());
+                (self.visit)(Record { unix_ns, lane, origin, sequence, value });
+            }
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {
                 self.unopened += 1;
+                (self.sealed)(&Sealed { origin: &self.origin, sequence, header: header.ok(), why: &error });
                 self.why = Some(error);
             }
         }
@@ -117,14 +141,30 @@ impl Gathered<'_> {
 /// # Errors
 /// If the log or a key cannot be read.
 pub(super) fn scan(arguments: &ScanArgs, visit: &mut dyn FnMut(Record)) -> anyhow::Result<Notes> {
+    scan_all(arguments, visit, &mut |_| {})
+}
+
+/// As [`scan`]; `sealed` gets the records that do not open.
+///
+/// # Errors
+/// As [`scan`].
+pub(super) fn scan_all(
+    arguments: &ScanArgs,
+    visit: &mut dyn FnMut(Record),
+    sealed: &mut dyn FnMut(&Sealed<'_>),
+) -> anyhow::Result<Notes> {
     let directory = arguments.log.directory()?;
     let keys = verifier(arguments, &directory)?;
     let opener = Opener::new(&arguments.log.keys(arguments.keys.as_ref())?, arguments.reviewer.open()?);
     let (from, to) = (arguments.from.unwrap_or(i64::MIN), arguments.to.unwrap_or(i64::MAX));
-    let mut gathered = Gathered { opener, from, to, lane: String::new(), visit, unopened: 0, why: None };
+    let (lane, origin) = (String::new(), String::new());
+    let mut gathered = Gathered { opener, from, to, lane, origin, visit, sealed, unopened: 0, why: None };
     let mut notes = Notes::default();
     for lane in find(&directory)? {
         gathered.lane = lane.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Of a lane without a checkpoint; logs are named after their lanes.
+        let of_lane = |key: &&VerifierKey| key.name().rsplit('/').next() == Some(gathered.lane.as_str());
+        gathered.origin = keys.iter().find(of_lane).map_or_else(|| gathered.lane.clone(), |key| key.name().to_owned());
         scan_lane(lane, &keys, &mut gathered, &mut notes)?;
     }
     if let Some(why) = gathered.why {
@@ -152,6 +192,7 @@ fn scan_lane(
     let segments = lane.join("wal");
     let mut files = Directory(lane);
     let mut covered = 0;
+    gathered.origin.clear();
     // A lane that has only just been begun has no checkpoint yet.
     if let Some(checkpoint) = files.read(CHECKPOINT, MAX_NOTE)? {
         let checkpoint = String::from_utf8(checkpoint).context("`checkpoint` is not text")?;
@@ -159,6 +200,7 @@ fn scan_lane(
         let Some(key) = keys.iter().find(|key| key.name() == origin) else {
             bail!("no key is for the log `{}`", origin.escape_debug())
         };
+        origin.clone_into(&mut gathered.origin);
         let mut joiner = Joiner::new(1, MAX_RECORD);
         let verified = verify(&mut files, key, Against::default(), |_, entry| {
             // The order was checked before.

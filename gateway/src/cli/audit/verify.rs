@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_verify::{Verdict, older, verifier_keys, verify, write};
+use gateway_verify::{Verdict, older, verifier_keys, verify, witnesses, write};
 
 use crate::config::Config;
 
@@ -22,6 +23,13 @@ pub struct VerifyArgs {
     /// A checkpoint of the same log that was kept elsewhere: the log must continue it
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// A witness's verifier key, or a file with one on each line: witnesses must have cosigned the log's checkpoint, or a
+    /// `checkpoint.cosigned` beside it, or one that `--checkpoint` names, and the log must continue what they signed
+    #[arg(long, value_name = "KEY")]
+    witness: Vec<String>,
+    /// How many of them; all unless given
+    #[arg(long, value_name = "N", requires = "witness")]
+    require: Option<usize>,
 }
 
 /// Verifies, and says what was found.
@@ -38,7 +46,9 @@ pub(super) fn run(arguments: &VerifyArgs, out: &mut dyn Write) -> anyhow::Result
         keys.extend(verifier_keys(key)?);
     }
     let checkpoints = older(&arguments.checkpoint, &keys)?;
-    let report = verify(&directory, &keys, &checkpoints)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let witnesses = witnesses(&arguments.witness, arguments.require, now)?;
+    let report = verify(&directory, &keys, &checkpoints, witnesses.as_ref())?;
     write(&report, out)?;
     Ok(report.verdict() == Verdict::Good)
 }

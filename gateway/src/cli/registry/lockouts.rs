@@ -55,6 +55,16 @@ pub(super) async fn lift(
     Ok(())
 }
 
+pub(super) async fn lift_site(
+    name: &SiteName,
+    store: &Store,
+    actor: &str,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    lift(Lift::Site { site: name.to_string() }, store, actor, json, out).await
+}
+
 /// Routes differ in what is one account to them: each of the spellings that the name can have is looked for.
 pub(super) async fn unlock(
     text: &str,
