@@ -25,12 +25,9 @@ pub mod ocsp;
 pub mod openssl;
 mod pki;
 mod process;
-<<<<<<< HEAD
 pub mod revocation;
-=======
 pub mod rsyslog;
 pub mod ship;
->>>>>>> main
 mod wait;
 
 pub use backend::{Backend, Reply, Seen};
