@@ -67,6 +67,7 @@ fn routes(names: usize) -> RouteTable {
         rules: Vec::new(),
         read_only_operations: None,
         patients: PatientsDefinition::default(),
+        login: None,
     };
     let mut definitions = vec![route("fhir", "/fhir".into(), RouteKind::Fhir)];
     definitions.extend((1..names).map(|n| route(&format!("app-{n}"), format!("/app/{n}"), RouteKind::Generic)));

@@ -23,7 +23,10 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::TargetNotNormal
         | Refusal::ProtocolAbuse
         | Refusal::HandshakeFailed
-        | Refusal::EnrolmentRequest => StatusCode::BAD_REQUEST,
+        | Refusal::EnrolmentRequest
+        | Refusal::LoginAmbiguous
+        | Refusal::LoginMalformed => StatusCode::BAD_REQUEST,
+        Refusal::LoginEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::EnrolmentCode => StatusCode::UNAUTHORIZED,
         Refusal::CertificateMissing
         | Refusal::CertificateMalformed
@@ -55,9 +58,11 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
         Refusal::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Refusal::Misdirected | Refusal::ServerNameUnknown => StatusCode::MISDIRECTED_REQUEST,
-        Refusal::TooManyConnections | Refusal::TooManyHandshakes | Refusal::RateLimited => {
-            StatusCode::TOO_MANY_REQUESTS
-        }
+        Refusal::TooManyConnections
+        | Refusal::TooManyHandshakes
+        | Refusal::RateLimited
+        | Refusal::LoginPaused
+        | Refusal::LoginLocked => StatusCode::TOO_MANY_REQUESTS,
         Refusal::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Refusal::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,
@@ -67,6 +72,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::ClockUnsynchronised
         | Refusal::Draining
         | Refusal::EnrolmentUnavailable
+        | Refusal::LoginUnavailable
         | Refusal::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -83,6 +89,7 @@ fn title(status: StatusCode) -> &'static str {
         408 => "The request did not arrive in time.",
         413 => "The request's content is too large.",
         414 => "The request's target is too long.",
+        415 => "The request's content is not of a kind that is taken here.",
         417 => "The expectation cannot be met.",
         421 => "This connection is not for that host.",
         429 => "Too many at once. Please try again later.",
@@ -99,7 +106,7 @@ fn title(status: StatusCode) -> &'static str {
 #[must_use]
 pub fn problem(refusal: Refusal, request_id: &str) -> Response<FullBody> {
     let status = status_of(refusal);
-    let label = refusal.label();
+    let label = refusal.told().label();
     let body = format!(
         "{{\"type\":\"{PROBLEM_TYPE}{label}\",\"title\":\"{}\",\"status\":{},\"instance\":\"urn:sekisho:request:{request_id}\"}}",
         title(status),
@@ -136,6 +143,17 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     #[tokio::test]
+    async fn whoever_guesses_is_told_the_same_whatever_the_guard_says() {
+        let mut answers = Vec::new();
+        for refusal in [Refusal::LoginPaused, Refusal::LoginLocked] {
+            let response = problem(refusal, "0123");
+            let head = format!("{} {:?}", response.status(), response.headers());
+            answers.push((head, response.into_body().collect().await.unwrap().to_bytes()));
+        }
+        assert_eq!(answers[0], answers[1]);
+    }
+
+    #[tokio::test]
     async fn every_refusal_is_a_problem_with_a_stable_type() {
         for &refusal in Refusal::ALL {
             let response = problem(refusal, "0123");
@@ -145,7 +163,7 @@ mod tests {
             assert_eq!(response.headers()[X_REQUEST_ID], "0123");
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(json["type"], format!("urn:sekisho:refusal:{refusal}"));
+            assert_eq!(json["type"], format!("urn:sekisho:refusal:{}", refusal.told()));
             assert_eq!(json["status"], status.as_u16());
             assert_eq!(json["instance"], "urn:sekisho:request:0123");
             let head = without_content(problem(refusal, "0123"));

@@ -34,6 +34,8 @@ pub enum RequestBody {
     H1(H1Body),
     /// Read by hyper's HTTP/2 server, within the listener's bound.
     H2(H2Body),
+    /// All of it was read before.
+    Whole(FullBody),
 }
 
 impl Body for RequestBody {
@@ -45,6 +47,7 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::H1(body) => Pin::new(body).poll_frame(cx),
             Self::H2(body) => Pin::new(body).poll_frame(cx),
+            Self::Whole(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -53,6 +56,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::H1(body) => body.is_end_stream(),
             Self::H2(body) => body.is_end_stream(),
+            Self::Whole(body) => body.is_end_stream(),
         }
     }
 
@@ -61,6 +65,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::H1(body) => body.size_hint(),
             Self::H2(body) => body.size_hint(),
+            Self::Whole(body) => body.size_hint(),
         }
     }
 }

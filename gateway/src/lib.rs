@@ -15,6 +15,7 @@ pub mod exchange;
 mod files;
 pub mod listen;
 pub mod load;
+pub mod login;
 pub mod metrics;
 pub mod quickstart;
 pub mod registry;

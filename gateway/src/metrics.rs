@@ -98,6 +98,16 @@ pub struct Metrics {
     pub snapshot_version: IntGauge,
     /// Summaries written instead of single refusals of strangers.
     pub refusal_summaries: IntCounter,
+    /// Attempts to log in, by route and outcome.
+    pub logins: IntCounterVec,
+    /// Accounts whose failures the login guard remembers.
+    pub login_accounts: IntGauge,
+    /// Most that it can.
+    pub login_accounts_limit: IntGauge,
+    /// Lockouts in force.
+    pub lockouts: IntGauge,
+    /// 1 while the login guard's state can be put on stable storage.
+    pub login_store_available: IntGauge,
     /// Live connections that were ended from outside, by reason.
     pub cuts: IntCounterVec,
     /// When the next update of CRLs is due, as Unix time, by listener, issuer and kind; of several, the first.
@@ -260,6 +270,13 @@ impl Metrics {
             snapshot_version: make.put(IntGauge::with_opts(opts("snapshot_version", "The snapshot in force."))?)?,
             refusal_summaries: make
                 .put(IntCounter::with_opts(opts("refusal_summaries_total", "Summaries of strangers' refusals."))?)?,
+            logins: make.counters("logins_total", "Attempts to log in.", &["route", "outcome"])?,
+            login_accounts: make.put(IntGauge::with_opts(opts("login_accounts", "Accounts that failed lately."))?)?,
+            login_accounts_limit: make
+                .put(IntGauge::with_opts(opts("login_accounts_limit", "Most accounts remembered."))?)?,
+            lockouts: make.put(IntGauge::with_opts(opts("lockouts", "Lockouts in force."))?)?,
+            login_store_available: make
+                .put(IntGauge::with_opts(opts("login_store_available", "1 while attempts can be stored."))?)?,
             cuts: make.counters("connections_cut_total", "Live connections ended from outside.", &["reason"])?,
             crl_next_update: make.put(GaugeVec::new(
                 opts("crl_next_update_timestamp_seconds", "When CRLs are due to be replaced."),

@@ -19,6 +19,7 @@ use crate::audit::{Lane, Ticket};
 use crate::clock::{self, Clock as _, KernelClock, Reading};
 use crate::config::OnClockAlarm;
 use crate::listen::{Allowances, Arrival, Connection, Strangers};
+use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::registry::Live;
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
@@ -47,6 +48,8 @@ pub struct Shared {
     pub strangers: Arc<Strangers>,
     /// Set once the gateway stops taking connections.
     pub draining: watch::Receiver<bool>,
+    /// The login guard.
+    pub logins: Arc<Logins>,
     /// Whose the studies are that passed. Asked for DICOMweb alone, and for a moment only.
     pub studies: Arc<std::sync::Mutex<Studies<RandomState>>>,
     /// How many workers there are.
@@ -144,6 +147,12 @@ impl Worker {
         self.cell.load_full()
     }
 
+    /// Whether the gateway is about to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.shared.draining.borrow()
+    }
+
     /// Ends the accept loops.
     #[must_use]
     pub fn drain_signal(&self) -> DrainSignal {
@@ -172,6 +181,12 @@ impl Worker {
     /// As [`append_unwaited`](Self::append_unwaited), of an event at a moment that was read already.
     pub fn append_unwaited_at<R: Record>(&self, record: &R, reading: &Reading) {
         self.lane.append_unwaited_at(record, reading);
+    }
+
+    /// The login guard.
+    #[must_use]
+    pub const fn logins(&self) -> &Arc<Logins> {
+        &self.shared.logins
     }
 
     /// Whose a study is, if that passed before.

@@ -10,6 +10,7 @@
 pub mod action;
 pub mod cases;
 pub mod judge;
+pub mod login;
 pub mod names;
 pub mod patients;
 pub mod refusal;

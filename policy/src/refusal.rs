@@ -147,8 +147,29 @@ refusals! {
     EnrolmentRenewal = "enrolment-renewal", Peer;
     /// The authority cannot issue at the moment: its store, its key or its files.
     EnrolmentUnavailable = "enrolment-unavailable", Service;
+    /// A login request names its account twice, holds several passwords, or knocks at a second door of its backend.
+    LoginAmbiguous = "login-ambiguous", Peer;
+    /// A login request's body is not in the one encoding that its route reads.
+    LoginEncoding = "login-encoding", Peer;
+    /// A login request names no account, or its body cannot be read.
+    LoginMalformed = "login-malformed", Peer;
+    /// The account failed at this device a moment ago, or is being tried there now (R8).
+    LoginPaused = "login-paused", Peer;
+    /// A lockout of the account, the device, the site or the address is in force (R8). Whoever asks is told
+    /// [`LoginPaused`](Self::LoginPaused).
+    LoginLocked = "login-locked", Peer;
+    /// The guard has no room for another account, or cannot put the attempt on stable storage.
+    LoginUnavailable = "login-unavailable", Service;
     /// The gateway failed in a way nobody planned for.
     InternalError = "internal-error", Service;
+}
+
+impl Refusal {
+    /// What the peer is told: the refusal itself, but for one that would tell a guesser how the guessing goes.
+    #[must_use]
+    pub const fn told(self) -> Self {
+        if matches!(self, Self::LoginLocked) { Self::LoginPaused } else { self }
+    }
 }
 
 impl fmt::Display for Refusal {

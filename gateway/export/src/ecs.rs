@@ -78,7 +78,9 @@ fn event_of(event: &Event) -> Value {
         kinds.push("denied");
     }
     if of_authentication {
-        kinds = vec![if event.kind == gateway_audit::header::Kind::ConnectionOpened { "start" } else { "end" }];
+        use gateway_audit::header::Kind;
+        let begins = matches!(event.kind, Kind::ConnectionOpened | Kind::Login);
+        kinds = vec![if begins { "start" } else { "end" }];
     }
     let mut out = fields([
         ("id", json!(event.place.id())),

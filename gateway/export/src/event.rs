@@ -132,6 +132,7 @@ const PLACED: &[&str] = &[
     "version",
     "connection.site",
     "connection.device",
+    "account",
     "connection.user",
     "connection.patient",
     "connection.source",
@@ -152,7 +153,7 @@ const PLACED: &[&str] = &[
     "by",
 ];
 /// Who asks, by what comes first.
-const USERS: &[&str] = &["user", "connection.user", "patient", "connection.patient", "actor", "by"];
+const USERS: &[&str] = &["account", "user", "connection.user", "patient", "connection.patient", "actor", "by"];
 /// The site, likewise.
 const SITES: &[&str] = &["connection.site", "site"];
 

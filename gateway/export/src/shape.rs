@@ -27,6 +27,10 @@ pub(crate) fn shape(kind: Kind, record: Option<&Record>) -> Shape {
         Kind::Completion | Kind::StreamClosed => is(code::REST, None, Execute, by_end(record)),
         Kind::StreamOpened | Kind::StreamPeriodic => is(code::REST, None, Execute, Success),
         Kind::Addendum => is(code::PATIENT_RECORD, None, Read, Success),
+        Kind::Login => {
+            let is_good = record.is_none_or(|record| record.label("outcome") == "success");
+            is(code::USER_AUTHENTICATION, Some(code::LOGIN), Execute, if is_good { Success } else { Serious })
+        }
         Kind::ConnectionOpened => is(code::USER_AUTHENTICATION, Some(code::LOGIN), Execute, Success),
         Kind::ConnectionClosed => is(code::USER_AUTHENTICATION, Some(code::LOGOUT), Execute, Success),
         Kind::Refusal if record.is_some_and(|record| record.label("stage") == "request") => {

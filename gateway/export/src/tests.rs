@@ -40,6 +40,10 @@ pub(crate) fn every_kind() -> Vec<Record> {
         Kind::Outcome => json!({ "request": "r-1", "status": 502, "reason": "backend-unreachable" }),
         Kind::Completion | Kind::StreamOpened | Kind::StreamPeriodic | Kind::StreamClosed => of_exchange.clone(),
         Kind::Addendum => json!({ "request": "r-1", "from": "answer", "patients": ["0001", { "base64": "/w==" }] }),
+        Kind::Login => json!({
+            "account": "tanaka", "connection": asked("read", "permit")["connection"], "outcome": "failure",
+            "realm": "ehr", "request": "r-1", "route": "login",
+        }),
         Kind::ConnectionOpened | Kind::ConnectionClosed => {
             json!({ "connection": asked("read", "permit")["connection"] })
         }

@@ -6,6 +6,7 @@ mod actor;
 mod args;
 mod certificates;
 mod holders;
+mod lockouts;
 mod print;
 
 #[cfg(test)]
@@ -20,7 +21,7 @@ pub use args::{
     SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
 };
 
-use crate::store::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
+use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
 use print::Show;
 
 /// A command of any of the four families.
@@ -78,7 +79,7 @@ pub async fn run(
 
 /// The commands on what has nothing but a name.
 macro_rules! named {
-    ($run:ident, $command:ident: $add:ident, $list:ident, $show:ident, $set:ident, $suspend:ident, $resume:ident, $remove:ident) => {
+    ($run:ident, $command:ident: $add:ident, $list:ident, $show:ident, $set:ident, $suspend:ident, $resume:ident, $remove:ident$(, $unlock:ident by $lift:path)?) => {
         async fn $run(
             command: $command,
             store: &Store,
@@ -100,13 +101,14 @@ macro_rules! named {
                 $command::Remove { name, cascade } => {
                     print::removed(&store.$remove(actor, &name, cascade).await?, json, out)?;
                 }
+                $($command::$unlock { name } => $lift(&name, store, actor, json, out).await?,)?
             }
             Ok(())
         }
     };
 }
 
-named!(site, SiteCommand: site_add, site_list, site_show, site_set, site_suspend, site_resume, site_remove);
+named!(site, SiteCommand: site_add, site_list, site_show, site_set, site_suspend, site_resume, site_remove, Unlock by lockouts::lift_site);
 named!(role, RoleCommand: role_add, role_list, role_show, role_set, role_suspend, role_resume, role_remove);
 
 async fn device(
@@ -137,6 +139,10 @@ async fn device(
         }
         DeviceCommand::Resume { id } => edited(&store.device_resume(actor, &id).await?, "resumed", json, out)?,
         DeviceCommand::Remove { id } => print::removed(&store.device_remove(actor, &id).await?, json, out)?,
+        DeviceCommand::Unlock { id } => {
+            let lift = Lift::Device { site: id.site.to_string(), device: id.device.to_string() };
+            lockouts::lift(lift, store, actor, json, out).await?;
+        }
         DeviceCommand::Enrol(arguments) => certificates::enrol(arguments, store, actor, json, out).await?,
         DeviceCommand::Revoke(arguments) => certificates::revoke(arguments, store, actor, json, out).await?,
         DeviceCommand::Code(arguments) => certificates::new_code(arguments, store, actor, json, out).await?,
@@ -155,6 +161,10 @@ async fn user(command: UserCommand, store: &Store, actor: &str, json: bool, out:
         UserCommand::Set { id, display_name, roles, no_roles } => {
             let set = SetUser { display_name, roles: RoleEdit { give: roles, take: no_roles } };
             edited(&store.user_set(actor, &id, set).await?, "set", json, out)?;
+        }
+        UserCommand::Lockouts => lockouts::list(store, json, out).await?,
+        UserCommand::Unlock { account, realm, site } => {
+            lockouts::unlock(&account, realm, site, store, actor, json, out).await?;
         }
         UserCommand::Certificate { command } => holders::run(command, store, actor, json, out).await?,
         UserCommand::Suspend { id } => edited(&store.user_suspend(actor, &id).await?, "suspended", json, out)?,

@@ -37,6 +37,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let admin = file.section("admin", |table| admin(table, &mut addresses));
     let enrolment = file.section("enrolment", |table| enrolment(table, &mut addresses));
     let acme = file.section("acme", acme);
+    let login = file.section("login", super::file_login::login);
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
         count: NonZeroUsize::new(knob::size(table.number("count", &knob::WORKERS))),
@@ -60,6 +61,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         admin: admin?,
         enrolment: enrolment?,
         acme: acme?,
+        login,
         log,
         workers,
         shutdown,

@@ -93,6 +93,29 @@ knobs! {
     DRAIN_S = 30, 0 => 3_600, "0 ends at once, and a service manager waits no longer than an hour";
 }
 
+// The login guard.
+knobs! {
+    LOGIN:
+    FAILURES = 5, 1 => 1_000, "a person mistypes a few times, a guesser should not get much further";
+    WINDOW_S = 900, 10 => 30 * 86_400, "failures longer ago than a month say nothing about now";
+    LOCKOUT_S = 1_800, 10 => 30 * 86_400, "a lockout of more than a month is a suspension";
+    PAUSE_S = 2, 0 => 3_600, "0 is no pause, and an hour is a lockout";
+    PAUSE_MOST_S = 30, 0 => 3_600, "a pause of more than an hour is a lockout";
+    GLOBAL_FAILURES = 50, 0 => 100_000, "0 is no bound over all sites";
+    GLOBAL_WINDOW_S = 86_400, 60 => 30 * 86_400, "every failure within it is remembered";
+    GLOBAL_SPARE = 2, 1 => 100, "whoever knows the password mistypes it once or twice";
+    DEVICE_FAILURES = 30, 0 => 10_000, "0 is no bound, and a shared terminal has many users";
+    SITE_FAILURES = 200, 0 => 100_000, "0 is no bound, and a hospital has thousands of users";
+    ADDRESS_FAILURES = 0, 0 => 100_000, "0 is no bound: clinics that share an address would lock each other out";
+    PLACE_WINDOW_S = 900, 10 => 30 * 86_400, "failures longer ago than a month say nothing about now";
+    PLACE_LOCKOUT_S = 900, 10 => 30 * 86_400, "a lockout of more than a month is a suspension";
+    DEVICE_ATTEMPTS_PER_MINUTE = 60, 1 => 1_000_000, "a person logs in once a minute at most, a program with Basic at every request";
+    SITE_ATTEMPTS_PER_MINUTE = 1_200, 1 => 1_000_000, "at eight in the morning a hospital logs in";
+    ADDRESS_ATTEMPTS_PER_MINUTE = 1_200, 1 => 1_000_000, "at eight in the morning a hospital logs in";
+    ACCOUNTS = 65_536, 16 => 10_000_000, "each account that failed lately takes about a kilobyte";
+    VERIFIED_S = 900, 0 => 86_400, "0 has every Basic request guarded one by one, and a day is a working day";
+}
+
 impl Knob {
     pub(super) const fn millis(&self) -> Duration {
         Duration::from_millis(self.default)
@@ -170,7 +193,7 @@ mod tests {
 
     #[test]
     fn every_default_lies_within_its_bounds_and_says_why() {
-        for (name, knob) in LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(REST) {
+        for (name, knob) in LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(LOGIN).chain(REST) {
             assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");
             assert!(knob.max <= i64::MAX as u64, "{name}: TOML has no larger integer");
             assert!(knob.why.len() > 20 && !knob.why.ends_with('.'), "{name}");

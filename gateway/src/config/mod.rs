@@ -8,6 +8,7 @@ mod document;
 mod expand;
 mod file;
 mod file_listener;
+mod file_login;
 mod file_route;
 mod file_service;
 mod knob;
@@ -29,8 +30,8 @@ pub use listener::{
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
-    EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Policy, Retention, Shutdown, Store,
-    Workers,
+    EnrolmentListener, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention, Shutdown,
+    Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub enrolment: Option<Enrolment>,
     /// Where listeners' own certificates come from; none unless some come by ACME.
     pub acme: Option<Acme>,
+    /// The login guard.
+    pub login: Login,
     /// Diagnostics.
     pub log: Log,
     /// The threads that serve.

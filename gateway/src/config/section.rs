@@ -156,6 +156,21 @@ pub struct Admin {
     pub tls: Option<ListenerTls>,
 }
 
+/// The login guard (R8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Login {
+    /// How often a login may fail, and what follows.
+    pub limits: policy::login::Limits,
+    /// Attempts that one device may make per minute, before anything is remembered of them; a tenth of them at once.
+    pub device_attempts: NonZeroU32,
+    /// The same of a site.
+    pub site_attempts: NonZeroU32,
+    /// The same of a network address.
+    pub address_attempts: NonZeroU32,
+    /// How long a `Basic` password that was right is known to be.
+    pub verified: Duration,
+}
+
 /// Diagnostics to standard error. They never name a user or a patient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {

@@ -208,6 +208,41 @@ fn variables_are_put_into_strings_and_only_there() {
 }
 
 #[test]
+fn a_login_that_cannot_be_guarded_is_refused_by_its_key() {
+    for (line, key) in [
+        ("failures = 0", "login.failures"),
+        ("lockout_s = 60", "login.lockout_s"),
+        ("pause_s = 60", "login.pause_most_s"),
+        ("window_s = 10\npause_most_s = 20", "login.pause_most_s"),
+        ("global_failures = 2", "login.global_failures"),
+        ("place_window_s = 1000", "login.place_lockout_s"),
+        ("scope = \"everybody\"", "login.scope"),
+        ("lockout = 1", "login.lockout"),
+    ] {
+        let found = problems(&MINIMAL.replace("[identity]", &format!("[login]\n{line}\n[identity]")));
+        assert_eq!(found.len(), 1, "{line}: {found:?}");
+        assert!(found[0].contains(&format!("`{key}`")), "{line}: {found:?}");
+    }
+    let with = |login: &str| format!("{MINIMAL}login = {login}\n");
+    assert!(parse(&with("{ account = { json = \"/user\" }, success = { status = [200] } }")).is_ok());
+    for (login, key) in [
+        ("{ account = { form = \"\" }, success = { status = [200] } }", "route[0].login.account.form"),
+        ("{ account = { json = \"user\" }, success = { status = [200] } }", "route[0].login.account.json"),
+        ("{ account = { basic = false }, success = { status = [200] } }", "route[0].login.account.basic"),
+        ("{ account = { basic = true }, success = {} }", "route[0].login.success"),
+        ("{ account = { basic = true } }", "route[0].login.success"),
+        ("{ account = { cookie = \"x\" }, success = { status = [200] } }", "route[0].login"),
+        ("{ account = { form = \"a\", query = \"b\" }, success = { status = [200] } }", "route[0].login"),
+        ("{ account = { basic = true }, success = { status = [200] }, case = \"fold\" }", "route[0].login.case"),
+        ("{ account = { basic = true }, success = { statuses = [200] } }", "route[0].login.success.statuses"),
+    ] {
+        let found = problems(&with(login));
+        assert_eq!(found.len(), 1, "{login}: {found:?}");
+        assert!(found[0].contains(key), "{login}: {found:?}");
+    }
+}
+
+#[test]
 fn a_loaded_file_is_named_in_its_problems() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bad.toml");
@@ -500,9 +535,11 @@ fn the_runbook_has_a_section_for_each_alert_and_no_other() {
     assert_eq!(ALERTS.matches("severity: page").count() + ALERTS.matches("severity: ticket").count(), alerts);
     let titles: BTreeSet<&str> = runbook_sections().into_iter().map(|(title, _)| title).collect();
     let labels: BTreeSet<&str> = policy::Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
-    // What an operator meets without an alert of its own: `gateway-down` fires, or a device asks for a certificate.
+    // What an operator meets without an alert of its own: `gateway-down` fires, or a device asks for a certificate, or
+    // `sekisho audit ship` says so, whose journal is watched and which has no metrics.
     let others = BTreeSet::from(["start-refused", "registry-rolled-back", "audit-rolled-back", "enrolment"]);
-    assert_eq!(titles, &(&anchors | &labels) | &others);
+    let shipping = BTreeSet::from(["audit-ship-lags", "copy-differs", "witness-conflict", "witness-unavailable"]);
+    assert_eq!(titles, &(&(&anchors | &labels) | &others) | &shipping);
 }
 
 /// The value of a setting in a unit file, the last one where there are several.

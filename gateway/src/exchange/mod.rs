@@ -4,6 +4,7 @@
 //! that a step left out does not compile. The [`Trail`] writes the records; dropped unfinished it writes that too.
 
 mod answer;
+mod login;
 mod meters;
 mod normalise;
 mod patients;
@@ -58,6 +59,8 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) 
             response.headers_mut().insert(X_REQUEST_ID, trail.id_header());
             response.map(|body| ResponseBody::forwarded(body, trail))
         }
+        // Only what is counted before anything is remembered of it ends so.
+        Err(Refusal::RateLimited) => trail.limit(),
         Err(refusal) => trail.refuse(refusal).await,
     }
 }
@@ -91,6 +94,10 @@ async fn pass(
     let target = normal.target(&uri, connection)?;
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
+    let mut attempt = match resolved.route.login() {
+        Some(rules) => Box::pin(login::guard(connection, rules, &subject, &mut request, trail)).await?,
+        None => None,
+    };
     let permit = decide(connection, &snapshot, &subject, &resolved, &request, trail)?;
 
     if resolved.effect == Effect::Changing {
@@ -104,6 +111,9 @@ async fn pass(
     };
     let ours = worker.identify(connection, &snapshot, &subject, sending)?;
     let upstreams = worker.upstreams(&snapshot)?;
+    if let Some(attempt) = &mut attempt {
+        attempt.sends(trail).await?;
+    }
     let tap = trail.reads_request(&request);
     let received = trail.forwards();
     let request = request.map(|body| CountedBody::new(body, received, tap));
@@ -114,13 +124,22 @@ async fn pass(
     };
     let took_ns = trail.sent_to(backend);
     connection.meters.waited(&worker.metrics, resolved.route.service(), seconds(took_ns));
-    let answer = answer.map_err(|error| {
-        tracing::warn!(request = trail.id(), service = %resolved.route.service(), %error, "the backend did not answer");
-        error.refusal()
-    })?;
-    trail.reads_answer(&answer.response);
-    trail.answered(answer.response.status()).await?;
-    Ok(answer.response)
+    let mut response = match answer {
+        Ok(answer) => answer.response,
+        Err(error) => {
+            tracing::warn!(request = trail.id(), service = %resolved.route.service(), %error, "the backend did not answer");
+            if let Some(attempt) = attempt {
+                attempt.unanswered(&error, trail);
+            }
+            return Err(error.refusal());
+        }
+    };
+    if let Some(attempt) = attempt {
+        response = Box::pin(attempt.answered(response, connection, trail)).await?;
+    }
+    trail.reads_answer(&response);
+    trail.answered(response.status()).await?;
+    Ok(response)
 }
 
 fn decide(

@@ -8,11 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_audit::record::{Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
+use gateway_audit::record::{
+    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Login, LoginOutcome, Outcome, Request,
+};
 use gateway_audit::{Record, Scope};
+use http::header::RETRY_AFTER;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
+use policy::login::{AccountName, Attempt};
 use policy::patients::{Patients, Unread, plan, target_patients};
 use policy::route::Resolved;
 use policy::target::CanonicalTarget;
@@ -91,6 +95,13 @@ enum Stage {
     Over,
 }
 
+/// An attempt to log in.
+struct LoginTold {
+    realm: Arc<str>,
+    account: AccountName,
+    outcome: LoginOutcome,
+}
+
 /// The guard of a request's records.
 pub(super) struct Trail {
     connection: Rc<Connection>,
@@ -105,6 +116,9 @@ pub(super) struct Trail {
     snapshot_version: u64,
     subject: Option<Arc<Subject>>,
     asked: Option<Asked>,
+    login: Option<Box<LoginTold>>,
+    /// Seconds after which a refused request may come again, where that is known.
+    retry_after_s: Option<u64>,
     decision: Decision,
     policies: Option<Arc<[PolicyName]>>,
     policy_ns: Option<u64>,
@@ -136,6 +150,8 @@ impl Trail {
             snapshot_version: 0,
             subject: None,
             asked: None,
+            login: None,
+            retry_after_s: None,
             decision: Decision::Refuse,
             policies: None,
             policy_ns: None,
@@ -194,6 +210,39 @@ impl Trail {
             bodies.recall(&self.connection.worker, &asked.service, self.now_ns);
         }
         self.asked = Some(asked);
+    }
+
+    /// Its query may hold a password: records have the path alone.
+    pub(super) fn hides_query(&mut self) {
+        if let Target::Origin(target) = &self.target
+            && target.query().is_some()
+        {
+            self.target = Target::Raw(Bytes::copy_from_slice(target.path().as_bytes()));
+        }
+    }
+
+    /// It is an attempt to log in; no backend has seen it.
+    pub(super) fn attempts(&mut self, attempt: &Attempt) {
+        let (realm, account) = (Arc::clone(&attempt.realm), attempt.account.clone());
+        self.login = Some(Box::new(LoginTold { realm, account, outcome: LoginOutcome::NotSent }));
+    }
+
+    /// What came of the attempt, as far as that is known.
+    pub(super) fn attempt_ends(&mut self, outcome: LoginOutcome) {
+        if let Some(login) = &mut self.login {
+            login.outcome = outcome;
+        }
+    }
+
+    /// A refused request may come again after so long, nanoseconds.
+    pub(super) fn retry_after(&mut self, ns: u64) {
+        self.retry_after_s = Some(ns.div_ceil(1_000_000_000).max(1));
+    }
+
+    /// Whether the gateway itself waits for the request's body.
+    pub(super) fn awaits_body(&mut self, awaits: bool) {
+        self.forwarding = awaits;
+        self.received.awaited.set(awaits);
     }
 
     /// The request goes to a backend: its body is read as it passes.
@@ -300,12 +349,20 @@ impl Trail {
         let patients = self.asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes());
         let authority = self.authority.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
         let own = self.subject.as_deref().and_then(Subject::patient).map(|patient| patient.id().as_bytes());
-        let strings = [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients).chain(own);
-        RECORD_BYTES + self.connection.fields.as_bytes().len() as u64 + strings.map(written_bytes).sum::<u64>()
+        let login = self.login.as_ref().map(|login| login.account.as_str().as_bytes());
+        // An attempt to log in has a record of its own beside the request's.
+        let records = 1 + u64::from(login.is_some());
+        let strings =
+            [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients).chain(own).chain(login);
+        let fields = self.connection.fields.as_bytes().len() as u64;
+        records * (RECORD_BYTES + fields) + strings.map(written_bytes).sum::<u64>()
     }
 
     fn answer(&self, refusal: Refusal) -> Response<ResponseBody> {
-        let answer = problem(refusal, self.id());
+        let mut answer = problem(refusal, self.id());
+        if let Some(seconds) = self.retry_after_s {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         let answer = if self.method[..] == *b"HEAD" { without_content(answer) } else { answer };
         answer.map(ResponseBody::own)
     }
@@ -450,6 +507,9 @@ impl Trail {
 
     /// The record of the answer: the whole request's where nothing was recorded yet, otherwise the intent's outcome.
     fn write_answer(&mut self, status: u16, reason: Option<Refusal>) -> Result<(), Refusal> {
+        if matches!(self.stage, Stage::Begun | Stage::Intended) {
+            self.write_login()?;
+        }
         match self.stage {
             Stage::Begun => self.write_exchange(Some(status), reason)?,
             Stage::Intended => {
@@ -468,6 +528,27 @@ impl Trail {
         }
         self.stage = Stage::Answered;
         Ok(())
+    }
+
+    /// The record of an attempt to log in. It stands before that of the answer, which is waited for.
+    fn write_login(&mut self) -> Result<(), Refusal> {
+        let Some(login) = self.login.take() else { return Ok(()) };
+        let reading = self.read_clock();
+        let asked = self.asked.as_ref();
+        let record = Login {
+            request: self.id(),
+            connection: &self.connection.fields,
+            class: asked.map(|asked| asked.class.as_str()),
+            route: asked.map(|asked| asked.route.as_str()),
+            service: asked.map(|asked| asked.service.as_str()),
+            realm: &login.realm,
+            account: login.account.as_str(),
+            outcome: login.outcome,
+        };
+        let worker = &self.connection.worker;
+        let route = asked.map_or("", |asked| asked.route.as_str());
+        worker.metrics.logins.with_label_values(&[route, login.outcome.label()]).inc();
+        put(worker, &record, &reading, self.waits).map(drop)
     }
 
     async fn durable(&mut self) -> Result<(), Refusal> {

@@ -29,10 +29,14 @@ use crate::config::Config;
 use crate::enrolment;
 use crate::listen::Strangers;
 use crate::load::load;
+use crate::login;
 use crate::registry::watch::Watch;
 use crate::revocation;
 use crate::snapshot::Snapshots;
 use crate::worker::Shared;
+
+/// How long the end waits for the login guard's last outcomes to be stored.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a started gateway tells.
 pub(super) struct Started {
@@ -104,9 +108,14 @@ impl Control {
         let (marks, audited) = Marks::open(&config.audit.directory, &prepared.log, &prepared.store).await?;
         let sealing = prepared.log.sealing().clone();
         let recorder = Recorder { lane: lane.clone(), sealing, marks: marks.clone() };
-        let hook = Follow { snapshots: Arc::clone(&snapshots), recorder };
+        let boot = clock::boot_id().map_err(StartError::Clock)?;
+        let (logins, kept) = login::prepare(&config.login, Arc::clone(&prepared.clock));
+        let hook = Follow { snapshots: Arc::clone(&snapshots), recorder, logins: Arc::clone(&logins) };
         let mut watching = Watch::new(prepared.store.clone(), &config.node, hook);
         snapshots.publish_directory(watching.catch_up(audited).await?);
+        // After the changes that were made while no gateway ran: what an operator unlocked is not remembered.
+        let keeper = login::Keeper::open(kept, &logins, prepared.store.clone(), boot).await?;
+        spawn_local(keeper.keep());
         spawn_local(marks.clone().keep());
 
         let (drain, draining) = watch::channel(false);
@@ -122,6 +131,7 @@ impl Control {
             signing_key: Arc::clone(&prepared.signing_key),
             strangers: Arc::new(Strangers::new(config.audit.refusal_interval, config.audit.refusal_bytes)),
             draining,
+            logins,
             studies: Arc::new(std::sync::Mutex::new(Studies::new(MAX_STUDIES, RandomState::new()))),
             backend_counters: Arc::default(),
             workers: count,
@@ -314,6 +324,7 @@ impl Control {
                 if let Some((handle, _)) = &self.enrolment {
                     handle.reload().map_err(|error| error.to_string())?;
                 }
+                self.shared.logins.configure(&loaded.config.login);
                 Ok(self.shared.snapshots.publish_loaded(Arc::new(loaded)))
             } else {
                 Err(format!("needs a restart: {}", fixed.join(", ")))
@@ -410,6 +421,7 @@ impl Control {
             clean &= retention.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);
+        self.shared.logins.flush(FLUSH_PATIENCE).await;
         self.marks.write();
         let closed = close(&self.prepared.log, if clean { "drained" } else { "cut" });
         tracing::info!(clean, "ended");

@@ -97,6 +97,11 @@ impl Sources {
         metrics.audit_available.set(i64::from(status.state == State::Serving));
         metrics.audit_alarm.set(i64::from(status.alarm));
         metrics.store_available.set(i64::from(self.store.borrow().store_error.is_none()));
+        let logins = self.shared.logins.status(reading.monotonic_ns);
+        metrics.login_accounts.set(i64::try_from(logins.accounts).unwrap_or(i64::MAX));
+        metrics.login_accounts_limit.set(i64::try_from(logins.most_accounts).unwrap_or(i64::MAX));
+        metrics.lockouts.set(i64::try_from(logins.lockouts).unwrap_or(i64::MAX));
+        metrics.login_store_available.set(i64::from(logins.is_stored));
         metrics.snapshot_version.set(i64::try_from(snapshot.version).unwrap_or(i64::MAX));
         registry_entries(metrics, &self.shared.snapshots);
         for door in &snapshot.doors {

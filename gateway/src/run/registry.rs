@@ -18,11 +18,12 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
 use crate::audit::{Audit as Log, ControlLane, RegistryMark, Sealing};
+use crate::login::Logins;
 use crate::registry::Directory;
 use crate::registry::watch::OnChange;
 use crate::replace::replace;
 use crate::snapshot::Snapshots;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Entry, Store, StoreError};
 
 /// The file in the audit directory: the last recorded change.
 const MARK: &str = "registry-mark.json";
@@ -212,6 +213,7 @@ impl Recorder {
 pub(super) struct Follow {
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) recorder: Recorder,
+    pub(super) logins: Arc<Logins>,
 }
 
 impl OnChange for Follow {
@@ -220,6 +222,11 @@ impl OnChange for Follow {
     fn publish(&self, directory: Arc<Directory>, changes: &[Change]) {
         let snapshot = self.snapshots.publish_directory(directory);
         tracing::info!(snapshot, changes = changes.len(), "the registry has changed");
+        for change in changes {
+            if let Some(Entry::Lockout(lockout)) = &change.body.before {
+                self.logins.lift(&lockout.lifted);
+            }
+        }
     }
 
     async fn record(&self, change: &Change) -> Result<(), Refusal> {

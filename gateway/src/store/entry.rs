@@ -5,7 +5,7 @@ use std::fmt;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, DisplayName, EnrolmentCode, UserCertificate};
+use super::{Certificate, DisplayName, EnrolmentCode, Lockout, UserCertificate};
 
 /// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub enum Kind {
     EnrolmentCode,
     /// Which user the holder of a certificate is.
     UserCertificate,
+    /// A lockout of the login guard, or failures that it counts.
+    Lockout,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Self::Certificate => "certificate",
             Self::EnrolmentCode => "enrolment-code",
             Self::UserCertificate => "user-certificate",
+            Self::Lockout => "lockout",
         }
     }
 }
@@ -108,6 +111,8 @@ pub enum EntryName {
     EnrolmentCode(String),
     /// A holder of certificates, by number and issuer.
     UserCertificate(String),
+    /// What the login guard held something against.
+    Lockout(String),
 }
 
 impl EntryName {
@@ -122,6 +127,7 @@ impl EntryName {
             Self::Certificate(_) => Kind::Certificate,
             Self::EnrolmentCode(_) => Kind::EnrolmentCode,
             Self::UserCertificate(_) => Kind::UserCertificate,
+            Self::Lockout(_) => Kind::Lockout,
         }
     }
 }
@@ -133,7 +139,9 @@ impl fmt::Display for EntryName {
             Self::Device(id) => id.fmt(f),
             Self::User(id) => id.fmt(f),
             Self::Role(name) => name.fmt(f),
-            Self::Certificate(name) | Self::EnrolmentCode(name) | Self::UserCertificate(name) => name.fmt(f),
+            Self::Certificate(name) | Self::EnrolmentCode(name) | Self::UserCertificate(name) | Self::Lockout(name) => {
+                name.fmt(f)
+            }
         }
     }
 }
@@ -248,6 +256,8 @@ pub enum Entry {
     EnrolmentCode(EnrolmentCode),
     /// Which user the holder of a certificate is.
     UserCertificate(UserCertificate),
+    /// A lockout, or failures, that an operator lifted.
+    Lockout(Lockout),
 }
 
 impl Entry {
@@ -262,6 +272,7 @@ impl Entry {
             Self::Certificate(certificate) => EntryName::Certificate(certificate.serial.clone()),
             Self::EnrolmentCode(code) => EntryName::EnrolmentCode(code.id.clone()),
             Self::UserCertificate(binding) => EntryName::UserCertificate(binding.name()),
+            Self::Lockout(lockout) => EntryName::Lockout(lockout.lifted.name()),
         }
     }
 }

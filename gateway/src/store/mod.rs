@@ -21,6 +21,7 @@ mod display_name;
 mod edit;
 mod entry;
 mod error;
+mod login;
 mod mutate;
 mod named;
 mod open;
@@ -44,6 +45,7 @@ pub use change::{Change, ChangeBody, Verb};
 pub use display_name::{DisplayName, InvalidDisplayName, MAX_DISPLAY_NAME_CHARS};
 pub use entry::{Device, Entries, Entry, EntryName, Kind, Role, Site, Status, User, UserId};
 pub use error::StoreError;
+pub use login::{Lift, Lockout, LockoutRow, LoginChange, LoginMemory};
 pub use mutate::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetUser};
 
 use crate::registry::directory::Directory;

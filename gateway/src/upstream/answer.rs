@@ -1,12 +1,13 @@
 //! A backend's answer, and its body.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -51,6 +52,11 @@ enum Source {
     Whole(Bytes),
     H1(H1Source),
     H2(Box<H2Source>),
+    /// Some of it was read ahead.
+    Ahead {
+        read: Bytes,
+        rest: Box<UpstreamBody>,
+    },
 }
 
 struct H1Source {
@@ -92,8 +98,30 @@ impl UpstreamBody {
     pub fn whole(&self) -> Option<&Bytes> {
         match &self.0 {
             Source::Whole(bytes) => Some(bytes),
-            Source::H1(_) | Source::H2(_) => None,
+            Source::H1(_) | Source::H2(_) | Source::Ahead { .. } => None,
         }
+    }
+
+    /// Reads on until the body ends or more than `most` bytes of it are here. Whoever reads it later gets all of it, but for
+    /// trailers of a body that ends.
+    ///
+    /// # Errors
+    /// [`BodyError`] if it ends early.
+    pub async fn read_ahead(self, most: usize) -> Result<Self, BodyError> {
+        if self.whole().is_some() {
+            return Ok(self);
+        }
+        let mut rest = self;
+        let mut read = BytesMut::new();
+        while read.len() <= most {
+            let Some(frame) = poll_fn(|cx| Pin::new(&mut rest).poll_frame(cx)).await else {
+                return Ok(Self(Source::Whole(read.freeze())));
+            };
+            if let Ok(data) = frame?.into_data() {
+                read.extend_from_slice(&data);
+            }
+        }
+        Ok(Self(Source::Ahead { read: read.freeze(), rest: Box::new(rest) }))
     }
 
     pub(super) fn over_h2(incoming: Incoming, idle: Duration, progress: Option<Rc<Progress>>) -> Self {
@@ -194,6 +222,10 @@ impl Body for UpstreamBody {
             Source::Whole(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::H1(h1) => h1.poll_frame(cx),
             Source::H2(h2) => h2.poll_frame(cx),
+            Source::Ahead { read, .. } if !read.is_empty() => {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(read)))));
+            }
+            Source::Ahead { rest, .. } => return Pin::new(&mut **rest).poll_frame(cx),
         };
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
@@ -208,6 +240,7 @@ impl Body for UpstreamBody {
             Source::Whole(bytes) => bytes.is_empty(),
             Source::H1(h1) => h1.connection.is_none(),
             Source::H2(h2) => h2.incoming.is_end_stream(),
+            Source::Ahead { read, rest } => read.is_empty() && rest.is_end_stream(),
         }
     }
 
@@ -220,6 +253,10 @@ impl Body for UpstreamBody {
                 .map_or(Some(0), |connection| connection.announced())
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::H2(h2) => h2.incoming.size_hint(),
+            Source::Ahead { read, rest } => {
+                let whole = rest.size_hint().exact().map(|left| left + read.len() as u64);
+                whole.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct UpstreamError {
     pub backend: Option<Arc<str>>,
     /// What went wrong.
     pub failure: Failure,
+    /// A backend may have seen some of the request.
+    pub sent: bool,
 }
 
 impl UpstreamError {

@@ -145,10 +145,13 @@ impl Upstreams {
         drop(permit);
         let state = self.0.borrow().iter().find(|state| state.service.name == *service).map(Rc::clone);
         let Some(state) = state else {
-            return Err(UpstreamError { backend: None, failure: Failure::ServiceUnknown });
+            return Err(UpstreamError { backend: None, failure: Failure::ServiceUnknown, sent: false });
         };
-        let prepared =
-            Prepared::new(&state.service, request, ours).map_err(|failure| UpstreamError { backend: None, failure })?;
+        let prepared = Prepared::new(&state.service, request, ours).map_err(|failure| UpstreamError {
+            backend: None,
+            failure,
+            sent: false,
+        })?;
         state.send(prepared).await
     }
 }
@@ -231,13 +234,13 @@ impl ServiceState {
         let mut unreached = 0;
         loop {
             let Some(backend) = self.choose(start) else {
-                return Err(UpstreamError { backend: None, failure: Failure::ServiceUnknown });
+                return Err(UpstreamError { backend: None, failure: Failure::ServiceUnknown, sent: attempts > 0 });
             };
-            let fail = |failure: Failure| {
+            let fail = |failure: Failure, sent: bool| {
                 if failure.blames_backend() {
                     backend.counters.count(&failure);
                 }
-                UpstreamError { backend: Some(Arc::clone(&backend.name)), failure }
+                UpstreamError { backend: Some(Arc::clone(&backend.name)), failure, sent }
             };
             let fresh = attempts >= MAX_RETRIES;
             let connection = match Connection::take(&backend, start, fresh, &mut connect).await {
@@ -245,7 +248,7 @@ impl ServiceState {
                 Err(failure) => {
                     // Nothing was sent: the next backend may be asked, each once.
                     unreached += 1;
-                    let error = fail(failure);
+                    let error = fail(failure, attempts > 0);
                     if unreached < self.backends.len() {
                         continue;
                     }
@@ -275,7 +278,7 @@ impl ServiceState {
                     backend.counters.count_retry();
                     request = *again;
                 }
-                None => return Err(fail(failure)),
+                None => return Err(fail(failure, true)),
             }
         }
     }

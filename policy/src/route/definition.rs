@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::login::LoginDefinition;
 use crate::patients::DEFAULT_BODY_BYTES;
 use crate::{Action, Effect, InformationClass, RouteName, ServiceName};
 
@@ -32,6 +33,8 @@ pub struct RouteDefinition {
     /// How patients are found in bodies (R5).
     #[serde(default)]
     pub patients: PatientsDefinition,
+    /// Where its requests are logins: how the login guard reads them (R8).
+    pub login: Option<LoginDefinition>,
 }
 
 /// How a route's bodies are read for the patients they name (R5). Unknown keys are refused.

@@ -2,6 +2,7 @@
 
 use super::method::Method;
 use crate::RouteName;
+use crate::login::LoginProblem;
 
 /// A route that cannot be used: its name, the field and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,4 +76,7 @@ pub enum RouteProblem {
     /// Operations on a route that has none.
     #[error("only a route of kind `fhir` has operations")]
     OperationsElsewhere,
+    /// What makes a request a login cannot be read from it.
+    #[error(transparent)]
+    Login(#[from] LoginProblem),
 }

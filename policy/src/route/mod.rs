@@ -24,6 +24,7 @@ pub use error::{RouteError, RouteProblem};
 pub use fhir::READ_ONLY_OPERATIONS;
 pub use table::RouteTable;
 
+use crate::login::Login;
 use crate::patients::scan::BodyRules;
 use crate::{Action, Effect, InformationClass, Refusal, RouteName, ServiceName};
 use method::Method;
@@ -41,6 +42,7 @@ pub struct Route {
     rules: Vec<Rule>,
     read_only_operations: Vec<String>,
     max_body_bytes: u64,
+    login: Option<Arc<Login>>,
 }
 
 /// A rule, checked.
@@ -138,6 +140,12 @@ impl Route {
     #[must_use]
     pub const fn max_body_bytes(&self) -> u64 {
         self.max_body_bytes
+    }
+
+    /// How the login guard reads its requests, where they are logins.
+    #[must_use]
+    pub const fn login(&self) -> Option<&Arc<Login>> {
+        self.login.as_ref()
     }
 
     fn takes(&self, segments: &[Cow<'_, str>]) -> bool {

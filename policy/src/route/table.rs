@@ -11,6 +11,7 @@ use super::fhir::READ_ONLY_OPERATIONS;
 use super::method::Method;
 use super::pattern::{Pattern, literal_segments};
 use super::{Resolved, Route, Rule};
+use crate::login::Login;
 use crate::patients::scan::BodyRules;
 use crate::patients::scan::pointers::{MAX_POINTERS, Pointer};
 use crate::target::CanonicalTarget;
@@ -56,6 +57,13 @@ impl RouteTable {
                 Ok(operations) => operations,
                 Err(problem) => return error("read_only_operations", problem),
             };
+            let login = match &definition.login {
+                None => None,
+                Some(login) => match Login::new(login, &definition.service) {
+                    Ok(login) => Some(Arc::new(login)),
+                    Err((key, problem)) => return error(&format!("login.{key}"), problem.into()),
+                },
+            };
             let RouteDefinition { name, path, service, class, kind, patients, .. } = definition;
             let max_body_bytes = patients.max_body_bytes;
             routes.push(Route {
@@ -68,6 +76,7 @@ impl RouteTable {
                 rules,
                 read_only_operations,
                 max_body_bytes,
+                login,
             });
         }
         routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));

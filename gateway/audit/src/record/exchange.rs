@@ -45,7 +45,7 @@ pub struct Exchange<'a, R, Q, P> {
     pub method: &'a [u8],
     /// The authority's bytes (Host or `:authority`).
     pub authority: Option<&'a [u8]>,
-    /// The target's bytes as they came in, of any length.
+    /// The target's bytes as they came in, of any length; of a login route the path alone.
     pub target: &'a [u8],
     /// The route that took the request.
     pub route: Option<&'a str>,

@@ -20,6 +20,7 @@ mod connection;
 mod exchange;
 mod keys;
 mod lifecycle;
+mod login;
 mod refused;
 
 pub use addendum::{Addendum, Origin};
@@ -33,6 +34,7 @@ pub use lifecycle::{
     AuditFailure, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload, ReviewersChange, RevocationChange,
     RevocationSource, Start, Stop, TornTail,
 };
+pub use login::{Login, LoginOutcome};
 pub use refused::{Refused, RefusedSummary, Stage};
 
 use crate::header::Kind;

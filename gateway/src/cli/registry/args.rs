@@ -103,6 +103,11 @@ pub enum SiteCommand {
         /// Its name
         name: SiteName,
     },
+    /// Lift a lockout of the site by the login guard
+    Unlock {
+        /// Its name
+        name: SiteName,
+    },
     /// Remove a site
     Remove {
         /// Its name
@@ -178,6 +183,12 @@ pub enum DeviceCommand {
     },
     /// Remove a device; its certificates are revoked
     Remove {
+        /// Site and name
+        #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
+        id: DeviceId,
+    },
+    /// Lift a lockout of the device by the login guard
+    Unlock {
         /// Site and name
         #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
         id: DeviceId,
@@ -317,6 +328,19 @@ pub enum UserCommand {
         /// Take this role away; may be repeated
         #[arg(long = "no-role", value_name = "ROLE", group = "fields")]
         no_roles: Vec<RoleName>,
+    },
+    /// List lockouts of accounts, devices, sites and addresses by the login guard
+    Lockouts,
+    /// Lift the lockouts of an account at backends, and forget its failures
+    Unlock {
+        /// The account, as the user writes it
+        account: String,
+        /// Only of this user directory; a route's `realm`
+        #[arg(long)]
+        realm: Option<String>,
+        /// Only at this site
+        #[arg(long)]
+        site: Option<SiteName>,
     },
     /// Say which certificates are the user's own
     Certificate {
