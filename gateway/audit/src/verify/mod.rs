@@ -19,9 +19,9 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Signed};
-use crate::merkle::{self, Hash, leaf_hash};
+use crate::merkle::{self, Hash};
 use crate::note::{MAX_NOTE, VerifierKey};
-use crate::tiles::entry::{Bundle, Entry, EntryError, Joiner, OutOfOrder};
+use crate::tiles::entry::{Bundle, Entry, EntryError, Joiner, OutOfOrder, leaf_hashes};
 use crate::tiles::source::{self, Read};
 use crate::tiles::{CHECKPOINT, Files, HASH_BYTES, Kind, MAX_BUNDLE, ReadError, Tile, TileHashes, WIDTH};
 use trust::{Trust, Untrusted};
@@ -229,27 +229,31 @@ fn walk<F: Files>(
 ) -> Result<Joiner, Stop> {
     let mut trust = Trust::new(files, size, root)?;
     let mut joiner = Joiner::new(1, 0);
+    let (mut expected, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..size.div_ceil(WIDTH) {
         let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
         let first = number * WIDTH;
-        let expected = trust.tile(0, number)?.as_chunks::<HASH_BYTES>().0.to_vec();
+        expected.clear();
+        expected.extend_from_slice(trust.tile(0, number)?.as_chunks::<HASH_BYTES>().0);
         let bad = |index: u64, fault, joiner: &Joiner| Bad {
             path: tile.path(),
             entries: index..index.saturating_add(1),
             sequence: Some(joiner.sequence()),
             fault,
         };
-        let bundle = match bundle(trust.files(), tile)? {
+        let mut bundle = match bundle_into(trust.files(), tile, buffer)? {
             Some(bundle) => bundle,
             None => {
                 let fault = classify::missing(trust.files(), number, size)?;
                 return Err(Bad { entries: first..size, ..bad(first, fault, &joiner) }.into());
             }
         };
+        leaf_hashes(&mut bundle.bytes, expected.len(), &mut found);
+        let mut hashes = found.iter();
         let mut entries = Bundle::new(&bundle.bytes);
         for (index, hash) in (first..).zip(&expected) {
             let bytes = entries.next();
-            if bytes.is_none_or(|bytes| leaf_hash(bytes) != *hash) {
+            if hashes.next() != Some(hash) {
                 let fault = classify::mismatch(&mut trust, tile, index, &bundle.bytes, joiner.sequence())?;
                 return Err(bad(index, fault, &joiner).into());
             }
@@ -261,13 +265,19 @@ fn walk<F: Files>(
         if !entries.is_whole() && !bundle.full {
             return Err(bad(first + u64::from(tile.width), Fault::Inserted, &joiner).into());
         }
+        buffer = bundle.bytes;
     }
     Ok(joiner)
 }
 
 /// Reads a bundle; none if it is missing. One longer than any bundle holds something that was inserted.
 fn bundle<F: Files>(files: &mut F, tile: Tile) -> Result<Option<Read>, VerifyError> {
-    match source::read(files, tile, MAX_BUNDLE) {
+    bundle_into(files, tile, Vec::new())
+}
+
+/// As [`bundle`], into a buffer.
+fn bundle_into<F: Files>(files: &mut F, tile: Tile, buffer: Vec<u8>) -> Result<Option<Read>, VerifyError> {
+    match source::read_into(files, tile, MAX_BUNDLE, buffer) {
         Ok(read) => Ok(Some(read)),
         Err(ReadError::Missing { .. }) => Ok(None),
         Err(ReadError::Length { path, .. }) => {
