@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use gateway_audit::header::Envelope;
 use gateway_audit::note::{MAX_NOTE, VerifierKey};
+use gateway_audit::tiles::entry::Entry;
 use gateway_audit::tiles::{CHECKPOINT, Files as _};
-use gateway_audit::verify::{Against, Verified, VerifyError};
+use gateway_audit::verify::{Against, Part, Verified, VerifiedPart, VerifyError};
 
 use crate::directory::Directory;
 use crate::inputs::{Older, origin};
@@ -30,10 +31,29 @@ pub struct Lane {
 pub enum Outcome {
     /// Nothing bad.
     Good(Box<Good>),
+    /// Nothing bad in the part that was asked for.
+    GoodPart(Box<GoodPart>),
     /// Something bad, in words.
     Bad(String),
     /// A file is there and cannot be read, which says nothing about the log.
     Unreadable(String),
+}
+
+impl Outcome {
+    /// Whether nothing bad was found, in all of the lane or the part that was asked for.
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        matches!(self, Self::Good(_) | Self::GoodPart(_))
+    }
+}
+
+/// Part of a lane, that holds nothing bad.
+#[derive(Debug)]
+pub struct GoodPart {
+    /// What was verified.
+    pub verified: VerifiedPart,
+    /// Times of the first and last record that was asked for, by their clear headers, nanoseconds since the Unix epoch.
+    pub times: Option<(i64, i64)>,
 }
 
 /// A lane that holds nothing bad.
@@ -48,7 +68,7 @@ pub struct Good {
 }
 
 /// Verifies a lane with the key of its name.
-pub(crate) fn verify(path: PathBuf, keys: &[VerifierKey], older: &[Older]) -> Lane {
+pub(crate) fn verify(path: PathBuf, keys: &[VerifierKey], older: &[Older], part: Option<Part>) -> Lane {
     let mut files = Directory(path);
     let mut look = 1;
     loop {
@@ -56,47 +76,56 @@ pub(crate) fn verify(path: PathBuf, keys: &[VerifierKey], older: &[Older]) -> La
         let name = before.as_ref().ok().and_then(Option::as_ref).and_then(|note| origin(note));
         let outcome = match &before {
             Err(error) => Outcome::Unreadable(format!("`{CHECKPOINT}` cannot be read: {error}")),
-            Ok(_) => look_once(&mut files, name.as_deref(), keys, older),
+            Ok(_) => look_once(&mut files, name.as_deref(), keys, older, part),
         };
         // A checkpoint that is still the same when the look ends is the one that was looked at.
         let same = match (&before, files.read(CHECKPOINT, MAX_NOTE)) {
             (Ok(before), Ok(after)) => *before == after,
             (Ok(_) | Err(_), Ok(_) | Err(_)) => true,
         };
-        if matches!(outcome, Outcome::Good(_)) || same || look == LOOKS {
+        if outcome.is_good() || same || look == LOOKS {
             return Lane { path: files.0, origin: name, outcome };
         }
         look += 1;
     }
 }
 
-fn look_once(files: &mut Directory, name: Option<&str>, keys: &[VerifierKey], older: &[Older]) -> Outcome {
+fn look_once(
+    files: &mut Directory,
+    name: Option<&str>,
+    keys: &[VerifierKey],
+    older: &[Older],
+    part: Option<Part>,
+) -> Outcome {
     let candidates: Vec<&VerifierKey> = match name {
         Some(name) => keys.iter().filter(|key| key.name() == name).collect(),
         // Its checkpoint is missing or none: any key tells which.
         None => keys.iter().take(1).collect(),
     };
     let Some(name) = name.filter(|_| candidates.is_empty()) else {
-        return with_keys(files, &candidates, older);
+        return with_keys(files, &candidates, older, part);
     };
     Outcome::Bad(format!("`{CHECKPOINT}` is of the log `{}`, and no key is for that", name.escape_debug()))
 }
 
 /// Tries the keys of one name; more than one is there only where a log's key was changed.
-fn with_keys(files: &mut Directory, keys: &[&VerifierKey], older: &[Older]) -> Outcome {
+fn with_keys(files: &mut Directory, keys: &[&VerifierKey], older: &[Older], part: Option<Part>) -> Outcome {
     let mut outcome = Outcome::Bad("no key is given".to_owned());
     for key in keys {
-        outcome = with_key(files, key, older);
-        if matches!(outcome, Outcome::Good(_)) {
+        outcome = with_key(files, key, older, part);
+        if outcome.is_good() {
             break;
         }
     }
     outcome
 }
 
-fn with_key(files: &mut Directory, key: &VerifierKey, older: &[Older]) -> Outcome {
+fn with_key(files: &mut Directory, key: &VerifierKey, older: &[Older], part: Option<Part>) -> Outcome {
     let older = older.iter().find(|older| older.origin() == key.name());
     let against = Against { cosigners: &[], older: older.map(|older| older.note.as_slice()) };
+    if let Some(part) = part {
+        return with_part(files, key, against, part);
+    }
     let mut held = match wal::first(&files.0) {
         Ok(first) => Held::new(first),
         Err(error) => return told(&error),
@@ -104,12 +133,7 @@ fn with_key(files: &mut Directory, key: &VerifierKey, older: &[Older]) -> Outcom
     let mut times = None;
     let verified = gateway_audit::verify::verify(files, key, against, |_, entry| {
         held.take(entry);
-        if entry.part == 0
-            && let Ok(envelope) = Envelope::decode(entry.bytes)
-        {
-            let first = times.map_or(envelope.header.unix_ns, |(first, _)| first);
-            times = Some((first, envelope.header.unix_ns));
-        }
+        note_time(&mut times, entry);
     });
     let verified = match verified {
         Ok(verified) => verified,
@@ -119,6 +143,27 @@ fn with_key(files: &mut Directory, key: &VerifierKey, older: &[Older]) -> Outcom
     match wal::check(&files.0, verified.records, &held) {
         Ok(tail) => Outcome::Good(Box::new(Good { verified, times, tail })),
         Err(error) => told(&error),
+    }
+}
+
+fn with_part(files: &mut Directory, key: &VerifierKey, against: Against<'_>, part: Part) -> Outcome {
+    let mut times = None;
+    let verified =
+        gateway_audit::verify::verify_part(files, key, against, part, |_, entry| note_time(&mut times, entry));
+    match verified {
+        Ok(verified) => Outcome::GoodPart(Box::new(GoodPart { verified, times })),
+        Err(VerifyError::Read(error)) => Outcome::Unreadable(error.to_string()),
+        Err(error) => Outcome::Bad(error.to_string()),
+    }
+}
+
+/// Keeps the times of the first and the last record.
+fn note_time(times: &mut Option<(i64, i64)>, entry: &Entry<'_>) {
+    if entry.part == 0
+        && let Ok(envelope) = Envelope::decode(entry.bytes)
+    {
+        let first = times.map_or(envelope.header.unix_ns, |(first, _)| first);
+        *times = Some((first, envelope.header.unix_ns));
     }
 }
 

@@ -17,6 +17,7 @@ mod wal;
 use std::path::{Path, PathBuf};
 
 use gateway_audit::note::VerifierKey;
+use gateway_audit::verify::Part;
 
 pub use directory::{Directory, DirectoryError, find};
 pub use inputs::{InputError, Older, older, verifier_keys};
@@ -63,7 +64,7 @@ impl Report {
         let bad = |lane: &Lane| matches!(lane.outcome, Outcome::Bad(_));
         if self.lanes.iter().any(bad) || self.absent.iter().any(|(_, known)| *known) {
             Verdict::Bad
-        } else if self.lanes.iter().all(|lane| matches!(lane.outcome, Outcome::Good(_))) {
+        } else if self.lanes.iter().all(|lane| lane.outcome.is_good()) {
             Verdict::Good
         } else {
             Verdict::Unreadable
@@ -76,11 +77,24 @@ impl Report {
 /// # Errors
 /// [`DirectoryError`] if there is none, though no older checkpoint says so, or the directory cannot be listed.
 pub fn verify(directory: &Path, keys: &[VerifierKey], older: &[Older]) -> Result<Report, DirectoryError> {
+    verify_part(directory, keys, older, None)
+}
+
+/// Verifies a part of every lane in a directory, or all of it. Of a part, the write-ahead log is not looked at.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_part(
+    directory: &Path,
+    keys: &[VerifierKey],
+    older: &[Older],
+    part: Option<Part>,
+) -> Result<Report, DirectoryError> {
     let lanes: Vec<PathBuf> = match find(directory) {
         Err(DirectoryError::NoLog(_)) if !older.is_empty() => Vec::new(),
         lanes => lanes?,
     };
-    let lanes: Vec<Lane> = lanes.into_iter().map(|path| lane::verify(path, keys, older)).collect();
+    let lanes: Vec<Lane> = lanes.into_iter().map(|path| lane::verify(path, keys, older, part)).collect();
     let found = |name: &str| lanes.iter().any(|lane| lane.origin.as_deref() == Some(name));
     let mut absent = Vec::new();
     for name in keys.iter().map(VerifierKey::name) {

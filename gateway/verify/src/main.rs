@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use gateway_audit::verify::Part;
 use gateway_verify::arguments::{self, Command, HELP};
-use gateway_verify::{Report, older, verifier_keys, verify, write};
+use gateway_verify::{Report, older, verifier_keys, verify_part, write};
 
 const USAGE: u8 = 2;
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
             let _ = writeln!(out, "sekisho-verify {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
-        Ok(Command::Verify { directory, keys, older }) => look(&directory, &keys, &older),
+        Ok(Command::Verify { directory, keys, older, part }) => look(&directory, &keys, &older, part),
         Err(why) => Err(format!("{why}; try `sekisho-verify --help`")),
     };
     match report {
@@ -37,11 +38,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn look(directory: &Path, keys: &[String], checkpoints: &[PathBuf]) -> Result<Report, String> {
+fn look(directory: &Path, keys: &[String], checkpoints: &[PathBuf], part: Option<Part>) -> Result<Report, String> {
     let mut all = Vec::new();
     for key in keys {
         all.extend(verifier_keys(key).map_err(|error| error.to_string())?);
     }
     let checkpoints = older(checkpoints, &all).map_err(|error| error.to_string())?;
-    verify(directory, &all, &checkpoints).map_err(|error| error.to_string())
+    verify_part(directory, &all, &checkpoints, part).map_err(|error| error.to_string())
 }

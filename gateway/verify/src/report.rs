@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use gateway_audit::time;
 
-use crate::lane::{Good, Outcome};
+use crate::lane::{Good, GoodPart, Outcome};
 use crate::{Report, Verdict};
 
 /// Writes a report as text.
@@ -17,6 +17,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let name = safe(&name);
         match &lane.outcome {
             Outcome::Good(good) => write_good(&name, good, out)?,
+            Outcome::GoodPart(part) => write_part(&name, part, out)?,
             Outcome::Bad(why) => {
                 writeln!(out, "{name}: BAD: {} (in `{}`)", safe(why), safe(&lane.path.display().to_string()))?
             }
@@ -31,7 +32,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{name}: not here: never begun, or removed; only a checkpoint kept elsewhere could tell")?;
         }
     }
-    let good = report.lanes.iter().filter(|lane| matches!(lane.outcome, Outcome::Good(_))).count();
+    let good = report.lanes.iter().filter(|lane| lane.outcome.is_good()).count();
     match report.verdict() {
         Verdict::Good if report.lanes.len() > 1 => writeln!(out, "all {good} logs are good"),
         Verdict::Good => Ok(()),
@@ -65,6 +66,29 @@ fn write_good(name: &str, good: &Good, out: &mut dyn Write) -> io::Result<()> {
         None => write!(out, "; no write-ahead log is here")?,
     }
     writeln!(out)
+}
+
+fn write_part(name: &str, part: &GoodPart, out: &mut dyn Write) -> io::Result<()> {
+    let (verified, entries) = (&part.verified, &part.verified.entries);
+    match &verified.records {
+        None => write!(out, "{name}: good: no record is in that part")?,
+        Some(records) => {
+            let (first, last) = (records.start(), records.end());
+            write!(
+                out,
+                "{name}: good: records {first} to {last} in the entries {} to {}",
+                entries.start,
+                entries.end - 1
+            )?;
+        }
+    }
+    if let Some((first, last)) = part.times {
+        write!(out, "; asked for: {} to {}", written(first), written(last))?;
+    }
+    if let Some(size) = verified.continues {
+        write!(out, "; continues the older checkpoint of {size} entries")?;
+    }
+    writeln!(out, "; the rest of its {} entries was not looked at", verified.signed.checkpoint.size)
 }
 
 fn written(unix_ns: i64) -> String {

@@ -158,6 +158,12 @@ impl Joiner {
         Self { sequence: first, part: 0, parts: 0, record: Vec::new(), keep }
     }
 
+    /// A joiner that begins with this entry, perhaps in the middle of a record. Nothing is kept: records come out as none.
+    #[must_use]
+    pub const fn from_entry(entry: &Entry<'_>) -> Self {
+        Self { sequence: entry.sequence, part: entry.part, parts: entry.parts, record: Vec::new(), keep: 0 }
+    }
+
     /// Sequence number of the record that the next entry belongs to.
     #[must_use]
     pub const fn sequence(&self) -> u64 {

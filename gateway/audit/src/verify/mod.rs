@@ -9,11 +9,15 @@
 //! Nothing is written, and memory is bounded: one bundle and a look at the next, and one tile for each level.
 
 mod classify;
+mod entries;
 mod locate;
+mod part;
 mod rebuild;
 mod trust;
 
+pub use entries::Entries;
 pub use locate::{Located, locate};
+pub use part::{Edge, Part, VerifiedPart, verify_part};
 
 use std::fmt;
 use std::ops::Range;
@@ -153,6 +157,28 @@ pub fn verify<F: Files>(
     against: Against<'_>,
     mut visit: impl FnMut(u64, &Entry<'_>),
 ) -> Result<Verified, VerifyError> {
+    let (signed, older) = begin(files, log, against)?;
+    let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
+    let joiner = match walk(files, size, &root, &mut visit) {
+        Ok(joiner) => joiner,
+        Err(Stop::Error(error)) => return Err(*error),
+        Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
+    };
+    continues(files, size, &root, older.as_ref())?;
+    Ok(Verified {
+        signed,
+        records: joiner.sequence() - 1,
+        unfinished: !joiner.is_between_records(),
+        continues: older.map(|older| older.size),
+    })
+}
+
+/// Opens the checkpoint and the older one, and compares them as far as that goes without the tree.
+fn begin<F: Files>(
+    files: &mut F,
+    log: &VerifierKey,
+    against: Against<'_>,
+) -> Result<(Signed, Option<Checkpoint>), VerifyError> {
     let path = CHECKPOINT.to_owned();
     let bytes = match files.read(CHECKPOINT, MAX_NOTE) {
         Ok(bytes) => bytes.ok_or(VerifyError::Missing)?,
@@ -162,33 +188,30 @@ pub fn verify<F: Files>(
     let older = against.older.map(|older| Checkpoint::open(older, log, &[]).map_err(VerifyError::Older)).transpose()?;
     let older = older.map(|older| older.checkpoint);
     let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
-    let forked = |end: u64| Bad { path: path.clone(), entries: 0..end, sequence: None, fault: Fault::Forked };
     if let Some(older) = &older {
         if older.size > size {
             let fault = Fault::Truncated;
             return Err(Bad { path, entries: size..older.size, sequence: None, fault }.into());
         }
         if (older.size == size && older.root != root) || (older.size == 0 && older.root != merkle::empty_root()) {
-            return Err(forked(size).into());
+            return Err(forked(size));
         }
     }
-    let joiner = match walk(files, size, &root, &mut visit) {
-        Ok(joiner) => joiner,
-        Err(Stop::Error(error)) => return Err(*error),
-        Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
-    };
-    if let Some(older) = &older {
-        let proof = merkle::prove_consistency(&mut TileHashes::new(files, size), older.size, size);
-        if !proof.is_ok_and(|proof| merkle::consistent(older.size, &older.root, size, &root, &proof)) {
-            return Err(forked(older.size).into());
-        }
+    Ok((signed, older))
+}
+
+/// Whether the tree begins with the older checkpoint's; a few tiles tell.
+fn continues<F: Files>(files: &mut F, size: u64, root: &Hash, older: Option<&Checkpoint>) -> Result<(), VerifyError> {
+    let Some(older) = older else { return Ok(()) };
+    match merkle::prove_consistency(&mut TileHashes::new(files, size), older.size, size) {
+        Err(merkle::ProveError::Source(error @ ReadError::Unreadable { .. })) => Err(VerifyError::Read(error)),
+        Ok(proof) if merkle::consistent(older.size, &older.root, size, root, &proof) => Ok(()),
+        Ok(_) | Err(_) => Err(forked(older.size)),
     }
-    Ok(Verified {
-        signed,
-        records: joiner.sequence() - 1,
-        unfinished: !joiner.is_between_records(),
-        continues: older.map(|older| older.size),
-    })
+}
+
+fn forked(end: u64) -> VerifyError {
+    Bad { path: CHECKPOINT.to_owned(), entries: 0..end, sequence: None, fault: Fault::Forked }.into()
 }
 
 /// Why the walk from the root down ends early.

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use gateway_verify::{Verdict, older, verifier_keys, verify, write};
+use gateway_audit::verify::{Edge, Part};
+use gateway_verify::arguments::{from_edge, to_edge};
+use gateway_verify::{Verdict, older, verifier_keys, verify_part, write};
 
 use crate::config::Config;
 
@@ -22,6 +24,12 @@ pub struct VerifyArgs {
     /// A checkpoint of the same log that was kept elsewhere: the log must continue it
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// Verify only a part of each log, from the tiles of hashes down: from this record's number on, or this time
+    #[arg(long, value_name = "PLACE", value_parser = from_edge)]
+    from: Option<Edge>,
+    /// Up to and with this record's number, or to before this time
+    #[arg(long, value_name = "PLACE", value_parser = to_edge)]
+    to: Option<Edge>,
 }
 
 /// Verifies, and says what was found.
@@ -38,7 +46,9 @@ pub(super) fn run(arguments: &VerifyArgs, out: &mut dyn Write) -> anyhow::Result
         keys.extend(verifier_keys(key)?);
     }
     let checkpoints = older(&arguments.checkpoint, &keys)?;
-    let report = verify(&directory, &keys, &checkpoints)?;
+    let (from, to) = (arguments.from, arguments.to);
+    let part = (from.is_some() || to.is_some()).then_some(Part { from, to });
+    let report = verify_part(&directory, &keys, &checkpoints, part)?;
     write(&report, out)?;
     Ok(report.verdict() == Verdict::Good)
 }
