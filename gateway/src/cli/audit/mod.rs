@@ -1,5 +1,6 @@
 //! `sekisho audit`: who may read the audit log, whether it is whole, and what is in it. No gateway is needed.
 
+mod index;
 mod init;
 mod print;
 mod prove;
