@@ -32,4 +32,5 @@ export SEKISHO_BIN
 "$SEKISHO_BENCH/gen-pki.sh" > /dev/null
 # Measured anew in each run.
 rm -f "$BENCH_OUT/run/sekisho/disk.txt"
-exec python3 "$here/compare.py" "$@"
+trap 'rm -rf "$BENCH_OUT/run/sekisho/discarded"' EXIT
+python3 "$here/compare.py" "$@"

@@ -146,8 +146,13 @@ if [ ! -e "$D/reviewer.key" ]; then
   "$SEKISHO_BIN" audit init --config "$D/sekisho.toml" --key "$D/reviewer.key" --passphrase-file "$D/passphrase" > /dev/null
 fi
 
-# The log of the run before would only fill the disk.
-rm -rf "$D/audit"
+# The log of the run before would only fill the disk. Its files are emptied and stay until the whole run is over: for
+# minutes after a removal ext4 passes over each freed inode, one by one, for every file that is made beside it.
+mkdir -p "$D/discarded"
+[ ! -d "$D/audit" ] || {
+  find "$D/audit" -type f -exec truncate -s 0 {} +
+  mv "$D/audit" "$D/discarded/$(date +%s.%N)"
+}
 mkdir "$D/audit"
 
 # What the records' disk costs, once: appending, and writing over blocks that are there, as the audit log does.

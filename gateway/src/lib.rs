@@ -21,6 +21,7 @@ pub mod registry;
 mod replace;
 pub mod revocation;
 pub mod run;
+pub mod ship;
 pub mod snapshot;
 pub mod store;
 pub mod upstream;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gateway_audit::header::{Envelope, EnvelopeError, KeyId, Pseudonym};
 use gateway_audit::keyfile::{KeyFile, KeyFileError, MAX_FILE};
@@ -34,7 +35,7 @@ pub enum OpeningError {
 /// A reviewer's view of key directories. Data keys are unwrapped once and kept.
 pub struct Opener {
     directories: Vec<PathBuf>,
-    reviewer: ReviewerKey,
+    reviewer: Arc<ReviewerKey>,
     keys: HashMap<KeyId, Result<(DataKey, KeyFile), OpeningError>>,
 }
 
@@ -47,8 +48,8 @@ impl std::fmt::Debug for Opener {
 impl Opener {
     /// Opens what this reviewer may, by the key files in a directory.
     #[must_use]
-    pub fn new(key_directory: &Path, reviewer: ReviewerKey) -> Self {
-        Self { directories: vec![key_directory.to_owned()], reviewer, keys: HashMap::new() }
+    pub fn new(key_directory: &Path, reviewer: impl Into<Arc<ReviewerKey>>) -> Self {
+        Self { directories: vec![key_directory.to_owned()], reviewer: reviewer.into(), keys: HashMap::new() }
     }
 
     /// Looks for key files in another directory as well, such as that of another node.

@@ -195,6 +195,30 @@ fn a_sync_that_failed_is_never_taken_for_a_later_one() {
     assert_eq!(requests(&verified(&kept).unwrap().1), acknowledged);
 }
 
+#[test]
+fn under_load_checkpoints_end_with_tiles() {
+    let (disk, tree) = (Arc::new(Disk::default()), Arc::new(TreeDisk::default()));
+    let window = Window { entries: 900, delay: Duration::from_secs(3_600) };
+    let audit = open_on(&disk, &tree, Options { window, ..quick() }).unwrap();
+    for n in 0..60 {
+        on_worker(&audit, async |lane| {
+            for m in 0..49 {
+                lane.append_unwaited(&completion(&format!("{n}-{m}")));
+            }
+            lane.record(&completion(&n.to_string())).await.unwrap();
+        });
+        // However the groups fall, no 900 entries wait: whoever has the last of them wakes the tree.
+        until("few enough are left", || audit.status().tree.lag_entries < 900);
+        let size = audit.status().tree.size;
+        assert_eq!(size % 256, 0, "a checkpoint in the middle of a tile");
+    }
+    assert!(audit.status().tree.size > 3_000 - 900);
+    let unfinished: Vec<_> = tree.files().into_keys().filter(|path| path.contains(".p/")).collect();
+    assert!(unfinished.iter().all(|path| path.starts_with("tile/1/")), "{unfinished:?}");
+    audit.stop("test").unwrap();
+    assert_eq!(verified(&tree.files()).unwrap().0.records, 3_002);
+}
+
 /// A log of two runs whose first segments are gone, cut off without its stop.
 fn small_log() -> (Arc<Disk>, BTreeMap<String, Vec<u8>>) {
     let (disk, tree) = (Arc::new(Disk::default()), Arc::new(TreeDisk::default()));

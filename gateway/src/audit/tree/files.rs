@@ -1,16 +1,20 @@
 //! Where tiles and checkpoints live: the lane's folder, behind a trait narrow enough that tests can break every call.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use gateway_audit::tiles::Files;
 
+use super::spares::Spares;
 use crate::audit::storage::DirectoryError;
 
-/// What a file is called until it is whole.
-const UNFINISHED: &str = "next";
+/// Where files are written until they are whole, and wait to be written anew.
+const SPARES: &str = "spare";
 
 /// A lane's tiles and checkpoints, by path. Errors are those of the system calls.
 #[expect(clippy::missing_errors_doc, reason = "said once for all: the error is the system call's")]
@@ -40,10 +44,15 @@ impl Files for Tiles<'_> {
 }
 
 /// A folder on a file system.
+///
+/// Many files of a growing tree live for one checkpoint. A file system that finds inodes slowly where others were just
+/// freed (ext4 passes over those of the last five seconds, one by one) would cost more than all hashes: what is not
+/// needed any more becomes, later, one of the next files.
 #[derive(Debug)]
 pub struct TreeDirectory {
     path: PathBuf,
     handle: File,
+    spares: Mutex<Spares>,
 }
 
 impl TreeDirectory {
@@ -52,32 +61,40 @@ impl TreeDirectory {
     /// # Errors
     /// [`DirectoryError::Io`].
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        let handle =
-            File::open(path).map_err(|error| DirectoryError::Io { path: path.display().to_string(), error })?;
-        Ok(Self { path: path.to_owned(), handle })
+        let failed = |error| DirectoryError::Io { path: path.display().to_string(), error };
+        let handle = File::open(path).map_err(failed)?;
+        let spares = Mutex::new(Spares::open(path.join(SPARES)).map_err(failed)?);
+        Ok(Self { path: path.to_owned(), handle, spares })
     }
 
     fn replace(&self, path: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
-        let path = self.path.join(path);
-        let mut name = path.clone().into_os_string();
-        name.push(".");
-        name.push(UNFINISHED);
-        let create = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&name);
-        let mut file = match create() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = path.parent().unwrap_or(&self.path);
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-                create()?
-            }
-            created => created?,
-        };
+        let (mut file, name) = self.spares().file()?;
         let written = file.write_all(bytes).and_then(|()| if durable { sync(&file) } else { Ok(()) });
-        if let Err(error) = written.and_then(|()| fs::rename(&name, &path)) {
+        if let Err(error) = written.and_then(|()| self.place(&name, &self.path.join(path))) {
             // On a full disk its blocks are wanted; the error is the one to tell.
             let _ = fs::remove_file(&name);
             return Err(error);
         }
         if durable { rustix::fs::fsync(&self.handle).map_err(Into::into) } else { Ok(()) }
+    }
+
+    /// Gives a file its name; one that has it becomes a spare.
+    fn place(&self, name: &Path, path: &Path) -> io::Result<()> {
+        if renameat_with(CWD, name, CWD, path, RenameFlags::EXCHANGE).is_ok() {
+            return self.spares().retire(name);
+        }
+        // There is none of that name, or the file system cannot exchange names.
+        match fs::rename(name, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap_or(&self.path))?;
+                fs::rename(name, path)
+            }
+            renamed => renamed,
+        }
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Spares> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,10 +122,35 @@ impl TreeStorage for TreeDirectory {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(path))
+        self.spares().retire(&self.path.join(path))
     }
 
     fn sync_all(&self) -> io::Result<()> {
         rustix::fs::syncfs(&self.handle).map_err(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_its_folders_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = TreeDirectory::open(folder.path()).unwrap();
+        assert_eq!(files.read("checkpoint", 99).unwrap(), None);
+        for turn in 0..3 {
+            files.put("checkpoint", format!("turn {turn}").as_bytes()).unwrap();
+            files.put_durable("tile/0/x001/000.p/7", &[turn]).unwrap();
+            assert_eq!(files.read("checkpoint", 99).unwrap().unwrap(), format!("turn {turn}").as_bytes());
+            assert_eq!(files.read("tile/0/x001/000.p/7", 99).unwrap().unwrap(), [turn]);
+        }
+        files.remove("checkpoint").unwrap();
+        assert_eq!(files.read("checkpoint", 99).unwrap(), None);
+        assert!(files.remove("checkpoint").is_err());
+        // Where a folder cannot be, nothing unfinished stays.
+        let waiting = fs::read_dir(folder.path().join(SPARES)).unwrap().count();
+        assert!(files.put("tile/0/x001/000.p/7/no", b"x").is_err());
+        assert_eq!(fs::read_dir(folder.path().join(SPARES)).unwrap().count(), waiting);
     }
 }

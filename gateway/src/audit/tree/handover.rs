@@ -43,6 +43,8 @@ struct Queue {
     groups: VecDeque<Group>,
     bytes: usize,
     entries: u64,
+    /// Entries that were taken and that no checkpoint covered then.
+    uncovered: u64,
     empty: Vec<Group>,
     /// When the first group found no room that is not covered yet.
     overflow: Option<Instant>,
@@ -56,12 +58,12 @@ struct Queue {
 pub(in crate::audit) struct Handover {
     queue: Mutex<Queue>,
     thread: OnceLock<Thread>,
-    /// Entries that are worth a wake.
+    /// Entries without a checkpoint that are worth a wake.
     enough: u64,
 }
 
 impl Handover {
-    /// A queue of a log that holds `total` entries. `enough` of them waiting wake the tree.
+    /// A queue of a log that holds `total` entries. `enough` of them without a checkpoint wake the tree.
     pub(in crate::audit) fn new(total: u64, enough: u64) -> Self {
         Self { queue: Mutex::new(Queue { total, ..Queue::default() }), thread: OnceLock::new(), enough }
     }
@@ -95,7 +97,8 @@ impl Handover {
             group.at = Some(now);
             std::mem::swap(&mut next, group);
             queue.groups.push_back(next);
-            before == 0 || before < self.enough && queue.entries >= self.enough
+            let reaches = queue.uncovered + before < self.enough && queue.uncovered + queue.entries >= self.enough;
+            before == 0 || reaches
         };
         if wake {
             self.wake();
@@ -132,9 +135,12 @@ impl Handover {
         front.into_iter().chain(queue.overflow).min()
     }
 
-    /// Whatever found no room was read from the segments.
-    pub(super) fn caught_up(&self) {
-        self.lock().overflow = None;
+    /// Whatever found no room was read from the segments, and so many of the entries that were taken wait for a
+    /// checkpoint.
+    pub(super) fn caught_up(&self, uncovered: u64) {
+        let mut queue = self.lock();
+        queue.overflow = None;
+        queue.uncovered = uncovered;
     }
 
     /// Entries of the log.

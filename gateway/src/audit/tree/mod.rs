@@ -2,7 +2,7 @@
 //!
 //! One thread beside the writer. It is handed each group once that is durable, writes full tiles as they come, and makes
 //! a checkpoint of whatever is not covered yet when that is [`Window::entries`] entries or [`Window::delay`] old, so that
-//! no entry waits for 1,000 others or a second. Tiles are derived from the segments and are not synced: what a power cut
+//! no entry waits for 1,000 others or a second; under load it ends where tiles do, so that none is written twice. Tiles are derived from the segments and are not synced: what a power cut
 //! tears is built again from the segments, which are kept until the tiles over them are on disk. A disk that does
 //! not take tiles stops no answer; the lag is a metric.
 
@@ -10,6 +10,7 @@ mod files;
 mod handover;
 mod resume;
 mod segments;
+mod spares;
 mod thread;
 mod writer;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gateway_audit::frame::Frame;
 use gateway_audit::note::Signer;
+use gateway_audit::tiles::WIDTH;
 
 use super::files::TreeStorage;
 use super::handover::{Group, Handover};
@@ -163,10 +164,10 @@ impl Tree {
                 }
                 None if durable >= self.writer.next() => {
                     self.catch_up(durable)?;
-                    self.handover.caught_up();
+                    self.handover.caught_up(self.writer.uncovered());
                 }
                 None => {
-                    self.handover.caught_up();
+                    self.handover.caught_up(self.writer.uncovered());
                     return Ok(());
                 }
             }
@@ -210,8 +211,10 @@ impl Tree {
         if self.writer.is_behind_newest() {
             return self.writer.flush();
         }
-        let enough = self.writer.uncovered() >= self.shared.options.window.entries;
-        if enough || self.writer.is_at_newest() { self.sign() } else { Ok(()) }
+        // Where tiles end none is left unfinished, to be written twice: the last such place before the window's end.
+        let most = self.shared.options.window.entries;
+        let least = if self.writer.is_at_tiles_end() { most.saturating_sub(WIDTH) + 1 } else { most };
+        if self.writer.uncovered() >= least || self.writer.is_at_newest() { self.sign() } else { Ok(()) }
     }
 
     fn sign(&mut self) -> Result<(), Trouble> {

@@ -101,6 +101,11 @@ impl TreeWriter {
         self.builder.size().saturating_sub(self.signed.0)
     }
 
+    /// Whether the last entry that was taken has filled its tile and bundle.
+    pub(super) const fn is_at_tiles_end(&self) -> bool {
+        self.builder.size().is_multiple_of(WIDTH)
+    }
+
     /// Whether the newest checkpoint of an earlier run is still ahead.
     pub(super) fn is_behind_newest(&self) -> bool {
         self.newest.is_some_and(|(size, _)| size > self.builder.size())
@@ -168,8 +173,14 @@ impl TreeWriter {
             return self.flush();
         }
         self.flush()?;
-        let pending = &mut self.pending;
-        self.builder.partial(&mut |tile, bytes| pending.push_back((tile.path(), bytes.to_vec())));
+        let Self { pending, partials, .. } = self;
+        self.builder.partial(&mut |tile, bytes| {
+            let path = tile.path();
+            // Of one width, an unfinished tile is always the same.
+            if !partials.iter().any(|(_, written)| *written == path) {
+                pending.push_back((path, bytes.to_vec()));
+            }
+        });
         self.flush()?;
         if self.newest.is_none_or(|(newest, _)| size > newest) {
             let root = self.builder.root();

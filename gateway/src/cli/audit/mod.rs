@@ -10,6 +10,7 @@ mod report;
 mod reviewer;
 mod scan;
 mod secret;
+mod ship;
 mod show;
 mod verify;
 
@@ -38,6 +39,8 @@ pub enum AuditCommand {
     Prove(prove::ProveArgs),
     /// Check such a proof
     CheckProof(prove::CheckProofArgs),
+    /// Give what the log holds to receivers elsewhere, until told to end
+    Ship(ship::ShipArgs),
     /// Print the last records. Only reads, with or without a gateway that runs; works on a copy of a log as well
     Show(show::ShowArgs),
 }
@@ -84,6 +87,7 @@ pub fn run(command: &AuditCommand, out: &mut dyn Write) -> anyhow::Result<bool> 
         AuditCommand::Report(command) => report::run(command, out),
         AuditCommand::Prove(arguments) => prove::prove(arguments, out).map(|()| true),
         AuditCommand::CheckProof(arguments) => prove::check(arguments, out),
+        AuditCommand::Ship(arguments) => ship::run(arguments).map(|()| true),
         AuditCommand::Show(arguments) => show::run(arguments, out),
     }
 }
