@@ -254,7 +254,9 @@ mod tests {
         // By Python's `cryptography`: HKDF(SHA256(), 32, bytes([7] * 32), b"a label").derive(bytes([1] * 32)).
         let hex: String = derived.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "c4abdcfc374630feee5dc241234179e09631aed73f9db837f7e8d249301c93f9");
-        for other in [key(1).derive("b", &[7; 32]), key(1).derive("a label", &[8; 32]), key(3).derive("a label", &[7; 32])] {
+        for other in
+            [key(1).derive("b", &[7; 32]), key(1).derive("a label", &[8; 32]), key(3).derive("a label", &[7; 32])]
+        {
             assert_ne!(other.unwrap().bytes(), derived.bytes());
         }
     }
