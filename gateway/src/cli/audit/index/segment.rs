@@ -388,3 +388,111 @@ pub(super) fn between(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use gateway_audit::reviewer::private::ReviewerKey;
+    use proptest::prelude::*;
+
+    use super::super::runs::Held;
+    use super::*;
+
+    const LANE: [u8; 32] = [3; 32];
+
+    fn key() -> IndexKey {
+        IndexKey::derive(&ReviewerKey::new("r", [1; 32], [1; 32]).unwrap(), &[9; 32]).unwrap()
+    }
+
+    /// Everything that can be asked of a segment; none if it is torn somewhere.
+    fn read(folder: &Path, at: SegmentAt, term: &[u8]) -> Option<BTreeMap<Vec<u8>, BTreeSet<u64>>> {
+        let segment = Rc::new(Segment::open(folder, &key(), &LANE, at).ok()?);
+        let mut all: BTreeMap<Vec<u8>, BTreeSet<u64>> = BTreeMap::new();
+        let mut whole = true;
+        let mut walk = Walk::new(Rc::clone(&segment)).ok()?;
+        while let Some(term) = walk.term().map(<[u8]>::to_vec) {
+            while let Some((start, end)) = walk.run().ok()? {
+                // Runs of any length can be written; none is gone through here.
+                all.entry(term.clone()).or_default().extend((start..end).take(1_000));
+            }
+            walk.entry().ok()?;
+        }
+        let (mut found, mut at) = (Term::new(std::slice::from_ref(&segment), term.to_vec()), 0);
+        for _ in 0..1_000 {
+            match found.seek(at) {
+                Ok(Some(run)) => at = run.1,
+                Ok(None) => break,
+                Err(_) => return None,
+            }
+        }
+        whole &= between(&segment, term, &[0xff], &mut |_, _| {}).is_ok();
+        whole.then_some(all)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn terms_come_back_from_every_block(
+            terms in prop::collection::btree_map(
+                prop::collection::vec(0_u8..4, 1..40),
+                prop::collection::btree_set(1_u64..9_000, 1..6_000),
+                1..12,
+            ),
+            seeks in prop::collection::vec(1_u64..9_000, 1..20),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut writer = Writer::create(folder.path(), &key(), &LANE).unwrap();
+            for (term, numbers) in &terms {
+                let held = Held::new(numbers.iter().map(|number| (*number, number + 1)).collect());
+                let mut runs = held.runs().iter().copied();
+                writer.term(term, || Ok(runs.next())).unwrap();
+            }
+            let at = writer.finish((1, 9_000), 0).unwrap();
+            let first = terms.keys().next().unwrap();
+            prop_assert_eq!(read(folder.path(), at, first).as_ref(), Some(&terms));
+            let segment = Rc::new(Segment::open(folder.path(), &key(), &LANE, at).unwrap());
+            let mut seeks = seeks;
+            seeks.sort_unstable();
+            for (term, numbers) in &terms {
+                let mut found = Term::new(std::slice::from_ref(&segment), term.clone());
+                for at in &seeks {
+                    let next = found.seek(*at).unwrap().map(|run| run.0);
+                    prop_assert_eq!(next, numbers.range(at..).next().copied());
+                }
+            }
+            let mut absent = Term::new(std::slice::from_ref(&segment), vec![9]);
+            prop_assert_eq!(absent.seek(1).unwrap(), None);
+        }
+
+        /// Bytes that were never a segment, sealed as if they were one, are read or refused.
+        #[test]
+        fn whatever_was_sealed_is_read_or_refused(
+            blocks in prop::collection::vec(prop::collection::vec(0_u8..8, 0..60), 0..4),
+            directory in prop::option::of(prop::collection::vec(0_u8..20, 0..40)),
+            term in prop::collection::vec(0_u8..8, 0..3),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let id = [7; ID];
+            let file = key().file(KIND, &LANE, &id).unwrap();
+            let (mut bytes, mut listed) = (Vec::new(), Vec::new());
+            put(&mut listed, number(blocks.len()));
+            for (place, block) in blocks.iter().enumerate() {
+                let mut block = block.clone();
+                file.seal(number(place), &mut block).unwrap();
+                [0, 0, number(block.len())].iter().for_each(|number| put(&mut listed, *number));
+                bytes.extend_from_slice(&block);
+            }
+            let begins = number(bytes.len());
+            let mut directory = directory.unwrap_or(listed);
+            file.seal(DIRECTORY, &mut directory).unwrap();
+            bytes.extend_from_slice(&directory);
+            let at = SegmentAt { id, length: number(bytes.len()), directory: begins, first: 1, end: 9, entry: 0 };
+            std::fs::write(folder.path().join(at.name()), bytes).unwrap();
+            let _ = read(folder.path(), at, &term);
+            let wrong = SegmentAt { directory: u64::MAX, ..at };
+            prop_assert_eq!(read(folder.path(), wrong, &term), None);
+        }
+    }
+}
