@@ -31,7 +31,7 @@ pub enum AuditCommand {
     /// Verify logs: that nothing was altered, removed, inserted, reordered, truncated or forked
     Verify(verify::VerifyArgs),
     /// Print the records that answer a question, in order of time
-    Query(query::QueryArgs),
+    Query(Box<query::QueryArgs>),
     /// Say who saw which patients
     #[command(subcommand)]
     Report(report::ReportCommand),

@@ -451,7 +451,8 @@ mod tests {
             }
             let at = writer.finish((1, 9_000), 0).unwrap();
             let first = terms.keys().next().unwrap();
-            prop_assert_eq!(read(folder.path(), at, first).as_ref(), Some(&terms));
+            let all = read(folder.path(), at, first);
+            prop_assert_eq!(all.as_ref(), Some(&terms));
             let segment = Rc::new(Segment::open(folder.path(), &key(), &LANE, at).unwrap());
             let mut seeks = seeks;
             seeks.sort_unstable();
