@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::fs;
 use std::io::Write as _;
@@ -76,24 +77,30 @@ fn write(directory: &Path, records: u64) -> Result<(), Box<dyn Error>> {
     for sequence in 1..=records {
         let unix_ns = i64::try_from(FIRST + sequence * (DAYS * NANOS_PER_DAY / records.max(1)))?;
         let (site, user, patient) = (drawn.below(SITES), drawn.below(USERS), drawn.below(PATIENTS));
-        let day = period(unix_ns, NonZeroU32::MIN);
         let pseudonym = Pseudonym((site + 1).to_be_bytes());
         let number = u64::try_from(unix_ns)? / NANOS_PER_DAY;
-        if !keys.contains_key(&(site, number)) {
-            let id = KeyId((u128::from(site + 1) << 64 | u128::from(number)).to_be_bytes());
-            let secret = Secret::new([u8::try_from(site)?; 32]);
-            let name = format!("clinic-{site}");
-            let (origin, period, wrapped) = (ORIGIN.to_owned(), day, Vec::new());
-            let (site_name, class) = (Some(name), Some("clinical".to_owned()));
-            let mut file =
-                KeyFile { origin, site: site_name, pseudonym, class, period, key: id, first: sequence, wrapped };
-            file.wrap_to(&secret, reviewer.public())?;
-            let path = directory.join("keys").join(file.path());
-            path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            fs::write(path, file.encode()?)?;
-            keys.insert((site, number), (id, DataKey::new(&secret)?));
-        }
-        let Some((key, seal)) = keys.get(&(site, number)) else { return Err("no key".into()) };
+        let (key, seal) = match keys.entry((site, number)) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(place) => {
+                let id = KeyId((u128::from(site + 1) << 64 | u128::from(number)).to_be_bytes());
+                let secret = Secret::new([u8::try_from(site)?; 32]);
+                let mut file = KeyFile {
+                    origin: ORIGIN.to_owned(),
+                    site: Some(format!("clinic-{site}")),
+                    pseudonym,
+                    class: Some("clinical".to_owned()),
+                    period: period(unix_ns, NonZeroU32::MIN),
+                    key: id,
+                    first: sequence,
+                    wrapped: Vec::new(),
+                };
+                file.wrap_to(&secret, reviewer.public())?;
+                let path = directory.join("keys").join(file.path());
+                path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                fs::write(path, file.encode()?)?;
+                place.insert((id, DataKey::new(&secret)?))
+            }
+        };
         let denied = drawn.below(20) == 0;
         let (decision, action) = if denied { ("deny", "update") } else { ("permit", "read") };
         json.clear();
