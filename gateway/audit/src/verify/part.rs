@@ -153,8 +153,11 @@ fn find<F: Files>(trust: &mut Trust<'_, F>, edge: Edge, unknown: bool) -> Result
     }
     // The edge is in the bundle before, behind its first entry, or it is this one's first.
     let Some(number) = low.checked_sub(1) else { return Ok(0) };
-    for (index, is_before) in told(trust, number, edge)? {
-        if !is_before.unwrap_or(unknown) {
+    let told = told(trust, number, edge)?;
+    // What stands before one that is before is so too.
+    let known = told.iter().rposition(|(_, is_before)| *is_before == Some(true)).map_or(0, |place| place + 1);
+    for (place, (index, is_before)) in told.into_iter().enumerate() {
+        if !is_before.unwrap_or(unknown || place < known) {
             return Ok(index);
         }
     }
