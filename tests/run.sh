@@ -66,6 +66,14 @@ packages() {
     has softhsm2-util softhsm2
     has pebble pebble
     has pkcs11-tool opensc
+    has swift-proxy-server swift-proxy
+    has swift-account-server swift-account
+    has swift-container-server swift-container
+    has swift-object-server swift-object
+    has memcached memcached
+    has rsyslogd rsyslog
+    holds '/usr/lib/*/rsyslog/lmnsd_gtls.so' rsyslog-gnutls
+    holds '/usr/lib/*/rsyslog/lmnsd_ossl.so' rsyslog-openssl
     has python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0

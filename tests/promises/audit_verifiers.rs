@@ -128,6 +128,36 @@ fn lane_of(prepared: &Prepared) -> Log {
     log
 }
 
+/// A log without entries is a log: of a lane that is not used, and of any in its first moment.
+#[test]
+fn a9_a_log_that_was_only_begun_is_good_and_taking_one_back_to_that_is_found() {
+    let prepared = small_log().prepare();
+    let clinic = prepared.start();
+    assert_eq!(ask(&clinic, true).status, 200);
+    let prepared = clinic.stop();
+    let keys = prepared.path("audit/verifier-keys");
+    let lane = prepared.path("audit/lane-2");
+    let mut unused = Log::new();
+    load(&lane, &lane, &mut unused);
+    let copy = Copy::new(&keys);
+    copy.good(&unused, Some(&unused[CHECKPOINT]));
+    // The first checkpoint of lane 1 is that of a log that begins, whenever it is put back.
+    let log = lane_of(&prepared);
+    let seed = std::fs::read_to_string(prepared.path("audit/signing.key")).expect("a key");
+    let seed = BASE64.decode(seed.lines().nth(1).expect("a seed")).expect("base64").try_into().expect("32 bytes");
+    let origin = String::from_utf8_lossy(&log[CHECKPOINT]).lines().next().expect("an origin").to_owned();
+    let signer = Signer::new(&origin, KeyKind::Log, &seed).expect("a signer");
+    let sign = |root| {
+        let checkpoint = Checkpoint { origin: origin.clone(), size: 0, root, extensions: Vec::new() };
+        Log::from([(CHECKPOINT.to_owned(), checkpoint.sign(&signer).expect("signed").into_bytes())])
+    };
+    let empty = sign(gateway_audit::merkle::empty_root());
+    copy.good(&empty, None);
+    copy.good(&log, Some(&empty[CHECKPOINT]));
+    copy.bad(&empty, Some(&log[CHECKPOINT]), "cut off", "truncated");
+    copy.bad(&sign([7; 32]), None, "another history", "forked");
+}
+
 /// The size that a checkpoint states.
 fn size(checkpoint: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(checkpoint);

@@ -12,6 +12,7 @@ const NAMED: &[(&str, usize)] = &[("gateway/src/clock/timex.rs", 2)];
 const ROOTS: &[(&str, &str)] = &[
     ("certs/src/lib.rs", "#![forbid(unsafe_code)]"),
     ("gateway/audit/src/lib.rs", "#![forbid(unsafe_code)]"),
+    ("gateway/export/src/lib.rs", "#![forbid(unsafe_code)]"),
     ("gateway/src/lib.rs", "#![deny(unsafe_code)]"),
     ("policy/src/lib.rs", "#![forbid(unsafe_code)]"),
 ];

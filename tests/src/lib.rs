@@ -16,6 +16,7 @@ pub mod backend;
 pub mod chrony;
 mod clinic;
 mod config;
+pub mod copies;
 mod door;
 pub mod h2;
 mod http1;
@@ -24,6 +25,8 @@ pub mod ocsp;
 pub mod openssl;
 mod pki;
 mod process;
+pub mod rsyslog;
+pub mod ship;
 mod wait;
 
 pub use backend::{Backend, Reply, Seen};

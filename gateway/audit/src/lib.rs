@@ -34,6 +34,7 @@ pub mod seal;
 pub mod tiles;
 pub mod time;
 pub mod verify;
+pub mod witness;
 #[cfg(feature = "seal")]
 pub mod wrap;
 

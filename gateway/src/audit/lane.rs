@@ -177,10 +177,6 @@ impl LaneCore {
         queue.tickets
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().buffer.entries.is_empty()
-    }
-
     /// Records and bytes that are not durable.
     pub(super) fn depth(&self) -> (u64, u64) {
         let queue = self.lock();

@@ -39,7 +39,7 @@ pub use segments::{Failure, Preparation, segment_first, segment_name};
 pub use shared::{Observer, State, Status};
 pub use signing::{SIGNING_KEY, SigningError, VERIFIER_KEYS, signer};
 pub use storage::{Directory, DirectoryError, LogFile, Storage};
-pub use tree::{TreeDirectory, TreeError, TreeStatus, TreeStorage, Window};
+pub use tree::{TreeDirectory, TreeError, TreeStatus, TreeStorage, Window, begin_lanes};
 
 use crate::clock::Clock;
 use sealing::Sealer;
@@ -132,6 +132,10 @@ impl Audit {
                 "the audit directory was copied or put back: see that no other gateway goes on with the original"
             );
         }
+        // The lane that is not used verifies as well.
+        if let Err(error) = begin_lanes(directory, [options.origin(1), options.origin(2)]) {
+            tracing::warn!(%error, "the other lane of the audit log is not begun");
+        }
         let target = Target { segments, tree, signer, sealing };
         // Another lane may hold later changes of the registry than this one.
         let elsewhere = (1..=LANES).filter(|other| *other != lane).filter_map(|other| {
@@ -171,8 +175,9 @@ impl Audit {
         is_node_name(&options)?;
         let mut id = [0; 16];
         aws_lc_rs::rand::fill(&mut id).map_err(|_| OpenError::System(std::io::Error::other("no random numbers")))?;
-        let standing = tree::stand(&*files, signer.verifier()).map_err(RecoveryError::Tree)?;
+        let mut standing = tree::stand(&*files, signer.verifier()).map_err(RecoveryError::Tree)?;
         let found = recovery::recover(&*storage, &*files, &standing, &options.node, id)?;
+        standing.begin(&*files, &signer, found.entries);
         let origin = signer.verifier().name().to_owned();
         let handover = Arc::new(Handover::new(found.entries, options.window.entries));
         let layout = Layout {

@@ -27,6 +27,16 @@ pub enum OpeningError {
         /// Why.
         error: KeyFileError,
     },
+    /// The data key was made for another log: its records do not belong here, or the key directory is another gateway's.
+    #[error("data key `{key}` is one of the log `{found}`, not of `{log}`")]
+    Log {
+        /// The key.
+        key: KeyId,
+        /// The log that the record stands in.
+        log: String,
+        /// The log that the key's file names.
+        found: String,
+    },
     /// The record is not what was sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -59,11 +69,12 @@ impl Opener {
         self
     }
 
-    /// The record in an envelope that stands at a place of a log.
+    /// The record in an envelope that stands at a place of a log. `log` is that log's name; without, the name that the
+    /// key's file gives is taken, and only the seal tells whether the record was made for it.
     ///
     /// # Errors
     /// [`OpeningError`].
-    pub fn open(&mut self, sequence: u64, envelope: &[u8]) -> Result<Vec<u8>, OpeningError> {
+    pub fn open(&mut self, log: Option<&str>, sequence: u64, envelope: &[u8]) -> Result<Vec<u8>, OpeningError> {
         let envelope = Envelope::decode(envelope)?;
         let (site, id) = (envelope.header.site, envelope.header.key);
         if !self.keys.contains_key(&id) {
@@ -71,6 +82,9 @@ impl Opener {
             self.keys.insert(id, key);
         }
         match self.keys.get(&id) {
+            Some(Ok((_, file))) if log.is_some_and(|log| log != file.origin) => {
+                Err(OpeningError::Log { key: id, log: log.unwrap_or_default().to_owned(), found: file.origin.clone() })
+            }
             Some(Ok((key, file))) => Ok(key.open(&file.origin, sequence, &envelope)?),
             Some(Err(error)) => Err(error.clone()),
             None => Err(OpeningError::Gone(id)),
@@ -89,5 +103,43 @@ impl Opener {
         let file = KeyFile::parse(&bytes).map_err(failed)?;
         let secret = file.open(&self.reviewer).map_err(failed)?;
         Ok((DataKey::new(&secret)?, file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_audit::header::{ClearHeader, Kind};
+    use gateway_audit::seal::Secret;
+
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_log_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let reviewer = ReviewerKey::new("auditor", [5; 32], [6; 32]).unwrap();
+        let (secret, id) = (Secret::new([3; 32]), KeyId([4; 16]));
+        let mut file = KeyFile {
+            origin: "log.example/gw1/lane-1".into(),
+            site: None,
+            pseudonym: Pseudonym::NONE,
+            class: None,
+            period: "2026-11-23".into(),
+            key: id,
+            first: 1,
+            wrapped: Vec::new(),
+        };
+        file.wrap_to(&secret, reviewer.public()).unwrap();
+        let path = folder.path().join(file.path());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, file.encode().unwrap()).unwrap();
+        let header = ClearHeader { kind: Kind::Start, unix_ns: 0, site: Pseudonym::NONE, key: id, reference: "" };
+        let mut envelope = Vec::new();
+        let key = DataKey::new(&secret).unwrap();
+        key.seal_into(&file.origin, 7, &header, b"{}", &mut envelope).unwrap();
+        let mut opener = Opener::new(folder.path(), reviewer);
+        assert_eq!(opener.open(Some("log.example/gw1/lane-1"), 7, &envelope).unwrap(), b"{}");
+        assert_eq!(opener.open(None, 7, &envelope).unwrap(), b"{}");
+        let error = opener.open(Some("log.example/gw1/lane-2"), 7, &envelope).unwrap_err().to_string();
+        assert!(error.contains("gw1/lane-1`") && error.contains("gw1/lane-2`"), "{error}");
     }
 }

@@ -48,8 +48,6 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Size of the reserve that takes the last records when the disk is full (A6).
     pub reserve_bytes: u64,
-    /// How long the writer waits for more records before it commits; zero commits what is there.
-    pub gather: Duration,
     /// How often a failed log is tried again.
     pub retry: Duration,
     /// Who fills the next segment with zeros.
@@ -75,7 +73,6 @@ impl Options {
             queue_bytes: 32 << 20,
             segment_bytes: 64 << 20,
             reserve_bytes: 1 << 20,
-            gather: Duration::ZERO,
             retry: Duration::from_secs(1),
             preparation: Preparation::Background,
             window: Window::PROMISED,

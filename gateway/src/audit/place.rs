@@ -67,6 +67,17 @@ pub fn take_lane(audit: &Path) -> Result<Place, DirectoryError> {
     Err(DirectoryError::Held { path: audit.display().to_string(), holders: holders.join(", ") })
 }
 
+/// A lane, if no process writes it.
+///
+/// # Errors
+/// [`DirectoryError::Io`].
+pub(super) fn free_lane(audit: &Path, lane: u8) -> Result<Option<Place>, DirectoryError> {
+    let path = lane_directory(audit, lane);
+    make(&path)?;
+    let locked = lock(&path.join(LOCK))?.ok();
+    Ok(locked.map(|(lock, copied)| Place { lane, path, copied, _lock: lock }))
+}
+
 /// Locks a file; says whether it is a copy, or who else holds it.
 fn lock(path: &Path) -> Result<Result<(File, bool), String>, DirectoryError> {
     let mut options = OpenOptions::new();

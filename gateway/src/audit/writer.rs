@@ -171,9 +171,6 @@ impl Writer {
 
     /// Takes the lanes' buffers.
     fn collect(&mut self) {
-        if !self.shared.options.gather.is_zero() && self.lanes.iter().any(|lane| !lane.is_empty()) {
-            std::thread::sleep(self.shared.options.gather);
-        }
         for (lane, core) in self.lanes.iter().enumerate() {
             let mut buffer = self.empty.pop().unwrap_or_default();
             let ticket = core.take(&mut buffer);

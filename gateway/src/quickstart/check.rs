@@ -204,7 +204,7 @@ async fn recorded(layout: &Layout, after: Option<u64>, traces: &[log::Trace]) ->
     let opener = layout.opener().map(std::cell::RefCell::new);
     let seen = patiently(async || {
         let opener = opener.as_ref().map_err(Clone::clone)?;
-        let open = |sequence, envelope: &[u8]| opener.borrow_mut().open(sequence, envelope).ok();
+        let open = |sequence, envelope: &[u8]| opener.borrow_mut().open(None, sequence, envelope).ok();
         let records = log::records(&layout.audit(), after, open)?;
         let missing: Vec<_> = traces.iter().filter(|trace| !records.hold(trace)).map(ToString::to_string).collect();
         if missing.is_empty() && !traces.is_empty() {

@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::copy::CopySettings;
+use super::witness::WitnessSettings;
+
+pub use super::tls::TlsSettings;
+
 /// The longest name of a destination, bytes.
 const MAX_NAME: usize = 64;
 
@@ -162,6 +167,12 @@ impl PaceSection {
 pub enum DestinationSettings {
     /// IHE ATNA audit messages by syslog over TLS (RFC 5424, RFC 5425).
     Atna(AtnaSettings),
+    /// Tiles, checkpoints and what they are verified with, in a directory or an S3-compatible store.
+    Copy(CopySettings),
+    /// Cosignatures of witnesses (C2SP tlog-witness).
+    Witness(WitnessSettings),
+    /// AuditEvents to a FHIR R4 server.
+    Fhir(FhirSettings),
 }
 
 impl DestinationSettings {
@@ -170,12 +181,21 @@ impl DestinationSettings {
     pub fn name(&self) -> &str {
         match self {
             Self::Atna(settings) => &settings.name,
+            Self::Copy(settings) => &settings.name,
+            Self::Witness(settings) => &settings.name,
+            Self::Fhir(settings) => &settings.name,
         }
     }
 
     fn absolute(&mut self, folder: &Path) {
         match self {
-            Self::Atna(settings) => settings.absolute(folder),
+            Self::Atna(settings) => settings.tls.absolute(folder),
+            Self::Fhir(settings) => {
+                settings.tls.iter_mut().for_each(|tls| tls.absolute(folder));
+                settings.token_file.iter_mut().for_each(|file| *file = folder.join(&*file));
+            }
+            Self::Copy(settings) => settings.absolute(folder),
+            Self::Witness(settings) => settings.absolute(folder),
         }
     }
 
@@ -183,7 +203,8 @@ impl DestinationSettings {
     #[must_use]
     pub const fn opens_records(&self) -> bool {
         match self {
-            Self::Atna(_) => true,
+            Self::Atna(_) | Self::Fhir(_) => true,
+            Self::Copy(_) | Self::Witness(_) => false,
         }
     }
 }
@@ -194,16 +215,55 @@ impl DestinationSettings {
 pub struct AtnaSettings {
     /// The destination's name.
     pub name: String,
-    /// Host and port of the receiver.
+    /// Host and port of the receiver; the port of RFC 5425 is 6514.
     pub address: String,
-    /// The authorities that its certificate must come from, PEM.
-    pub ca_file: PathBuf,
+    /// How it is known to be the receiver.
+    pub tls: TlsSettings,
+    /// How long the receiver must live on before what it read counts as taken, milliseconds, 0 to 600000.
+    #[serde(default = "settle_ms")]
+    pub settle_ms: u64,
+    /// How long the receiver may do nothing, seconds, 1 to 3600.
+    #[serde(default = "timeout_s")]
+    pub timeout_s: u64,
+    /// The longest message that the receiver takes, bytes, 16384 to 16777216.
+    #[serde(default = "max_message_bytes")]
+    pub max_message_bytes: usize,
 }
 
-impl AtnaSettings {
-    fn absolute(&mut self, folder: &Path) {
-        self.ca_file = folder.join(&self.ca_file);
-    }
+/// `kind = "fhir"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FhirSettings {
+    /// The destination's name.
+    pub name: String,
+    /// The server's base, `https://fhir.example/r4`. `http` goes to loopback alone.
+    pub url: String,
+    /// How it is known to be the server; needed for `https`.
+    pub tls: Option<TlsSettings>,
+    /// A file with a bearer token (RFC 6750), read for each request.
+    pub token_file: Option<PathBuf>,
+    /// How many events go in one Bundle, 1 to 1000; 1 posts each event alone, to servers that take no batch.
+    #[serde(default = "batch_events")]
+    pub batch_events: usize,
+    /// How long the server may take for an answer, seconds, 1 to 3600.
+    #[serde(default = "timeout_s")]
+    pub timeout_s: u64,
+}
+
+const fn settle_ms() -> u64 {
+    1_000
+}
+
+const fn timeout_s() -> u64 {
+    30
+}
+
+const fn max_message_bytes() -> usize {
+    65_536
+}
+
+const fn batch_events() -> usize {
+    100
 }
 
 impl ShipConfig {
@@ -262,7 +322,33 @@ impl ShipConfig {
                     "destination `{name}` opens records: it needs `[reviewer]` and `audit.key_directory`"
                 ));
             }
+            self.check_destination(destination).map_err(|why| format!("destination `{name}`: {why}"))?;
         }
+        self.check_pace()
+    }
+
+    fn check_destination(&self, destination: &DestinationSettings) -> Result<(), String> {
+        match destination {
+            DestinationSettings::Atna(settings) => settings.check(),
+            DestinationSettings::Fhir(settings) => settings.check(),
+            DestinationSettings::Witness(settings) => settings.check(),
+            DestinationSettings::Copy(settings) => {
+                settings.check()?;
+                let is_witness = |name: &str| {
+                    let named = |other: &&DestinationSettings| other.name() == name;
+                    matches!(self.destinations.iter().find(named), Some(DestinationSettings::Witness(_)))
+                };
+                match &settings.cosigned_by {
+                    Some(name) if !is_witness(name) => {
+                        Err(format!("`cosigned_by` is `{name}`, and no destination of kind `witness` has that name"))
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn check_pace(&self) -> Result<(), String> {
         for (key, value) in
             [("poll_ms", self.pace.poll_ms), ("retry_max_s", self.pace.retry_max_s), ("report_s", self.pace.report_s)]
         {

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use gateway_audit::checkpoint::Checkpoint;
 use gateway_audit::frame::MAX_RECORD;
+use gateway_audit::merkle::{self, Frontier};
 use gateway_audit::note::{MAX_NOTE, VerifierKey};
 use gateway_audit::tiles::entry::{Bundle, Entry, Joiner};
-use gateway_audit::tiles::{CHECKPOINT, Files as _, Kind, MAX_BUNDLE, Tile, WIDTH};
+use gateway_audit::tiles::{CHECKPOINT, Files as _, Kind, MAX_BUNDLE, Tile, TileHashes, WIDTH};
 use gateway_verify::{Directory, verifier_keys};
 
 use super::Fault;
-use crate::audit::{LANES, VERIFIER_KEYS, lane_directory};
+pub use crate::audit::LANES;
+use crate::audit::{VERIFIER_KEYS, lane_directory};
 
 /// Where the log lies, and the keys that sign it.
 #[derive(Debug, Clone)]
@@ -27,24 +29,18 @@ impl Log {
         Self { directory: directory.to_owned(), keys }
     }
 
-    /// The lanes that have a checkpoint, as they are at this moment.
+    /// A lane as it is at this moment; none if it has no checkpoint. Lanes are numbered from 1 to [`LANES`].
     ///
     /// # Errors
-    /// [`Fault::Log`] if a checkpoint cannot be read, or is not one that the log's key signed.
-    pub fn lanes(&self) -> Result<Vec<Lane>, Fault> {
-        let fault = |error: &dyn std::fmt::Display| Fault::Log(error.to_string());
-        let keys = verifier_keys(&self.keys.display().to_string()).map_err(|error| fault(&error))?;
-        let mut lanes = Vec::new();
-        for number in 1..=LANES {
-            let directory = lane_directory(&self.directory, number);
-            let name = format!("lane-{number}");
-            let note = Directory(directory.clone()).read(CHECKPOINT, MAX_NOTE);
-            let Some(note) = note.map_err(|error| Fault::Log(format!("`{name}/{CHECKPOINT}`: {error}")))? else {
-                continue;
-            };
-            lanes.push(Lane::open(name, directory, note, &keys)?);
-        }
-        Ok(lanes)
+    /// [`Fault::Log`] if its checkpoint cannot be read, or is not one that the log's key signed.
+    pub fn lane(&self, number: u8) -> Result<Option<Lane>, Fault> {
+        let (directory, name) = (lane_directory(&self.directory, number), format!("lane-{number}"));
+        let note = Directory(directory.clone()).read(CHECKPOINT, MAX_NOTE);
+        let Some(note) = note.map_err(|error| Fault::Log(format!("`{name}/{CHECKPOINT}`: {error}")))? else {
+            return Ok(None);
+        };
+        let keys = verifier_keys(&self.keys.display().to_string()).map_err(|error| Fault::Log(error.to_string()))?;
+        Lane::open(name, directory, note, &keys).map(Some)
     }
 }
 
@@ -93,12 +89,13 @@ impl Lane {
     pub fn records(&self, from: u64, records: usize, bytes: usize) -> Result<Vec<Sealed>, Fault> {
         let mut found = Vec::new();
         let (mut index, mut taken) = (from, 0);
+        let mut files = Directory(self.directory.clone());
+        let mut hashes = TileHashes::new(&mut files, self.checkpoint.size);
         let mut joiner: Option<Joiner> = None;
         while index < self.checkpoint.size {
-            let bundle = self.bundle(index / WIDTH)?;
+            let bundle = self.bundle(index / WIDTH, &mut hashes)?;
             let skip = usize::try_from(index % WIDTH).unwrap_or(usize::MAX);
             let room = usize::try_from(self.checkpoint.size - index / WIDTH * WIDTH).unwrap_or(usize::MAX);
-            let before = index;
             for entry in Bundle::new(&bundle).take(room).skip(skip) {
                 let entry = Entry::decode(entry).map_err(|error| self.fault(index, &error))?;
                 let joiner = joiner.get_or_insert_with(|| Joiner::new(entry.sequence, MAX_RECORD));
@@ -113,23 +110,33 @@ impl Lane {
                     return Ok(found);
                 }
             }
-            if index == before || (index < self.checkpoint.size && index % WIDTH != 0) {
-                return Err(self.fault(index, &"the bundle is cut off"));
-            }
         }
         Ok(found)
     }
 
-    fn bundle(&self, number: u64) -> Result<Vec<u8>, Fault> {
-        let fault = |error: &dyn std::fmt::Display| self.fault(number * WIDTH, error);
-        let tile = Tile::in_tree(Kind::Entries, number, self.checkpoint.size).ok_or_else(|| fault(&"there is none"))?;
-        let mut files = Directory(self.directory.clone());
-        for tile in [tile, tile.full()] {
-            if let Some(bytes) = files.read(&tile.path(), MAX_BUNDLE).map_err(|error| fault(&error))? {
-                return Ok(bytes);
-            }
+    /// A bundle of which the signed root has vouched for every entry: a file that is removed or replaced while it is read
+    /// is noticed, as is one that was changed.
+    fn bundle(&self, number: u64, hashes: &mut TileHashes<'_, Directory>) -> Result<Vec<u8>, Fault> {
+        let (size, start) = (self.checkpoint.size, number * WIDTH);
+        let fault = |error: &dyn std::fmt::Display| self.fault(start, error);
+        let tile = Tile::in_tree(Kind::Entries, number, size).ok_or_else(|| fault(&"there is none"))?;
+        let mut read = |tile: Tile| hashes.files().read(&tile.path(), MAX_BUNDLE).map_err(|error| fault(&error));
+        let bytes = match read(tile)? {
+            Some(bytes) => bytes,
+            None => read(tile.full())?.ok_or_else(|| fault(&format!("`{tile}` is not there")))?,
+        };
+        let mut root = Frontier::new();
+        let (mut entries, mut count) = (Bundle::new(&bytes), 0);
+        for entry in entries.by_ref().take(usize::from(tile.width)) {
+            root.push(merkle::leaf_hash(entry));
+            count += 1;
         }
-        Err(fault(&format!("`{tile}` is not there")))
+        let end = start + u64::from(tile.width);
+        let signed = merkle::root_with(hashes, start, end, size, root.root()).map_err(|error| fault(&error))?;
+        if count != tile.width || signed != self.checkpoint.root {
+            return Err(fault(&format!("`{tile}` does not hold the entries that were signed")));
+        }
+        Ok(bytes)
     }
 
     fn fault(&self, index: u64, error: &dyn std::fmt::Display) -> Fault {

@@ -7,14 +7,22 @@
 //! Each destination has a thread, a runtime and a position ([`cursor`]) in each lane of its own: a receiver that is down
 //! holds up nobody else. The position is a number of entries and moves when the receiver has what is before it.
 
+mod atna;
 mod backoff;
 pub mod config;
+pub mod copy;
 pub mod cursor;
 pub mod fault;
+mod fhir;
+mod growing;
+mod http;
 pub mod lane;
 mod process;
+mod records;
 mod runner;
 mod status;
+mod tls;
+pub mod witness;
 
 use std::future::Future;
 
@@ -26,19 +34,19 @@ pub use process::{ShipError, Shipping};
 /// One receiver.
 pub trait Destination {
     /// Gives the receiver something of what `lane` holds behind its first `from` entries, of which there is at least one
-    /// under [`Lane::checkpoint`]. Says how many entries of the lane the receiver has then: more than `from`, and a
-    /// promise: they are never given again. May be dropped at any await; what was given before is given again then.
+    /// under [`Lane::checkpoint`]. Says how many entries of the lane the receiver has then, which is a promise: they are
+    /// never given again. `from` says that it is not the time yet. May be dropped at any await; what was given before is
+    /// given again then.
     ///
     /// # Errors
     /// [`Fault`]; the same is tried again after a pause.
     fn take(&mut self, lane: &Lane, from: u64) -> impl Future<Output = Result<u64, Fault>>;
-}
 
-/// A destination that is not written.
-struct NotYet;
-
-impl Destination for NotYet {
-    async fn take(&mut self, lane: &Lane, _: u64) -> Result<u64, Fault> {
-        Err(Fault::Receiver(format!("`{}` cannot be shipped: the destination is not there", lane.name)))
+    /// Looks after a lane of which the receiver has everything, or which has no entry.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    fn keep(&mut self, _lane: &Lane) -> impl Future<Output = Result<(), Fault>> {
+        async { Ok(()) }
     }
 }

@@ -10,11 +10,16 @@ use gateway_audit::reviewer::private::ReviewerKey;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
+use super::atna::Atna;
 use super::config::{DestinationSettings, ShipConfig};
+use super::copy::Copy;
 use super::cursor::Cursors;
+use super::fhir::Fhir;
 use super::lane::Log;
+use super::records::Records;
 use super::runner::Runner;
 use super::status::Status;
+use super::witness::Witnesses;
 use super::{Destination, Fault};
 
 /// Why shipping does not begin.
@@ -70,9 +75,26 @@ impl Shipping {
             };
             let status = Arc::clone(&begin.status);
             let thread = match settings {
-                DestinationSettings::Atna(_) => begin.with(super::NotYet),
+                DestinationSettings::Atna(settings) => {
+                    begin.records().and_then(|records| Atna::new(settings, records)).and_then(|atna| begin.with(atna))
+                }
+                DestinationSettings::Fhir(settings) => {
+                    let folder = config.state.directory.join(&settings.name);
+                    let fhir = begin.records().and_then(|records| Fhir::new(settings, records, &folder, &status));
+                    fhir.and_then(|fhir| begin.with(fhir))
+                }
+                DestinationSettings::Copy(settings) => Copy::open(settings, config).and_then(|copy| begin.with(copy)),
+                DestinationSettings::Witness(settings) => {
+                    Witnesses::open(settings, config).and_then(|witnesses| begin.with(witnesses))
+                }
             };
-            shipping.threads.push((settings.name().to_owned(), thread.map_err(failed)?, status));
+            match thread {
+                Ok(thread) => shipping.threads.push((settings.name().to_owned(), thread, status)),
+                Err(fault) => {
+                    shipping.end();
+                    return Err(failed(fault));
+                }
+            }
         }
         Ok(shipping)
     }
@@ -107,11 +129,20 @@ struct Begin<'a> {
     config: &'a ShipConfig,
     stop: watch::Receiver<bool>,
     status: Arc<Status>,
-    #[expect(dead_code, reason = "for the destinations that open records")]
     reviewer: Option<&'a Arc<ReviewerKey>>,
 }
 
 impl Begin<'_> {
+    /// For destinations that open records; the configuration's check has seen to it that they can.
+    fn records(&self) -> Result<Records, Fault> {
+        match (&self.config.audit.key_directory, self.reviewer) {
+            (Some(keys), Some(reviewer)) => Ok(Records::new(keys, reviewer, &self.status)),
+            _ => Err(Fault::Log(
+                "nobody opens its records: `[reviewer]` and `audit.key_directory` are needed".to_owned(),
+            )),
+        }
+    }
+
     fn with<D: Destination + Send + 'static>(self, destination: D) -> Result<JoinHandle<()>, Fault> {
         let audit = &self.config.audit;
         let runner = Runner {

@@ -8,12 +8,15 @@ use tokio::sync::watch;
 use super::backoff::{pause, random};
 use super::config::PaceSection;
 use super::cursor::Cursors;
-use super::lane::{Lane, Log};
+use super::lane::{LANES, Lane, Log};
 use super::status::Status;
 use super::{Destination, Fault};
 
 /// How long what is under way may still take when the process is to end.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// Until a log that cannot be read is looked at once more.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A destination with its surroundings.
 pub(super) struct Runner<D> {
@@ -51,7 +54,11 @@ impl<D: Destination> Runner<D> {
                     failures += 1;
                     let pause = pause(failures, self.pace.retry_max(), random());
                     let (destination, retry_in_ms) = (self.name.as_str(), pause.as_millis());
-                    tracing::warn!(destination, failures, %fault, retry_in_ms, "cannot ship");
+                    if matches!(fault, Fault::Alarm(_)) {
+                        tracing::error!(destination, failures, %fault, retry_in_ms, "cannot ship");
+                    } else {
+                        tracing::warn!(destination, failures, %fault, retry_in_ms, "cannot ship");
+                    }
                     pause
                 }
             };
@@ -65,8 +72,14 @@ impl<D: Destination> Runner<D> {
     /// Gives each lane's next portion. Says whether there was one. A lane that fails does not hold up the others.
     async fn round(&mut self) -> Result<bool, Fault> {
         let (mut moved, mut failed, mut lag) = (false, None, 0);
-        for lane in self.log.lanes()? {
-            match self.give(&lane).await {
+        for number in 1..=LANES {
+            let mut given = self.give_of(number).await;
+            // Files are replaced while they are read.
+            if matches!(given, Err((Fault::Log(_), _))) {
+                tokio::time::sleep(AGAIN).await;
+                given = self.give_of(number).await;
+            }
+            match given {
                 Ok((given, left)) => {
                     moved |= given > 0;
                     lag += left;
@@ -76,9 +89,16 @@ impl<D: Destination> Runner<D> {
                     lag += left;
                 }
             }
-            self.status.set_lag(lag);
         }
+        self.status.set_lag(lag);
         failed.map_or(Ok(moved), Err)
+    }
+
+    async fn give_of(&mut self, number: u8) -> Result<(u64, u64), (Fault, u64)> {
+        match self.log.lane(number).map_err(|fault| (fault, 0))? {
+            Some(lane) => self.give(&lane).await,
+            None => Ok((0, 0)),
+        }
     }
 
     /// Entries that were given, and those that are left; with a fault the latter.
@@ -87,13 +107,16 @@ impl<D: Destination> Runner<D> {
         let from = self.cursors.read(&lane.name, origin).map_err(|fault| (fault, size))?;
         if from > size {
             let words = format!("`{}` has {size} entries, and {from} were shipped: it was rolled back", lane.name);
-            return Err((Fault::Log(words), 0));
+            return Err((Fault::Alarm(words), 0));
         }
         let left = size - from;
         if left == 0 {
-            return Ok((0, 0));
+            return self.destination.keep(lane).await.map(|()| (0, 0)).map_err(|fault| (fault, 0));
         }
         let to = self.destination.take(lane, from).await.map_err(|fault| (fault, left))?;
+        if to == from {
+            return Ok((0, left));
+        }
         self.cursors.write(&lane.name, origin, to).map_err(|fault| (fault, left))?;
         self.status.add_taken(to.saturating_sub(from));
         Ok((to.saturating_sub(from), size.saturating_sub(to)))

@@ -11,6 +11,10 @@ pub(super) struct Status {
     taken: AtomicU64,
     /// Failures since the last success.
     failures: AtomicU64,
+    /// Records that did not open since this process began.
+    unopened: AtomicU64,
+    /// Events that the receiver refuses, since this process began.
+    parked: AtomicU64,
 }
 
 impl Status {
@@ -26,10 +30,21 @@ impl Status {
         self.failures.store(u64::from(failures), Ordering::Relaxed);
     }
 
+    /// One more record that does not open. Says how many there were before.
+    pub(super) fn add_unopened(&self) -> u64 {
+        self.unopened.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// One more event that the receiver refuses.
+    pub(super) fn add_parked(&self) {
+        self.parked.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// One line.
     pub(super) fn report(&self, destination: &str) {
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let (lag_entries, taken_entries, failures) = (of(&self.lag), of(&self.taken), of(&self.failures));
-        tracing::info!(destination, lag_entries, taken_entries, failures, "position");
+        let (unopened, parked) = (of(&self.unopened), of(&self.parked));
+        tracing::info!(destination, lag_entries, taken_entries, failures, unopened, parked, "position");
     }
 }

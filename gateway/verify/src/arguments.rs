@@ -10,11 +10,16 @@ use gateway_audit::verify::{Edge, Part};
 pub const HELP: &str = "\
 Verifies an audit log of Sekisho: that nothing in it was altered, removed, inserted, reordered, truncated or forked.
 
-Usage: sekisho-verify DIR --key KEY [--key KEY]... [--checkpoint FILE]... [--from PLACE] [--to PLACE]
+Usage: sekisho-verify DIR --key KEY [--key KEY]... [--checkpoint FILE]... [--witness KEY]... [--require N]
+                      [--from PLACE] [--to PLACE]
 
   DIR                 A log's folder, a node's with its logs, or a folder of nodes; the gateway may be running
   --key KEY           The log's verifier key, or a file with one on each line. Get it by another way than the log
   --checkpoint FILE   A checkpoint of the same log that was kept elsewhere: the log must continue it
+  --witness KEY       A witness's verifier key, or a file with one on each line: witnesses must have cosigned the log's
+                      checkpoint, or a `checkpoint.cosigned` beside it, or one that --checkpoint names, and the log
+                      must continue what they signed
+  --require N         How many of them; all unless given
   --from PLACE        Verify only this part of each log, from the tiles of hashes down: from a record's number on, or a
                       time (2026-11-23, 2026-11-23T09:00:00+09:00)
   --to PLACE          Up to and with a record's number, or to before a time
@@ -35,6 +40,10 @@ pub enum Command {
         keys: Vec<String>,
         /// Older checkpoints.
         older: Vec<PathBuf>,
+        /// Keys of witnesses, or files of them.
+        witnesses: Vec<String>,
+        /// How many of them must have signed.
+        require: Option<usize>,
         /// The part that is asked for; none for all of it.
         part: Option<Part>,
     },
@@ -51,6 +60,7 @@ pub enum Command {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut arguments = arguments.into_iter();
     let (mut directory, mut keys, mut older) = (None, Vec::new(), Vec::new());
+    let (mut witnesses, mut require) = (Vec::new(), None);
     let (mut from, mut to) = (None, None);
     let mut options = true;
     while let Some(argument) = arguments.next() {
@@ -66,6 +76,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             "-h" | "--help" => return Ok(Command::Help),
             "-V" | "--version" => return Ok(Command::Version),
             "--key" => keys.push(value()?.into_string().map_err(|_| "`--key` is not UTF-8".to_owned())?),
+            "--witness" => witnesses.push(value()?.into_string().map_err(|_| "`--witness` is not UTF-8".to_owned())?),
+            "--require" => {
+                let number = value()?.into_string().ok().and_then(|number| number.parse().ok());
+                require = Some(number.ok_or("`--require` is not a number")?);
+            }
             "--checkpoint" => older.push(PathBuf::from(value()?)),
             "--from" => from = Some(from_edge(&value()?.to_string_lossy())?),
             "--to" => to = Some(to_edge(&value()?.to_string_lossy())?),
@@ -78,7 +93,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         return Err("no `--key` is given".to_owned());
     }
     let part = (from.is_some() || to.is_some()).then_some(Part { from, to });
-    Ok(Command::Verify { directory, keys, older, part })
+    Ok(Command::Verify { directory, keys, older, witnesses, require, part })
 }
 
 /// Where a part begins: a record's number, or a time.
@@ -117,11 +132,15 @@ mod tests {
         let verify = |keys: &[&str], older: &[&str]| {
             let keys = keys.iter().map(ToString::to_string).collect();
             let older = older.iter().map(PathBuf::from).collect();
-            Ok(Command::Verify { directory: "d".into(), keys, older, part: None })
+            let (directory, witnesses) = ("d".into(), Vec::new());
+            Ok(Command::Verify { directory, keys, older, witnesses, require: None, part: None })
         };
         assert_eq!(read(&["d", "--key", "k"]), verify(&["k"], &[]));
         assert_eq!(read(&["--key=a=b", "d", "--key", "-k", "--checkpoint=c"]), verify(&["a=b", "-k"], &["c"]));
         assert_eq!(read(&["--key", "k", "--", "d"]), verify(&["k"], &[]));
+        let witnessed = read(&["d", "--key", "k", "--witness", "w", "--witness=v", "--require", "2"]);
+        let Ok(Command::Verify { witnesses, require, .. }) = witnessed else { panic!("{witnessed:?}") };
+        assert_eq!((witnesses, require), (vec!["w".to_owned(), "v".to_owned()], Some(2)));
         assert_eq!(read(&["--help"]), Ok(Command::Help));
         assert_eq!(read(&["d", "-V"]), Ok(Command::Version));
     }
@@ -150,6 +169,7 @@ mod tests {
             (&["d", "--key"], "`--key` needs a value"),
             (&["d", "--kye", "k"], "`--kye` is not known"),
             (&["d", "e", "--key", "k"], "`e` is one directory too many"),
+            (&["d", "--key", "k", "--require", "-1"], "`--require` is not a number"),
             (&["-x"], "`-x` is not known"),
         ] {
             assert!(read(arguments).unwrap_err().contains(why), "{arguments:?}");

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use gateway_audit::note::{KeyError, KeyKind, MAX_NOTE, Note, VerifierKey};
+use gateway_audit::witness::Quorum;
 
 use crate::directory::read;
 
@@ -29,6 +30,15 @@ pub enum InputError {
     },
     /// A cosigner's key in place of a log's.
     Cosigner(String),
+    /// A log's key in place of a witness's.
+    Log(String),
+    /// More witnesses are required than known, or none.
+    Require {
+        /// How many must have signed.
+        require: usize,
+        /// How many are known.
+        known: usize,
+    },
     /// A file of keys has none.
     NoKeys(PathBuf),
     /// A file is no checkpoint at all.
@@ -51,6 +61,10 @@ impl fmt::Display for InputError {
             Self::Key { place: None, error } => error.fmt(f),
             Self::Key { place: Some((path, line)), error } => write!(f, "`{}`, line {line}: {error}", path.display()),
             Self::Cosigner(name) => write!(f, "the key `{name}` is a cosigner's, not a log's"),
+            Self::Log(name) => write!(f, "the key `{name}` is a log's, not a witness's"),
+            Self::Require { require, known } => {
+                write!(f, "`--require` is {require}, and {known} witnesses are known by `--witness`")
+            }
             Self::NoKeys(path) => write!(f, "`{}` has no verifier keys", path.display()),
             Self::NoCheckpoint(path) => write!(f, "`{}` is no checkpoint", path.display()),
             Self::Twice(origin) => write!(f, "two older checkpoints of `{origin}` are given: the newer one tells more"),
@@ -69,6 +83,10 @@ impl std::error::Error for InputError {}
 /// # Errors
 /// [`InputError`] if there is something else, or nothing.
 pub fn verifier_keys(text: &str) -> Result<Vec<VerifierKey>, InputError> {
+    keys(text, KeyKind::Log)
+}
+
+fn keys(text: &str, kind: KeyKind) -> Result<Vec<VerifierKey>, InputError> {
     let path = Path::new(text);
     // A key holds no path separator but in its name, which a file's path may look like; the file is asked for first.
     let file = read(path, MAX_KEYS)
@@ -77,21 +95,56 @@ pub fn verifier_keys(text: &str) -> Result<Vec<VerifierKey>, InputError> {
         if text.matches('+').count() < 2 {
             return Err(InputError::Unreadable { path: path.to_owned(), error: "there is no such file".to_owned() });
         }
-        return Ok(vec![log_key(text, None)?]);
+        return Ok(vec![key(text, kind, None)?]);
     };
     let file = String::from_utf8(file).map_err(|_| InputError::NoKeys(path.to_owned()))?;
     let mut keys = Vec::new();
     for (line, number) in file.lines().zip(1..) {
         if !line.is_empty() && !line.starts_with('#') {
-            keys.push(log_key(line, Some((path.to_owned(), number)))?);
+            keys.push(key(line, kind, Some((path.to_owned(), number)))?);
         }
     }
     if keys.is_empty() { Err(InputError::NoKeys(path.to_owned())) } else { Ok(keys) }
 }
 
-fn log_key(line: &str, place: Option<(PathBuf, usize)>) -> Result<VerifierKey, InputError> {
+fn key(line: &str, kind: KeyKind, place: Option<(PathBuf, usize)>) -> Result<VerifierKey, InputError> {
     let key = VerifierKey::parse(line).map_err(|error| InputError::Key { place, error })?;
-    if key.kind() == KeyKind::Log { Ok(key) } else { Err(InputError::Cosigner(key.name().to_owned())) }
+    match key.kind() {
+        found if found == kind => Ok(key),
+        KeyKind::Cosigner => Err(InputError::Cosigner(key.name().to_owned())),
+        KeyKind::Log => Err(InputError::Log(key.name().to_owned())),
+    }
+}
+
+/// Witnesses that must have signed.
+#[derive(Debug, Clone)]
+pub struct Witnesses {
+    /// Their keys.
+    pub keys: Vec<VerifierKey>,
+    /// How many must have signed.
+    pub require: usize,
+    /// The time, seconds since the Unix epoch: a cosignature from later is refused.
+    pub now: u64,
+}
+
+/// The witnesses of `--witness` and `--require`; none if neither was given.
+///
+/// # Errors
+/// [`InputError`] if a key is none or a log's, or more are required than known.
+pub fn witnesses(texts: &[String], require: Option<usize>, now: u64) -> Result<Option<Witnesses>, InputError> {
+    let mut all = Vec::new();
+    for text in texts {
+        all.extend(keys(text, KeyKind::Cosigner)?);
+    }
+    let known = Quorum { keys: &all, ..Quorum::default() }.known();
+    if texts.is_empty() && require.is_none() {
+        return Ok(None);
+    }
+    let require = require.unwrap_or(known);
+    if require == 0 || require > known {
+        return Err(InputError::Require { require, known });
+    }
+    Ok(Some(Witnesses { keys: all, require, now }))
 }
 
 /// A checkpoint that was kept elsewhere.

@@ -9,8 +9,9 @@ use gateway_audit::tiles::{CHECKPOINT, Files as _};
 use gateway_audit::verify::{Against, Part, Verified, VerifiedPart, VerifyError};
 
 use crate::directory::Directory;
-use crate::inputs::{Older, origin};
+use crate::inputs::{Older, Witnesses, origin};
 use crate::wal::{self, Held, Tail, WalError};
+use crate::witness::{self, Witnessed};
 
 /// How often a log that its writer changes meanwhile is looked at: partial tiles make way for others.
 const LOOKS: u32 = 5;
@@ -54,6 +55,8 @@ pub struct GoodPart {
     pub verified: VerifiedPart,
     /// Times of the first and last record that was asked for, by their clear headers, nanoseconds since the Unix epoch.
     pub times: Option<(i64, i64)>,
+    /// What enough witnesses signed, where that was asked for.
+    pub witnessed: Option<Witnessed>,
 }
 
 /// A lane that holds nothing bad.
@@ -63,12 +66,23 @@ pub struct Good {
     pub verified: Verified,
     /// Times of its first and last record by their clear headers, nanoseconds since the Unix epoch.
     pub times: Option<(i64, i64)>,
+    /// What witnesses signed, where they must have.
+    pub witnessed: Option<Witnessed>,
     /// What the write-ahead log has behind that, where it is there.
     pub tail: Option<Tail>,
 }
 
+/// What a lane is verified with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct With<'a> {
+    pub(crate) keys: &'a [VerifierKey],
+    pub(crate) older: &'a [Older],
+    pub(crate) witnesses: Option<&'a Witnesses>,
+    pub(crate) part: Option<Part>,
+}
+
 /// Verifies a lane with the key of its name.
-pub(crate) fn verify(path: PathBuf, keys: &[VerifierKey], older: &[Older], part: Option<Part>) -> Lane {
+pub(crate) fn verify(path: PathBuf, with: With<'_>) -> Lane {
     let mut files = Directory(path);
     let mut look = 1;
     loop {
@@ -76,7 +90,7 @@ pub(crate) fn verify(path: PathBuf, keys: &[VerifierKey], older: &[Older], part:
         let name = before.as_ref().ok().and_then(Option::as_ref).and_then(|note| origin(note));
         let outcome = match &before {
             Err(error) => Outcome::Unreadable(format!("`{CHECKPOINT}` cannot be read: {error}")),
-            Ok(_) => look_once(&mut files, name.as_deref(), keys, older, part),
+            Ok(_) => look_once(&mut files, name.as_deref(), with),
         };
         // A checkpoint that is still the same when the look ends is the one that was looked at.
         let same = match (&before, files.read(CHECKPOINT, MAX_NOTE)) {
@@ -90,29 +104,24 @@ pub(crate) fn verify(path: PathBuf, keys: &[VerifierKey], older: &[Older], part:
     }
 }
 
-fn look_once(
-    files: &mut Directory,
-    name: Option<&str>,
-    keys: &[VerifierKey],
-    older: &[Older],
-    part: Option<Part>,
-) -> Outcome {
+fn look_once(files: &mut Directory, name: Option<&str>, with: With<'_>) -> Outcome {
+    let keys = with.keys;
     let candidates: Vec<&VerifierKey> = match name {
         Some(name) => keys.iter().filter(|key| key.name() == name).collect(),
         // Its checkpoint is missing or none: any key tells which.
         None => keys.iter().take(1).collect(),
     };
     let Some(name) = name.filter(|_| candidates.is_empty()) else {
-        return with_keys(files, &candidates, older, part);
+        return with_keys(files, &candidates, with);
     };
     Outcome::Bad(format!("`{CHECKPOINT}` is of the log `{}`, and no key is for that", name.escape_debug()))
 }
 
 /// Tries the keys of one name; more than one is there only where a log's key was changed.
-fn with_keys(files: &mut Directory, keys: &[&VerifierKey], older: &[Older], part: Option<Part>) -> Outcome {
+fn with_keys(files: &mut Directory, keys: &[&VerifierKey], with: With<'_>) -> Outcome {
     let mut outcome = Outcome::Bad("no key is given".to_owned());
     for key in keys {
-        outcome = with_key(files, key, older, part);
+        outcome = with_key(files, key, with);
         if outcome.is_good() {
             break;
         }
@@ -120,11 +129,15 @@ fn with_keys(files: &mut Directory, keys: &[&VerifierKey], older: &[Older], part
     outcome
 }
 
-fn with_key(files: &mut Directory, key: &VerifierKey, older: &[Older], part: Option<Part>) -> Outcome {
-    let older = older.iter().find(|older| older.origin() == key.name());
+fn with_key(files: &mut Directory, key: &VerifierKey, with: With<'_>) -> Outcome {
+    let older = with.older.iter().find(|older| older.origin() == key.name());
+    let signed = match with.witnesses.map(|witnesses| witness::newest(files, key, older, witnesses)).transpose() {
+        Ok(signed) => signed,
+        Err(outcome) => return *outcome,
+    };
     let against = Against { cosigners: &[], older: older.map(|older| older.note.as_slice()) };
-    if let Some(part) = part {
-        return with_part(files, key, against, part);
+    if let Some(part) = with.part {
+        return with_part(files, key, against, part, signed);
     }
     let mut held = match wal::first(&files.0) {
         Ok(first) => Held::new(first),
@@ -140,20 +153,34 @@ fn with_key(files: &mut Directory, key: &VerifierKey, older: &[Older], part: Opt
         Err(VerifyError::Read(error)) => return Outcome::Unreadable(error.to_string()),
         Err(error) => return Outcome::Bad(error.to_string()),
     };
+    let witnessed = match signed.map(|signed| witness::check(files, &verified.signed.checkpoint, signed)).transpose() {
+        Ok(witnessed) => witnessed,
+        Err(why) => return Outcome::Bad(why),
+    };
     match wal::check(&files.0, verified.records, &held) {
-        Ok(tail) => Outcome::Good(Box::new(Good { verified, times, tail })),
+        Ok(tail) => Outcome::Good(Box::new(Good { verified, times, witnessed, tail })),
         Err(error) => told(&error),
     }
 }
 
-fn with_part(files: &mut Directory, key: &VerifierKey, against: Against<'_>, part: Part) -> Outcome {
+fn with_part(
+    files: &mut Directory,
+    key: &VerifierKey,
+    against: Against<'_>,
+    part: Part,
+    signed: Option<witness::Signed>,
+) -> Outcome {
     let mut times = None;
     let verified =
         gateway_audit::verify::verify_part(files, key, against, part, |_, entry| note_time(&mut times, entry));
-    match verified {
-        Ok(verified) => Outcome::GoodPart(Box::new(GoodPart { verified, times })),
-        Err(VerifyError::Read(error)) => Outcome::Unreadable(error.to_string()),
-        Err(error) => Outcome::Bad(error.to_string()),
+    let verified = match verified {
+        Ok(verified) => verified,
+        Err(VerifyError::Read(error)) => return Outcome::Unreadable(error.to_string()),
+        Err(error) => return Outcome::Bad(error.to_string()),
+    };
+    match signed.map(|signed| witness::check(files, &verified.signed.checkpoint, signed)).transpose() {
+        Ok(witnessed) => Outcome::GoodPart(Box::new(GoodPart { verified, times, witnessed })),
+        Err(why) => Outcome::Bad(why),
     }
 }
 

@@ -13,6 +13,7 @@ mod inputs;
 mod lane;
 mod report;
 mod wal;
+mod witness;
 
 use std::path::{Path, PathBuf};
 
@@ -20,10 +21,11 @@ use gateway_audit::note::VerifierKey;
 use gateway_audit::verify::Part;
 
 pub use directory::{Directory, DirectoryError, find};
-pub use inputs::{InputError, Older, older, verifier_keys};
+pub use inputs::{InputError, Older, Witnesses, older, verifier_keys, witnesses};
 pub use lane::{Lane, Outcome};
 pub use report::write;
 pub use wal::{Tail, WalError};
+pub use witness::{COSIGNED, Witnessed};
 
 /// What was found in a directory.
 #[derive(Debug)]
@@ -72,12 +74,17 @@ impl Report {
     }
 }
 
-/// Verifies every lane in a directory.
+/// Verifies every lane in a directory. With witnesses, enough of them must have signed each lane.
 ///
 /// # Errors
 /// [`DirectoryError`] if there is none, though no older checkpoint says so, or the directory cannot be listed.
-pub fn verify(directory: &Path, keys: &[VerifierKey], older: &[Older]) -> Result<Report, DirectoryError> {
-    verify_part(directory, keys, older, None)
+pub fn verify(
+    directory: &Path,
+    keys: &[VerifierKey],
+    older: &[Older],
+    witnesses: Option<&Witnesses>,
+) -> Result<Report, DirectoryError> {
+    verify_part(directory, keys, older, witnesses, None)
 }
 
 /// Verifies a part of every lane in a directory, or all of it. Of a part, the write-ahead log is not looked at.
@@ -88,13 +95,15 @@ pub fn verify_part(
     directory: &Path,
     keys: &[VerifierKey],
     older: &[Older],
+    witnesses: Option<&Witnesses>,
     part: Option<Part>,
 ) -> Result<Report, DirectoryError> {
     let lanes: Vec<PathBuf> = match find(directory) {
         Err(DirectoryError::NoLog(_)) if !older.is_empty() => Vec::new(),
         lanes => lanes?,
     };
-    let lanes: Vec<Lane> = lanes.into_iter().map(|path| lane::verify(path, keys, older, part)).collect();
+    let with = lane::With { keys, older, witnesses, part };
+    let lanes: Vec<Lane> = lanes.into_iter().map(|path| lane::verify(path, with)).collect();
     let found = |name: &str| lanes.iter().any(|lane| lane.origin.as_deref() == Some(name));
     let mut absent = Vec::new();
     for name in keys.iter().map(VerifierKey::name) {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use gateway_audit::time;
 
 use crate::lane::{Good, GoodPart, Outcome};
+use crate::witness::Witnessed;
 use crate::{Report, Verdict};
 
 /// Writes a report as text.
@@ -53,6 +54,7 @@ fn write_good(name: &str, good: &Good, out: &mut dyn Write) -> io::Result<()> {
     if let Some(size) = verified.continues {
         write!(out, "; continues the older checkpoint of {size} entries")?;
     }
+    write_witnessed(good.witnessed.as_ref(), out)?;
     match &good.tail {
         Some(tail) => {
             write!(out, "; {} records in the write-ahead log are not covered yet", tail.uncovered)?;
@@ -66,6 +68,13 @@ fn write_good(name: &str, good: &Good, out: &mut dyn Write) -> io::Result<()> {
         None => write!(out, "; no write-ahead log is here")?,
     }
     writeln!(out)
+}
+
+fn write_witnessed(witnessed: Option<&Witnessed>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(witnessed) = witnessed else { return Ok(()) };
+    let names: Vec<_> = witnessed.witnesses.iter().map(|(name, _)| safe(name)).collect();
+    let time = i64::try_from(witnessed.time).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    write!(out, "; cosigned: {} entries at {} by {}", witnessed.size, written(time), names.join(", "))
 }
 
 fn write_part(name: &str, part: &GoodPart, out: &mut dyn Write) -> io::Result<()> {
@@ -88,6 +97,7 @@ fn write_part(name: &str, part: &GoodPart, out: &mut dyn Write) -> io::Result<()
     if let Some(size) = verified.continues {
         write!(out, "; continues the older checkpoint of {size} entries")?;
     }
+    write_witnessed(part.witnessed.as_ref(), out)?;
     writeln!(out, "; the rest of its {} entries was not looked at", verified.signed.checkpoint.size)
 }
 

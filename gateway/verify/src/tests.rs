@@ -125,6 +125,10 @@ impl Lanes {
 
     /// What is said, and the verdict.
     fn judge(&self, keys: &[VerifierKey], older: &[Vec<u8>]) -> (String, Verdict) {
+        self.judge_with(keys, older, None)
+    }
+
+    fn judge_with(&self, keys: &[VerifierKey], older: &[Vec<u8>], witnesses: Option<&Witnesses>) -> (String, Verdict) {
         let kept = tempfile::tempdir().unwrap();
         let mut paths = Vec::new();
         for (at, note) in older.iter().enumerate() {
@@ -132,7 +136,7 @@ impl Lanes {
             fs::write(paths.last().unwrap(), note).unwrap();
         }
         let older = super::older(&paths, keys).unwrap();
-        let report = verify(self.folder.path(), keys, &older).unwrap();
+        let report = verify(self.folder.path(), keys, &older, witnesses).unwrap();
         let mut out = Vec::new();
         write(&report, &mut out).unwrap();
         (String::from_utf8(out).unwrap(), report.verdict())
@@ -164,7 +168,7 @@ fn a_good_log_is_good_and_says_what_it_holds() {
     }
     assert!(said.contains("no write-ahead log"));
     // A lane's own folder does as well.
-    let report = verify(&lanes.path("lane-1"), &[key()], &[]).unwrap();
+    let report = verify(&lanes.path("lane-1"), &[key()], &[], None).unwrap();
     assert_eq!((report.lanes.len(), report.verdict()), (1, Verdict::Good));
     // An empty log is one.
     lanes.replace("lane-1", &log(&signer(ORIGIN), &[]));
@@ -183,7 +187,7 @@ fn every_byte_of_a_small_log_flipped_is_found() {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << (at % 8);
             lanes.write(&path, &changed);
-            let report = verify(lanes.folder.path(), &[key()], &[]).unwrap();
+            let report = verify(lanes.folder.path(), &[key()], &[], None).unwrap();
             assert_eq!(report.verdict(), Verdict::Bad, "byte {at} of `{path}`");
             flips += 1;
         }
@@ -301,10 +305,24 @@ fn other_logs_and_what_is_missing_are_named() {
     }
     // Nothing is left but a folder: that it was a log is known elsewhere.
     fs::remove_dir_all(lanes.path("lane-1")).unwrap();
-    assert!(matches!(verify(lanes.folder.path(), &[key()], &[]), Err(DirectoryError::NoLog(_))));
+    assert!(matches!(verify(lanes.folder.path(), &[key()], &[], None), Err(DirectoryError::NoLog(_))));
     assert!(lanes.bad(&[genuine[CHECKPOINT].clone()]).contains("the whole log is removed"));
     let (_, verdict) = (fs::create_dir_all(lanes.path("lane-1/checkpoint")), lanes.judge(&[key()], &[]).1);
     assert_eq!(verdict, Verdict::Unreadable);
+}
+
+#[test]
+fn a_lane_that_was_only_begun_is_good() {
+    let lanes = Lanes::one(&log(&signer(ORIGIN), &[]));
+    let (said, verdict) = lanes.judge(&[key()], &[]);
+    assert_eq!(verdict, Verdict::Good, "{said}");
+    assert!(said.contains("good: 0 records in 0 entries"), "{said}");
+    // Its first records are only in the write-ahead log for a moment.
+    let all = records(5);
+    lanes.write("lane-1/wal/segment-00000000000000000001.log", &segment(&all, 1));
+    assert!(lanes.good(&[]).contains("5 records in the write-ahead log are not covered yet"));
+    let later = log(&signer(ORIGIN), &all)[CHECKPOINT].clone();
+    assert!(lanes.bad(&[later]).contains("cut off"));
 }
 
 #[test]
@@ -382,6 +400,73 @@ fn the_write_ahead_log_is_checked_beside_the_tree() {
     assert!(lanes.bad(&[]).contains("write-ahead log: `segment-"));
 }
 
+/// The checkpoint of a log, cosigned.
+fn cosigned(log: &Log, by: &[(&Signer, u64)]) -> Vec<u8> {
+    let note = String::from_utf8(log[CHECKPOINT].clone()).unwrap();
+    let text = note.split_inclusive("\n\n").next().and_then(|text| text.strip_suffix('\n')).unwrap();
+    by.iter().fold(note.clone(), |note, (signer, time)| note + &signer.sign(text, *time)).into_bytes()
+}
+
+#[test]
+fn witnesses_must_have_signed_what_the_log_continues() {
+    let all = records(300);
+    let whole = log(&signer(ORIGIN), &all);
+    let witness = |name, seed| Signer::new(name, KeyKind::Cosigner, &[seed; 32]).unwrap();
+    let (first, second) = (witness("w1", 2), witness("w2", 3));
+    let known = |require| Witnesses {
+        keys: vec![first.verifier().clone(), second.verifier().clone()],
+        require,
+        now: 1_700_000_000,
+    };
+    let lanes = Lanes::one(&whole);
+    let judge = |require, older: &[Vec<u8>]| lanes.judge_with(&[key()], older, Some(&known(require)));
+    let bad = |require, older: &[Vec<u8>], why: &str| {
+        let (said, verdict) = judge(require, older);
+        assert_eq!(verdict, Verdict::Bad, "{said}");
+        assert!(said.contains(why), "{said}");
+    };
+    bad(1, &[], "no checkpoint at hand was cosigned by 1 of the 2 known witnesses; the best has 0");
+    let at = 1_600_000_000;
+    let early = cosigned(&log(&signer(ORIGIN), &all[..77]), &[(&first, at), (&second, at + 60)]);
+    let (said, verdict) = judge(2, std::slice::from_ref(&early));
+    assert_eq!(verdict, Verdict::Good, "{said}");
+    assert!(said.contains("cosigned: 77 entries at 2020-09-13T12:26:40.000000000Z by w1, w2"), "{said}");
+    // Beside the checkpoint, and in it; the newest that enough have signed counts.
+    lanes.write("lane-1/checkpoint.cosigned", &cosigned(&log(&signer(ORIGIN), &all[..200]), &[(&second, at)]));
+    assert!(judge(1, &[]).0.contains("cosigned: 200 entries"));
+    assert!(judge(2, std::slice::from_ref(&early)).0.contains("cosigned: 77 entries"));
+    bad(2, &[], "the best has 1");
+    lanes.write("lane-1/checkpoint", &cosigned(&whole, &[(&first, at), (&second, at)]));
+    assert!(judge(2, std::slice::from_ref(&early)).0.contains("cosigned: 300 entries"));
+    // Put back to yesterday, and gone on in another way.
+    lanes.replace("lane-1", &log(&signer(ORIGIN), &all[..50]));
+    bad(
+        1,
+        std::slice::from_ref(&early),
+        "the log was rolled back: 77 entries were cosigned by `w1`, `w2`, and it has 50",
+    );
+    let mut other = all.clone();
+    other[60] = record(9_000);
+    lanes.replace("lane-1", &log(&signer(ORIGIN), &other));
+    lanes.write("lane-1/checkpoint.cosigned", &early);
+    bad(1, &[], "the log was forked");
+    lanes.write("lane-1/checkpoint.cosigned", &cosigned(&log(&signer(ORIGIN), &all[..50]), &[(&first, at)]));
+    assert_eq!(judge(1, &[]).1, Verdict::Good, "what was cosigned is before the fork");
+    // From the future, by a key under a witness's name that is not known, and not of this checkpoint.
+    lanes.replace("lane-1", &whole);
+    lanes.write("lane-1/checkpoint.cosigned", &cosigned(&whole, &[(&first, 1_700_000_061)]));
+    bad(1, &[], "`checkpoint.cosigned`: `w1` states the time 1700000061, which is in the future");
+    lanes.write("lane-1/checkpoint.cosigned", &cosigned(&whole, &[(&witness("w1", 9), at)]));
+    bad(1, &[], "the best has 0");
+    let mut wrong = cosigned(&whole, &[]);
+    let of_other = log(&signer(ORIGIN), &all[..50])[CHECKPOINT].clone();
+    wrong.extend(
+        cosigned(&Log::from([(CHECKPOINT.to_owned(), of_other.clone())]), &[(&first, at)])[of_other.len()..].iter(),
+    );
+    lanes.write("lane-1/checkpoint.cosigned", &wrong);
+    bad(1, &[], "the signature of `w1` is not that of this note");
+}
+
 #[test]
 fn keys_and_checkpoints_that_are_none_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -399,6 +484,14 @@ fn keys_and_checkpoints_that_are_none_are_named() {
     assert!(error(path.to_str().unwrap()).contains("has no verifier keys"));
     let cosigner = Signer::new("witness", KeyKind::Cosigner, &[2; 32]).unwrap();
     assert!(error(&cosigner.verifier().to_string()).contains("cosigner"));
+    let many = |texts: &[String], require| witnesses(texts, require, 0).map_err(|error| error.to_string());
+    let of = cosigner.verifier().to_string();
+    assert!(many(&[], None).unwrap().is_none());
+    assert_eq!(many(std::slice::from_ref(&of), None).unwrap().unwrap().require, 1);
+    assert!(many(std::slice::from_ref(&key_text), None).unwrap_err().contains("is a log's, not a witness's"));
+    assert!(many(std::slice::from_ref(&of), Some(2)).unwrap_err().contains("`--require` is 2, and 1 witnesses"));
+    assert!(many(&[of.clone(), of], Some(2)).unwrap_err().contains("1 witnesses"));
+    assert!(many(&[], Some(1)).unwrap_err().contains("0 witnesses"));
     let checkpoint = folder.path().join("checkpoint");
     let note = log(&signer(ORIGIN), &records(3))[CHECKPOINT].clone();
     let error = |keys: &[VerifierKey], paths: &[PathBuf]| older(paths, keys).unwrap_err().to_string();
@@ -417,7 +510,7 @@ fn a_part_is_verified_and_the_rest_is_not() {
     let lanes = Lanes::one(&genuine);
     let judge = |from, to| {
         let part = Part { from: Some(arguments::from_edge(from).unwrap()), to: Some(arguments::to_edge(to).unwrap()) };
-        let report = verify_part(lanes.folder.path(), &[key()], &[], Some(part)).unwrap();
+        let report = verify_part(lanes.folder.path(), &[key()], &[], None, Some(part)).unwrap();
         let mut out = Vec::new();
         write(&report, &mut out).unwrap();
         (String::from_utf8(out).unwrap(), report.verdict())

@@ -1,7 +1,7 @@
 //! Single entries of a log, each checked against the root.
 
 use super::trust::{Trust, Untrusted};
-use super::{Against, Bad, Fault, VerifyError, begin, bundle_into, classify, continues};
+use super::{Against, Bad, Fault, VerifyError, begin, bundle_into, classify, follows};
 use crate::checkpoint::{Checkpoint, Signed};
 use crate::merkle::leaf_hash;
 use crate::note::VerifierKey;
@@ -25,7 +25,7 @@ impl<'a, F: Files> Entries<'a, F> {
     pub fn open(files: &'a mut F, log: &VerifierKey, against: Against<'_>) -> Result<(Self, Signed), VerifyError> {
         let (signed, older) = begin(files, log, against)?;
         let Checkpoint { size, root, .. } = signed.checkpoint;
-        continues(files, size, &root, older.as_ref())?;
+        follows(files, size, &root, older.as_ref())?;
         let trust = Trust::new(files, size, &root).map_err(|untrusted| damaged(untrusted, 0, size))?;
         Ok((Self { trust, number: None, bytes: Vec::new() }, signed))
     }

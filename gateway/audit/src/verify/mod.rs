@@ -164,7 +164,7 @@ pub fn verify<F: Files>(
         Err(Stop::Error(error)) => return Err(*error),
         Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
     };
-    continues(files, size, &root, older.as_ref())?;
+    follows(files, size, &root, older.as_ref())?;
     Ok(Verified {
         signed,
         records: joiner.sequence() - 1,
@@ -201,7 +201,7 @@ fn begin<F: Files>(
 }
 
 /// Whether the tree begins with the older checkpoint's; a few tiles tell.
-fn continues<F: Files>(files: &mut F, size: u64, root: &Hash, older: Option<&Checkpoint>) -> Result<(), VerifyError> {
+fn follows<F: Files>(files: &mut F, size: u64, root: &Hash, older: Option<&Checkpoint>) -> Result<(), VerifyError> {
     let Some(older) = older else { return Ok(()) };
     match merkle::prove_consistency(&mut TileHashes::new(files, size), older.size, size) {
         Err(merkle::ProveError::Source(error @ ReadError::Unreadable { .. })) => Err(VerifyError::Read(error)),
@@ -212,6 +212,19 @@ fn continues<F: Files>(files: &mut F, size: u64, root: &Hash, older: Option<&Che
 
 fn forked(end: u64) -> VerifyError {
     Bad { path: CHECKPOINT.to_owned(), entries: 0..end, sequence: None, fault: Fault::Forked }.into()
+}
+
+/// Whether a log whose tiles were verified continues another checkpoint of it.
+///
+/// # Errors
+/// [`Fault::Truncated`] if the log is shorter, [`Fault::Forked`] if it has another history.
+pub fn continues<F: Files>(files: &mut F, log: &Checkpoint, other: &Checkpoint) -> Result<(), Fault> {
+    if other.size > log.size {
+        return Err(Fault::Truncated);
+    }
+    let proof = merkle::prove_consistency(&mut TileHashes::new(files, log.size), other.size, log.size);
+    let good = proof.is_ok_and(|proof| merkle::consistent(other.size, &other.root, log.size, &log.root, &proof));
+    if good { Ok(()) } else { Err(Fault::Forked) }
 }
 
 /// Why the walk from the root down ends early.

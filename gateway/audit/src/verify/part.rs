@@ -3,7 +3,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use super::trust::Trust;
-use super::{Against, Bad, Fault, Stop, VerifyError, begin, bundle, bundle_into, classify, continues, rebuild};
+use super::{Against, Bad, Fault, Stop, VerifyError, begin, bundle, bundle_into, classify, follows, rebuild};
 use crate::checkpoint::Signed;
 use crate::header::Envelope;
 use crate::merkle::leaf_hash;
@@ -61,7 +61,7 @@ pub fn verify_part<F: Files>(
 ) -> Result<VerifiedPart, VerifyError> {
     let (signed, older) = begin(files, log, against)?;
     let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
-    continues(files, size, &root, older.as_ref())?;
+    follows(files, size, &root, older.as_ref())?;
     let walked = Trust::new(files, size, &root).map_err(Stop::from).and_then(|mut trust| {
         let start = part.from.map_or(Ok(0), |edge| find(&mut trust, edge, false))?;
         let end = part.to.map_or(Ok(size), |edge| find(&mut trust, edge, true))?;

@@ -81,6 +81,29 @@ fn good_logs_verify_and_every_entry_is_visited_once() {
 }
 
 #[test]
+fn an_empty_log_has_one_root_and_is_the_beginning_of_every_log() {
+    let empty = log(&[]);
+    let checkpoint = empty[CHECKPOINT].clone();
+    assert!(std::str::from_utf8(&checkpoint).unwrap().contains("\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"));
+    let against = Against { older: Some(&checkpoint), ..Against::default() };
+    for size in [0, 1, 300] {
+        assert_eq!(judge_against(&log(&records(size)), against).unwrap().continues, Some(0));
+    }
+    // Taken back to it, a log is cut off.
+    let later = log(&records(3))[CHECKPOINT].clone();
+    let cut = judge_against(&empty, Against { older: Some(&later), ..Against::default() });
+    let Err(VerifyError::Bad(cut)) = cut else { panic!("{cut:?}") };
+    assert_eq!((cut.fault, cut.entries), (Fault::Truncated, 0..3));
+    // Another root over nothing is no log's.
+    let mut wrong = empty;
+    wrong.insert(CHECKPOINT.to_owned(), note(0, [7; 32]));
+    assert_eq!(bad(&wrong).fault, Fault::Forked);
+    let older = wrong[CHECKPOINT].clone();
+    let forked = judge_against(&log(&records(3)), Against { older: Some(&older), ..Against::default() });
+    assert!(matches!(forked, Err(VerifyError::Bad(bad)) if bad.fault == Fault::Forked));
+}
+
+#[test]
 fn long_records_verify_in_parts() {
     let mut entries = records(2);
     for part in entry::split(3, &vec![5; 200_000]).unwrap() {

@@ -79,6 +79,47 @@ fn every_record_is_covered_within_the_window_and_at_the_end() {
 }
 
 #[test]
+fn a_log_verifies_before_its_first_entries_are_covered() {
+    let (disk, tree) = (Arc::new(Disk::default()), Arc::new(TreeDisk::default()));
+    let patient = Options { window: Window { entries: 900, delay: Duration::from_secs(3_600) }, ..quick() };
+    let audit = open_on(&disk, &tree, patient.clone()).unwrap();
+    let acknowledged = work(&audit, "a", 3);
+    assert_eq!(verified(&tree.files()).unwrap().0.signed.checkpoint.size, 0);
+    // Cut off here, it begins again from the same checkpoint, and covers everything.
+    let (left, cut) = (Arc::new(disk.crash(|_, _| None)), Arc::new(tree.crash(|_, bytes| Some(bytes.to_vec()))));
+    audit.stop("test").unwrap();
+    assert_eq!(requests(&verified(&tree.files()).unwrap().1), acknowledged);
+    let audit = open_on(&left, &cut, patient).unwrap();
+    audit.stop("test").unwrap();
+    assert_eq!(requests(&verified(&cut.files()).unwrap().1), acknowledged);
+    // A disk that does not take it stops nothing; the next checkpoint is the first one then.
+    let (disk, tree) = (Arc::new(Disk::default()), Arc::new(TreeDisk::default()));
+    tree.fail(Fault { first: 1, count: 1, errno: ENOSPC });
+    let audit = open_on(&disk, &tree, quick()).unwrap();
+    until("the first records are covered", || covered(&tree) == 1);
+    audit.stop("test").unwrap();
+}
+
+#[test]
+fn both_lanes_begin_with_a_checkpoint_and_one_that_is_written_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let origins = || ["log.example/gw1/lane-1".to_owned(), "log.example/gw1/lane-2".to_owned()];
+    let read = |lane: u8| std::fs::read_to_string(lane_directory(folder.path(), lane).join("checkpoint")).unwrap();
+    let first = take_lane(folder.path()).unwrap();
+    begin_lanes(folder.path(), origins()).unwrap();
+    assert!(!lane_directory(folder.path(), 1).join("checkpoint").exists());
+    assert!(read(2).starts_with("log.example/gw1/lane-2\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n"));
+    drop(first);
+    begin_lanes(folder.path(), origins()).unwrap();
+    assert!(read(1).starts_with("log.example/gw1/lane-1\n0\n"));
+    // What is there stays.
+    std::fs::write(lane_directory(folder.path(), 1).join("checkpoint"), "other").unwrap();
+    begin_lanes(folder.path(), origins()).unwrap();
+    assert_eq!(read(1), "other");
+    assert!(!take_lane(folder.path()).unwrap().copied);
+}
+
+#[test]
 fn segments_go_once_tiles_that_are_synced_hold_their_records() {
     let (disk, tree) = (Arc::new(Disk::default()), Arc::new(TreeDisk::default()));
     let mut acknowledged = Vec::new();

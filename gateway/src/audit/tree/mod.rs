@@ -6,6 +6,7 @@
 //! tears is built again from the segments, which are kept until the tiles over them are on disk. A disk that does
 //! not take tiles stops no answer; the lag is a metric.
 
+mod begin;
 mod files;
 mod handover;
 mod resume;
@@ -16,6 +17,7 @@ mod writer;
 
 use std::time::Duration;
 
+pub use begin::begin_lanes;
 pub use files::{TreeDirectory, TreeStorage};
 pub use resume::TreeError;
 

@@ -7,11 +7,12 @@
 use gateway_audit::checkpoint::{Checkpoint, CheckpointError};
 use gateway_audit::frame::Frame;
 use gateway_audit::merkle::{self, Hash, HashSource as _};
-use gateway_audit::note::{MAX_NOTE, NoteError, VerifierKey};
+use gateway_audit::note::{MAX_NOTE, NoteError, Signer, VerifierKey};
 use gateway_audit::tiles::entry::{self, Bundle, Entry};
 use gateway_audit::tiles::{Builder, CHECKPOINT, Files as _, HashTiles, Kind, MAX_BUNDLE, Tile, TileHashes, WIDTH};
 
 use super::SYNCED;
+use super::begin::sign_empty;
 use super::files::{Tiles, TreeStorage};
 
 /// Why the tree cannot be continued. Nothing is touched: what happened is for a person to find out.
@@ -77,6 +78,19 @@ pub(in crate::audit) struct Standing {
 }
 
 impl Standing {
+    /// Signs the checkpoint of a log that begins: `entries` is what it holds. Whoever looks at it before its first
+    /// entries are covered finds a log, and not one whose checkpoint was taken away.
+    pub(in crate::audit) fn begin(&mut self, files: &dyn TreeStorage, signer: &Signer, entries: u64) {
+        if entries > 0 || self.newest.is_some() {
+            return;
+        }
+        match sign_empty(files, signer) {
+            Ok(newest) => self.newest = Some(newest),
+            // As with later ones: no answer waits for tiles.
+            Err(trouble) => tracing::warn!(%trouble, "the first checkpoint of the audit log is not written"),
+        }
+    }
+
     /// The last record that is on stable storage in tiles.
     pub(in crate::audit) const fn synced_record(&self) -> u64 {
         self.synced.1

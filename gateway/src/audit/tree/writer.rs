@@ -37,7 +37,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    fn write(operation: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn write(operation: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Write { operation, file: file.to_owned(), error }
     }
 }

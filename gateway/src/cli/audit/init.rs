@@ -8,7 +8,7 @@ use gateway_audit::note::MAX_NOTE;
 
 use super::reviewer::{public_lines, read_bounded};
 use super::secret;
-use crate::audit::{Options, VERIFIER_KEYS, init};
+use crate::audit::{Options, VERIFIER_KEYS, begin_lanes, init};
 use crate::authority::Source;
 use crate::config::Config;
 
@@ -71,9 +71,7 @@ pub(super) fn run(arguments: &InitArgs, out: &mut dyn Write) -> anyhow::Result<(
         }
         (None, None) => bail!("give --statement or --key"),
     };
-    init::folder(&audit.directory, 0o700)?;
-    let origins = [options.origin(1), options.origin(2)];
-    crate::audit::signer(&audit.directory, origins, 1)?;
+    begin_lanes(&audit.directory, [options.origin(1), options.origin(2)])?;
     let keys = audit.directory.join(VERIFIER_KEYS);
     writeln!(out, "records are sealed to the reviewers:")?;
     for reviewer in set.of(None) {

@@ -1,5 +1,6 @@
 //! `sekisho audit`: who may read the audit log, whether it is whole, and what is in it. No gateway is needed.
 
+mod export;
 mod index;
 mod init;
 mod print;
@@ -32,6 +33,8 @@ pub enum AuditCommand {
     Verify(verify::VerifyArgs),
     /// Print the records that answer a question, in order of time
     Query(Box<query::QueryArgs>),
+    /// Write records in a form that others read
+    Export(Box<export::ExportArgs>),
     /// Say who saw which patients
     #[command(subcommand)]
     Report(report::ReportCommand),
@@ -84,6 +87,7 @@ pub fn run(command: &AuditCommand, out: &mut dyn Write) -> anyhow::Result<bool> 
         AuditCommand::Reviewer(command) => reviewer::run(command, out).map(|()| true),
         AuditCommand::Verify(arguments) => verify::run(arguments, out),
         AuditCommand::Query(arguments) => query::run(arguments, out),
+        AuditCommand::Export(arguments) => export::run(arguments, out),
         AuditCommand::Report(command) => report::run(command, out),
         AuditCommand::Prove(arguments) => prove::prove(arguments, out).map(|()| true),
         AuditCommand::CheckProof(arguments) => prove::check(arguments, out),

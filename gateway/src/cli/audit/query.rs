@@ -9,7 +9,7 @@ use super::index::{self, IndexArgs, Question};
 use super::print::{self, Format};
 use super::scan::{Notes, Record, ScanArgs, scan};
 
-/// `sekisho audit query`. Each condition that is given must hold.
+/// `sekisho audit query`.
 #[derive(Debug, clap::Args)]
 pub struct QueryArgs {
     #[command(flatten)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::{Bad, Tail, Verifier};
+use gateway_audit::tiles::CHECKPOINT;
 
 use crate::audit::{LANES, segment_first, segments_directory};
 
@@ -67,6 +68,12 @@ pub(super) fn after(segments: &Path, covered: u64) -> Result<End, ReadError> {
             end
         }),
     }
+}
+
+/// The name of a lane's log, by its checkpoint; none where it has none, and for a folder of segments alone.
+pub(super) fn origin(directory: &Path, lane: &str) -> Option<String> {
+    let checkpoint = std::fs::read_to_string(directory.join(lane).join(CHECKPOINT)).ok()?;
+    checkpoint.lines().next().map(str::to_owned)
 }
 
 /// The last `count` records of one lane. Reads whole segments, the last first, as many as hold so many records; each is

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use gateway_audit::header::Envelope;
+use gateway_audit::header::{ClearHeader, Envelope};
 use gateway_audit::note::{MAX_NOTE, VerifierKey};
 use gateway_audit::tiles::entry::Joiner;
 use gateway_audit::tiles::{CHECKPOINT, Files as _};
@@ -119,6 +119,19 @@ impl ScanArgs {
     }
 }
 
+/// A record that the key does not open.
+#[derive(Debug)]
+pub(super) struct Sealed<'a> {
+    /// The name of its log.
+    pub(super) origin: &'a str,
+    /// Its place there.
+    pub(super) sequence: u64,
+    /// What anyone may read of it; none if it is no envelope.
+    pub(super) header: Option<ClearHeader<'a>>,
+    /// Why it is not opened.
+    pub(super) why: &'a str,
+}
+
 /// One record.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -126,6 +139,8 @@ pub(super) struct Record {
     pub(super) unix_ns: i64,
     /// The lane's folder.
     pub(super) lane: String,
+    /// The name of its log.
+    pub(super) origin: String,
     /// Its place there.
     pub(super) sequence: u64,
     /// What it says.
@@ -172,24 +187,33 @@ struct Gathered<'a> {
     from: i64,
     to: i64,
     lane: String,
+    origin: String,
     visit: &'a mut dyn FnMut(Record),
+    sealed: &'a mut dyn FnMut(&Sealed<'_>),
     unopened: u64,
     why: Option<String>,
 }
 
 impl Gathered<'_> {
     fn take(&mut self, sequence: u64, envelope: &[u8]) {
-        let time = Envelope::decode(envelope).map(|envelope| envelope.header.unix_ns);
+        let header = Envelope::decode(envelope).map(|envelope| envelope.header);
+        let time = header.map(|header| header.unix_ns);
         if time.is_ok_and(|time| time < self.from || time >= self.to) {
             return;
         }
-        let opened = self.opener.open(sequence, envelope).map_err(|error| error.to_string());
+        // A lane without a checkpoint does not say which log it is.
+        let log = Some(self.origin.as_str()).filter(|log| !log.is_empty());
+        let opened = self.opener.open(log, sequence, envelope).map_err(|error| error.to_string());
         let value = opened.and_then(|record| serde_json::from_slice(&record).map_err(|error| error.to_string()));
         match (value, time) {
-            (Ok(value), Ok(unix_ns)) => (self.visit)(Record { unix_ns, lane: self.lane.clone(), sequence, value }),
+            (Ok(value), Ok(unix_ns)) => {
+                let (lane, origin) = (self.lane.clone(), self.origin.clone());
+                (self.visit)(Record { unix_ns, lane, origin, sequence, value });
+            }
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {
                 self.unopened += 1;
+                (self.sealed)(&Sealed { origin: &self.origin, sequence, header: header.ok(), why: &error });
                 self.why = Some(error);
             }
         }
@@ -202,6 +226,18 @@ impl Gathered<'_> {
 /// # Errors
 /// If the log or a key cannot be read.
 pub(super) fn scan(arguments: &ScanArgs, visit: &mut dyn FnMut(Record)) -> anyhow::Result<Notes> {
+    scan_all(arguments, visit, &mut |_| {})
+}
+
+/// As [`scan`]; `sealed` gets the records that do not open.
+///
+/// # Errors
+/// As [`scan`].
+pub(super) fn scan_all(
+    arguments: &ScanArgs,
+    visit: &mut dyn FnMut(Record),
+    sealed: &mut dyn FnMut(&Sealed<'_>),
+) -> anyhow::Result<Notes> {
     let lanes = arguments.lanes()?;
     let keys = arguments.verifier(&lanes)?;
     let directories = arguments.key_directories()?;
@@ -209,10 +245,11 @@ pub(super) fn scan(arguments: &ScanArgs, visit: &mut dyn FnMut(Record)) -> anyho
     let opener = Opener::new(first, arguments.reviewer.open()?);
     let opener = others.iter().fold(opener, |opener, directory| opener.also(directory));
     let (from, to) = (arguments.from.unwrap_or(i64::MIN), arguments.to.unwrap_or(i64::MAX));
-    let mut gathered = Gathered { opener, from, to, lane: String::new(), visit, unopened: 0, why: None };
+    let (lane, origin) = (String::new(), String::new());
+    let mut gathered = Gathered { opener, from, to, lane, origin, visit, sealed, unopened: 0, why: None };
     let mut notes = Notes::default();
     for lane in lanes {
-        gathered.lane = lane.name;
+        (gathered.lane, gathered.origin) = (lane.name, lane.origin.unwrap_or_default());
         scan_lane(lane.path, &keys, &mut gathered, &mut notes)?;
     }
     if let Some(why) = gathered.why {
@@ -230,6 +267,7 @@ fn scan_lane(
     let segments = lane.join("wal");
     let mut files = Directory(lane);
     let mut covered = 0;
+    gathered.origin.clear();
     // A lane that has only just been begun has no checkpoint yet.
     if let Some(checkpoint) = files.read(CHECKPOINT, MAX_NOTE)? {
         let checkpoint = String::from_utf8(checkpoint).context("`checkpoint` is not text")?;
@@ -237,6 +275,7 @@ fn scan_lane(
         let Some(key) = keys.iter().find(|key| key.name() == origin) else {
             bail!("no key is for the log `{}`", origin.escape_debug())
         };
+        origin.clone_into(&mut gathered.origin);
         let mut joiner = Joiner::new(1, MAX_RECORD);
         let verified = verify(&mut files, key, Against::default(), |_, entry| {
             // The order was checked before.

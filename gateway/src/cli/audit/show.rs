@@ -58,9 +58,11 @@ pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<b
     let mut opener = arguments.opener()?;
     let mut records = Vec::new();
     for (lane, end) in &lanes {
+        let log = read::origin(&directory, lane);
+        let mut open =
+            |sequence, envelope: &[u8]| opener.as_mut().map(|opener| opener.open(log.as_deref(), sequence, envelope));
         let lane = (lanes.len() > 1).then_some(lane.as_str());
-        records
-            .extend(end.records.iter().map(|(sequence, record)| Shown::new(lane, *sequence, record, opener.as_mut())));
+        records.extend(end.records.iter().map(|(sequence, record)| Shown::new(lane, *sequence, record, &mut open)));
     }
     // Each lane has an order of its own; between lanes there is only time.
     records.sort_by_key(|shown| shown.unix_ns);
@@ -91,6 +93,9 @@ pub(super) fn run(arguments: &ShowArgs, out: &mut dyn Write) -> anyhow::Result<b
     Ok(lanes.iter().all(|(_, end)| end.bad.is_none()))
 }
 
+/// What a key makes of a record.
+type Opened = Result<Vec<u8>, OpeningError>;
+
 /// A record to be shown.
 struct Shown<'a> {
     /// Where there is more than one.
@@ -104,10 +109,15 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn new(lane: Option<&'a str>, sequence: u64, envelope: &[u8], opener: Option<&mut Opener>) -> Self {
+    fn new(
+        lane: Option<&'a str>,
+        sequence: u64,
+        envelope: &[u8],
+        open: &mut dyn FnMut(u64, &[u8]) -> Option<Opened>,
+    ) -> Self {
         let header = Envelope::decode(envelope).map(|envelope| envelope.header);
         let unix_ns = header.map_or(i64::MAX, |header| header.unix_ns);
-        let (text, unopened) = match opener.map(|opener| opener.open(sequence, envelope)) {
+        let (text, unopened) = match open(sequence, envelope) {
             Some(Ok(record)) => (record, None),
             Some(Err(error)) => (clear(sequence, header), Some(error)),
             None => (clear(sequence, header), None),

@@ -134,6 +134,9 @@ fn the_first_reviewer_is_stated_at_init() {
     assert!(place.0.path().join("audit-keys/pseudonym.key").is_file());
     assert!(said.contains("  sekisho.example/gw1/lane-1+") && said.contains("  sekisho.example/gw1/lane-2+"), "{said}");
     assert!(place.0.path().join("audit/signing.key").is_file());
+    // Both lanes verify before a gateway has ever run.
+    let verified = place.run("verify @audit --key @audit/verifier-keys");
+    assert!(verified.contains("all 2 logs are good") && verified.contains("0 records in 0 entries"), "{verified}");
     assert!(place.fail("init --config @sekisho.toml --statement @first").contains("is there already"));
     place.run("reviewer list --config @sekisho.toml");
     let other = Place::new();

@@ -85,8 +85,10 @@ impl Node {
         for (place, name) in names.iter().enumerate() {
             let next = bytes.get(place + 1).map(|bytes| SegmentHeader::decode(bytes).unwrap());
             let visit = |_, frame: &gateway_audit::frame::Frame<'_>| {
-                let record: serde_json::Value =
-                    serde_json::from_slice(&opener.open(frame.sequence, frame.record).unwrap()).unwrap();
+                let record: serde_json::Value = serde_json::from_slice(
+                    &opener.open(Some("log.example/gw1/lane-1"), frame.sequence, frame.record).unwrap(),
+                )
+                .unwrap();
                 changes.extend(record["registry_sequence"].as_u64());
                 if record["kind"] != "stop" {
                     last = record["kind"].as_str().unwrap().to_owned();

@@ -33,7 +33,7 @@ fn log(folder: &Path, lengths: &[usize]) -> Log {
 }
 
 fn lane(folder: &Path, lengths: &[usize]) -> Lane {
-    log(folder, lengths).lanes().unwrap().pop().unwrap()
+    log(folder, lengths).lane(1).unwrap().unwrap()
 }
 
 #[test]
@@ -64,19 +64,31 @@ fn records_are_read_on_from_any_record_in_portions() {
 fn what_is_not_a_log_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let log = log(folder.path(), &[10; 300]);
-    let lane = log.lanes().unwrap().pop().unwrap();
+    let lane = log.lane(1).unwrap().unwrap();
     // In the middle of a bundle that is gone.
     let bundle = lane.directory.join("tile/entries/000");
     let whole = std::fs::read(&bundle).unwrap();
     std::fs::write(&bundle, &whole[..whole.len() - 3]).unwrap();
     let error = lane.records(0, 1_000, usize::MAX).unwrap_err().to_string();
-    assert!(error.contains("`lane-1`, entry 255") && error.contains("cut off"), "{error}");
+    assert!(error.contains("`lane-1`, entry 0") && error.contains("`tile/entries/000` does not hold"), "{error}");
+    let mut changed = whole.clone();
+    changed[5_000] ^= 1;
+    std::fs::write(&bundle, &changed).unwrap();
+    assert!(
+        lane.records(255, 1, usize::MAX)
+            .unwrap_err()
+            .to_string()
+            .contains("does not hold the entries that were signed")
+    );
+    std::fs::write(&bundle, &whole).unwrap();
+    assert_eq!(lane.records(255, 1, usize::MAX).unwrap().len(), 1);
+    assert!(log.lane(2).unwrap().is_none());
     std::fs::remove_file(&bundle).unwrap();
     assert!(lane.records(0, 1, usize::MAX).unwrap_err().to_string().contains("`tile/entries/000` is not there"));
     assert_eq!(lane.records(256, 1_000, usize::MAX).unwrap().len(), 44);
     let note = lane.directory.join(CHECKPOINT);
     std::fs::write(&note, String::from_utf8(lane.note).unwrap().replace("\n300\n", "\n299\n")).unwrap();
-    assert!(log.lanes().unwrap_err().to_string().contains("`lane-1/checkpoint`"));
+    assert!(log.lane(1).unwrap_err().to_string().contains("`lane-1/checkpoint`"));
     std::fs::write(&note, "another/log\n0\n").unwrap();
-    assert!(log.lanes().unwrap_err().to_string().contains("no key is for the log `another/log`"));
+    assert!(log.lane(1).unwrap_err().to_string().contains("no key is for the log `another/log`"));
 }

@@ -276,7 +276,8 @@ impl<'a> LaneIndex<'a> {
             self.manifest.unreadable += 1;
             return;
         };
-        let record = Record { unix_ns: envelope.header.unix_ns, lane: String::new(), sequence, value };
+        let (lane, origin) = (String::new(), String::new());
+        let record = Record { unix_ns: envelope.header.unix_ns, lane, origin, sequence, value };
         terms::of(&record).for_each(|term| builder.add(&term, sequence));
     }
 

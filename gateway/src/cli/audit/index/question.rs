@@ -52,6 +52,18 @@ impl Question {
             && self.patient.as_ref().is_none_or(|asked| record.list("patients").any(|patient| patient == asked))
     }
 
+    /// Whether every record is asked for, opened or not, but for its time.
+    pub(in super::super) const fn is_empty(&self) -> bool {
+        let Self { site, user, device, patient, action, decision, kind, from: _, to: _ } = self;
+        site.is_none()
+            && user.is_none()
+            && device.is_none()
+            && patient.is_none()
+            && action.is_none()
+            && decision.is_none()
+            && kind.is_none()
+    }
+
     /// The times between which records are, if any are asked for.
     pub(super) fn time(&self) -> Option<(i64, i64)> {
         let any = self.from.is_some() || self.to.is_some();
@@ -99,7 +111,8 @@ impl Question {
         match serde_json::from_slice(&record) {
             Ok(value) => {
                 let unix_ns = envelope.header.unix_ns;
-                let record = Record { unix_ns, lane: String::new(), sequence, value };
+                let origin = origin.unwrap_or_default().to_owned();
+                let record = Record { unix_ns, lane: String::new(), origin, sequence, value };
                 if self.asks_for(&record) {
                     visit(record);
                 }
