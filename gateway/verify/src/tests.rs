@@ -524,7 +524,7 @@ fn a_part_is_verified_and_the_rest_is_not() {
     }
     let (said, verdict) = judge("1", "2");
     assert_eq!(verdict, Verdict::Bad);
-    assert!(said.contains("entry 0 is altered"), "{said}");
+    assert!(said.contains("entry 0 (record 1) is altered"), "{said}");
     let (said, verdict) = judge("800", "900");
     assert!(verdict == Verdict::Good && said.contains("no record is in that part"), "{said}");
     // A record that was removed together with the rest of the log.

@@ -87,9 +87,11 @@ fn walk<F: Files>(
     if asked.start >= asked.end {
         return Ok((asked.start..asked.start, None));
     }
-    let (mut joiner, mut records): (Option<Joiner>, Option<RangeInclusive<u64>>) = (None, None);
     let (mut expected, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     let bundles = asked.start / WIDTH..asked.end.div_ceil(WIDTH);
+    // Only of the log's beginning it is known which record belongs there.
+    let mut joiner = (bundles.start == 0).then(|| Joiner::new(1, 0));
+    let mut records: Option<RangeInclusive<u64>> = None;
     for number in bundles.clone() {
         let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
         let first = number * WIDTH;

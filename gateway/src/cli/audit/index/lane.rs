@@ -450,7 +450,7 @@ impl Locator {
         let mut envelope = Vec::new();
         let mut part = 0;
         loop {
-            let Some(entry) = entries.get(index)? else { return Ok(None) };
+            let Some(entry) = entries.get(index).map_err(|error| of_record(error, sequence))? else { return Ok(None) };
             if (entry.sequence, entry.part) != (sequence, part) || envelope.len() > MAX_RECORD {
                 return Ok(None);
             }
@@ -462,6 +462,14 @@ impl Locator {
             }
         }
     }
+}
+
+/// Says whose entry is bad.
+fn of_record(mut error: VerifyError, sequence: u64) -> VerifyError {
+    if let VerifyError::Bad(bad) = &mut error {
+        bad.sequence = Some(sequence);
+    }
+    error
 }
 
 /// What takes entries into the index as they are verified.
