@@ -90,6 +90,7 @@ fn write(directory: &Path, records: u64) -> Result<(), Box<dyn Error>> {
                     pseudonym,
                     class: Some("clinical".to_owned()),
                     period: period(unix_ns, NonZeroU32::MIN),
+                    days: NonZeroU32::MIN,
                     key: id,
                     first: sequence,
                     wrapped: Vec::new(),

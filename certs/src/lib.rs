@@ -33,7 +33,7 @@ pub use peers::{PatientField, PeerIdentity, Peers};
 pub use profile::Profile;
 pub use spiffe::TrustDomain;
 pub use staple::{Staple, StapleError, StapleFileError, staple_question};
-pub use verifier::{ChainCache, DeviceVerifier, PeerRefused, VerifiedPeer, refusal_of};
+pub use verifier::{ChainCache, PeerRefused, PeerVerifier, VerifiedPeer, refusal_of};
 
 /// SHA-256 of a certificate's DER: the fingerprint that records and the registry show.
 #[must_use]
@@ -45,6 +45,25 @@ pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
     bytes
 }
 
+/// Lower-case hexadecimal, as records and the registry have hashes and serial numbers.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The bytes of hexadecimal digits in either case; none if it is anything else.
+#[must_use]
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
 /// A time for messages. X.509 knows no time beyond the year 9999.
 fn rfc3339(time: rustls::pki_types::UnixTime) -> String {
     let duration = std::time::Duration::from_secs(time.as_secs());
@@ -53,3 +72,16 @@ fn rfc3339(time: rustls::pki_types::UnixTime) -> String {
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_is_read_back() {
+        for bytes in [&[][..], &[0], &[0x0f, 0xf0, 0xab]] {
+            assert_eq!(unhex(&hex(bytes)).unwrap(), bytes);
+        }
+        assert!(unhex("0").is_none() && unhex("0g").is_none());
+    }
+}

@@ -98,7 +98,7 @@ impl Holder {
     /// The issuer as 64 hexadecimal digits.
     #[must_use]
     pub fn issuer_hex(&self) -> String {
-        self.issuer.iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex(&self.issuer)
     }
 }
 

@@ -66,3 +66,35 @@ pub(crate) fn uri(text: &str) -> SanType {
 pub(crate) fn der(pem: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
 }
+
+/// Carries a handshake in memory to its end.
+///
+/// # Errors
+/// What an end refused with: the server's with true.
+pub(crate) fn shake_hands(
+    client: &mut rustls::ClientConnection,
+    server: &mut rustls::ServerConnection,
+) -> Result<(), (bool, rustls::Error)> {
+    for _ in 0..8 {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            server.read_tls(&mut rest).unwrap();
+            server.process_new_packets().map_err(|error| (true, error))?;
+        }
+        wire.clear();
+        while server.wants_write() {
+            server.write_tls(&mut wire).unwrap();
+        }
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            client.read_tls(&mut rest).unwrap();
+            client.process_new_packets().map_err(|error| (false, error))?;
+        }
+    }
+    assert!(!server.is_handshaking() && !client.is_handshaking());
+    Ok(())
+}

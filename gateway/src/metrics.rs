@@ -1,6 +1,7 @@
 //! Metrics for network operations (R19). Names start with `sekisho_`; label sets are fixed, and no label ever holds a
 //! path, a user or a device.
 
+use policy::Refusal;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -73,6 +74,10 @@ pub struct Metrics {
     pub audit_tree_lag_time: Gauge,
     /// 1 while tiles and checkpoints can be written.
     pub audit_tree_available: IntGauge,
+    /// Data keys destroyed since the start.
+    pub audit_keys_destroyed: IntCounter,
+    /// 1 while the last look at what is kept failed.
+    pub audit_retention_failing: IntGauge,
     /// 1 while the store answers.
     pub store_available: IntGauge,
     /// 1 if a backend could be reached when a worker last tried, 0 if not; absent before the first attempt.
@@ -152,7 +157,7 @@ impl Metrics {
         let make = Maker(Registry::new());
         let info = make.gauges("build_info", "The version that runs.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self {
+        let made = Self {
             requests: make.counters(
                 "requests_total",
                 "Requests by what was decided and answered.",
@@ -215,6 +220,10 @@ impl Metrics {
                 .put(Gauge::with_opts(opts("audit_tree_lag_seconds", "For how long the oldest of those."))?)?,
             audit_tree_available: make
                 .put(IntGauge::with_opts(opts("audit_tree_available", "1 while tiles are written."))?)?,
+            audit_keys_destroyed: make
+                .put(IntCounter::with_opts(opts("audit_keys_destroyed_total", "Data keys destroyed."))?)?,
+            audit_retention_failing: make
+                .put(IntGauge::with_opts(opts("audit_retention_failing", "1 if keys are kept for too long."))?)?,
             audit_window: make.put(Gauge::with_opts(opts("audit_window_seconds", "Answers may precede records."))?)?,
             store_available: make.put(IntGauge::with_opts(opts("store_available", "1 while it answers."))?)?,
             backend_up: make.gauges(
@@ -275,7 +284,15 @@ impl Metrics {
             )?,
             ocsp_due: make.gauges("ocsp_due", "OCSP answers that end and are not renewed.", &["listener"])?,
             registry: make.0,
-        })
+        };
+        // What appears with its first count has not risen for `increase()`, and an alert would miss that one.
+        for outcome in ["ok", "failed"] {
+            made.reloads.with_label_values(&[outcome]);
+        }
+        for operation in ["simpleenroll", "simplereenroll"] {
+            made.enrolments.with_label_values(&[operation, Refusal::EnrolmentUnavailable.label()]);
+        }
+        Ok(made)
     }
 
     /// The page that a scrape gets.
@@ -311,5 +328,9 @@ mod tests {
         let page = String::from_utf8(metrics.page()).unwrap();
         assert!(page.contains("sekisho_handshakes_total{listener=\"clinics\",outcome=\"ok\"} 1"), "{page}");
         assert!(page.contains("sekisho_build_info{version=\""), "{page}");
+        // Alerts ask these for their increase.
+        assert!(page.contains("sekisho_reloads_total{outcome=\"failed\"} 0"), "{page}");
+        let unavailable = "sekisho_enrolments_total{operation=\"simplereenroll\",outcome=\"enrolment-unavailable\"} 0";
+        assert!(page.contains(unavailable), "{page}");
     }
 }

@@ -11,7 +11,7 @@ use certs::PeerRefused;
 use gateway_audit::record::{Record, Refused, Stage};
 use http::HeaderValue;
 use policy::judge::DecisionCache;
-use policy::patients::{PatientId, Studies, StudyPatient};
+use policy::patients::{PatientId, Studies, StudyPatient, StudySource};
 use policy::{Refusal, ServiceName, Subject};
 use tokio::sync::watch;
 
@@ -182,12 +182,12 @@ impl Worker {
     }
 
     /// Learns whose studies are.
-    pub fn learn(&self, service: &ServiceName, learnt: &[StudyPatient], now_ns: u64) {
+    pub fn learn(&self, service: &ServiceName, learnt: &[StudyPatient], source: StudySource, now_ns: u64) {
         if learnt.is_empty() {
             return;
         }
         let mut studies = self.shared.studies.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        learnt.iter().for_each(|study| studies.learn(service, study, now_ns));
+        learnt.iter().for_each(|study| studies.learn(service, study, source, now_ns));
     }
 
     /// Waits until the record is on stable storage (A1).

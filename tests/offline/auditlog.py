@@ -31,6 +31,7 @@ KINDS = {
     1: "request", 2: "intent", 3: "outcome", 4: "completion", 5: "stream-opened", 6: "stream-periodic",
     7: "stream-closed", 8: "addendum", 16: "connection-opened", 17: "connection-closed", 18: "refusal",
     19: "refusal-summary", 32: "registry-change", 33: "registry-rollback", 34: "reviewers", 35: "shred", 36: "opening",
+    37: "revocation-change", 38: "rewrap", 39: "removal",
     48: "start", 49: "stop", 50: "reload", 51: "recovery", 52: "clock", 53: "audit-failure", 54: "full", 55: "gap",
 }
 NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}\Z")
@@ -210,7 +211,7 @@ def split_bundle(data):
 
 
 def verify_log(files, key, older=None):
-    """Size and root of the log, and its records by number; raises Bad."""
+    """Size and root of the log, its records from the first that is there, that one's number, and what was removed."""
     data = files.read("checkpoint")
     need(data is not None, "the checkpoint is missing")
     size, root = read_checkpoint(data, key)
@@ -243,9 +244,15 @@ def verify_log(files, key, older=None):
             )
         tiles_good = tiles_good and root_of(levels[0] if levels else []) == root
 
+    # What a record says was removed: if a bundle of it is gone, the log begins behind it.
+    removed = find_removed(files, size, levels) if tiles_good else None
+    if removed is not None and all(tile(files, "entries", n, 256)[0] for n in range(removed["entries"] // 256)):
+        removed = None
+    begin, first_record = (removed["entries"], removed["next"]) if removed else (0, 1)
+
     # The entries as they stand.
     entries, places, problem = [], [], None
-    for number in range((size + 255) // 256):
+    for number in range(begin // 256, (size + 255) // 256):
         width = min(256, size - 256 * number)
         bytes_, full = tile(files, "entries", number, width)
         if bytes_ is None:
@@ -261,7 +268,8 @@ def verify_log(files, key, older=None):
         elif not full and (left or len(found) > width):
             problem = problem or (256 * number + width, "inserted")
         entries += found[:width]
-    whole = len(entries) == size and root_of([leaf(entry) for entry in entries]) == root
+    gone = levels[0][:begin] if begin else []
+    whole = begin + len(entries) == size and root_of(gone + [leaf(entry) for entry in entries]) == root
     if not tiles_good:
         if whole and problem is None:
             raise Bad("a tile is damaged, and no entry")
@@ -276,7 +284,38 @@ def verify_log(files, key, older=None):
     need(whole, "the entries are not those of the root")
     if older is not None and root_of(expected[:old_size]) != old_root:
         raise Bad("forked", 0)
-    return size, root, join(entries)
+    return size, root, join(entries, first_record, begin), first_record, removed
+
+
+def find_removed(files, size, levels):
+    """The newest tombstone: pointed at by a file that vouches for nothing, itself under the root."""
+    data = files.read("removed")
+    pointer = re.fullmatch(rb"sekisho audit removal v1\nentry (0|[1-9][0-9]*)\nrecord ([1-9][0-9]*)\n", data or b"")
+    if pointer is None:
+        return None
+    place, record = int(pointer[1]), int(pointer[2])
+    if place >= size:
+        return None
+    bundle, _ = tile(files, "entries", place // 256, min(256, size - place // 256 * 256))
+    found = split_bundle(bundle or b"")[0]
+    if place % 256 >= len(found) or leaf(found[place % 256]) != levels[0][place]:
+        return None
+    entry = found[place % 256]
+    if len(entry) < 14 or entry[:1] != b"\1" or struct.unpack_from(">QHH", entry, 1) != (record, 0, 1):
+        return None
+    try:
+        envelope = Envelope(entry[13:])
+    except Bad:
+        return None
+    words = re.fullmatch(rb"([1-9][0-9]*)-([1-9][0-9]*)-([0-9a-f]{64})", envelope.reference)
+    if envelope.kind != "removal" or words is None:
+        return None
+    entries, following = int(words[1]), int(words[2])
+    if entries % 256 or entries > place or following > record:
+        return None
+    if root_of(levels[0][:entries]).hex() != words[3].decode():
+        return None
+    return {"entries": entries, "next": following, "record": record}
 
 
 def reason(expected, index, found, place, problem):
@@ -293,10 +332,10 @@ def reason(expected, index, found, place, problem):
     return "inserted" if belongs in behind else "altered"
 
 
-def join(entries):
-    """The envelopes by sequence number."""
-    records, sequence, parts, joined = [], 1, 0, []
-    for index, entry in enumerate(entries):
+def join(entries, first, begin):
+    """The envelopes by sequence number, from the first."""
+    records, sequence, parts, joined = [], first, 0, []
+    for index, entry in enumerate(entries, begin):
         if len(entry) < 14 or entry[0] != 1:
             raise Bad("signed and unreadable", index)
         number, part, count = struct.unpack_from(">QHH", entry, 1)
@@ -357,6 +396,7 @@ class KeyFile:
         self.pseudonym = bytes.fromhex(take("pseudonym"))
         need((self.pseudonym == bytes(8)) == (self.site == ""), "the pseudonym in a key file")
         self.klass, self.period = take("class", optional=True), take("period")
+        need(decimal(take("days")) > 0, "the days of a period")
         self.key, self.first = bytes.fromhex(take("key")), decimal(take("first"))
         self.wrapped = {}
         while rest:
@@ -484,18 +524,19 @@ def command_verify(arguments):
     files = Directory(arguments.dir)
     older = open(arguments.older, "rb").read() if arguments.older else None
     try:
-        size, _, records = verify_log(files, key_for(files, arguments.key), older)
+        size, _, records, first, removed = verify_log(files, key_for(files, arguments.key), older)
     except Bad as bad:
         say(result="bad", why=bad.why, entry=bad.entry)
         return 1
-    say(result="good", size=size, records=len(records))
+    gone = {"removed": removed} if removed else {}
+    say(result="good", size=size, records=first - 1 + len(records), **gone)
     return 0
 
 
 def command_flips(arguments):
     files = Directory(arguments.dir)
     key = key_for(files, arguments.key)
-    size, _, _ = verify_log(files, key)
+    size = verify_log(files, key)[0]
     names = {"checkpoint"}
     for level in range(8):
         count = size >> (8 * level)
@@ -536,7 +577,7 @@ def command_statements(arguments):
 def command_open(arguments):
     files = Directory(arguments.dir)
     key = key_for(files, arguments.key)
-    _, _, records = verify_log(files, key)
+    _, _, records, first, _ = verify_log(files, key)
     with open(arguments.reviewer, "rb") as file:
         reviewer = PrivateReviewer(file.read(), arguments.passphrase)
     if arguments.pepper:
@@ -544,7 +585,7 @@ def command_open(arguments):
             pepper = file.read()
         pseudonym = hmac.new(pepper, arguments.site.encode(), "sha256").digest()[:8]
     opened, closed, data_keys = 0, 0, {}
-    for sequence, data in enumerate(records, 1):
+    for sequence, data in enumerate(records, first):
         envelope = Envelope(data)
         if arguments.pepper and envelope.site != pseudonym:
             continue
@@ -568,7 +609,10 @@ def find_key(directory, envelope, origin, reviewer):
         path = os.path.join(site, period, envelope.key.hex())
         if os.path.exists(path):
             with open(path, "rb") as file:
-                wrapped = KeyFile(file.read())
+                data = file.read()
+            if data.startswith(b"sekisho audit data key destroyed "):
+                return None
+            wrapped = KeyFile(data)
             need((wrapped.origin, wrapped.key, wrapped.period) == (origin, envelope.key, period), "a key file's place")
             need(wrapped.pseudonym == envelope.site, "a key file's site")
             if reviewer.name in wrapped.wrapped:

@@ -37,17 +37,7 @@ impl Own {
         let mut prepared = Clinic::builder().prepare();
         make_authority(&prepared, &[]);
         let est = free_port();
-        prepared.reconfigure(|config| {
-            config.set_tls("client_ca_file", "ca/root.crt");
-            // Whoever is let in is so by the authority's own lists.
-            let revocation = [("mode", "must"), ("crl_directory", "ca/crl")];
-            let revocation = revocation.map(|(key, value)| (key.to_owned(), value.into()));
-            config.set_tls("revocation", toml::Table::from_iter(revocation));
-            config.set("enrolment", "directory", "ca");
-            config.set("enrolment", "listen", est.to_string());
-            config.set("enrolment", "certificate_file", "tls/server.crt");
-            config.set("enrolment", "key_file", "tls/server.key");
-        });
+        prepared.reconfigure(|config| config.enrol_at(est));
         Self { clinic: prepared.start(), est }
     }
 

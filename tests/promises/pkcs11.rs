@@ -265,6 +265,12 @@ fn whatever_is_missing_is_named_and_no_pin_is_told() {
     fs::set_permissions(token.path("text.so"), Permissions::from_mode(0o666)).expect("its mode");
     let said = token.make_refused("ca", &["--key", &other]);
     assert!(said.contains("others than its owner may write it"), "{said}");
+    fs::set_permissions(token.path("text.so"), Permissions::from_mode(0o755)).expect("its mode");
+    // Who is not root cannot give a file away, and then nobody can.
+    if std::os::unix::fs::chown(token.path("text.so"), Some(65_534), None).is_ok() {
+        let said = token.make_refused("ca", &["--key", &other]);
+        assert!(said.contains("it belongs to neither root nor"), "{said}");
+    }
     let said = token.make_refused("ca", &["--key", &token.uri("k").replace("token=clinic", "token=elsewhere")]);
     assert!(said.contains("has no token `elsewhere`"), "{said}");
     let said = token.make_refused("ca", &["--key", &token.uri("k"), "--existing-key"]);
@@ -340,16 +346,7 @@ impl Own {
         token.make("ca", &["--key", &token.uri("issuing")]);
         fs::rename(token.folder.join("ca"), &ca).expect("moved");
         let est = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
-        prepared.reconfigure(|config| {
-            config.set_tls("client_ca_file", "ca/root.crt");
-            let revocation = [("mode", "must"), ("crl_directory", "ca/crl")];
-            let revocation = revocation.map(|(key, value)| (key.to_owned(), value.into()));
-            config.set_tls("revocation", toml::Table::from_iter(revocation));
-            config.set("enrolment", "directory", "ca");
-            config.set("enrolment", "listen", est.to_string());
-            config.set("enrolment", "certificate_file", "tls/server.crt");
-            config.set("enrolment", "key_file", "tls/server.key");
-        });
+        prepared.reconfigure(|config| config.enrol_at(est));
         prepared.run_under(&["env", &token.setting]);
         Self { clinic: prepared.start(), token, est }
     }

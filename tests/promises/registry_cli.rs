@@ -22,9 +22,12 @@ fn a_device_is_served_from_its_registration_on() {
         wire.try_answer().ok()
     });
     assert_eq!(answer.status, 200);
+    // A change is in force before its record is on disk: nobody waits for it.
+    let added = clinic.wait_for_record("the device's change", |record| {
+        is(record, "registry-change") && text(record, "change").contains("new-1")
+    });
     let changes: Vec<_> = clinic.records().into_iter().filter(|record| is(record, "registry-change")).collect();
-    let added = changes.iter().find(|change| text(change, "change").contains("new-1")).expect("the device's change");
-    assert!(!text(added, "actor").is_empty(), "{added:#}");
+    assert!(!text(&added, "actor").is_empty(), "{added:#}");
     let numbers: Vec<_> = changes.iter().filter_map(|change| change["registry_sequence"].as_u64()).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each change once, in order");
 }

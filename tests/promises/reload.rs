@@ -161,6 +161,13 @@ fn missing_or_broken_certificates_change_nothing() {
         };
         keeps_what_is(Clinic::builder().start(), nonsense, file);
     }
+    // A pair whose time has not come, where the one in use is valid.
+    let early = |clinic: &mut Clinic| {
+        let server = clinic.pki().server_between(&["localhost", "127.0.0.1"], 3, 9);
+        clinic.prepared.write("tls/server.crt", server.certificate_pem);
+        clinic.prepared.write("tls/server.key", server.key_pem);
+    };
+    keeps_what_is(Clinic::builder().start(), early, "server.crt");
     // A key that is not the certificate's.
     let other = |clinic: &mut Clinic| {
         let server = clinic.pki().server(&["localhost"]);

@@ -92,7 +92,7 @@ fn c7_an_unknown_server_name_is_refused_in_the_handshake() {
     let record = clinic.wait_for_record("the refusal", |record| text(record, "reason") == "server-name-unknown");
     assert_eq!(text(&record, "detail"), "server name `c.w.example`", "{record:#}");
     let labels = [("outcome", "server-name-unknown")];
-    assert!(clinic.metric("sekisho_handshakes_total", &labels) >= 10.0);
+    until("ten to be counted", || (clinic.metric("sekisho_handshakes_total", &labels) > 9.5).then_some(()));
     assert_eq!(clinic.backend().connections(), 0);
 }
 
@@ -205,7 +205,9 @@ fn a_new_pair_is_shown_within_a_second_and_no_connection_is_lost() {
     }
     assert!(answered.load(Ordering::Relaxed) > 20);
     let labels = [("listener", "clinics"), ("outcome", "replaced")];
-    assert!((clinic.metric("sekisho_server_certificate_changes_total", &labels) - 6.0).abs() < f64::EPSILON);
+    let replaced = || clinic.metric("sekisho_server_certificate_changes_total", &labels);
+    until("the last one to be counted", || (replaced() > 5.5).then_some(()));
+    assert!(replaced() < 6.5, "one was counted twice");
     // No reload: the registry's and the policies' snapshot is the same, and nobody was judged anew.
     assert!((clinic.metric("sekisho_snapshot_version", &[]) - snapshot).abs() < f64::EPSILON);
 }

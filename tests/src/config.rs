@@ -119,6 +119,20 @@ impl Config {
         self.tls.insert(key.to_owned(), value.into());
     }
 
+    /// Devices are of the authority in the folder `ca`, judged by its lists, and enrol at this address.
+    pub fn enrol_at(&mut self, address: std::net::SocketAddr) {
+        self.set_tls("client_ca_file", "ca/root.crt");
+        let revocation = [("mode", "must"), ("crl_directory", "ca/crl")];
+        self.set_tls(
+            "revocation",
+            toml::Table::from_iter(revocation.map(|(key, value)| (key.to_owned(), value.into()))),
+        );
+        self.set("enrolment", "directory", "ca");
+        self.set("enrolment", "listen", address.to_string());
+        self.set("enrolment", "certificate_file", "tls/server.crt");
+        self.set("enrolment", "key_file", "tls/server.key");
+    }
+
     /// Takes a key of the listener's TLS out.
     pub fn unset_tls(&mut self, key: &str) {
         self.tls.remove(key);

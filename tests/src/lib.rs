@@ -25,6 +25,7 @@ pub mod ocsp;
 pub mod openssl;
 mod pki;
 mod process;
+pub mod revocation;
 pub mod rsyslog;
 pub mod ship;
 mod wait;

@@ -134,11 +134,17 @@ impl Pki {
     /// As [`Pki::server`], with wildcards allowed and so many days to live.
     #[must_use]
     pub fn server_for(&self, names: &[&str], days: u32) -> Identity {
+        self.server_between(names, 0, days)
+    }
+
+    /// As [`Pki::server_for`], from so many days from now on.
+    #[must_use]
+    pub fn server_between(&self, names: &[&str], begin: u32, end: u32) -> Identity {
         let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
         let params = params.as_mut().expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.not_before = SystemTime::now().into();
-        params.not_after = (SystemTime::now() + LIFETIME * days).into();
+        params.not_before = (SystemTime::now() + LIFETIME * begin).into();
+        params.not_after = (SystemTime::now() + LIFETIME * end).into();
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &issuer(&self.servers, SERVERS_CA)).expect("a certificate");
         Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }

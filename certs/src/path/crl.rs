@@ -214,7 +214,7 @@ impl Crl {
     /// The list's number, hexadecimal.
     #[must_use]
     pub fn number_hex(&self) -> String {
-        self.number.iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex(&self.number)
     }
 
     /// Was its signature checked against its issuer's key?

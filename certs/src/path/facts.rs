@@ -48,7 +48,7 @@ impl Description {
         Ok(Self {
             subject: read.subject.display(),
             issuer: read.issuer.display(),
-            serial: read.serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: crate::hex(read.serial),
             not_before: read.not_before,
             not_after: read.not_after,
             key: describe_key(read.key),

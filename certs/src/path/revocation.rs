@@ -27,6 +27,12 @@ pub enum RevocationMode {
 ///
 /// Whoever is asked and says that a certificate is revoked is believed. If one of both is [`RevocationMode::Require`],
 /// a certificate passes once one of those that are asked, whichever it is, says that it is good, and is of today.
+///
+/// | `mode`, `ocsp` | `Off` | `Prefer` | `Require` |
+/// |---|---|---|---|
+/// | `Off` | nobody looks | revoked by OCSP: refused | must be good by OCSP |
+/// | `Prefer` | revoked by a CRL: refused | revoked by either: refused | must be good by a CRL or by OCSP |
+/// | `Require` | must be good by a CRL | must be good by a CRL or by OCSP | must be good by a CRL or by OCSP |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RevocationSettings {
     /// How much is asked of CRLs.

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use super::*;
 use crate::testing::{NOW, authority, der, device, device_certificate, domain, odd, uri};
 use crate::verifier::Admit;
-use crate::{Anchors, ChainCache, DeviceVerifier, Profile};
+use crate::{Anchors, ChainCache, PeerVerifier, Profile};
 
 const PATIENT_POLICY: &str = "1.2.392.200149.8.5.1.3.30";
 
@@ -70,10 +70,10 @@ fn any_patients(id: PatientField) -> Peers {
     Peers::Patients { id, policies: Vec::new() }
 }
 
-fn verifier(peers: impl Into<Peers>, cache: &Arc<ChainCache>) -> DeviceVerifier {
+fn verifier(peers: impl Into<Peers>, cache: &Arc<ChainCache>) -> PeerVerifier {
     let anchors = Anchors::from_pem(authority().certificate_pem().as_bytes()).unwrap();
     let admit: Admit = Arc::new(|_| Ok(()));
-    DeviceVerifier::new(&anchors, Profile::CryptrecHigh, peers, admit).with_cache(Arc::clone(cache))
+    PeerVerifier::new(&anchors, Profile::CryptrecHigh, peers, admit).with_cache(Arc::clone(cache))
 }
 
 fn ask(peers: impl Into<Peers>, leaf: &CertificateDer<'static>) -> Result<PeerIdentity, Refusal> {

@@ -2,44 +2,26 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{DistinguishedName, Error, ServerConfig};
 
 use crate::profile::ProfileError;
-use crate::verifier::prove_by;
-use crate::{DeviceVerifier, Profile, ServerIdentity};
+use crate::verifier::judge_clients_by;
+use crate::{PeerVerifier, Profile, ServerIdentity};
 
 /// Lets in whoever has no certificate, and judges as everywhere whoever has one.
 #[derive(Debug)]
-struct Optional(Arc<DeviceVerifier>);
+struct Optional(Arc<PeerVerifier>);
 
 impl ClientCertVerifier for Optional {
-    fn offer_client_auth(&self) -> bool {
-        true
-    }
-
     fn client_auth_mandatory(&self) -> bool {
         false
     }
 
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.0.verify_client_cert(end_entity, intermediates, now)
-    }
-
-    prove_by!(|this| this.0.signatures());
+    judge_clients_by!(|this| verify_client_cert of this.0, this.0.root_hint_subjects(), this.0.signatures());
 }
 
 /// Makes the TLS of the enrolment listener: a device that has a certificate shows it, one that has none comes in
@@ -50,7 +32,7 @@ impl ClientCertVerifier for Optional {
 pub fn enrolment_config(
     profile: Profile,
     identity: &ServerIdentity,
-    verifier: Arc<DeviceVerifier>,
+    verifier: Arc<PeerVerifier>,
     clock: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, ProfileError> {
     let mut config = ServerConfig::builder_with_details(profile.provider(), clock)

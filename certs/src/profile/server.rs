@@ -10,14 +10,14 @@ use rustls::time_provider::TimeProvider;
 
 use crate::profile::ProfileError;
 use crate::verifier::OperatorVerifier;
-use crate::{DeviceVerifier, Profile, ServerIdentity};
+use crate::{PeerVerifier, Profile, ServerIdentity};
 
 /// Session resumption of one listener.
 ///
 /// Stateless tickets: a resumed connection may come to any worker, and a shared session store would be a lock that all
 /// workers contend for. The tickets' keys are made at random in memory and replaced every six hours; they are never
 /// written, so a restart ends every session. A ticket proves only that its holder once was let in: whoever comes with
-/// one is judged again by [`DeviceVerifier::peer`], so that keys may outlive a reload of anchors and registry without
+/// one is judged again by [`PeerVerifier::peer`], so that keys may outlive a reload of anchors and registry without
 /// outliving anybody's rights.
 #[derive(Debug, Clone)]
 pub enum Resumption {
@@ -47,7 +47,7 @@ pub struct ServerSettings<'a> {
     /// leads past it (C7); [`ServerIdentities::choose`](crate::ServerIdentities::choose) says what a resolver must.
     pub resolver: Arc<dyn ResolvesServerCert>,
     /// Who may come in.
-    pub verifier: Arc<DeviceVerifier>,
+    pub verifier: Arc<PeerVerifier>,
     /// Application protocols, the preferred first.
     pub alpn: &'a [&'a [u8]],
     /// Session resumption.

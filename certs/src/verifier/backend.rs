@@ -7,10 +7,10 @@ use rustls::Error;
 use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::PeerRefused;
 use super::handshake::{Signatures, prove_by};
+use super::{PeerRefused, validate};
 use crate::path::{
-    self, CrlSet, Description, PathRefusal, PathRefused, PeerName, Purpose, RevocationSettings, Settings, TrustAnchor,
+    CrlSet, Description, PathRefusal, PathRefused, PeerName, Purpose, RevocationSettings, Settings, TrustAnchor,
     ValidPath,
 };
 use crate::{Anchors, Profile};
@@ -78,9 +78,7 @@ impl BackendVerifier {
             // The enum is open; what it does not have is nobody's name.
             _ => return Err(refused(&path_refused(PathRefusal::WrongName), leaf, "a name of an unknown kind")),
         };
-        let others: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        path::validate(leaf, &others, &self.anchors, &self.crls, &self.settings, Some(&peer), now)
+        validate(leaf, intermediates, &self.anchors, &self.crls, &self.settings, Some(&peer), now)
             .map_err(|error| refused(&error, leaf, &name.to_str()))
     }
 }

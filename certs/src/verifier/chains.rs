@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::digest::{self, SHA256};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
-use super::Notice;
+use super::{Notice, seconds};
 use crate::path::{self, CrlSet, PathRefusal, PathRefused, RevocationSettings, Settings, TrustAnchor, ValidPath};
 use crate::peers::Peers;
 
@@ -142,7 +142,7 @@ impl Chains {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), PathRefused> {
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let now = seconds(now);
         let key = self.key(leaf, intermediates);
         if self.cache.holds(&key, now) {
             return Ok(());

@@ -49,6 +49,31 @@ impl Signatures {
     }
 }
 
+/// What a verifier of clients tells rustls: its anchors' names, what `$judge` says of a chain, and the proof of the key.
+/// rustls's own defaults stay: a certificate is asked for and mandatory.
+macro_rules! judge_clients_by {
+    (|$this:ident| $judge:ident of $verifier:expr, $hints:expr, $signatures:expr) => {
+        fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+            let $this = self;
+            &$hints
+        }
+
+        fn verify_client_cert(
+            &self,
+            end_entity: &rustls::pki_types::CertificateDer<'_>,
+            intermediates: &[rustls::pki_types::CertificateDer<'_>],
+            now: rustls::pki_types::UnixTime,
+        ) -> Result<rustls::server::danger::ClientCertVerified, rustls::Error> {
+            let $this = self;
+            $verifier.$judge(end_entity, intermediates, now)?;
+            Ok(rustls::server::danger::ClientCertVerified::assertion())
+        }
+
+        $crate::verifier::prove_by!(|$this| $signatures);
+    };
+}
+pub(crate) use judge_clients_by;
+
 /// The three methods of rustls's verifiers, of clients and of servers, that are about the proof and about nothing else.
 macro_rules! prove_by {
     (|$this:ident| $signatures:expr) => {

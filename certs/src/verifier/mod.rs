@@ -1,11 +1,11 @@
 //! From a handshake to a [`VerifiedPeer`].
 //!
-//! [`DeviceVerifier`] answers three questions, in this order: does the chain lead to an anchor of the listener, for the
+//! [`PeerVerifier`] answers three questions, in this order: does the chain lead to an anchor of the listener, for the
 //! listener's purpose ([`Peers`]) and at this time, whom does the leaf name, and does the registry want them. rustls proves
 //! the possession of the leaf's key.
 //!
 //! rustls asks no verifier when a session is resumed: the chain then comes out of the ticket, as it was judged when the
-//! ticket was made. So a `VerifiedPeer` is made in one place only, [`DeviceVerifier::peer`], which judges a resumed
+//! ticket was made. So a `VerifiedPeer` is made in one place only, [`PeerVerifier::peer`], which judges a resumed
 //! session's chain anew, with the anchors, the registry and the time of the resumption.
 
 mod backend;
@@ -20,14 +20,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CommonState, DistinguishedName, Error, HandshakeKind};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CommonState, DistinguishedName, HandshakeKind};
 
-use crate::path::{CrlSet, RevocationSettings};
+use crate::path::{self, CrlSet, PathRefused, PeerName, RevocationSettings, Settings, TrustAnchor, ValidPath};
 use crate::peers::{PeerIdentity, Peers};
 use crate::{Anchors, Profile, fingerprint};
 use chains::Chains;
-pub(crate) use handshake::{Signatures, prove_by};
+pub(crate) use handshake::{Signatures, judge_clients_by, prove_by};
 
 pub use backend::BackendVerifier;
 pub use chains::ChainCache;
@@ -42,7 +42,7 @@ pub type Admit = Arc<dyn Fn(&PeerIdentity) -> Result<(), Refusal> + Send + Sync>
 /// proved; but every one of them was signed by the one after it. It must not block.
 pub type Notice = Arc<dyn Fn(&[u8], &[u8]) + Send + Sync>;
 
-/// A device, a user or a patient who was proved in a handshake. Only [`DeviceVerifier`] makes one.
+/// A device, a user or a patient who was proved in a handshake. Only [`PeerVerifier`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedPeer {
     identity: PeerIdentity,
@@ -87,7 +87,7 @@ impl VerifiedPeer {
 }
 
 /// The client certificate verifier of a listener. A certificate is mandatory.
-pub struct DeviceVerifier {
+pub struct PeerVerifier {
     chains: ArcSwap<Chains>,
     signatures: Signatures,
     hints: Vec<DistinguishedName>,
@@ -95,17 +95,17 @@ pub struct DeviceVerifier {
     admit: Admit,
 }
 
-impl DeviceVerifier {
+impl PeerVerifier {
     /// A verifier that validates paths ([`path::validate`](crate::path::validate)) to `anchors`, with the signature
     /// algorithms of `profile`, and takes certificates for `peers` alone: for devices where that is a trust domain. Nobody
-    /// looks at revocation before [`DeviceVerifier::with_revocation`].
+    /// looks at revocation before [`PeerVerifier::with_revocation`].
     #[must_use]
     pub fn new(anchors: &Anchors, profile: Profile, peers: impl Into<Peers>, admit: Admit) -> Self {
         let peers = peers.into();
         let algorithms = profile.provider().signature_verification_algorithms;
         let settings = peers.settings(algorithms.all);
         let trust = anchors.trust();
-        let hints = trust.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect();
+        let hints = hints(&trust);
         let chains = Chains::new(trust, CrlSet::default(), settings, peers.clone(), Arc::default());
         Self { chains: ArcSwap::from_pointee(chains), signatures: Signatures(algorithms), hints, peers, admit }
     }
@@ -166,7 +166,7 @@ impl DeviceVerifier {
     /// with this verifier's anchors and registry, at `now` (C8).
     ///
     /// Call it on the verifier of the connection's own TLS configuration right after the handshake: only then was a
-    /// full handshake judged by these anchors. After a reload, [`DeviceVerifier::recheck`] judges older connections.
+    /// full handshake judged by these anchors. After a reload, [`PeerVerifier::recheck`] judges older connections.
     ///
     /// # Errors
     /// [`PeerRefused`] as in the handshake itself; the connection must be closed.
@@ -211,6 +211,29 @@ impl DeviceVerifier {
     }
 }
 
+/// The names that a client is told, so that it can choose among its certificates.
+fn hints(anchors: &[TrustAnchor]) -> Vec<DistinguishedName> {
+    anchors.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect()
+}
+
+/// [`path::validate`] of a chain as rustls hands it over.
+fn validate(
+    leaf: &[u8],
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor],
+    crls: &CrlSet,
+    settings: &Settings,
+    name: Option<&PeerName>,
+    now: UnixTime,
+) -> Result<ValidPath, PathRefused> {
+    let others: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+    path::validate(leaf, &others, anchors, crls, settings, name, seconds(now))
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
 fn split<'a, 'b>(
     chain: &'a [CertificateDer<'b>],
 ) -> Result<(&'a CertificateDer<'b>, &'a [CertificateDer<'b>]), PeerRefused> {
@@ -219,35 +242,13 @@ fn split<'a, 'b>(
         .ok_or_else(|| PeerRefused::new(Refusal::CertificateMissing, "the peer presented no certificate"))
 }
 
-impl ClientCertVerifier for DeviceVerifier {
-    fn offer_client_auth(&self) -> bool {
-        true
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        true
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.hints
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.judge(end_entity, intermediates, now)?;
-        Ok(ClientCertVerified::assertion())
-    }
-
-    prove_by!(|this| this.signatures);
+impl ClientCertVerifier for PeerVerifier {
+    judge_clients_by!(|this| judge of this, this.hints, this.signatures);
 }
 
-impl fmt::Debug for DeviceVerifier {
+impl fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceVerifier").field("peers", &self.peers).finish_non_exhaustive()
+        f.debug_struct("PeerVerifier").field("peers", &self.peers).finish_non_exhaustive()
     }
 }
 

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use policy::Refusal;
+use rustls::DistinguishedName;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DistinguishedName, Error};
+use rustls::server::danger::ClientCertVerifier;
 
-use super::PeerRefused;
-use super::handshake::{Signatures, prove_by};
+use super::handshake::{Signatures, judge_clients_by};
+use super::{PeerRefused, hints, validate};
 use crate::path::{self, CrlSet, Purpose, Settings, TrustAnchor};
 use crate::{Anchors, Profile, peers};
 
@@ -29,7 +29,7 @@ impl OperatorVerifier {
     pub fn new(anchors: &Anchors, profile: Profile) -> Self {
         let algorithms = profile.provider().signature_verification_algorithms;
         let anchors = anchors.trust();
-        let hints = anchors.iter().map(|anchor| DistinguishedName::from(anchor.subject_der().to_vec())).collect();
+        let hints = hints(&anchors);
         let settings = Settings::new(Purpose::ClientAuth, algorithms.all);
         Self { anchors, settings, signatures: Signatures(algorithms), hints }
     }
@@ -44,9 +44,7 @@ impl OperatorVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), PeerRefused> {
-        let others: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        path::validate(leaf, &others, &self.anchors, &CrlSet::default(), &self.settings, None, now)?;
+        validate(leaf, intermediates, &self.anchors, &CrlSet::default(), &self.settings, None, now)?;
         match somebody_else(leaf) {
             None => Ok(()),
             Some(whose) => Err(PeerRefused::new(Refusal::CertificatePurpose, format!("the certificate is {whose}"))),
@@ -61,21 +59,7 @@ fn somebody_else(leaf: &[u8]) -> Option<&'static str> {
 }
 
 impl ClientCertVerifier for OperatorVerifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.hints
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.check(end_entity, intermediates, now)?;
-        Ok(ClientCertVerified::assertion())
-    }
-
-    prove_by!(|this| this.signatures);
+    judge_clients_by!(|this| check of this, this.hints, this.signatures);
 }
 
 impl fmt::Debug for OperatorVerifier {

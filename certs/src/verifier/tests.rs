@@ -3,12 +3,15 @@ use crate::ServerIdentity;
 use crate::issue::{Authority, Issued};
 use crate::profile::{ClientSettings, Resumption, ServerSettings, client_config, server_config};
 use crate::testing::{
-    NOW, YEAR, authority, der, device, device_certificate, domain, later, odd, other_authority, server_certificate, uri,
+    NOW, YEAR, authority, der, device, device_certificate, domain, later, odd, other_authority, server_certificate,
+    shake_hands, uri,
 };
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa};
 use rustls::client::Resumption as ClientResumption;
 use rustls::time_provider::TimeProvider;
-use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection,
+};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -41,7 +44,7 @@ impl TimeProvider for Clock {
 struct Door {
     clock: Arc<Clock>,
     registry: Arc<Mutex<Result<(), Refusal>>>,
-    verifier: Arc<DeviceVerifier>,
+    verifier: Arc<PeerVerifier>,
     config: Arc<ServerConfig>,
 }
 
@@ -51,11 +54,11 @@ fn trusting(anchors: &str) -> Arc<BackendVerifier> {
     Arc::new(BackendVerifier::new(&anchors, Profile::CryptrecHighTls12))
 }
 
-fn verifier(anchors: &str, registry: &Arc<Mutex<Result<(), Refusal>>>) -> Arc<DeviceVerifier> {
+fn verifier(anchors: &str, registry: &Arc<Mutex<Result<(), Refusal>>>) -> Arc<PeerVerifier> {
     let anchors = Anchors::from_pem(anchors.as_bytes()).unwrap();
     let registry = Arc::clone(registry);
     let admit: Admit = Arc::new(move |_| *registry.lock().unwrap());
-    Arc::new(DeviceVerifier::new(&anchors, Profile::CryptrecHighTls12, domain(), admit))
+    Arc::new(PeerVerifier::new(&anchors, Profile::CryptrecHighTls12, domain(), admit))
 }
 
 impl Door {
@@ -107,30 +110,12 @@ impl Door {
     fn meet_as(&self, client: &Arc<ClientConfig>, name: &'static str) -> Result<Met, Error> {
         let mut client = ClientConnection::new(Arc::clone(client), name.try_into().unwrap()).unwrap();
         let mut server = ServerConnection::new(Arc::clone(&self.config)).unwrap();
-        for _ in 0..8 {
-            let mut wire = Vec::new();
-            while client.wants_write() {
-                client.write_tls(&mut wire).unwrap();
+        if let Err((by_server, error)) = shake_hands(&mut client, &mut server) {
+            if by_server {
+                self.alert(&mut client, &mut server);
             }
-            let mut rest = &wire[..];
-            while !rest.is_empty() {
-                server.read_tls(&mut rest).unwrap();
-                if let Err(error) = server.process_new_packets() {
-                    self.alert(&mut client, &mut server);
-                    return Err(error);
-                }
-            }
-            let mut wire = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut wire).unwrap();
-            }
-            let mut rest = &wire[..];
-            while !rest.is_empty() {
-                client.read_tls(&mut rest).unwrap();
-                client.process_new_packets()?;
-            }
+            return Err(error);
         }
-        assert!(!server.is_handshaking() && !client.is_handshaking());
         Ok(Met { client, server })
     }
 

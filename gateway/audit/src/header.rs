@@ -112,6 +112,8 @@ kinds! {
     35 Shred "shred" "Wrapped keys were destroyed.";
     36 Opening "opening" "Records were opened through the gateway's key directory.";
     37 RevocationChange "revocation-change" "What is known of revoked certificates changed.";
+    38 Rewrap "rewrap" "A reviewer wrapped data keys to another reviewer.";
+    39 Removal "removal" "Entries whose data keys are all destroyed were removed.";
     48 Start "start" "The writer begins.";
     49 Stop "stop" "The writer ends.";
     50 Reload "reload" "Configuration and policies were read again.";

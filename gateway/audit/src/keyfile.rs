@@ -7,6 +7,7 @@
 //! pseudonym <16 hexadecimal digits>
 //! class <name>                     (absent where there is none)
 //! period <year-month-day>
+//! days <how many the period has>
 //! key <32 hexadecimal digits>
 //! first <sequence number of the first record under it>
 //! reviewer <name> <base64 of enc> <base64 of ct>
@@ -34,6 +35,9 @@ use crate::wrap::{self, Binding, WrapError, Wrapped};
 pub const MAX_FILE: usize = 64 * 1024;
 /// The most reviewers of one file, those included for whom it was wrapped later.
 pub const MAX_WRAPPED: usize = 128;
+
+/// Nanoseconds of a day.
+pub const NANOS_PER_DAY: i64 = 86_400_000_000_000;
 
 /// Why a file of a data key is refused, or does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +78,8 @@ pub struct KeyFile {
     pub class: Option<String>,
     /// The period, by its first day; see [`period`].
     pub period: String,
+    /// How many days the period has: all records under the key are of these.
+    pub days: NonZeroU32,
     /// The data key's id.
     pub key: KeyId,
     /// Sequence number of the first record under it.
@@ -108,6 +114,27 @@ impl KeyFile {
         let wrapped = wrap::wrap(secret, reviewer.wrapping(), &self.binding(&name))?;
         self.wrapped.push((name, wrapped));
         Ok(())
+    }
+
+    /// Adds what a reviewer has wrapped to another.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Duplicate`] if it is wrapped to that one already, [`KeyFileError::Content`] if there are too many.
+    pub fn add(&mut self, name: &str, wrapped: Wrapped) -> Result<(), KeyFileError> {
+        if self.wrapped.iter().any(|(other, _)| other == name) {
+            return Err(KeyFileError::Duplicate(name.to_owned()));
+        }
+        if self.wrapped.len() >= MAX_WRAPPED {
+            return Err(KeyFileError::Content("one more reviewer"));
+        }
+        self.wrapped.push((name.to_owned(), wrapped));
+        Ok(())
+    }
+
+    /// The first moment behind the period, nanoseconds since the Unix epoch.
+    #[must_use]
+    pub fn until_ns(&self) -> i64 {
+        until_ns(&self.period, self.days)
     }
 
     /// The data key, for a reviewer.
@@ -147,7 +174,7 @@ impl KeyFile {
     /// [`KeyFileError`] if it is none.
     pub fn parse(file: &[u8]) -> Result<Self, KeyFileError> {
         let text = std::str::from_utf8(file).ok().filter(|text| text.len() <= MAX_FILE).ok_or(KeyFileError::Text)?;
-        let mut lines = Lines { rest: text, number: 0 };
+        let mut lines = Lines::new(text);
         lines.take("sekisho audit data key ", |version| (version == "v1").then_some(()))?;
         let origin = lines.take("origin ", |origin| is_origin(origin).then(|| origin.to_owned()))?;
         let name = |name: &str| is_name(name).then(|| name.to_owned());
@@ -157,6 +184,7 @@ impl KeyFile {
         })?;
         let class = lines.optional("class ", name)?;
         let period = lines.take("period ", |text| is_period(text).then(|| text.to_owned()))?;
+        let days = lines.take("days ", days)?;
         let key = lines.take("key ", KeyId::parse)?;
         let first = lines.take("first ", |text| decimal(text).filter(|first| *first > 0))?;
         let mut wrapped: Vec<(String, Wrapped)> = Vec::new();
@@ -171,7 +199,7 @@ impl KeyFile {
         if wrapped.is_empty() {
             return Err(KeyFileError::Nobody);
         }
-        Ok(Self { origin, site, pseudonym, class, period, key, first, wrapped })
+        Ok(Self { origin, site, pseudonym, class, period, days, key, first, wrapped })
     }
 }
 
@@ -185,7 +213,7 @@ impl fmt::Display for KeyFile {
         if let Some(class) = &self.class {
             writeln!(f, "class {class}")?;
         }
-        writeln!(f, "period {}\nkey {}\nfirst {}", self.period, self.key, self.first)?;
+        writeln!(f, "period {}\ndays {}\nkey {}\nfirst {}", self.period, self.days, self.key, self.first)?;
         for (name, Wrapped { encapsulated, ciphertext }) in &self.wrapped {
             writeln!(f, "reviewer {name} {} {}", BASE64.encode(encapsulated), BASE64.encode(ciphertext))?;
         }
@@ -194,13 +222,17 @@ impl fmt::Display for KeyFile {
 }
 
 /// The lines of a file, front to back.
-struct Lines<'a> {
-    rest: &'a str,
+pub(crate) struct Lines<'a> {
+    pub(crate) rest: &'a str,
     number: usize,
 }
 
 impl<'a> Lines<'a> {
-    fn take<T>(&mut self, key: &str, read: impl FnOnce(&'a str) -> Option<T>) -> Result<T, KeyFileError> {
+    pub(crate) const fn new(text: &'a str) -> Self {
+        Self { rest: text, number: 0 }
+    }
+
+    pub(crate) fn take<T>(&mut self, key: &str, read: impl FnOnce(&'a str) -> Option<T>) -> Result<T, KeyFileError> {
         self.number += 1;
         let wrong = KeyFileError::Line(self.number);
         let (line, rest) = self.rest.split_once('\n').ok_or_else(|| wrong.clone())?;
@@ -208,7 +240,11 @@ impl<'a> Lines<'a> {
         line.strip_prefix(key).and_then(read).ok_or(wrong)
     }
 
-    fn optional<T>(&mut self, key: &str, read: impl FnOnce(&'a str) -> Option<T>) -> Result<Option<T>, KeyFileError> {
+    pub(crate) fn optional<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<Option<T>, KeyFileError> {
         if self.rest.starts_with(key) { self.take(key, read).map(Some) } else { Ok(None) }
     }
 }
@@ -221,8 +257,18 @@ fn read_wrapped(text: &str) -> Option<(&str, Wrapped)> {
     Some((name, Wrapped { encapsulated, ciphertext }))
 }
 
-fn is_origin(text: &str) -> bool {
+pub(crate) fn is_origin(text: &str) -> bool {
     (1..=MAX_ORIGIN).contains(&text.len()) && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
+}
+
+pub(crate) fn days(text: &str) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(decimal(text)?).ok()?)
+}
+
+/// The first moment behind so many days from one on, nanoseconds since the Unix epoch.
+pub(crate) fn until_ns(period: &str, days: NonZeroU32) -> i64 {
+    let first = time::parse(&format!("{period}T00:00:00.000000000Z")).unwrap_or(i64::MAX);
+    first.saturating_add(NANOS_PER_DAY.saturating_mul(i64::from(days.get())))
 }
 
 /// Whether a text is a day, as [`period`] writes it.
@@ -235,7 +281,6 @@ pub fn is_period(text: &str) -> bool {
 /// its first day, `year-month-day` in UTC.
 #[must_use]
 pub fn period(unix_ns: i64, days: NonZeroU32) -> String {
-    const NANOS_PER_DAY: i64 = 86_400_000_000_000;
     let days = i64::from(days.get());
     let first = unix_ns.div_euclid(NANOS_PER_DAY).div_euclid(days).saturating_mul(days);
     let mut text = Vec::new();
@@ -260,6 +305,7 @@ mod tests {
             pseudonym: Pseudonym([0xab; 8]),
             class: Some("clinical".into()),
             period: "2026-11-23".into(),
+            days: NonZeroU32::MIN,
             key: KeyId([5; 16]),
             first: 12,
             wrapped: Vec::new(),
@@ -273,7 +319,8 @@ mod tests {
     #[test]
     fn a_file_comes_back_and_opens_for_its_reviewers() {
         let text = file().encode().unwrap();
-        assert_eq!(text.lines().count(), 10);
+        assert_eq!(text.lines().count(), 11);
+        assert_eq!(time::parse("2026-11-24T00:00:00.000000000Z"), Some(file().until_ns()));
         let _ = KeyFile::parse(text.as_bytes()).unwrap();
         let read = KeyFile::parse(text.as_bytes()).unwrap();
         for (name, byte) in [("auditor", 1), ("clinic", 2)] {
@@ -284,6 +331,14 @@ mod tests {
         assert_eq!(read.path(), "abababababababab/2026-11-23/05050505050505050505050505050505");
         let bare = KeyFile { site: None, class: None, pseudonym: Pseudonym::NONE, ..file() };
         assert_eq!(KeyFile::parse(bare.encode().unwrap().as_bytes()), Ok(bare));
+        let mut added = file();
+        let wrapped = added.wrapped[0].1;
+        assert_eq!(added.add("clinic", wrapped), Err(KeyFileError::Duplicate("clinic".into())));
+        for n in 2..MAX_WRAPPED {
+            added.add(&format!("r{n}"), wrapped).unwrap();
+        }
+        assert_eq!(added.add("more", wrapped), Err(KeyFileError::Content("one more reviewer")));
+        assert_eq!(KeyFile::parse(added.encode().unwrap().as_bytes()), Ok(added));
         let mut twice = file();
         let error = twice.wrap_to(&Secret::new([9; 32]), reviewer("clinic", 3).public()).unwrap_err();
         assert_eq!(error, KeyFileError::Duplicate("clinic".into()));
@@ -340,23 +395,25 @@ mod tests {
             (5, "class .."),
             (6, "period 2026-02-29"),
             (6, "period 2026-11-23T00"),
-            (7, "key 05"),
-            (8, "first 0"),
-            (8, "first 01"),
-            (9, "reviewer auditor"),
-            (9, "reviewer * AAAA AAAA"),
-            (9, "reviewer auditor AAAA AAAA"),
-            (10, ""),
+            (7, "days 0"),
+            (7, "days 4294967296"),
+            (8, "key 05"),
+            (9, "first 0"),
+            (9, "first 01"),
+            (10, "reviewer auditor"),
+            (10, "reviewer * AAAA AAAA"),
+            (10, "reviewer auditor AAAA AAAA"),
+            (11, ""),
         ] {
             assert_eq!(line(number, bad), KeyFileError::Line(number), "{bad}");
         }
         // Without a site the pseudonym stands in its place, and is not the one of none.
         let without = text.replace("site sakura-clinic\n", "");
         assert_eq!(KeyFile::parse(without.as_bytes()), Err(KeyFileError::Line(3)));
-        assert_eq!(line(10, lines[8]), KeyFileError::Duplicate("auditor".into()));
-        let nobody = format!("{}\n", lines[..8].join("\n"));
+        assert_eq!(line(11, lines[9]), KeyFileError::Duplicate("auditor".into()));
+        let nobody = format!("{}\n", lines[..9].join("\n"));
         assert_eq!(KeyFile::parse(nobody.as_bytes()), Err(KeyFileError::Nobody));
-        assert_eq!(KeyFile::parse(text.trim_end().as_bytes()), Err(KeyFileError::Line(10)));
+        assert_eq!(KeyFile::parse(text.trim_end().as_bytes()), Err(KeyFileError::Line(11)));
         assert_eq!(KeyFile::parse(&[0xff]), Err(KeyFileError::Text));
         assert_eq!(KeyFile::parse(&vec![b'a'; MAX_FILE + 1]), Err(KeyFileError::Text));
         let content = Err(KeyFileError::Content("a name, the period or a number"));

@@ -9,7 +9,9 @@
 //! [`proof`] one entry of it. `FORMAT.md` tells how to do the same without this crate.
 //!
 //! A record in the tree is an envelope: a clear [`header`], and the JSON sealed under a data key ([`seal`]) that
-//! stands, wrapped to each of a site's [`reviewer`]s ([`wrap`]), in a [`keyfile`]. These modules but the header are there
+//! stands, wrapped to each of a site's [`reviewer`]s ([`wrap`]), in a [`keyfile`]. How long it stands there
+//! is the matter of [`retention`]; in place of a key that was destroyed stands a [`destroyed`] file, and in place of entries
+//! that were removed a [`removal`]. These modules but the header are there
 //! with the feature `seal`, which a verifier does without.
 //!
 //! The crate is pure: no runtime, no clock, no files. Bytes and time come in as arguments, and so does randomness, but
@@ -17,6 +19,8 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+#[cfg(feature = "seal")]
+pub mod destroyed;
 pub mod frame;
 pub mod header;
 pub mod json;
@@ -27,8 +31,13 @@ pub mod note;
 pub mod proof;
 pub mod reader;
 pub mod record;
+pub mod removal;
+#[cfg(feature = "seal")]
+pub mod retention;
 #[cfg(feature = "seal")]
 pub mod reviewer;
+#[cfg(feature = "seal")]
+pub mod rewrap;
 #[cfg(feature = "seal")]
 pub mod seal;
 pub mod tiles;

@@ -58,6 +58,8 @@ pub(crate) fn every_kind() -> Vec<Record> {
         Kind::Clock => json!({ "event": "step", "source": "ntp.example" }),
         Kind::Shred
         | Kind::Opening
+        | Kind::Rewrap
+        | Kind::Removal
         | Kind::RevocationChange
         | Kind::Recovery
         | Kind::AuditFailure

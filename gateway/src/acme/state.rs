@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use instant_acme::AccountCredentials;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{CaError, hex, random, read_private};
+use crate::authority::{CaError, random, read_private};
 use crate::config::{ACME_CHAIN, ACME_CURRENT, ACME_KEY};
+use crate::replace::replace;
 
 const ACCOUNT: &str = "account.json";
 
@@ -75,16 +76,13 @@ pub(super) fn keep_account(
     let kept = Kept { directory_url: directory_url.to_owned(), credentials };
     let text = serde_json::to_vec(&kept)
         .map_err(|error| StateError::Account { path: path.clone(), reason: error.to_string() })?;
-    let new = folder.join(format!(".{ACCOUNT}.{}", hex(&random::<8>()?)));
-    write(&new, &text)?;
-    fs::rename(&new, &path).map_err(at(&path))?;
-    sync(folder)
+    replace(&path, &text, 0o600).map_err(at(&path))
 }
 
 /// Puts a pair into use.
 pub(super) fn put(folder: &Path, chain: &str, key: &str) -> Result<(), StateError> {
     make(folder)?;
-    let name = hex(&random::<8>()?);
+    let name = certs::hex(&random::<8>()?);
     let new = folder.join(&name);
     make(&new)?;
     write(&new.join(ACME_CHAIN), chain.as_bytes())?;

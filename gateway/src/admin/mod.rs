@@ -2,6 +2,7 @@
 
 mod health;
 pub mod jwks;
+pub mod openings;
 pub(crate) mod places;
 mod tls;
 
@@ -54,6 +55,8 @@ pub struct Admin {
     pub health: Health,
     /// The keys that identities are signed with (RFC 7517).
     pub jwks: Bytes,
+    /// Gives out wrapped data keys.
+    pub openings: Option<openings::Openings>,
     /// Operators' TLS; none on a loopback address.
     pub tls: Option<Arc<OperatorsTls>>,
 }
@@ -95,9 +98,12 @@ async fn serve_in_time<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let served = async {
         match tls {
-            None => serve_connection(stream, admin).await,
+            None => serve_connection(stream, admin, &source.to_string()).await,
             Some(tls) => match timeout(HEADER_TIMEOUT, shake(stream, &tls)).await {
-                Ok(Ok(stream)) => serve_connection(stream, admin).await,
+                Ok(Ok(stream)) => {
+                    let by = operator(&stream, source);
+                    serve_connection(stream, admin, &by).await;
+                }
                 Ok(Err(refused)) => {
                     tracing::warn!(
                         %source,
@@ -132,10 +138,25 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(stream: S, tls: &TlsAcceptor) 
     })
 }
 
-async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, admin: &Rc<Admin>) {
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+/// Who is at the other end, for records.
+fn operator<S>(stream: &TlsStream<S>, source: SocketAddr) -> String {
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let fingerprint = leaf.map(|leaf| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf));
+    let fingerprint = fingerprint.map(|digest| certs::hex(digest.as_ref())).unwrap_or_default();
+    format!("{source}, certificate {fingerprint}")
+}
+
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, admin: &Rc<Admin>, by: &str) {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| async move {
         let response = answer(&request, admin);
-        async move { Ok::<_, Infallible>(response) }
+        let openings = admin.openings.as_ref().filter(|_| request.uri().path() == openings::PATH);
+        Ok::<_, Infallible>(match openings {
+            // Where the answer is another, the request was refused as every other.
+            Some(openings) if response.status() == StatusCode::NOT_FOUND && request.method() == Method::GET => {
+                openings.answer(request.uri().query().unwrap_or_default(), by).await
+            }
+            _ => response,
+        })
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -216,7 +237,8 @@ mod tests {
     async fn a_peer_that_does_not_read_its_answer_is_left() {
         let metrics = crate::metrics::Metrics::new().unwrap();
         let health = Health { readiness: Box::new(Vec::new), warnings: Box::new(Vec::new) };
-        let admin = Rc::new(Admin { metrics, refresh: Box::new(|| ()), health, jwks: Bytes::new(), tls: None });
+        let admin =
+            Rc::new(Admin { metrics, refresh: Box::new(|| ()), health, jwks: Bytes::new(), openings: None, tls: None });
         let (mut peer, ours) = tokio::io::duplex(64);
         let begun = Instant::now();
         let asks = async {

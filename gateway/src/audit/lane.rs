@@ -63,7 +63,7 @@ impl Entry {
         let class = scope.class.map(|class| put(class, out));
         let reference = match record.reference() {
             Reference::None => 0,
-            Reference::Request(request) => put(request, out),
+            Reference::Request(text) | Reference::Text(text) => put(text, out),
             Reference::Change { number, fingerprint } => {
                 let number = put(itoa::Buffer::new().format(number), out);
                 number + put("-", out) + put(fingerprint, out)

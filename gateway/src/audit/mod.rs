@@ -14,6 +14,7 @@ mod options;
 mod place;
 mod recovery;
 pub mod refusals;
+pub mod retention;
 mod sealing;
 mod segments;
 mod shared;
@@ -155,6 +156,7 @@ impl Audit {
     ///
     /// # Errors
     /// As [`open`](Self::open).
+    #[cfg(test)]
     pub fn open_on(
         target: Target,
         options: Options,

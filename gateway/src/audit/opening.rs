@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gateway_audit::destroyed::Destroyed;
 use gateway_audit::header::{Envelope, EnvelopeError, KeyId, Pseudonym};
 use gateway_audit::keyfile::{KeyFile, KeyFileError, MAX_FILE};
+use gateway_audit::record::Why;
 use gateway_audit::reviewer::private::ReviewerKey;
 use gateway_audit::seal::{DataKey, SealError};
 
@@ -16,9 +18,19 @@ pub enum OpeningError {
     /// It is no envelope.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
-    /// The data key's file is not in the key directory: it was destroyed, or is another directory's.
+    /// The data key's file is not in the key directory: it is another directory's, or was taken away.
     #[error("the data key `{0}` is not in the key directory")]
     Gone(KeyId),
+    /// The data key was destroyed, and the log has a record of it.
+    #[error("the data key `{key}` was destroyed ({}, operation `{operation}`)", why.label())]
+    Destroyed {
+        /// The key.
+        key: KeyId,
+        /// Why.
+        why: Why,
+        /// What the record of it is found by.
+        operation: String,
+    },
     /// The data key's file cannot be read, or is not wrapped to this reviewer.
     #[error("data key `{key}`: {error}")]
     Key {
@@ -100,6 +112,10 @@ impl Opener {
         let failed = |error| OpeningError::Key { key: id, error };
         let long = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > MAX_FILE as u64);
         let bytes = if long { Vec::new() } else { fs::read(&path).map_err(|_| OpeningError::Gone(id))? };
+        if Destroyed::is(&bytes) {
+            let Destroyed { why, operation, .. } = Destroyed::parse(&bytes).map_err(failed)?;
+            return Err(OpeningError::Destroyed { key: id, why, operation });
+        }
         let file = KeyFile::parse(&bytes).map_err(failed)?;
         let secret = file.open(&self.reviewer).map_err(failed)?;
         Ok((DataKey::new(&secret)?, file))
@@ -124,6 +140,7 @@ mod tests {
             pseudonym: Pseudonym::NONE,
             class: None,
             period: "2026-11-23".into(),
+            days: std::num::NonZeroU32::MIN,
             key: id,
             first: 1,
             wrapped: Vec::new(),

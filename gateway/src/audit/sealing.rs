@@ -221,6 +221,7 @@ impl Sealer {
             pseudonym: self.sealing.pepper.pseudonym(site),
             class: class.map(str::to_owned),
             period: period(unix_ns, self.sealing.days),
+            days: self.sealing.days,
             key: id,
             first,
             wrapped: Vec::new(),

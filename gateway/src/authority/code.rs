@@ -1,6 +1,6 @@
 //! One-time codes: 100 random bits in letters that nobody confuses (Crockford's base 32), known by their hash alone.
 
-use super::{CaError, hex, random};
+use super::{CaError, random};
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LETTERS: usize = 20;
@@ -37,7 +37,7 @@ pub fn hash(code: &str) -> String {
             other => other,
         })
         .collect();
-    hex(&certs::fingerprint(letters.as_bytes()))
+    certs::hex(&certs::fingerprint(letters.as_bytes()))
 }
 
 #[cfg(test)]

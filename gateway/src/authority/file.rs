@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{CaError, hex, random};
+use super::{CaError, random};
 
 /// The largest private file that is read.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -48,7 +48,7 @@ impl Staged {
             return Err(CaError::Exists(path.to_owned()));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let staged = path.with_file_name(format!(".{name}.{}", hex(&random::<8>()?)));
+        let staged = path.with_file_name(format!(".{name}.{}", certs::hex(&random::<8>()?)));
         let this = Self { path: path.to_owned(), staged };
         let write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&this.staged)?;

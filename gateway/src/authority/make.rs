@@ -14,7 +14,7 @@ use rustls::pki_types::UnixTime;
 
 use super::{
     CRL_FOLDER, Ca, CaError, DAY, ISSUING_CERTIFICATE, ISSUING_CRL, ISSUING_KEY, ROOT_CERTIFICATE, ROOT_CRL, ROOT_KEY,
-    SETTINGS, Settings, TokenKey, file, hex, pkcs8_of, random, read_private, serial,
+    SETTINGS, Settings, TokenKey, file, pkcs8_of, random, read_private, serial,
 };
 
 /// An authority to be made.
@@ -123,7 +123,7 @@ fn certify(
     let made = CaKey::New(new.key);
     let (root_key, issuing_key) = [&root_key, &issuing_key].map(|key| key.as_ref().map_or(made, CaKey::Remote)).into();
     // No two authorities have one name: lists are found by their issuer's.
-    let mark = hex(&random::<3>()?);
+    let mark = certs::hex(&random::<3>()?);
     let root = Authority::new_root(&format!("{} root {mark}", new.name), root_key, new.root_lifetime, serial()?, now)?;
     let url = new.settings.crl_url_of(ROOT_CRL);
     let below = NewAuthority {
@@ -235,7 +235,7 @@ struct Making(PathBuf);
 impl Making {
     fn begin(folder: &Path) -> Result<Self, CaError> {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let making = folder.with_file_name(format!(".{name}.{}", hex(&random::<8>()?)));
+        let making = folder.with_file_name(format!(".{name}.{}", certs::hex(&random::<8>()?)));
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&making).map_err(CaError::file(folder))?;

@@ -245,7 +245,7 @@ impl Ca {
     /// The issuing CA's key identifier, hexadecimal: its name in the store.
     #[must_use]
     pub fn id(&self) -> String {
-        hex(self.issuing.key_id())
+        certs::hex(self.issuing.key_id())
     }
 
     /// A file of the folder `crl`.
@@ -302,11 +302,11 @@ impl Ca {
 
     fn issued(&self, certified: Certified, device: &DeviceId, origin: Origin) -> Issued {
         let entry = store::Certificate {
-            serial: hex(certified.serial.as_bytes()),
+            serial: certs::hex(certified.serial.as_bytes()),
             issuer: self.id(),
             site: device.site.clone(),
             device: device.device.clone(),
-            fingerprint: hex(&certs::fingerprint(&certified.der)),
+            fingerprint: certs::hex(&certs::fingerprint(&certified.der)),
             not_before: certified.not_before.as_secs(),
             not_after: certified.not_after.as_secs(),
             origin,
@@ -384,7 +384,7 @@ fn revoked(entry: &store::Certificate) -> Option<Revoked> {
     let at = UnixTime::since_unix_epoch(Duration::from_secs(entry.revoked_at?));
     // What this program did not write still revokes.
     let reason = entry.reason.as_deref().and_then(reason_named).unwrap_or(RevocationReason::Unspecified);
-    Some(Revoked { serial: unhex(&entry.serial)?, at, reason })
+    Some(Revoked { serial: certs::unhex(&entry.serial)?, at, reason })
 }
 
 /// The reasons that a device's certificate can be revoked for (RFC 5280 5.3.1). A hold is what `device suspend` does;
@@ -412,24 +412,6 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], CaError> {
 
 fn serial() -> Result<Serial, CaError> {
     random().map(Serial::from_random)
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit)).collect())
 }
 
 fn pkcs8_of(pem: &str) -> Result<Vec<u8>, IssueError> {

@@ -51,14 +51,6 @@ fn an_authority_is_made_once_and_loaded() {
 }
 
 #[test]
-fn hexadecimal_is_read_back() {
-    for bytes in [&[][..], &[0], &[0x0f, 0xf0, 0xab]] {
-        assert_eq!(unhex(&hex(bytes)).unwrap(), bytes);
-    }
-    assert!(unhex("0").is_none() && unhex("0g").is_none());
-}
-
-#[test]
 fn every_reason_has_its_name() {
     for reason in REASONS {
         assert_eq!(reason_named(reason.name()), Some(*reason));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use certs::verifier::Admit;
 use policy::Refusal;
 
+use crate::audit::{SIGNING_KEY, VERIFIER_KEYS, init, retention, signer};
 use crate::config::{Config, ListenerPeers, Problem};
 use crate::listen::check_roles;
 use crate::load::{LoadError, load_config};
@@ -90,6 +91,9 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
     let mut check = Check { config, problems: Vec::new(), seen: BTreeSet::new() };
     check.place_to_write("store.file", config.store.file.parent().unwrap_or(&config.store.file));
     check.place_to_write("audit.directory", &config.audit.directory);
+    if check.problems.is_empty() {
+        check.sealing();
+    }
     check.policies("policy.directory", &config.policy.directory);
     check.identity_key("identity.key_file", &config.identity.key_file);
     if let Some(tls) = &config.admin.tls {
@@ -169,6 +173,35 @@ impl Check<'_> {
         if self.seen.insert(path.to_path_buf()) {
             let path = path.display().to_string();
             let message = format!("`{key}` names `{}`, {what}", path.escape_debug());
+            self.problems.push(self.config.problem(key, message));
+        }
+    }
+
+    /// Who opens records: statements that continue each other, so that every site has a reviewer, the pepper, the lanes'
+    /// keys; and what is kept for how long.
+    fn sealing(&mut self) {
+        let audit = &self.config.audit;
+        let mut problems: Vec<(&str, String)> = Vec::new();
+        if let Err(error) = init::reviewers(&audit.reviewers, &self.config.trust_domain) {
+            problems.push(("audit.reviewers", error.to_string()));
+        } else if let Err(error) = init::pepper(&audit.key_directory) {
+            problems.push(("audit.key_directory", error.to_string()));
+        }
+        if let Err(error) = retention::memory(&audit.key_directory) {
+            problems.push(("audit.key_directory", error.to_string()));
+        }
+        // What the first start makes may be absent.
+        if [SIGNING_KEY, VERIFIER_KEYS].iter().all(|file| audit.directory.join(file).exists()) {
+            let origin = |lane: u8| format!("{}/{}/lane-{lane}", self.config.trust_domain, self.config.node);
+            if let Err(error) = signer(&audit.directory, [origin(1), origin(2)], 1) {
+                problems.push(("audit.directory", error.to_string()));
+            }
+        }
+        for folder in audit.retention.required.iter().filter(|folder| !folder.is_dir()) {
+            let why = "is no folder of cursors: nothing would ever be destroyed";
+            problems.push(("audit.retention.required", format!("`{}` {why}", folder.display())));
+        }
+        for (key, message) in problems {
             self.problems.push(self.config.problem(key, message));
         }
     }
@@ -291,44 +324,27 @@ mod tests {
     use rustls::pki_types::UnixTime;
 
     use super::*;
+    use crate::config::tests::beside;
     use std::os::unix::fs::PermissionsExt;
-
-    const CONFIG: &str = r#"
-node = { name = "gw1" }
-trust = { domain = "sekisho.example" }
-store = { file = "state/sekisho.db" }
-audit = { directory = "audit" }
-identity = { key_file = "state/identity.key" }
-[[listener]]
-name = "clinics"
-address = "127.0.0.1:8443"
-server_names = ["localhost"]
-tls = { certificate_file = "server.crt", key_file = "server.key", client_ca_file = "ca.crt" }
-[[service]]
-name = "fhir"
-backends = ["http://127.0.0.1:8080"]
-[[route]]
-name = "fhir"
-path = "/fhir"
-service = "fhir"
-class = "clinical"
-kind = "fhir"
-"#;
 
     /// A folder in which nothing is wrong.
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-        write("sekisho.toml", CONFIG);
+        write("sekisho.toml", &beside());
         let (day, now) = (Duration::from_secs(86_400), UnixTime::now());
         let authority = Authority::new("check", day * 30, now).unwrap();
         let server = authority.issue_server(&["localhost"], day, now).unwrap();
-        write("ca.crt", authority.certificate_pem());
+        write("devices-ca.crt", authority.certificate_pem());
         write("server.crt", &server.certificate_pem);
         write("server.key", server.key_pem.expose());
         mode(&dir, "server.key", 0o600);
         fs::create_dir(dir.path().join("policy")).unwrap();
         write("policy/a.cedar", "");
+        let reviewer = init::new_reviewer("auditor").unwrap();
+        let first = init::first_statement("sekisho.example", &[reviewer.public().clone()], &reviewer).unwrap();
+        let state = dir.path().join("state");
+        init::make(&state.join("audit-keys"), &state.join("audit-reviewers"), "sekisho.example", &first).unwrap();
         dir
     }
 
@@ -351,14 +367,14 @@ kind = "fhir"
     #[test]
     fn each_bad_file_is_named_by_its_key_and_place() {
         type Damage = fn(&tempfile::TempDir);
-        let cases: [(Damage, &str); 8] = [
+        let cases: [(Damage, &str); 12] = [
             (
                 |d| mode(d, "server.key", 0o640),
-                "sekisho.toml:11:42: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
+                "sekisho.toml:16:42: `listener[0].tls.key_file` names `server.key`, a key that others than its owner may reach (mode 640); `chmod 600` it\n",
             ),
             (
-                |d| fs::remove_file(d.path().join("ca.crt")).unwrap(),
-                "`listener[0].tls.client_ca_file` names `ca.crt`, which cannot be read",
+                |d| fs::remove_file(d.path().join("devices-ca.crt")).unwrap(),
+                "`listener[0].tls.client_ca_file` names `devices-ca.crt`, which cannot be read",
             ),
             (|d| fs::write(d.path().join("server.crt"), "x").unwrap(), "which holds no certificate in PEM"),
             (|d| fs::write(d.path().join("server.key"), "x").unwrap(), "which holds no private key in PEM"),
@@ -369,9 +385,28 @@ kind = "fhir"
             (|d| fs::remove_dir_all(d.path().join("policy")).unwrap(), "a folder that cannot be read"),
             (
                 |d| fs::write(d.path().join("audit"), "").unwrap(),
-                "sekisho.toml:5:11: `audit.directory` names `audit`, but",
+                "sekisho.toml:9:1: `audit.directory` names `audit`, but",
             ),
-            (|d| fs::write(d.path().join("state"), "").unwrap(), "is not a folder"),
+            (
+                |d| {
+                    fs::remove_dir_all(d.path().join("state")).unwrap();
+                    fs::write(d.path().join("state"), "").unwrap();
+                },
+                "is not a folder",
+            ),
+            (|d| fs::remove_dir_all(d.path().join("state/audit-reviewers")).unwrap(), "sekisho audit init"),
+            (
+                |d| fs::write(d.path().join("state/audit-reviewers/@default/1"), "x").unwrap(),
+                "audit-reviewers/@default/1`",
+            ),
+            (
+                |d| fs::remove_file(d.path().join("state/audit-keys/pseudonym.key")).unwrap(),
+                "pseudonym.key` is missing",
+            ),
+            (
+                |d| fs::write(d.path().join("state/audit-keys/retention"), "x").unwrap(),
+                "line 1 of the memory of retention",
+            ),
         ];
         for (damage, expected) in cases {
             let dir = folder();
@@ -387,12 +422,12 @@ kind = "fhir"
     fn several_files_are_all_judged() {
         let dir = folder();
         let (good, bad) = (dir.path().join("sekisho.toml"), dir.path().join("bad.toml"));
-        fs::write(&bad, CONFIG.replace("gw1", "")).unwrap();
+        fs::write(&bad, beside().replace("gw1", "")).unwrap();
         let mut out = Vec::new();
         let args = CheckArgs { files: vec![bad.clone(), good.clone()], text_only: false };
         assert!(!run(&args, &mut out).unwrap());
         let out = String::from_utf8(out).unwrap();
-        assert!(out.starts_with(&format!("{}:2:17: `node.name` is ``; ", bad.display())), "{out}");
+        assert!(out.starts_with(&format!("{}:3:8: `node.name` is ``; ", bad.display())), "{out}");
         assert!(out.ends_with(&format!("{}: ok\n", good.display())), "{out}");
     }
 }

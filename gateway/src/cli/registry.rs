@@ -76,26 +76,38 @@ pub async fn run(
     }
 }
 
-async fn site(command: SiteCommand, store: &Store, actor: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
-    match command {
-        SiteCommand::Add { name, display_name } => {
-            print::done(&store.site_add(actor, name, display_name).await?, "added", json, out)?;
+/// The commands on what has nothing but a name.
+macro_rules! named {
+    ($run:ident, $command:ident: $add:ident, $list:ident, $show:ident, $set:ident, $suspend:ident, $resume:ident, $remove:ident) => {
+        async fn $run(
+            command: $command,
+            store: &Store,
+            actor: &str,
+            json: bool,
+            out: &mut dyn Write,
+        ) -> anyhow::Result<()> {
+            match command {
+                $command::Add { name, display_name } => {
+                    print::done(&store.$add(actor, name, display_name).await?, "added", json, out)?;
+                }
+                $command::List => print::list(&store.$list().await?, json, out)?,
+                $command::Show { name } => print::one(&store.$show(&name).await?, json, out)?,
+                $command::Set { name, display_name } => {
+                    edited(&store.$set(actor, &name, display_name).await?, "set", json, out)?;
+                }
+                $command::Suspend { name } => edited(&store.$suspend(actor, &name).await?, "suspended", json, out)?,
+                $command::Resume { name } => edited(&store.$resume(actor, &name).await?, "resumed", json, out)?,
+                $command::Remove { name, cascade } => {
+                    print::removed(&store.$remove(actor, &name, cascade).await?, json, out)?;
+                }
+            }
+            Ok(())
         }
-        SiteCommand::List => print::list(&store.site_list().await?, json, out)?,
-        SiteCommand::Show { name } => print::one(&store.site_show(&name).await?, json, out)?,
-        SiteCommand::Set { name, display_name } => {
-            edited(&store.site_set(actor, &name, display_name).await?, "set", json, out)?;
-        }
-        SiteCommand::Suspend { name } => {
-            edited(&store.site_suspend(actor, &name).await?, "suspended", json, out)?;
-        }
-        SiteCommand::Resume { name } => edited(&store.site_resume(actor, &name).await?, "resumed", json, out)?,
-        SiteCommand::Remove { name, cascade } => {
-            print::removed(&store.site_remove(actor, &name, cascade).await?, json, out)?;
-        }
-    }
-    Ok(())
+    };
 }
+
+named!(site, SiteCommand: site_add, site_list, site_show, site_set, site_suspend, site_resume, site_remove);
+named!(role, RoleCommand: role_add, role_list, role_show, role_set, role_suspend, role_resume, role_remove);
 
 async fn device(
     command: DeviceCommand,
@@ -149,27 +161,6 @@ async fn user(command: UserCommand, store: &Store, actor: &str, json: bool, out:
         UserCommand::Resume { id } => edited(&store.user_resume(actor, &id).await?, "resumed", json, out)?,
         UserCommand::Remove { id, cascade } => {
             print::removed(&store.user_remove(actor, &id, cascade).await?, json, out)?;
-        }
-    }
-    Ok(())
-}
-
-async fn role(command: RoleCommand, store: &Store, actor: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
-    match command {
-        RoleCommand::Add { name, display_name } => {
-            print::done(&store.role_add(actor, name, display_name).await?, "added", json, out)?;
-        }
-        RoleCommand::List => print::list(&store.role_list().await?, json, out)?,
-        RoleCommand::Show { name } => print::one(&store.role_show(&name).await?, json, out)?,
-        RoleCommand::Set { name, display_name } => {
-            edited(&store.role_set(actor, &name, display_name).await?, "set", json, out)?;
-        }
-        RoleCommand::Suspend { name } => {
-            edited(&store.role_suspend(actor, &name).await?, "suspended", json, out)?;
-        }
-        RoleCommand::Resume { name } => edited(&store.role_resume(actor, &name).await?, "resumed", json, out)?,
-        RoleCommand::Remove { name, cascade } => {
-            print::removed(&store.role_remove(actor, &name, cascade).await?, json, out)?;
         }
     }
     Ok(())

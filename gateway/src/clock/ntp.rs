@@ -77,19 +77,13 @@ impl Key {
             _ => return Err(KeyError::Type),
         };
         let digits = digits.strip_prefix("HEX:").ok_or(KeyError::Form)?;
-        let secret = hex(digits).ok_or(KeyError::Form)?;
+        let secret = certs::unhex(digits).ok_or(KeyError::Form)?;
         if secret.len() != length {
             return Err(KeyError::Length);
         }
         let key = cmac::Key::new(algorithm, &secret).map_err(|_| KeyError::Length)?;
         Ok(Self { id, key })
     }
-}
-
-fn hex(digits: &str) -> Option<Vec<u8>> {
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 /// A question. `cookie` is random: only who saw the question can answer it.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 
+use gateway_audit::retention::{Rule, Rules};
+
 use super::file_listener::{Addresses, admin_tls, check_host, is_label, listener};
 use super::file_route::routes;
 use super::file_service::service;
@@ -11,7 +13,7 @@ use super::problem::nearest;
 use super::table::{Table, Text};
 use super::{
     Acme, Admin, Audit, Clock, ClockServer, Config, Durability, Enrolment, EnrolmentListener, Identity, Log, LogFormat,
-    OnAuditFailure, OnClockAlarm, Places, Policy, Shutdown, Store, Workers, knob,
+    OnAuditFailure, OnClockAlarm, Places, Policy, Retention, Shutdown, Store, Workers, knob,
 };
 
 /// The most time servers.
@@ -161,6 +163,8 @@ fn audit(table: &Table<'_>, state: Option<&Path>) -> Option<Audit> {
     }
     let key_period = u32::try_from(table.number("key_period_days", &knob::KEY_PERIOD_DAYS)).ok();
     let key_period = key_period.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let retention = table.section("retention", retention);
+    let tree_lag = table.seconds("tree_lag_s", &knob::TREE_LAG_S);
     let refusal_interval = table.seconds("refusal_interval_s", &knob::REFUSAL_INTERVAL_S);
     let refusal_bytes = table.number("refusal_bytes", &knob::REFUSAL_BYTES);
     Some(Audit {
@@ -168,6 +172,8 @@ fn audit(table: &Table<'_>, state: Option<&Path>) -> Option<Audit> {
         key_directory: key_directory?,
         reviewers: reviewers?,
         key_period,
+        retention,
+        tree_lag: Some(tree_lag).filter(|lag| !lag.is_zero()),
         durability,
         on_failure,
         queue_records,
@@ -176,6 +182,39 @@ fn audit(table: &Table<'_>, state: Option<&Path>) -> Option<Audit> {
         refusal_interval,
         refusal_bytes,
     })
+}
+
+fn retention(table: &Table<'_>) -> Retention {
+    let days = |table: &Table<'_>, key| u32::try_from(table.number(key, &knob::RETENTION_DAYS)).unwrap_or(u32::MAX);
+    let rule = |table: &Table<'_>| {
+        let name = |key| {
+            let text = table.text_optional(key)?;
+            if !gateway_audit::reviewer::is_name(text.text) {
+                table.refuse(&text, "no site or class has such a name");
+            }
+            Some(text.text.to_owned())
+        };
+        let rule = Rule { site: name("site"), class: name("class"), days: days(table, "days") };
+        if rule.site.is_none() && rule.class.is_none() {
+            table.problem(
+                "days",
+                format!(
+                    "`{}` names no site and no class; what is kept otherwise is `audit.retention.days`",
+                    table.key("days")
+                ),
+            );
+        }
+        rule
+    };
+    let elements = table.elements_optional("rule").unwrap_or_default();
+    let rules: Vec<Rule> = elements.into_iter().map(|element| element.read(rule)).collect();
+    for (index, rule) in rules.iter().enumerate() {
+        if rules.iter().take(index).any(|other| other.site == rule.site && other.class == rule.class) {
+            table.problem("rule", "two rules of `audit.retention` are about the same site and class".to_owned());
+        }
+    }
+    let rules = Rules { days: days(table, "days"), provider_days: days(table, "provider_days"), rules };
+    Retention { rules, automatic: table.boolean("automatic", true), required: table.paths_optional("required") }
 }
 
 fn clock(table: &Table<'_>) -> Clock {

@@ -82,6 +82,8 @@ knobs! {
     SEGMENT_BYTES = 64 * MIB, MIB => 64 * GIB, "each segment is a file of its own, read from its beginning at recovery";
     RESERVE_BYTES = MIB, 64 * KIB => GIB, "the records that say the disk is full must still fit on it";
     KEY_PERIOD_DAYS = 1, 1 => 366, "records are destroyed and handed over by the period, and a key that lasts longer opens more";
+    RETENTION_DAYS = 3_650, 1 => 36_500, "charts are kept for five years from the end of a treatment, which no log knows: ten years leave five for it";
+    TREE_LAG_S = 0, 0 => 86_400, "0 is never, and a tree that lags for a day is no window";
     REFUSAL_INTERVAL_S = 60, 1 => 3_600, "a stranger gets one full record within it";
     REFUSAL_BYTES = MIB, 4 * KIB => GIB, "at least one record must fit, and strangers must not fill the disk";
     MAX_ERROR_MS = 1_000, 1 => MINUTE_MS, "the record's time has to order events between machines";

@@ -18,7 +18,7 @@ mod section;
 mod service;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 
@@ -29,7 +29,8 @@ pub use listener::{
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
-    EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Policy, Shutdown, Store, Workers,
+    EnrolmentListener, Identity, Log, LogFormat, OnAuditFailure, OnClockAlarm, Policy, Retention, Shutdown, Store,
+    Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 

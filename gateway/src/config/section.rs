@@ -5,6 +5,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gateway_audit::retention::Rules;
+
 use super::ListenerTls;
 
 /// Where sites, devices and users are kept.
@@ -25,6 +27,10 @@ pub struct Audit {
     pub reviewers: PathBuf,
     /// Days that one data key is used for.
     pub key_period: NonZeroU32,
+    /// How long data keys are kept.
+    pub retention: Retention,
+    /// Not ready while a record is durable for longer than this and under no checkpoint; none: ready all the same.
+    pub tree_lag: Option<Duration>,
     /// When a record counts as written.
     pub durability: Durability,
     /// What happens to requests while it cannot be written.
@@ -39,6 +45,17 @@ pub struct Audit {
     pub refusal_interval: Duration,
     /// Bytes that records about strangers may take per interval.
     pub refusal_bytes: u64,
+}
+
+/// How long records can be opened, and what must hold them before they go (R26, R30).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Days by site and class.
+    pub rules: Rules,
+    /// Whether the gateway destroys what is no longer kept; otherwise only `sekisho audit shred` does.
+    pub automatic: bool,
+    /// Folders of cursors of `sekisho audit ship`: nothing goes that one of them has not passed.
+    pub required: Vec<PathBuf>,
 }
 
 /// When a record counts as written (threats A1).

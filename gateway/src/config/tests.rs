@@ -39,6 +39,12 @@ class = "clinical"
 kind = "fhir"
 "#;
 
+/// The same for a folder that has everything beside it.
+pub(crate) fn beside() -> String {
+    let local = MINIMAL.replace("/var/lib/sekisho/", "state/").replace("/var/log/sekisho", "audit");
+    local.replace("tls/", "").replace("gateway.sekisho.example", "localhost")
+}
+
 fn no_env(_: &str) -> Option<String> {
     None
 }
@@ -277,6 +283,22 @@ const BAD: &[(&str, &str, &str)] = &[
         "[identity]",
         "segment_bytes = 1048577\nreserve_bytes = 262145\n[identity]",
         "10:17: `audit.segment_bytes` is 1048577; it must be at least four times `audit.reserve_bytes`, 262145",
+    ),
+    (
+        "[identity]",
+        "[audit.retention]\ndays = 0\n[identity]",
+        "11:8: `audit.retention.days` is 0; it must be 1 to 36500",
+    ),
+    (
+        "[identity]",
+        "[[audit.retention.rule]]\ndays = 5\n[identity]",
+        "names no site and no class; what is kept otherwise is `audit.retention.days`",
+    ),
+    ("[identity]", "[[audit.retention.rule]]\nsite = \"a/b\"\n[identity]", "no site or class has such a name"),
+    (
+        "[identity]",
+        "[[audit.retention.rule]]\nsite = \"a\"\n[[audit.retention.rule]]\nsite = \"a\"\n[identity]",
+        "two rules of `audit.retention` are about the same site and class",
     ),
     ("[identity]", "[log]\nlevel = \"loud\"\n[identity]", "it must be `error`, `warn`, `info`, `debug` or `trace`"),
     ("[identity]", "[clock]\non_alarm = true\n[identity]", "11:12: `clock.on_alarm` is a boolean; it must be a string"),

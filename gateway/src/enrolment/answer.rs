@@ -15,10 +15,10 @@ use hyper::body::Incoming;
 use policy::{Blame, DeviceId, Refusal};
 use tokio::time::Instant;
 
-use super::Desk;
+use super::EstServer;
 use super::refused::{Refused, by_certificate, by_code};
-use super::seats::Seat;
-use crate::authority::{CRL_FOLDER, Ca, DAY, ISSUING_CRL, ROOT_CRL, code, hex};
+use super::slots::Slot;
+use crate::authority::{CRL_FOLDER, Ca, DAY, ISSUING_CRL, ROOT_CRL, code};
 use crate::store::{Origin, Renewal, Right};
 
 type Answer = Response<Full<Bytes>>;
@@ -34,24 +34,24 @@ const MAX_BODY: usize = MAX_REQUEST_BYTES * 3 / 2;
 
 /// Answers a request on the EST listener.
 pub(super) async fn est(
-    desk: &Desk,
-    seat: &Seat,
+    server: &EstServer,
+    slot: &Slot,
     peer: Option<&VerifiedPeer>,
     source: SocketAddr,
     request: Request<Incoming>,
 ) -> Answer {
     let path = request.uri().path().to_owned();
-    let Some(operation) = path.strip_prefix(EST) else { return crl(&desk.ca, request.method(), &path) };
+    let Some(operation) = path.strip_prefix(EST) else { return crl(&server.ca, request.method(), &path) };
     let is_get = request.method() == Method::GET;
     let is_post = request.method() == Method::POST;
     let credentials = if operation == "simpleenroll" { credentials(request.headers()) } else { None };
     let claimed = credentials.as_ref().map(|(device, _)| device);
     let done = match operation {
-        "cacerts" if is_get => return encoded(PKCS7, &certificates_only(&desk.ca.chain())),
+        "cacerts" if is_get => return encoded(PKCS7, &certificates_only(&server.ca.chain())),
         // Nothing has to be in a request: names and extensions come from the registry.
         "csrattrs" if is_get => return plain(StatusCode::NO_CONTENT, ""),
-        "simpleenroll" if is_post => enrol(desk, seat, credentials.as_ref(), source, request).await,
-        "simplereenroll" if is_post => renew(desk, peer, source, request).await,
+        "simpleenroll" if is_post => enrol(server, slot, credentials.as_ref(), source, request).await,
+        "simplereenroll" if is_post => renew(server, peer, source, request).await,
         "cacerts" | "csrattrs" | "simpleenroll" | "simplereenroll" => {
             Err(Refused::Http(StatusCode::METHOD_NOT_ALLOWED, "not by this method"))
         }
@@ -59,16 +59,16 @@ pub(super) async fn est(
     };
     let refused = match done {
         Ok(certificate) => {
-            desk.teller.metrics.enrolments.with_label_values(&[operation, "issued"]).inc();
+            server.refusals.metrics.enrolments.with_label_values(&[operation, "issued"]).inc();
             return encoded(CERTS_ONLY, &certificates_only(&[&certificate]));
         }
         Err(refused) => refused,
     };
     if let Some(refusal) = refused.refusal() {
         let (label, detail) = (refusal.label(), refused.detail());
-        desk.teller.metrics.enrolments.with_label_values(&[operation, label]).inc();
+        server.refusals.metrics.enrolments.with_label_values(&[operation, label]).inc();
         let claimed = if operation == "simplereenroll" { peer.and_then(VerifiedPeer::device) } else { claimed };
-        desk.teller.record(source, refusal, &detail, claimed, Stage::Enrolment);
+        server.refusals.record(source, refusal, &detail, claimed, Stage::Enrolment);
         if refusal.blame() == Blame::Service {
             tracing::error!(%source, operation, reason = label, %detail, "enrolment failed");
         } else {
@@ -98,25 +98,25 @@ pub(super) fn crl(ca: &Ca, method: &Method, path: &str) -> Answer {
 
 /// RFC 7030 4.2.1, with a one-time code for a password (3.2.3).
 async fn enrol(
-    desk: &Desk,
-    seat: &Seat,
+    server: &EstServer,
+    slot: &Slot,
     credentials: Option<&(DeviceId, String)>,
     source: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Vec<u8>, Refused> {
     let (id, hash) = credentials.ok_or(Refused::Code("there is no code, or none that can be read"))?;
-    let attempt = desk.guard.borrow_mut().attempt(source.ip(), Instant::now());
+    let attempt = server.guard.borrow_mut().attempt(source.ip(), Instant::now());
     if !attempt.pause.is_zero() {
         tokio::time::sleep(attempt.pause).await;
     }
-    let store = desk.store().await.map_err(by_code)?;
-    let now = desk.teller.now();
+    let store = server.store().await.map_err(by_code)?;
+    let now = server.refusals.now();
     store.code_check(id, hash, now.as_secs()).await.map_err(by_code)?;
     // Whoever has the code does not guess, whatever else is wrong.
-    desk.guard.borrow_mut().succeeded(&attempt);
-    seat.keep();
+    server.guard.borrow_mut().succeeded(&attempt);
+    slot.keep();
     let key = requested(request).await?;
-    let issued = desk.ca.certify(&key, id, Origin::Code, None, now)?;
+    let issued = server.ca.certify(&key, id, Origin::Code, None, now)?;
     let actor = format!("device {id} from {}", source.ip());
     store.certificate_add(&actor, &issued.entry, Right::Code(hash), now.as_secs()).await.map_err(by_code)?;
     tracing::info!(device = %id, serial = %issued.entry.serial, "a device enrolled");
@@ -126,31 +126,31 @@ async fn enrol(
 /// RFC 7030 4.2.2: the device renews by the certificate that it has, which is ours, valid, not revoked, near its end and
 /// not renewed before. A device that lost the answer asks again with the same key, and gets the same certificate.
 async fn renew(
-    desk: &Desk,
+    server: &EstServer,
     peer: Option<&VerifiedPeer>,
     source: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Vec<u8>, Refused> {
     let peer = peer.ok_or(Refused::Renewal("a certificate is needed"))?;
     let id = peer.device().ok_or(Refused::Renewal("the certificate is no device's"))?;
-    let now = desk.teller.now();
-    let store = desk.store().await.map_err(by_certificate)?;
-    let old = store.certificate_of(id, &hex(peer.fingerprint())).await.map_err(by_certificate)?;
+    let now = server.refusals.now();
+    let store = server.store().await.map_err(by_certificate)?;
+    let old = store.certificate_of(id, &certs::hex(peer.fingerprint())).await.map_err(by_certificate)?;
     let old = old.ok_or(Refused::Renewal("the certificate was not issued here"))?;
     if old.revoked_at.is_some() || old.not_after <= now.as_secs() {
         return Err(Refused::Renewal("the certificate is not valid"));
     }
-    let window = (DAY * desk.ca.settings().renew_days).as_secs();
+    let window = (DAY * server.ca.settings().renew_days).as_secs();
     if old.not_after > now.as_secs().saturating_add(window) {
         return Err(Refused::Renewal("it is too early"));
     }
     let key = requested(request).await?;
-    let key_hash = hex(&key.fingerprint());
+    let key_hash = certs::hex(&key.fingerprint());
     let renewal = Renewal { old: &old.serial, key: &key_hash };
     if let Some(before) = store.renewal_before(renewal).await.map_err(by_certificate)? {
         return Ok(before);
     }
-    let issued = desk.ca.certify(&key, id, Origin::Renewal, None, now)?;
+    let issued = server.ca.certify(&key, id, Origin::Renewal, None, now)?;
     let actor = format!("device {id} from {}", source.ip());
     let der = issued.certified.der;
     let before = store.certificate_renew(&actor, &issued.entry, &der, renewal, now.as_secs()).await;

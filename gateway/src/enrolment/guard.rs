@@ -19,7 +19,7 @@ use crate::listen::network_of;
 const WINDOW: Duration = Duration::from_secs(600);
 /// Failures of one source within the window that nobody waits for.
 pub(super) const FREE: u32 = 10;
-/// So long does a code of a source beyond that wait. A source has [`Seats`](super::seats::Seats) for 64
+/// So long does a code of a source beyond that wait. A source has [`Slots`](super::slots::Slots) for 64
 /// connections, each with one request at a time: it tries 64 codes a second at most.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// Addresses, and networks, that are remembered at once: about a megabyte.

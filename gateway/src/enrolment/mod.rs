@@ -6,7 +6,7 @@
 mod answer;
 mod guard;
 mod refused;
-mod seats;
+mod slots;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use certs::profile::enrolment_config;
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, ServerIdentity, VerifiedPeer};
+use certs::{Anchors, PeerRefused, PeerVerifier, Profile, ServerIdentity, VerifiedPeer};
 use gateway_audit::record::Stage;
 use http::Request;
 use hyper::body::Incoming;
@@ -45,8 +45,8 @@ use crate::config::{Enrolment, EnrolmentListener};
 use crate::snapshot::{CertificateEnd, Purpose};
 use crate::store::{Store, StoreError};
 use guard::Guard;
-pub use refused::Teller;
-use seats::{Leave, Seat, Seats};
+pub use refused::RefusalLog;
+use slots::{Leave, Slot, Slots};
 
 /// Software that enrols is up to date.
 const PROFILE: Profile = Profile::CryptrecHigh;
@@ -85,7 +85,7 @@ pub enum EnrolmentError {
 }
 
 /// The TLS in force, and what judges its clients.
-type Est = (Arc<ArcSwap<ServerConfig>>, Arc<DeviceVerifier>);
+type Est = (Arc<ArcSwap<ServerConfig>>, Arc<PeerVerifier>);
 
 /// What is ready before the first device asks.
 pub struct Prepared {
@@ -93,16 +93,16 @@ pub struct Prepared {
     crl: Option<std::net::TcpListener>,
     ca: Ca,
     store: Store,
-    teller: Teller,
-    /// The rein.
-    pub rein: Rein,
+    refusals: RefusalLog,
+    /// The handle.
+    pub handle: Handle,
     /// Where EST listens: with a port of 0, the one that was free.
     pub listen: Option<SocketAddr>,
 }
 
 /// What can be told to a running enrolment.
 #[derive(Clone)]
-pub struct Rein {
+pub struct Handle {
     config: Enrolment,
     est: Option<Est>,
     ends: Arc<ArcSwap<Vec<CertificateEnd>>>,
@@ -110,7 +110,7 @@ pub struct Rein {
     token: Option<Arc<TokenKey>>,
 }
 
-impl Rein {
+impl Handle {
     /// Takes the server's certificate and key as the files have them.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ fn ends(server: Option<u64>, issuing: u64) -> Vec<CertificateEnd> {
     server.into_iter().chain([end(Purpose::IssuingAuthority, issuing)]).collect()
 }
 
-fn tls_of(files: &EnrolmentListener, verifier: &Arc<DeviceVerifier>) -> Result<(ServerConfig, u64), EnrolmentError> {
+fn tls_of(files: &EnrolmentListener, verifier: &Arc<PeerVerifier>) -> Result<(ServerConfig, u64), EnrolmentError> {
     let fault = |error: &dyn ToString| EnrolmentError::Tls(error.to_string());
     let identity =
         ServerIdentity::load_files(&files.certificate_file, &files.key_file).map_err(|error| fault(&error))?;
@@ -153,8 +153,8 @@ fn tls_of(files: &EnrolmentListener, verifier: &Arc<DeviceVerifier>) -> Result<(
 }
 
 /// What requests are answered from.
-struct Desk {
-    teller: Teller,
+struct EstServer {
+    refusals: RefusalLog,
     ca: Ca,
     store: RefCell<Store>,
     guard: RefCell<Guard>,
@@ -164,7 +164,12 @@ struct Desk {
 ///
 /// # Errors
 /// [`EnrolmentError`] names the file or the address.
-pub fn prepare(config: &Enrolment, store: Store, admit: &Admit, teller: Teller) -> Result<Prepared, EnrolmentError> {
+pub fn prepare(
+    config: &Enrolment,
+    store: Store,
+    admit: &Admit,
+    refusals: RefusalLog,
+) -> Result<Prepared, EnrolmentError> {
     let ca = Ca::load(&config.directory)?;
     let (mut listen, mut server, mut est) = (None, None, None);
     if let Some(files) = &config.est {
@@ -177,22 +182,22 @@ pub fn prepare(config: &Enrolment, store: Store, admit: &Admit, teller: Teller) 
     }
     let crl = config.crl_listen.map(|address| bind("enrolment.crl_listen", address)).transpose()?;
     let issuing_not_after = ca.not_after().as_secs();
-    let rein = Rein {
+    let handle = Handle {
         config: config.clone(),
         est: est.as_ref().map(|(_, est)| est.clone()),
         ends: Arc::new(ArcSwap::from_pointee(ends(server, issuing_not_after))),
         issuing_not_after,
         token: ca.token().cloned(),
     };
-    Ok(Prepared { est, crl, ca, store, teller, rein, listen })
+    Ok(Prepared { est, crl, ca, store, refusals, handle, listen })
 }
 
 /// Whose certificates count for a renewal: those below the root, and below the issuing CA where a device shows its own
 /// certificate alone.
-fn verifier(ca: &Ca, admit: &Admit) -> Result<Arc<DeviceVerifier>, EnrolmentError> {
+fn verifier(ca: &Ca, admit: &Admit) -> Result<Arc<PeerVerifier>, EnrolmentError> {
     let text = ca.anchors_pem()?;
     let anchors = Anchors::from_pem(text.as_bytes()).map_err(|error| EnrolmentError::Tls(error.to_string()))?;
-    Ok(Arc::new(DeviceVerifier::new(&anchors, PROFILE, ca.domain().clone(), Arc::clone(admit))))
+    Ok(Arc::new(PeerVerifier::new(&anchors, PROFILE, ca.domain().clone(), Arc::clone(admit))))
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, EnrolmentError> {
@@ -214,18 +219,18 @@ pub fn start(prepared: Prepared, mut draining: watch::Receiver<bool>) -> Result<
         // Whoever is cut off in the middle gives a connection back to the store, which needs a runtime.
         let _entered = runtime.enter();
         LocalSet::new().block_on(&runtime, async {
-            let Prepared { est, crl, ca, store, teller, .. } = prepared;
-            let desk = Rc::new(Desk { teller, ca, store: RefCell::new(store), guard: RefCell::default() });
+            let Prepared { est, crl, ca, store, refusals, .. } = prepared;
+            let server = Rc::new(EstServer { refusals, ca, store: RefCell::new(store), guard: RefCell::default() });
             if let Some((socket, est)) = est {
-                spawn_local(door(socket, Rc::clone(&desk), Some(est)));
+                spawn_local(listen(socket, Rc::clone(&server), Some(est)));
             }
             if let Some(socket) = crl {
-                spawn_local(door(socket, Rc::clone(&desk), None));
+                spawn_local(listen(socket, Rc::clone(&server), None));
             }
-            if let Some(token) = desk.ca.token().cloned() {
-                spawn_local(keep_asking(token, desk.ca.folder().to_owned()));
+            if let Some(token) = server.ca.token().cloned() {
+                spawn_local(keep_asking(token, server.ca.folder().to_owned()));
             }
-            spawn_local(keep_publishing(desk));
+            spawn_local(keep_publishing(server));
             // An error says that the control thread is gone: the end as well.
             let _ = draining.wait_for(|draining| *draining).await;
         });
@@ -233,13 +238,13 @@ pub fn start(prepared: Prepared, mut draining: watch::Receiver<bool>) -> Result<
     std::thread::Builder::new().name("enrolment".to_owned()).spawn(work).map_err(EnrolmentError::Thread)
 }
 
-async fn keep_publishing(desk: Rc<Desk>) -> Infallible {
+async fn keep_publishing(server: Rc<EstServer>) -> Infallible {
     let mut ticks = tokio::time::interval(PUBLISH_EVERY);
     loop {
         ticks.tick().await;
         let published = async {
-            let store = desk.store().await?;
-            desk.ca.publish_if_due(&store, desk.teller.now()).await
+            let store = server.store().await?;
+            server.ca.publish_if_due(&store, server.refusals.now()).await
         };
         match published.await {
             Ok(Some(draft)) => tracing::info!(number = draft.number, revoked = draft.revoked.len(), "published a CRL"),
@@ -276,7 +281,7 @@ async fn keep_asking(token: Arc<TokenKey>, folder: PathBuf) -> Infallible {
     }
 }
 
-async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
+async fn listen(socket: std::net::TcpListener, server: Rc<EstServer>, est: Option<Est>) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -284,7 +289,7 @@ async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
             return;
         }
     };
-    let seats = Seats::default();
+    let slots = Slots::default();
     loop {
         let (stream, source) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -299,31 +304,31 @@ async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
             detail: "too many connections where devices enrol".to_owned(),
             device: None,
         };
-        let Some((seat, leave)) = seats.take(source.ip()) else {
-            desk.teller.refuse_peer(source, &crowded(), Stage::Accept);
+        let Some((slot, leave)) = slots.take(source.ip()) else {
+            server.refusals.refuse_peer(source, &crowded(), Stage::Accept);
             continue;
         };
-        let (desk, est) = (Rc::clone(&desk), est.clone());
+        let (server, est) = (Rc::clone(&server), est.clone());
         spawn_local(async move {
-            let seat = Rc::new(seat);
-            let teller = desk.teller.clone();
+            let slot = Rc::new(slot);
+            let refusals = server.refusals.clone();
             let served = async {
                 match est {
-                    None => serve(stream, desk, None, source, None).await,
-                    Some(est) => match shake(stream, &est, desk.teller.now()).await {
+                    None => serve(stream, server, None, source, None).await,
+                    Some(est) => match shake(stream, &est, server.refusals.now()).await {
                         Ok((stream, peer)) => {
                             if peer.is_some() {
-                                seat.keep();
+                                slot.keep();
                             }
-                            serve(stream, desk, peer, source, Some(&seat)).await;
+                            serve(stream, server, peer, source, Some(&slot)).await;
                         }
-                        Err(refused) => desk.teller.refuse_peer(source, &refused, Stage::Handshake),
+                        Err(refused) => server.refusals.refuse_peer(source, &refused, Stage::Handshake),
                     },
                 }
             };
             tokio::select! {
                 biased;
-                () = asked(leave) => teller.refuse_peer(source, &crowded(), Stage::Accept),
+                () = asked(leave) => refusals.refuse_peer(source, &crowded(), Stage::Accept),
                 done = timeout(CONNECTION_TIMEOUT, served) => if done.is_err() {
                     tracing::debug!(%source, "a connection took too long where devices enrol");
                 }
@@ -332,7 +337,7 @@ async fn door(socket: std::net::TcpListener, desk: Rc<Desk>, est: Option<Est>) {
     }
 }
 
-/// Resolves when the seat is wanted; never where its holder stays.
+/// Resolves when the slot is wanted; never where its holder stays.
 async fn asked(leave: Leave) {
     if leave.await.is_err() {
         std::future::pending::<()>().await;
@@ -377,18 +382,18 @@ async fn shake(
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    desk: Rc<Desk>,
+    server: Rc<EstServer>,
     peer: Option<VerifiedPeer>,
     source: SocketAddr,
-    est: Option<&Rc<Seat>>,
+    est: Option<&Rc<Slot>>,
 ) {
     let peer = Rc::new(peer);
     let service = service_fn(|request: Request<Incoming>| {
-        let (desk, peer, est) = (Rc::clone(&desk), Rc::clone(&peer), est.map(Rc::clone));
+        let (server, peer, est) = (Rc::clone(&server), Rc::clone(&peer), est.map(Rc::clone));
         async move {
             let answer = match est {
-                Some(seat) => answer::est(&desk, &seat, peer.as_ref().as_ref(), source, request).await,
-                None => answer::crl(&desk.ca, request.method(), request.uri().path()),
+                Some(slot) => answer::est(&server, &slot, peer.as_ref().as_ref(), source, request).await,
+                None => answer::crl(&server.ca, request.method(), request.uri().path()),
             };
             Ok::<_, Infallible>(answer)
         }
@@ -404,7 +409,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-impl Desk {
+impl EstServer {
     /// The store; opened anew where another file was put in its place.
     async fn store(&self) -> Result<Store, StoreError> {
         let store = self.store.borrow().clone();

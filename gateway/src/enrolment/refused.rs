@@ -95,7 +95,7 @@ pub(super) fn by_certificate(error: StoreError) -> Refused {
 
 /// Tells of refusals.
 #[derive(Clone)]
-pub struct Teller {
+pub struct RefusalLog {
     /// The way into the audit log.
     pub lane: ControlLane,
     /// What strangers may write there: one budget with the other listeners.
@@ -106,7 +106,7 @@ pub struct Teller {
     pub metrics: Metrics,
 }
 
-impl Teller {
+impl RefusalLog {
     /// The time.
     pub(super) fn now(&self) -> UnixTime {
         let since = std::time::Duration::from_nanos(u64::try_from(self.clock.now().unix_ns).unwrap_or(0));

@@ -10,10 +10,10 @@ use std::rc::Rc;
 
 use gateway_audit::record::Origin;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use policy::ServiceName;
-use policy::patients::{BodyHead, PatientId, Patients, Plan, Scanned, Scanner, StudyPatient, Unread};
+use policy::patients::{BodyHead, PatientId, Patients, Plan, Scanned, Scanner, StudyPatient, StudySource, Unread};
 use smallvec::SmallVec;
 
 use crate::body::{RequestBody, Tap};
@@ -57,7 +57,7 @@ pub(super) struct Bodies {
     request: Said,
     scanner: Option<Scanner>,
     answer: Said,
-    /// The backend took the request.
+    /// The backend took all of the request.
     accepted: bool,
 }
 
@@ -92,7 +92,8 @@ impl Bodies {
     }
 
     pub(super) fn of_answer(&mut self, response: &Response<UpstreamBody>) {
-        self.accepted = response.status().is_success();
+        // With 202 it tells of images that it did not store (PS3.18 section 10.5.3).
+        self.accepted = response.status() == StatusCode::OK;
         if self.reader.as_ref().is_some_and(|reader| reader.ended.get()) {
             self.request_ends();
         }
@@ -132,17 +133,18 @@ impl Bodies {
         self.answer_ends(false);
     }
 
-    /// Learns whose the studies are that passed; of a request's only once the backend took it.
+    /// Learns whose the studies are that passed; of a request's only once the backend took all of it.
     pub(super) fn learn(&mut self, worker: &Worker, service: &ServiceName, now_ns: u64) {
-        let request = self.request.scanned.as_mut().filter(|_| self.accepted);
-        for scanned in request.into_iter().chain(&mut self.answer.scanned) {
+        let request = self.request.scanned.as_mut().filter(|_| self.accepted).map(|said| (StudySource::Client, said));
+        let answer = self.answer.scanned.as_mut().map(|said| (StudySource::Backend, said));
+        for (source, scanned) in request.into_iter().chain(answer) {
             let mut learnt: Vec<StudyPatient> = std::mem::take(&mut scanned.studies);
             if let Some(asked) = self.plan.study() {
                 for study in learnt.iter_mut().filter(|study| study.study.is_empty()) {
                     asked.clone_into(&mut study.study);
                 }
             }
-            worker.learn(service, &learnt, now_ns);
+            worker.learn(service, &learnt, source, now_ns);
         }
     }
 

@@ -78,7 +78,7 @@ pub struct Connection {
     /// Who it was opened by, without what may change while it lives; none where the registry changed its mind between
     /// the handshake and here, and then the connection is cut.
     party: Option<Party>,
-    /// The rein.
+    /// The handle that ends it.
     pub control: Control,
     /// Requests taken so far.
     pub requests: Cell<u64>,

@@ -1,4 +1,4 @@
-//! The rein of a live connection: ends it at once, or lets it finish what it is doing.
+//! The handle of a live connection: ends it at once, or lets it finish what it is doing.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

@@ -47,6 +47,8 @@ struct Followed {
     label: String,
     identity: ServerIdentity,
     pair: Watched,
+    /// When a pair that lies there and is not valid yet will be.
+    valid_from: Option<UnixTime>,
     staple: Option<Staple>,
     response: Watched,
     /// Whether the response is in time and stapled.
@@ -173,6 +175,19 @@ impl Identities {
             awaited: Mutex::new(awaited),
             challenges: ArcSwap::default(),
         })
+    }
+
+    /// Why these must not take the place of `old`, the same listener's before a reload: what lies in a file has expired or
+    /// is not valid yet, and what was shown from there is valid.
+    pub(super) fn untimely(&self, old: &Self, now: UnixTime) -> Option<String> {
+        let valid: Vec<PathBuf> = {
+            let old = old.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            let valid = old.iter().filter(|was| was.identity.check_validity(now).is_ok());
+            valid.map(|was| was.files.certificate_file.clone()).collect()
+        };
+        let new = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut replaced = new.iter().filter(|one| valid.contains(&one.files.certificate_file));
+        replaced.find_map(|one| one.untimely(&one.identity, now))
     }
 
     /// Looks at the files, and takes what has changed and is good. Reads metadata alone where nothing has.
@@ -351,6 +366,7 @@ impl Followed {
         let mut followed = Self {
             label: String::new(),
             pair: Watched::new(pair, None),
+            valid_from: None,
             response: Watched::new(response, None),
             staple: None,
             stapled: false,
@@ -384,9 +400,10 @@ impl Followed {
         let was = (self.stapled, self.staple.clone());
         let complained = self.response.problem.is_some();
         let mut replaced = false;
-        if self.pair.settled(pair_of(&self.files)) {
+        if self.pair.settled(pair_of(&self.files)) || self.valid_from.is_some_and(|begin| begin <= now) {
             let identity = self.label.clone();
-            match self.read_pair(lost) {
+            self.valid_from = None;
+            match self.read_pair(now, lost) {
                 Ok(new) => {
                     replaced = new.chain() != self.identity.chain();
                     self.identity = new;
@@ -416,9 +433,19 @@ impl Followed {
         replaced || is != was
     }
 
-    fn read_pair(&self, lost: impl FnOnce(&ServerIdentity) -> Option<String>) -> Result<ServerIdentity, String> {
+    fn read_pair(
+        &mut self,
+        now: UnixTime,
+        lost: impl FnOnce(&ServerIdentity) -> Option<String>,
+    ) -> Result<ServerIdentity, String> {
         let IdentityFiles { certificate_file, key_file, .. } = &self.files;
         let new = ServerIdentity::load_files(certificate_file, key_file).map_err(|error| error.to_string())?;
+        if self.identity.check_validity(now).is_ok()
+            && let Some(why) = self.untimely(&new, now)
+        {
+            self.valid_from = Some(new.not_before()).filter(|begin| *begin > now);
+            return Err(why);
+        }
         match lost(&new) {
             None => Ok(new),
             Some(name) => {
@@ -426,6 +453,11 @@ impl Followed {
                 Err(format!("certificate `{file}` is not for the server name `{name}`, for which the one in use is"))
             }
         }
+    }
+
+    fn untimely(&self, new: &ServerIdentity, now: UnixTime) -> Option<String> {
+        let untimely = new.check_validity(now).err()?;
+        Some(format!("`{}`: {untimely}, and the one in use is valid", self.files.certificate_file.display()))
     }
 
     /// Reads the response anew.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, DeviceVerifier, PeerRefused, Profile, TrustDomain, VerifiedPeer};
+use certs::{Anchors, PeerRefused, PeerVerifier, Profile, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider as _;
@@ -64,7 +64,7 @@ pub enum ListenerTlsError {
     Setup {
         /// The listener.
         listener: String,
-        /// What the TLS library says.
+        /// What does not fit, or what the TLS library says.
         message: String,
     },
 }
@@ -72,7 +72,7 @@ pub enum ListenerTlsError {
 /// A listener's TLS, with everything loaded.
 pub struct TlsListener {
     acceptor: TlsAcceptor,
-    verifier: Arc<DeviceVerifier>,
+    verifier: Arc<PeerVerifier>,
     lists: Arc<Lists>,
     resumption: Resumption,
     domain: TrustDomain,
@@ -97,14 +97,15 @@ impl TlsListener {
     ) -> Result<Self, ListenerTlsError> {
         let profile: Profile = listener.tls.profile.parse()?;
         let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
-        let identities = Arc::new(Identities::load(
-            listener,
-            TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO)),
-        )?);
+        let now = TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO));
+        let identities = Arc::new(Identities::load(listener, now)?);
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
+        if let Some(why) = old.and_then(|old| identities.untimely(&old.identities, now)) {
+            return Err(setup(why));
+        }
         let rules = PeerRules::load(listener, domain)
             .map_err(|error| ListenerTlsError::Roles { listener: listener.name.clone(), error })?;
-        let mut verifier = DeviceVerifier::new(&anchors, profile, rules.peers.clone(), admit);
+        let mut verifier = PeerVerifier::new(&anchors, profile, rules.peers.clone(), admit);
         if let Some(old) = old {
             verifier = verifier.with_cache(old.verifier.cache());
         }

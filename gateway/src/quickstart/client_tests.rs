@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use certs::{Anchors, DeviceVerifier, Profile, TrustDomain};
+use certs::{Anchors, PeerVerifier, Profile, TrustDomain};
 use http::Response;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,7 +20,7 @@ fn quickstart(dir: &Path) -> Layout {
 fn server(dir: &Path, protocol: &[u8]) -> SocketAddr {
     let anchors = Anchors::load_file(&dir.join("ca.crt")).unwrap();
     let domain = TrustDomain::new(crate::quickstart::cast::TRUST_DOMAIN).unwrap();
-    let verifier = Arc::new(DeviceVerifier::new(&anchors, Profile::CryptrecHigh, domain, Arc::new(|_| Ok(()))));
+    let verifier = Arc::new(PeerVerifier::new(&anchors, Profile::CryptrecHigh, domain, Arc::new(|_| Ok(()))));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -15,7 +15,6 @@ use certs::path::{MAX_OCSP_BYTES, OcspAnswer, OcspError, OcspId, OcspSet, OcspSt
 use super::cache;
 use super::fetch::Place;
 use super::points::pause_after;
-use crate::authority::hex;
 use crate::config::{OnRevocation, Revocation};
 
 /// Certificates of one listener that are asked about.
@@ -360,7 +359,7 @@ impl State {
         if self.asked.remove(id).is_some_and(|asked| asked.answer.is_some()) {
             self.is_stale = true;
             if let Some(directory) = &config.cache_directory {
-                cache::remove(directory, &hex(id), cache::ANSWER);
+                cache::remove(directory, &certs::hex(id), cache::ANSWER);
             }
         }
     }
@@ -424,7 +423,7 @@ fn pause(answer: &OcspAnswer, config: &Revocation, now: i64) -> i64 {
 fn remember(config: &Revocation, target: &OcspTarget, url: &str, response: &[u8]) {
     let Some(directory) = config.cache_directory.as_ref().filter(|_| config.ocsp != OnRevocation::Off) else { return };
     let content = [url.as_bytes(), b"\n", &target.to_der()[..], response].concat();
-    if let Err(error) = cache::write(directory, &hex(target.id()), cache::ANSWER, &content) {
+    if let Err(error) = cache::write(directory, &certs::hex(target.id()), cache::ANSWER, &content) {
         tracing::warn!(directory = %directory.display(), %error, "an OCSP response cannot be kept for the next start");
     }
 }

@@ -440,8 +440,7 @@ impl Lists {
 const FETCHED: &str = "fetched:";
 
 fn source_of(key: &Key) -> String {
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{FETCHED}{hex}")
+    format!("{FETCHED}{}", certs::hex(key))
 }
 
 fn check_time(crl: &Crl, now: i64) -> Result<(), Why> {

@@ -19,9 +19,10 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, identities, staples, threads};
+use super::{Command, Ending, Sockets, identities, retention, reviewers, staples, threads};
 use crate::acme;
 use crate::admin::{self, Admin};
+use crate::audit::retention::Place;
 use crate::audit::{Audit as Log, ControlLane, init, reviewers_change};
 use crate::clock;
 use crate::config::Config;
@@ -79,8 +80,9 @@ struct Control {
     cut: watch::Sender<bool>,
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<bool>>,
-    enrolment: Option<(enrolment::Rein, JoinHandle<()>)>,
+    enrolment: Option<(enrolment::Handle, JoinHandle<()>)>,
     acme: Option<JoinHandle<()>>,
+    retention: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -133,6 +135,7 @@ impl Control {
             workers: Vec::new(),
             enrolment: None,
             acme: None,
+            retention: None,
             shared,
             prepared,
         };
@@ -154,22 +157,32 @@ impl Control {
         let enrolment = match &config.enrolment {
             Some(enrolment) => {
                 let store = self.prepared.store.clone();
-                let teller = enrolment::Teller {
+                let refusals = enrolment::RefusalLog {
                     lane: self.lane.clone(),
                     strangers: Arc::clone(&self.shared.strangers),
                     clock: Arc::clone(&self.prepared.clock) as _,
                     metrics: self.shared.metrics.clone(),
                 };
-                Some(enrolment::prepare(enrolment, store, &self.prepared.admit, teller)?)
+                Some(enrolment::prepare(enrolment, store, &self.prepared.admit, refusals)?)
             }
             None => None,
         };
         let roster = Arc::new(threads::Roster::new(count));
         let acme_faults = acme::Faults::default();
+        let keeping = retention::Keeping {
+            place: Place::of(&config.audit, self.prepared.log.lane_number().unwrap_or(1)),
+            lane: self.prepared.log.control(),
+            clock: Arc::clone(&self.prepared.clock),
+            snapshots: Arc::clone(&self.shared.snapshots),
+            metrics: self.shared.metrics.clone(),
+        };
+        let (keeper, kept) = retention::start(keeping, self.drain.subscribe()).map_err(StartError::Thread)?;
+        self.retention = Some(keeper);
         let sources = Sources {
+            retention: kept,
             roster: Arc::clone(&roster),
             admin_tls: admin_tls.clone(),
-            enrolment: enrolment.as_ref().map(|prepared| prepared.rein.clone()),
+            enrolment: enrolment.as_ref().map(|prepared| prepared.handle.clone()),
             acme: Arc::clone(&acme_faults),
             shared: self.shared.clone(),
             log: Arc::clone(&self.prepared.log),
@@ -231,6 +244,10 @@ impl Control {
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),
             jwks: jwks.clone(),
+            openings: Some(admin::openings::Openings {
+                keys: config.audit.key_directory.clone(),
+                log: self.lane.clone(),
+            }),
             tls: admin_tls.clone(),
         });
         if let Some(socket) = keys_socket {
@@ -239,8 +256,8 @@ impl Control {
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
         if let Some(prepared) = enrolment {
             listeners.extend(prepared.listen.map(|address| ("enrolment".to_owned(), address)));
-            let rein = prepared.rein.clone();
-            self.enrolment = Some((rein, enrolment::start(prepared, self.drain.subscribe())?));
+            let handle = prepared.handle.clone();
+            self.enrolment = Some((handle, enrolment::start(prepared, self.drain.subscribe())?));
         }
         if config.acme.is_some() {
             let faults = Arc::clone(&acme_faults);
@@ -294,8 +311,8 @@ impl Control {
             let fixed = old.config.needs_restart(&loaded.config);
             if fixed.is_empty() {
                 reviewers = Some(self.reviewers(&loaded.config)?);
-                if let Some((rein, _)) = &self.enrolment {
-                    rein.reload().map_err(|error| error.to_string())?;
+                if let Some((handle, _)) = &self.enrolment {
+                    handle.reload().map_err(|error| error.to_string())?;
                 }
                 Ok(self.shared.snapshots.publish_loaded(Arc::new(loaded)))
             } else {
@@ -345,6 +362,10 @@ impl Control {
                 tracing::error!("a change of reviewers could not be recorded; the next `start` record names it");
             }
         }
+        let directory = self.shared.snapshots.load().config.audit.directory.clone();
+        if let Err(error) = reviewers::keep(&directory, &next) {
+            tracing::error!(%error, "the reviewers could not be remembered; the next start takes older ones as well");
+        }
     }
 
     /// Drains for so long, then cuts, then closes the log.
@@ -384,6 +405,9 @@ impl Control {
         }
         if let Some(acme) = self.acme {
             clean &= acme.join().is_ok();
+        }
+        if let Some(retention) = self.retention {
+            clean &= retention.join().is_ok();
         }
         tell_summaries(&self.shared, &self.lane, true);
         self.marks.write();

@@ -1,13 +1,15 @@
 //! The running gateway: its threads, from the first file read to the last record written.
 //!
 //! One control thread (admin, store, clock, reload), one audit writer, and the workers. [`start`] returns once the
-//! gateway serves; [`Running`] is the rein.
+//! gateway serves; [`Running`] is the handle.
 
 mod control;
 mod identities;
 mod prepare;
 mod readiness;
 mod registry;
+mod retention;
+mod reviewers;
 mod sockets;
 mod staples;
 mod threads;
@@ -19,6 +21,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 pub use prepare::StartError;
+pub(crate) use prepare::open_log;
 pub use sockets::Sockets;
 
 /// What the control thread is told to do.

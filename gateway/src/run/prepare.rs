@@ -9,6 +9,7 @@ use certs::verifier::Admit;
 use policy::Refusal;
 
 use super::registry::RegistryError;
+use super::reviewers::{self, ReviewersError};
 use crate::audit::init::InitError;
 use crate::audit::{self, Audit as Log, Options, Sealing};
 use crate::clock::{Clock as _, KernelClock, boot_id};
@@ -55,6 +56,9 @@ pub enum StartError {
     /// The registry is not the one that the audit log tells of.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The reviewers are not those that the audit log was sealed to, nor named by them.
+    #[error(transparent)]
+    Reviewers(#[from] ReviewersError),
     /// The key that identities are signed with.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -136,12 +140,25 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     config.identity.key_file.parent().map_or(Ok(()), folder)?;
     let signing_key = Arc::new(SigningKey::load_or_create(&config.identity.key_file)?);
     let store = Store::open(&config.store.file).await?;
+    let log = Arc::new(open_log(config, &clock, metrics.clone())?);
+    Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
+}
+
+/// Opens the log that a configuration names, as its writer.
+///
+/// # Errors
+/// [`StartError`]; nothing can be recorded then.
+pub(crate) fn open_log(config: &Config, clock: &Arc<KernelClock>, metrics: Metrics) -> Result<Log, StartError> {
     let audit = &config.audit;
     let sealing = Sealing::open(&audit.key_directory, &audit.reviewers, &config.trust_domain, audit.key_period)?;
-    let options = audit_options(&config.audit, &config.node, &config.trust_domain)?;
-    let observer = Arc::new(CommitMetrics(metrics.clone()));
-    let log = Arc::new(Log::open(&audit.directory, sealing, options, Arc::clone(&clock) as _, observer)?);
-    Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
+    let reviewers = sealing.reviewers.load_full();
+    reviewers::check(&audit.directory, &reviewers)?;
+    let options = audit_options(audit, &config.node, &config.trust_domain)?;
+    let observer = Arc::new(CommitMetrics(metrics));
+    let log = Log::open(&audit.directory, sealing, options, Arc::clone(clock) as _, observer)?;
+    // After the record that names them.
+    reviewers::keep(&audit.directory, &reviewers)?;
+    Ok(log)
 }
 
 /// Makes a folder that only its owner can enter.

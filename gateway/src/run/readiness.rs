@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,7 +13,7 @@ use crate::acme::Faults;
 use crate::admin::{Condition, Health, OperatorsTls};
 use crate::audit::{Audit as Log, State, TreeStatus};
 use crate::clock::{Clock as _, KernelClock};
-use crate::enrolment::Rein;
+use crate::enrolment;
 use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
 use crate::revocation::{AnswersReport, unix_seconds};
@@ -30,7 +31,9 @@ pub(super) struct Sources {
     pub(super) roster: Arc<Roster>,
     /// The admin listener's.
     pub(super) admin_tls: Option<Arc<OperatorsTls>>,
-    pub(super) enrolment: Option<Rein>,
+    pub(super) enrolment: Option<enrolment::Handle>,
+    /// Why data keys are kept for longer than they are to be.
+    pub(super) retention: super::retention::Fault,
     /// Why certificates are not had by ACME.
     pub(super) acme: Faults,
 }
@@ -50,6 +53,7 @@ impl Sources {
             ("workers", if draining { Ok(()) } else { self.roster.condition() }),
             ("certificates", identities::condition(&snapshot)),
             ("audit", audit_condition(&self.log)),
+            ("audit-tree", tree_condition(&self.log.status().tree, snapshot.config.audit.tree_lag)),
             ("clock", clock_condition(&self.shared.clock, &snapshot.config.clock)),
             // The registry in force goes on deciding without the store; losing it must not stop care.
             (
@@ -64,8 +68,9 @@ impl Sources {
         let snapshot = self.shared.snapshots.load();
         let mut all = identities::warnings(&snapshot, &self.own_certificates(), self.shared.clock.now().unix_ns);
         all.extend(tree_warning(&self.log.status().tree));
+        all.extend(self.retention.borrow().as_ref().map(|error| format!("audit-retention: {error}")));
         all.extend(self.admin_tls.as_ref().and_then(|tls| tls.warning()));
-        let fault = self.enrolment.as_ref().and_then(Rein::token_fault).flatten();
+        let fault = self.enrolment.as_ref().and_then(enrolment::Handle::token_fault).flatten();
         let told = |(listener, error): (&String, &String)| format!("acme-failing: listener `{listener}`: {error}");
         all.extend(self.acme.load().iter().map(told));
         all.extend(fault.map(|error| format!("ca-token: no device gets a certificate: {error}")));
@@ -105,7 +110,7 @@ impl Sources {
         for listener in self.acme.load().keys() {
             metrics.acme_failing.with_label_values(&[listener.as_str()]).set(1);
         }
-        if let Some(fault) = self.enrolment.as_ref().and_then(Rein::token_fault) {
+        if let Some(fault) = self.enrolment.as_ref().and_then(enrolment::Handle::token_fault) {
             metrics.ca_token_available.with_label_values::<&str>(&[]).set(i64::from(fault.is_none()));
         }
         self.revocation(&snapshot);
@@ -154,7 +159,7 @@ impl Sources {
 
     /// Ends of certificates that no snapshot holds: the admin listener's and the enrolment's.
     fn own_certificates(&self) -> Vec<CertificateEnd> {
-        let enrolment = self.enrolment.as_ref().map(Rein::ends).unwrap_or_default();
+        let enrolment = self.enrolment.as_ref().map(enrolment::Handle::ends).unwrap_or_default();
         let admin = self.admin_tls.as_ref().map(|tls| tls.ends()).unwrap_or_default();
         admin.iter().chain(&*enrolment).cloned().collect()
     }
@@ -191,6 +196,17 @@ fn tree_warning(tree: &TreeStatus) -> Option<String> {
     let error = tree.error.as_ref()?;
     let (entries, seconds) = (tree.lag_entries, tree.lag.as_secs());
     Some(format!("the audit log's checkpoint lags by {entries} entries and {seconds} s: {error}"))
+}
+
+/// Not ready where the operator chose so (`audit.tree_lag_s`) and a record is under no checkpoint for so long.
+fn tree_condition(tree: &TreeStatus, most: Option<Duration>) -> Result<(), String> {
+    match most.filter(|most| tree.lag > *most) {
+        None => Ok(()),
+        Some(_) => {
+            let error = tree.error.as_deref().unwrap_or("the tree does not keep up");
+            Err(format!("{} entries are under no checkpoint for {} s: {error}", tree.lag_entries, tree.lag.as_secs()))
+        }
+    }
 }
 
 fn answers(metrics: &Metrics, listener: &str, report: AnswersReport) {

@@ -6,7 +6,7 @@
 //! after the record is durable, so that it is never ahead of the log.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,16 +14,23 @@ use std::time::Duration;
 
 use gateway_audit::record::{RegistryChange, RegistryRollback};
 use policy::Refusal;
+use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
 use crate::audit::{Audit as Log, ControlLane, RegistryMark, Sealing};
 use crate::registry::Directory;
 use crate::registry::watch::OnChange;
+use crate::replace::replace;
 use crate::snapshot::Snapshots;
 use crate::store::{Change, Store, StoreError};
 
 /// The file in the audit directory: the last recorded change.
 const MARK: &str = "registry-mark.json";
+/// Beside it: held by whoever records a change, so that of two processes that overlap only one does.
+const LOCK: &str = "registry-mark.lock";
+/// A process whose log is stuck does not keep the other from recording for longer. Twice is better than never.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 /// The pause after the file could not be written.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -119,12 +126,43 @@ impl Marks {
     pub(super) fn write(&self) -> bool {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = self.latest.borrow().clone();
-        match latest.map(|mark| replace(&self.path, &mark)) {
+        // What another process has recorded since stays.
+        let stands = |mark: &RegistryMark| matches!(read(&self.path), Ok(Some(file)) if file.registry_sequence >= mark.registry_sequence);
+        let replaced = |mark: RegistryMark| replace(&self.path, &serde_json::to_vec(&mark)?, 0o600);
+        match latest.filter(|mark| !stands(mark)).map(replaced) {
             None | Some(Ok(())) => true,
             Some(Err(error)) => {
                 tracing::warn!(path = %self.path.display(), %error, "cannot write what was recorded last");
                 false
             }
+        }
+    }
+}
+
+impl Marks {
+    /// Waits for the other process of this node that may be recording a change, if there is one.
+    async fn alone(&self) -> Option<File> {
+        let path = self.path.with_file_name(LOCK);
+        let open = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "cannot be opened")).ok()?;
+        let begun = tokio::time::Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(file),
+                Err(_) if begun.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "a change of the registry may be recorded twice");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Whether another process has recorded this change, or one behind it.
+    fn has(&self, mark: &RegistryMark) -> bool {
+        match read(&self.path) {
+            Ok(Some(file)) => file.registry_sequence > mark.registry_sequence || file == *mark,
+            Ok(None) | Err(_) => false,
         }
     }
 }
@@ -144,16 +182,6 @@ fn read(path: &Path) -> Result<Option<RegistryMark>, String> {
     }
 }
 
-/// Replaces the file as a whole.
-fn replace(path: &Path, mark: &RegistryMark) -> io::Result<()> {
-    let next = path.with_extension("next");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(&serde_json::to_vec(mark)?)?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
 /// Puts changes into the log.
 pub(super) struct Recorder {
     pub(super) lane: ControlLane,
@@ -166,9 +194,16 @@ impl Recorder {
         let body = serde_json::to_string(&change.body).map_err(|_| Refusal::InternalError)?;
         let (registry_sequence, fingerprint) = (change.sequence, fingerprint(&self.sealing, change));
         let (actor, body) = (change.actor.as_bytes(), body.as_bytes());
-        let record = RegistryChange { registry_sequence, fingerprint: &fingerprint, change: body, actor };
-        self.lane.record(&record).await?;
-        self.marks.latest.send_replace(Some(RegistryMark { registry_sequence, fingerprint }));
+        // While one process takes over from another both follow the registry.
+        let _alone = self.marks.alone().await;
+        let mark = RegistryMark { registry_sequence, fingerprint };
+        if !self.marks.has(&mark) {
+            let fingerprint = &mark.fingerprint;
+            self.lane.record(&RegistryChange { registry_sequence, fingerprint, change: body, actor }).await?;
+        }
+        self.marks.latest.send_replace(Some(mark));
+        // Before the other process looks; where it fails, it is tried again.
+        self.marks.write();
         Ok(())
     }
 }

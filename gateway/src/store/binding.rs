@@ -54,16 +54,8 @@ type Row = (String, String, String, String, String);
 /// Reads 64 hexadecimal digits, lower case.
 #[must_use]
 pub fn hash(text: &str) -> Option<[u8; 32]> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
-    let mut bytes = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *byte = u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()?;
-    }
-    Some(bytes)
+    let is_lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    certs::unhex(text).filter(|_| is_lower)?.try_into().ok()
 }
 
 fn from_row((issuer, number, site, user, added_at): Row) -> sqlx::Result<UserCertificate> {

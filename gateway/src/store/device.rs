@@ -3,8 +3,10 @@
 use policy::DeviceId;
 use sqlx::SqliteConnection;
 
-use super::table::{RoleRow, Table, by_holder, number, parsed, roles_of, signed, status};
+use super::table::{Roles, Table, entry_of, number, parsed, roles_in, roles_of, signed, status};
 use super::{Device, Entry, EntryName, Status};
+
+const ROLES: Roles = roles_in!("device_roles");
 
 type Row = (String, String, String, String, Option<String>, i64, String);
 
@@ -21,51 +23,11 @@ fn from_row((site, name, display_name, state, user, version, changed_at): Row) -
     })
 }
 
-impl Device {
-    async fn insert_roles(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
-        for role in &self.roles {
-            sqlx::query("INSERT INTO device_roles (site, name, role) VALUES ($1, $2, $3)")
-                .bind(self.site.as_str())
-                .bind(self.name.as_str())
-                .bind(role.as_str())
-                .execute(&mut *conn)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn delete_roles(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
-        sqlx::query("DELETE FROM device_roles WHERE site = $1 AND name = $2")
-            .bind(self.site.as_str())
-            .bind(self.name.as_str())
-            .execute(conn)
-            .await?;
-        Ok(())
-    }
-}
-
 impl Table for Device {
-    type Key = DeviceId;
-
-    fn entry_name(key: &DeviceId) -> EntryName {
-        EntryName::Device(key.clone())
-    }
+    entry_of!(Device, DeviceId);
 
     fn key(&self) -> DeviceId {
         self.id()
-    }
-
-    fn into_entry(self) -> Entry {
-        Entry::Device(self)
-    }
-
-    fn status_mut(&mut self) -> &mut Status {
-        &mut self.status
-    }
-
-    fn stamp(&mut self, version: u64, time: &str) {
-        self.version = version;
-        time.clone_into(&mut self.changed_at);
     }
 
     fn same(&self, other: &Self) -> bool {
@@ -77,9 +39,7 @@ impl Table for Device {
     }
 
     async fn all(conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self>> {
-        let roles: Vec<RoleRow> =
-            sqlx::query_as("SELECT site, name, role FROM device_roles").fetch_all(&mut *conn).await?;
-        let mut roles = by_holder(roles)?;
+        let mut roles = ROLES.all(conn).await?;
         let rows: Vec<Row> =
             sqlx::query_as("SELECT site, name, display_name, status, assigned_user, version, changed_at FROM devices")
                 .fetch_all(conn)
@@ -102,13 +62,7 @@ impl Table for Device {
         .fetch_optional(&mut *conn)
         .await?;
         let Some(mut device) = row.map(from_row).transpose()? else { return Ok(None) };
-        let roles: Vec<RoleRow> =
-            sqlx::query_as("SELECT site, name, role FROM device_roles WHERE site = $1 AND name = $2")
-                .bind(key.site.as_str())
-                .bind(key.device.as_str())
-                .fetch_all(conn)
-                .await?;
-        device.roles = roles_of(&mut by_holder(roles)?, key.site.as_str(), key.device.as_str());
+        device.roles = ROLES.of(conn, key.site.as_str(), key.device.as_str()).await?;
         Ok(Some(device))
     }
 
@@ -126,7 +80,7 @@ impl Table for Device {
         .bind(self.name.as_str())
         .execute(&mut *conn)
         .await?;
-        self.insert_roles(conn).await
+        ROLES.insert(conn, (self.site.as_str(), self.name.as_str()), &self.roles).await
     }
 
     async fn update(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
@@ -143,12 +97,13 @@ impl Table for Device {
         .bind(self.name.as_str())
         .execute(&mut *conn)
         .await?;
-        self.delete_roles(conn).await?;
-        self.insert_roles(conn).await
+        let holder = (self.site.as_str(), self.name.as_str());
+        ROLES.delete(conn, holder).await?;
+        ROLES.insert(conn, holder, &self.roles).await
     }
 
     async fn delete(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
-        self.delete_roles(conn).await?;
+        ROLES.delete(conn, (self.site.as_str(), self.name.as_str())).await?;
         sqlx::query("DELETE FROM devices WHERE site = $1 AND name = $2")
             .bind(self.site.as_str())
             .bind(self.name.as_str())

@@ -22,9 +22,8 @@ mod edit;
 mod entry;
 mod error;
 mod mutate;
+mod named;
 mod open;
-mod role;
-mod site;
 mod table;
 mod user;
 

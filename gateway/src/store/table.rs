@@ -1,5 +1,6 @@
 //! What the four kinds of entry have in common: one table each, and how a row becomes an entry.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::str::FromStr;
 
@@ -30,6 +31,31 @@ pub(super) trait Table: Clone + PartialEq + Send + Sync {
     fn delete(&self, conn: &mut SqliteConnection) -> impl Future<Output = sqlx::Result<()>> + Send;
 }
 
+/// What is the same for every kind of entry but for its name.
+macro_rules! entry_of {
+    ($kind:ident, $key:ty) => {
+        type Key = $key;
+
+        fn entry_name(key: &$key) -> EntryName {
+            EntryName::$kind(key.clone())
+        }
+
+        fn into_entry(self) -> Entry {
+            Entry::$kind(self)
+        }
+
+        fn status_mut(&mut self) -> &mut Status {
+            &mut self.status
+        }
+
+        fn stamp(&mut self, version: u64, time: &str) {
+            self.version = version;
+            time.clone_into(&mut self.changed_at);
+        }
+    };
+}
+pub(super) use entry_of;
+
 /// Versions and sequences are stored as signed 64-bit integers: the widest that every database has.
 pub(super) fn number(stored: i64) -> sqlx::Result<u64> {
     u64::try_from(stored).map_err(|e| sqlx::Error::Decode(Box::new(e)))
@@ -57,23 +83,68 @@ pub(super) fn status(stored: &str) -> sqlx::Result<Status> {
 }
 
 /// A holder's site and name, and one of its roles.
-pub(super) type RoleRow = (String, String, String);
+type RoleRow = (String, String, String);
 
-/// The roles of one holder out of rows sorted by nothing in particular.
-pub(super) fn roles_of(
-    rows: &mut std::collections::HashMap<(String, String), Vec<RoleName>>,
-    site: &str,
-    name: &str,
-) -> Vec<RoleName> {
-    let mut roles = rows.remove(&(site.to_owned(), name.to_owned())).unwrap_or_default();
+/// Roles by the site and the name of who has them.
+pub(super) type Holders = HashMap<(String, String), Vec<RoleName>>;
+
+/// A table of the roles that the rows of another have: its statements.
+pub(super) struct Roles {
+    pub(super) all: &'static str,
+    pub(super) of: &'static str,
+    pub(super) insert: &'static str,
+    pub(super) delete: &'static str,
+}
+
+macro_rules! roles_in {
+    ($table:literal) => {
+        Roles {
+            all: concat!("SELECT site, name, role FROM ", $table),
+            of: concat!("SELECT site, name, role FROM ", $table, " WHERE site = $1 AND name = $2"),
+            insert: concat!("INSERT INTO ", $table, " (site, name, role) VALUES ($1, $2, $3)"),
+            delete: concat!("DELETE FROM ", $table, " WHERE site = $1 AND name = $2"),
+        }
+    };
+}
+pub(super) use roles_in;
+
+impl Roles {
+    pub(super) async fn all(&self, conn: &mut SqliteConnection) -> sqlx::Result<Holders> {
+        by_holder(sqlx::query_as(self.all).fetch_all(conn).await?)
+    }
+
+    pub(super) async fn of(&self, conn: &mut SqliteConnection, site: &str, name: &str) -> sqlx::Result<Vec<RoleName>> {
+        let rows = sqlx::query_as(self.of).bind(site).bind(name).fetch_all(conn).await?;
+        Ok(roles_of(&mut by_holder(rows)?, site, name))
+    }
+
+    pub(super) async fn insert(
+        &self,
+        conn: &mut SqliteConnection,
+        (site, name): (&str, &str),
+        roles: &[RoleName],
+    ) -> sqlx::Result<()> {
+        for role in roles {
+            sqlx::query(self.insert).bind(site).bind(name).bind(role.as_str()).execute(&mut *conn).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn delete(&self, conn: &mut SqliteConnection, (site, name): (&str, &str)) -> sqlx::Result<()> {
+        sqlx::query(self.delete).bind(site).bind(name).execute(conn).await?;
+        Ok(())
+    }
+}
+
+/// One holder's roles, sorted.
+pub(super) fn roles_of(holders: &mut Holders, site: &str, name: &str) -> Vec<RoleName> {
+    let mut roles = holders.remove(&(site.to_owned(), name.to_owned())).unwrap_or_default();
     roles.sort();
     roles
 }
 
-pub(super) fn by_holder(
-    rows: Vec<RoleRow>,
-) -> sqlx::Result<std::collections::HashMap<(String, String), Vec<RoleName>>> {
-    let mut holders = std::collections::HashMap::<_, Vec<RoleName>>::new();
+fn by_holder(rows: Vec<RoleRow>) -> sqlx::Result<Holders> {
+    let mut holders = Holders::new();
     for (site, name, role) in rows {
         holders.entry((site, name)).or_default().push(parsed(&role)?);
     }

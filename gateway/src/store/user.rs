@@ -2,8 +2,10 @@
 
 use sqlx::SqliteConnection;
 
-use super::table::{RoleRow, Table, by_holder, number, parsed, roles_of, signed, status};
+use super::table::{Roles, Table, entry_of, number, parsed, roles_in, roles_of, signed, status};
 use super::{Entry, EntryName, Status, User, UserId};
+
+const ROLES: Roles = roles_in!("user_roles");
 
 type Row = (String, String, String, String, i64, String);
 
@@ -19,51 +21,11 @@ fn from_row((site, name, display_name, state, version, changed_at): Row) -> sqlx
     })
 }
 
-impl User {
-    async fn insert_roles(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
-        for role in &self.roles {
-            sqlx::query("INSERT INTO user_roles (site, name, role) VALUES ($1, $2, $3)")
-                .bind(self.site.as_str())
-                .bind(self.name.as_str())
-                .bind(role.as_str())
-                .execute(&mut *conn)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn delete_roles(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
-        sqlx::query("DELETE FROM user_roles WHERE site = $1 AND name = $2")
-            .bind(self.site.as_str())
-            .bind(self.name.as_str())
-            .execute(conn)
-            .await?;
-        Ok(())
-    }
-}
-
 impl Table for User {
-    type Key = UserId;
-
-    fn entry_name(key: &UserId) -> EntryName {
-        EntryName::User(key.clone())
-    }
+    entry_of!(User, UserId);
 
     fn key(&self) -> UserId {
         self.id()
-    }
-
-    fn into_entry(self) -> Entry {
-        Entry::User(self)
-    }
-
-    fn status_mut(&mut self) -> &mut Status {
-        &mut self.status
-    }
-
-    fn stamp(&mut self, version: u64, time: &str) {
-        self.version = version;
-        time.clone_into(&mut self.changed_at);
     }
 
     fn same(&self, other: &Self) -> bool {
@@ -74,9 +36,7 @@ impl Table for User {
     }
 
     async fn all(conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self>> {
-        let roles: Vec<RoleRow> =
-            sqlx::query_as("SELECT site, name, role FROM user_roles").fetch_all(&mut *conn).await?;
-        let mut roles = by_holder(roles)?;
+        let mut roles = ROLES.all(conn).await?;
         let rows: Vec<Row> = sqlx::query_as("SELECT site, name, display_name, status, version, changed_at FROM users")
             .fetch_all(conn)
             .await?;
@@ -97,13 +57,7 @@ impl Table for User {
         .fetch_optional(&mut *conn)
         .await?;
         let Some(mut user) = row.map(from_row).transpose()? else { return Ok(None) };
-        let roles: Vec<RoleRow> =
-            sqlx::query_as("SELECT site, name, role FROM user_roles WHERE site = $1 AND name = $2")
-                .bind(key.site.as_str())
-                .bind(key.user.as_str())
-                .fetch_all(conn)
-                .await?;
-        user.roles = roles_of(&mut by_holder(roles)?, key.site.as_str(), key.user.as_str());
+        user.roles = ROLES.of(conn, key.site.as_str(), key.user.as_str()).await?;
         Ok(Some(user))
     }
 
@@ -120,7 +74,7 @@ impl Table for User {
         .bind(self.name.as_str())
         .execute(&mut *conn)
         .await?;
-        self.insert_roles(conn).await
+        ROLES.insert(conn, (self.site.as_str(), self.name.as_str()), &self.roles).await
     }
 
     async fn update(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
@@ -136,12 +90,13 @@ impl Table for User {
         .bind(self.name.as_str())
         .execute(&mut *conn)
         .await?;
-        self.delete_roles(conn).await?;
-        self.insert_roles(conn).await
+        let holder = (self.site.as_str(), self.name.as_str());
+        ROLES.delete(conn, holder).await?;
+        ROLES.insert(conn, holder, &self.roles).await
     }
 
     async fn delete(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
-        self.delete_roles(conn).await?;
+        ROLES.delete(conn, (self.site.as_str(), self.name.as_str())).await?;
         sqlx::query("DELETE FROM users WHERE site = $1 AND name = $2")
             .bind(self.site.as_str())
             .bind(self.name.as_str())

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use gateway_audit::time;
+use gateway_audit::verify::Removed;
 
 use crate::lane::{Good, GoodPart, Outcome};
 use crate::witness::Witnessed;
@@ -51,6 +52,7 @@ fn write_good(name: &str, good: &Good, out: &mut dyn Write) -> io::Result<()> {
     if verified.unfinished {
         write!(out, ", and parts of one more")?;
     }
+    write_removed(verified.removed.as_ref(), out)?;
     if let Some(size) = verified.continues {
         write!(out, "; continues the older checkpoint of {size} entries")?;
     }
@@ -77,6 +79,15 @@ fn write_witnessed(witnessed: Option<&Witnessed>, out: &mut dyn Write) -> io::Re
     write!(out, "; cosigned: {} entries at {} by {}", witnessed.size, written(time), names.join(", "))
 }
 
+fn write_removed(removed: Option<&Removed>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(removed) = removed else { return Ok(()) };
+    let (entries, record, next) = (removed.entries, removed.record, removed.next);
+    write!(
+        out,
+        "; the first {entries} entries were removed by retention under record {record}, so the records before {next} are gone"
+    )
+}
+
 fn write_part(name: &str, part: &GoodPart, out: &mut dyn Write) -> io::Result<()> {
     let (verified, entries) = (&part.verified, &part.verified.entries);
     match &verified.records {
@@ -97,6 +108,7 @@ fn write_part(name: &str, part: &GoodPart, out: &mut dyn Write) -> io::Result<()
     if let Some(size) = verified.continues {
         write!(out, "; continues the older checkpoint of {size} entries")?;
     }
+    write_removed(verified.removed.as_ref(), out)?;
     write_witnessed(part.witnessed.as_ref(), out)?;
     writeln!(out, "; the rest of its {} entries was not looked at", verified.signed.checkpoint.size)
 }

@@ -101,6 +101,10 @@ impl Held {
         if entry.sequence < *first {
             return;
         }
+        if self.hashes.is_empty() && entry.part == 0 {
+            // Where retention removed the tree's first records, the write-ahead log may still have them.
+            *first = entry.sequence;
+        }
         add(&mut self.parts, &mut self.bytes, entry);
         if entry.part + 1 == entry.parts {
             self.hashes.push_back(leaf_hash(&self.parts));

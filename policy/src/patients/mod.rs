@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 
 pub use found::MAX_BODY_PATIENTS;
 pub use scan::{BodyHead, DEFAULT_BODY_BYTES, Plan, Scanned, Scanner, StudyPatient, Unread};
-pub use studies::{MAX_STUDIES, STUDY_LIFE_NS, Studies};
+pub use studies::{MAX_STUDIES, STUDY_LIFE_NS, Studies, StudySource};
 
 use crate::route::{Resolved, RouteKind};
 use crate::target::CanonicalTarget;

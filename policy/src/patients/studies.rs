@@ -14,6 +14,16 @@ pub const MAX_STUDIES: usize = 32 * 1024;
 /// A study is forgotten so long after it was last learnt, nanoseconds: a patient's identifier may be corrected.
 pub const STUDY_LIFE_NS: u64 = 24 * 60 * 60 * 1_000_000_000;
 
+/// Who says whose a study is, as far as it is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StudySource {
+    /// Who stores an image. He is believed where nobody else has said anything: whoever may store must not be able to
+    /// have the log say that he looks at somebody else.
+    Client,
+    /// The backend, in an answer.
+    Backend,
+}
+
 /// Studies and their patients, by service. In memory alone: it names patients, so it must not reach a disk.
 #[derive(Debug)]
 pub struct Studies<S> {
@@ -43,15 +53,20 @@ impl<S: BuildHasher + Clone> Studies<S> {
     }
 
     /// Learns whose a study is. Monotonic nanoseconds.
-    pub fn learn(&mut self, service: &ServiceName, study: &StudyPatient, now_ns: u64) {
+    pub fn learn(&mut self, service: &ServiceName, study: &StudyPatient, source: StudySource, now_ns: u64) {
         if study.study.is_empty() || study.patient.is_empty() || self.most == 0 {
             return;
         }
         let key = self.key(service, &study.study);
-        let same = self.known.get(&key).is_some_and(|entry| {
-            *entry.patient == *study.patient && now_ns.saturating_sub(entry.learnt_ns) < STUDY_LIFE_NS / 2
+        let stays = self.known.get(&key).is_some_and(|entry| {
+            let age = now_ns.saturating_sub(entry.learnt_ns);
+            if *entry.patient == *study.patient {
+                age < STUDY_LIFE_NS / 2
+            } else {
+                source == StudySource::Client && age < STUDY_LIFE_NS
+            }
         });
-        if same {
+        if stays {
             return;
         }
         self.forget(now_ns);
@@ -136,16 +151,20 @@ mod tests {
     fn a_study_is_known_by_service_until_it_is_old() {
         let mut studies = Studies::new(10, RandomState::new());
         let pacs = service("pacs");
-        studies.learn(&pacs, &of("1.2.3", "0001"), 5);
+        studies.learn(&pacs, &of("1.2.3", "0001"), StudySource::Client, 5);
         let known = studies.patient(&pacs, "1.2.3", 6).unwrap();
         assert_eq!((known.value.as_str(), known.system.as_deref()), ("0001", Some("病院")));
         assert_eq!(known.source, PatientSource::Study);
         assert_eq!(studies.patient(&pacs, "1.2.4", 6), None);
         assert_eq!(studies.patient(&service("other"), "1.2.3", 6), None);
         assert_eq!(studies.patient(&pacs, "1.2.3", 5 + STUDY_LIFE_NS), None);
-        // A corrected identifier.
-        studies.learn(&pacs, &of("1.2.3", "0002"), 7);
+        // A corrected identifier, by who may correct it.
+        studies.learn(&pacs, &of("1.2.3", "0002"), StudySource::Client, 6);
+        assert_eq!(studies.patient(&pacs, "1.2.3", 8).unwrap().value, "0001");
+        studies.learn(&pacs, &of("1.2.3", "0002"), StudySource::Backend, 7);
         assert_eq!(studies.patient(&pacs, "1.2.3", 8).unwrap().value, "0002");
+        studies.learn(&pacs, &of("1.2.3", "0003"), StudySource::Client, 7 + STUDY_LIFE_NS);
+        assert_eq!(studies.patient(&pacs, "1.2.3", 8 + STUDY_LIFE_NS).unwrap().value, "0003", "what was known is over");
         assert_eq!(studies.len(), 1);
     }
 
@@ -154,14 +173,14 @@ mod tests {
         let mut studies = Studies::new(4, RandomState::new());
         let pacs = service("pacs");
         for moment in 0..1_000_u64 {
-            studies.learn(&pacs, &of(&format!("1.{}", moment % 10), &moment.to_string()), moment);
-            studies.learn(&pacs, &of("9", "always"), moment);
+            studies.learn(&pacs, &of(&format!("1.{}", moment % 10), &moment.to_string()), StudySource::Backend, moment);
+            studies.learn(&pacs, &of("9", "always"), StudySource::Client, moment);
             assert!(studies.len() <= 4 && studies.order.len() <= 8);
         }
         assert_eq!(studies.patient(&pacs, "1.9", 1_000).unwrap().value, "999");
         assert_eq!(studies.patient(&pacs, "1.0", 1_000), None);
         let mut none = Studies::new(0, RandomState::new());
-        none.learn(&pacs, &of("1", "2"), 0);
+        none.learn(&pacs, &of("1", "2"), StudySource::Backend, 0);
         assert!(none.is_empty());
     }
 }

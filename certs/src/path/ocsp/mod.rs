@@ -188,7 +188,7 @@ impl OcspTarget {
     /// The serial number, hexadecimal.
     #[must_use]
     pub fn serial_hex(&self) -> String {
-        self.serial.iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex(&self.serial)
     }
 
     /// The issuer's subject, safe for a terminal.

@@ -216,7 +216,7 @@ fn answers(all: &[&OcspAnswer]) -> OcspSet {
     OcspSet::default().with(all.iter().map(|answer| Arc::new((*answer).clone())), false)
 }
 
-/// The table of `certs/README.md`.
+/// The table of [`RevocationSettings`].
 #[test]
 fn lists_and_answers_are_judged_together() {
     use RevocationMode::{Off, Prefer, Require};

@@ -2,7 +2,7 @@ use super::*;
 use crate::issue::Revoked;
 use crate::path::{Crl, RevocationMode, RevocationReason};
 use crate::profile::{ClientSettings, client_config};
-use crate::testing::{NOW, YEAR, authority, der, later, odd, other_authority, server_certificate};
+use crate::testing::{NOW, YEAR, authority, der, later, odd, other_authority, server_certificate, shake_hands};
 use crate::{ServerIdentity, issue::Issued};
 use policy::Refusal;
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
@@ -117,30 +117,7 @@ fn shake(profile: Profile, backend: &ServerIdentity, name: &'static str) -> (Res
         .with_cert_resolver(backend.resolver());
     let mut client = ClientConnection::new(Arc::new(client), name.try_into().unwrap()).unwrap();
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();
-    crate::verifier::noting(|| {
-        for _ in 0..8 {
-            let mut wire = Vec::new();
-            while client.wants_write() {
-                client.write_tls(&mut wire).unwrap();
-            }
-            let mut rest = &wire[..];
-            while !rest.is_empty() {
-                server.read_tls(&mut rest).unwrap();
-                server.process_new_packets()?;
-            }
-            let mut wire = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut wire).unwrap();
-            }
-            let mut rest = &wire[..];
-            while !rest.is_empty() {
-                client.read_tls(&mut rest).unwrap();
-                client.process_new_packets()?;
-            }
-        }
-        assert!(!client.is_handshaking() && !server.is_handshaking());
-        Ok(())
-    })
+    crate::verifier::noting(|| shake_hands(&mut client, &mut server).map_err(|(_, error)| error))
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_known_chain_still_needs_its_key_and_today() {
     let chain = [der(&issued.certificate_pem)];
     let stranger = Anchors::from_pem(other_authority().certificate_pem().as_bytes()).unwrap();
     let admit: Admit = Arc::new(|_| Ok(()));
-    let stranger = DeviceVerifier::new(&stranger, Profile::CryptrecHigh, domain(), admit).with_cache(cache);
+    let stranger = PeerVerifier::new(&stranger, Profile::CryptrecHigh, domain(), admit).with_cache(cache);
     assert_eq!(stranger.recheck(&chain, NOW).unwrap_err().refusal, Refusal::CertificateUntrusted);
     // The registry is asked each time, and so is the clock.
     *door.registry.lock().unwrap() = Err(Refusal::DeviceSuspended);

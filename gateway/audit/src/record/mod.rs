@@ -18,6 +18,7 @@ mod addendum;
 mod clock;
 mod connection;
 mod exchange;
+mod keys;
 mod lifecycle;
 mod refused;
 
@@ -27,6 +28,7 @@ pub use connection::{Certificate, Connection, ConnectionEvent, ConnectionFields,
 pub use exchange::{
     Completion, Decision, Durations, End, Exchange, Intent, MAX_TARGET, Outcome, Request, Stream, StreamEvent,
 };
+pub use keys::{Opening, Removal, Rewrap, Shred, Why};
 pub use lifecycle::{
     AuditFailure, Full, Gap, Recovery, RegistryChange, RegistryRollback, Reload, ReviewersChange, RevocationChange,
     RevocationSource, Start, Stop, TornTail,
@@ -100,6 +102,8 @@ pub enum Reference<'a> {
         /// What tells it from another of that number.
         fingerprint: &'a str,
     },
+    /// What a program that cannot open records must find, in visible ASCII.
+    Text(&'a str),
 }
 
 /// One event that can be written to the log.

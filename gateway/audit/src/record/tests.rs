@@ -29,6 +29,11 @@ pub(crate) fn canonical(record: &impl Record, sequence: u64) -> serde_json::Valu
         Reference::Request(request) => assert_eq!(value["request"], request),
         Reference::Change { number, .. } => assert_eq!(value["registry_sequence"], number),
         Reference::None => assert!(value.get("request").is_none()),
+        Reference::Text(text) if value["kind"] == "removal" => {
+            let root = value["root"].as_str().unwrap();
+            assert_eq!(format!("{}-{}-{root}", value["entries"], value["next"]), text);
+        }
+        Reference::Text(text) => assert_eq!(value["operation"], text),
     }
     assert_eq!(value["time"], "2026-11-22T20:50:02.123456789Z");
     assert_eq!(value["clock"]["error_ns"], 16_000_000_000_u64);
@@ -359,4 +364,48 @@ fn every_kind_is_canonical() {
 fn change_of_revocation(what: RevocationSource<'_>) -> RevocationChange<'_> {
     let (source, issuer) = (&b"http://ocsp.example"[..], &b"CN=Clinics"[..]);
     RevocationChange { listener: "clinics", change: "taken", source, issuer, this_update: i64::MAX, what }
+}
+
+#[test]
+fn what_happens_to_data_keys_is_canonical() {
+    use crate::header::KeyId;
+    use crate::removal::Tombstone;
+    let keys = [KeyId([0xab; 16]), KeyId([0xcd; 16])];
+    let site = Some("sakura-clinic");
+    let shred = Shred {
+        operation: "0af1",
+        site,
+        class: Some("clinical"),
+        period: "2016-11-23",
+        keys: &keys,
+        why: Why::Retention,
+        by: "gateway",
+    };
+    let value = canonical(&shred, 1);
+    assert_eq!(value["keys"], serde_json::json!(["ab".repeat(16), "cd".repeat(16)]));
+    assert_eq!(
+        (&value["why"], &value["period"], shred.scope().site),
+        (&"retention".into(), &"2016-11-23".into(), site)
+    );
+    let value = canonical(&Shred { site: None, class: None, why: Why::Shred, ..shred }, 2);
+    assert!(value.get("site").is_none() && value.get("class").is_none());
+    assert_eq!(Why::from_label("shred"), Some(Why::Shred));
+    assert_eq!(Why::from_label("Shred"), None);
+    let opening = Opening {
+        by: "127.0.0.1:5",
+        site,
+        reviewer: "auditor",
+        classes: &["clinical"],
+        from: "2016-11-23",
+        to: "2016-11-30",
+        count: 9,
+    };
+    let value = canonical(&opening, 3);
+    assert_eq!((&value["reviewer"], &value["count"], opening.scope().site), (&"auditor".into(), &9.into(), site));
+    let rewrap = Rewrap { by: "alice", site, signer: "auditor", reviewer: "new", keys: &keys, sha256: &[0xee; 32] };
+    let value = canonical(&rewrap, 4);
+    assert_eq!((&value["signer"], &value["keys"][1]), (&"auditor".into(), &"cd".repeat(16).into()));
+    let tombstone = Tombstone { entries: 512, next: 500, root: [0xef; 32] };
+    let text = tombstone.to_string();
+    canonical(&Removal { tombstone: &tombstone, text: &text }, 5);
 }

@@ -23,7 +23,7 @@ pub enum Discontinued {
     Missing {
         /// The site.
         site: String,
-        /// The first such statement.
+        /// The last statement that was known.
         number: u64,
     },
     /// A new chain begins at a default that was no longer in force.
@@ -165,16 +165,27 @@ impl Reviewers {
     /// # Errors
     /// [`Discontinued`] names the first statement for which it is not so.
     pub fn continues(&self, older: &Self) -> Result<(), Discontinued> {
-        let chains = older.sites.iter().map(|(site, chain)| (site.as_str(), chain, self.sites.get(site)));
-        for (site, known, now) in std::iter::once((DEFAULT, &older.default, Some(&self.default))).chain(chains) {
-            for (digest, number) in known.digests.iter().zip(1..) {
-                if now.and_then(|now| now.has(number)) != Some(digest) {
-                    return Err(Discontinued::Missing { site: site.to_owned(), number });
-                }
+        let heads: Vec<_> = older.heads().map(|head| (head.site, head.number, *head.digest)).collect();
+        self.continue_from(&heads)
+    }
+
+    /// [`Reviewers::continues`] of a set of which the ends of all chains are known: the site (none is the default), the
+    /// number and the digest of each last statement. A digest stands for all statements before it.
+    ///
+    /// # Errors
+    /// As [`Reviewers::continues`].
+    pub fn continue_from(&self, heads: &[(Option<&str>, u64, Digest)]) -> Result<(), Discontinued> {
+        for (site, number, digest) in heads {
+            let chain = site.map_or(Some(&self.default), |site| self.sites.get(site));
+            if chain.and_then(|chain| chain.has(*number)) != Some(digest) {
+                let site = site.unwrap_or(DEFAULT).to_owned();
+                return Err(Discontinued::Missing { site, number: *number });
             }
         }
-        for (site, chain) in self.sites.iter().filter(|(site, _)| !older.sites.contains_key(*site)) {
-            if chain.base < older.default.number() {
+        let default = heads.iter().find(|(site, ..)| site.is_none()).map_or(0, |(_, number, _)| *number);
+        let is_known = |site: &str| heads.iter().any(|(known, ..)| *known == Some(site));
+        for (site, chain) in self.sites.iter().filter(|(site, _)| !is_known(site)) {
+            if chain.base < default {
                 return Err(Discontinued::Stale { site: site.clone(), number: chain.base });
             }
         }

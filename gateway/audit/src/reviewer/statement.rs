@@ -206,7 +206,7 @@ fn is_domain(domain: &str) -> bool {
     (1..=255).contains(&domain.len()) && domain.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'+')
 }
 
-fn digits(text: &str) -> Option<Digest> {
+pub(crate) fn digits(text: &str) -> Option<Digest> {
     let (first, second) = text.split_at_checked(text.len() / 2)?;
     let first = crate::header::KeyId::parse(first)?.0;
     let second = crate::header::KeyId::parse(second)?.0;

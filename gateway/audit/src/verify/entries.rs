@@ -1,9 +1,9 @@
 //! Single entries of a log, each checked against the root.
 
 use super::trust::{Trust, Untrusted};
-use super::{Against, Bad, Fault, VerifyError, begin, bundle_into, classify, follows};
+use super::{Against, Bad, Fault, Removed, Stop, VerifyError, begin, bundle_into, classify, follows, removed};
 use crate::checkpoint::{Checkpoint, Signed};
-use crate::merkle::leaf_hash;
+use crate::merkle::{Hash, leaf_hash};
 use crate::note::VerifierKey;
 use crate::tiles::entry::{Bundle, Entry};
 use crate::tiles::{CHECKPOINT, Files, Kind, Tile, WIDTH};
@@ -15,6 +15,7 @@ pub struct Entries<'a, F> {
     trust: Trust<'a, F>,
     number: Option<u64>,
     bytes: Vec<u8>,
+    root: Hash,
 }
 
 impl<'a, F: Files> Entries<'a, F> {
@@ -27,7 +28,19 @@ impl<'a, F: Files> Entries<'a, F> {
         let Checkpoint { size, root, .. } = signed.checkpoint;
         follows(files, size, &root, older.as_ref())?;
         let trust = Trust::new(files, size, &root).map_err(|untrusted| damaged(untrusted, 0, size))?;
-        Ok((Self { trust, number: None, bytes: Vec::new() }, signed))
+        Ok((Self { trust, number: None, bytes: Vec::new(), root }, signed))
+    }
+
+    /// What was removed by retention, if the log says that anything was: those entries need not be there.
+    ///
+    /// # Errors
+    /// [`VerifyError::Bad`] if a tile of hashes is damaged, [`VerifyError::Read`] if a file cannot be read.
+    pub fn removed(&mut self) -> Result<Option<Removed>, VerifyError> {
+        let size = self.trust.size();
+        removed::find(&mut self.trust, &self.root).map_err(|stop| match stop {
+            Stop::Error(error) => *error,
+            Stop::Tiles => damaged(Untrusted::Damaged, 0, size),
+        })
     }
 
     /// The entry at this place, from 0, after it has been checked against the root; none behind the last.

@@ -21,12 +21,26 @@ pub struct Located {
 pub fn locate<F: Files>(files: &mut F, size: u64, sequence: u64) -> Result<Option<Located>, VerifyError> {
     // Each record has at least one entry, so that it stands at its own number or behind.
     let (mut low, mut high) = (0, size.div_ceil(WIDTH));
+    // What was removed comes first, and holds no record that can be found.
+    let mut gone = None;
     while low < high {
         let middle = low + (high - low) / 2;
-        match first_sequence(files, size, middle)? {
-            Some(first) if first < sequence => low = middle + 1,
-            Some(_) | None => high = middle,
+        match first_sequence(files, size, middle) {
+            Ok(Some(first)) if first < sequence => low = middle + 1,
+            Ok(Some(_) | None) => high = middle,
+            Err(VerifyError::Read(ReadError::Missing { path })) => {
+                gone = Some((middle, path));
+                low = middle + 1;
+            }
+            Err(error) => return Err(error),
         }
+    }
+    if let Some((_, path)) = gone.filter(|(middle, _)| *middle + 1 == low) {
+        // Nothing before the first bundle that is there: the record begins in it, or it is gone.
+        if low == size.div_ceil(WIDTH) || first_sequence(files, size, low)? != Some(sequence) {
+            return Err(VerifyError::Read(ReadError::Missing { path }));
+        }
+        low += 1;
     }
     let mut located = Located { index: 0, entries: Vec::new() };
     // The bundle before may hold its first parts, or all of them.

@@ -6,6 +6,9 @@
 //! it has the signed root, and only a derived tile is damaged, or it has not, and the damaged tiles are followed as far
 //! as they lead.
 //!
+//! Where the log's first bundles are gone and a signed record says that they were removed ([`crate::removal`]), the rest is
+//! verified from there on: tiles of hashes show that it is the same tree.
+//!
 //! Nothing is written, and memory is bounded: one bundle and a look at the next, and one tile for each level.
 
 mod classify;
@@ -13,11 +16,13 @@ mod entries;
 mod locate;
 mod part;
 mod rebuild;
+mod removed;
 mod trust;
 
 pub use entries::Entries;
 pub use locate::{Located, locate};
 pub use part::{Edge, Part, VerifiedPart, verify_part};
+pub use removed::Removed;
 
 use std::fmt;
 use std::ops::Range;
@@ -50,6 +55,8 @@ pub struct Verified {
     pub unfinished: bool,
     /// Size of the older checkpoint that the log continues.
     pub continues: Option<u64>,
+    /// What was removed by retention, where anything of it is gone.
+    pub removed: Option<Removed>,
 }
 
 /// What happened to an entry.
@@ -159,8 +166,8 @@ pub fn verify<F: Files>(
 ) -> Result<Verified, VerifyError> {
     let (signed, older) = begin(files, log, against)?;
     let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
-    let joiner = match walk(files, size, &root, &mut visit) {
-        Ok(joiner) => joiner,
+    let (joiner, removed) = match walk(files, size, &root, &mut visit) {
+        Ok(walked) => walked,
         Err(Stop::Error(error)) => return Err(*error),
         Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
     };
@@ -170,6 +177,7 @@ pub fn verify<F: Files>(
         records: joiner.sequence() - 1,
         unfinished: !joiner.is_between_records(),
         continues: older.map(|older| older.size),
+        removed,
     })
 }
 
@@ -262,11 +270,13 @@ fn walk<F: Files>(
     size: u64,
     root: &Hash,
     visit: &mut impl FnMut(u64, &Entry<'_>),
-) -> Result<Joiner, Stop> {
+) -> Result<(Joiner, Option<Removed>), Stop> {
     let mut trust = Trust::new(files, size, root)?;
     let mut joiner = Joiner::new(1, 0);
     let (mut expected, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
-    for number in 0..size.div_ceil(WIDTH) {
+    let mut removed: Option<Removed> = None;
+    let mut numbers = 0..size.div_ceil(WIDTH);
+    while let Some(number) = numbers.next() {
         let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
         let first = number * WIDTH;
         expected.clear();
@@ -280,6 +290,14 @@ fn walk<F: Files>(
         let mut bundle = match bundle_into(trust.files(), tile, buffer)? {
             Some(bundle) => bundle,
             None => {
+                let known = if removed.is_none() { removed::find(&mut trust, root)? } else { None };
+                if let Some(gone) = known.filter(|gone| first < gone.entries) {
+                    numbers = gone.entries / WIDTH..size.div_ceil(WIDTH);
+                    joiner = Joiner::new(gone.next, 0);
+                    removed = Some(gone);
+                    buffer = Vec::new();
+                    continue;
+                }
                 let fault = classify::missing(trust.files(), number, size)?;
                 return Err(Bad { entries: first..size, ..bad(first, fault, &joiner) }.into());
             }
@@ -303,7 +321,7 @@ fn walk<F: Files>(
         }
         buffer = bundle.bytes;
     }
-    Ok(joiner)
+    Ok((joiner, removed))
 }
 
 /// Reads a bundle; none if it is missing. One longer than any bundle holds something that was inserted.

@@ -3,7 +3,9 @@
 use std::ops::{Range, RangeInclusive};
 
 use super::trust::Trust;
-use super::{Against, Bad, Fault, Stop, VerifyError, begin, bundle, bundle_into, classify, follows, rebuild};
+use super::{
+    Against, Bad, Fault, Removed, Stop, VerifyError, begin, bundle, bundle_into, classify, follows, rebuild, removed,
+};
 use crate::checkpoint::Signed;
 use crate::header::Envelope;
 use crate::merkle::leaf_hash;
@@ -43,6 +45,8 @@ pub struct VerifiedPart {
     pub records: Option<RangeInclusive<u64>>,
     /// Size of the older checkpoint that the log continues.
     pub continues: Option<u64>,
+    /// What was removed by retention, where the log says so.
+    pub removed: Option<Removed>,
 }
 
 /// Verifies a part of a log: its checkpoint, the tiles of hashes from the root to the part, the part's entries, their order,
@@ -63,16 +67,18 @@ pub fn verify_part<F: Files>(
     let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
     follows(files, size, &root, older.as_ref())?;
     let walked = Trust::new(files, size, &root).map_err(Stop::from).and_then(|mut trust| {
-        let start = part.from.map_or(Ok(0), |edge| find(&mut trust, edge, false))?;
-        let end = part.to.map_or(Ok(size), |edge| find(&mut trust, edge, true))?;
-        walk(&mut trust, start..end, &mut visit)
+        let gone = removed::find(&mut trust, &root)?;
+        let first = gone.map_or(0, |gone| gone.entries);
+        let start = part.from.map_or(Ok(0), |edge| find(&mut trust, edge, first, false))?;
+        let end = part.to.map_or(Ok(size), |edge| find(&mut trust, edge, first, true))?;
+        Ok((walk(&mut trust, start..end, gone, &mut visit)?, gone))
     });
-    let (entries, records) = match walked {
+    let ((entries, records), removed) = match walked {
         Ok(walked) => walked,
         Err(Stop::Error(error)) => return Err(*error),
         Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
     };
-    Ok(VerifiedPart { signed, entries, records, continues: older.map(|older| older.size) })
+    Ok(VerifiedPart { signed, entries, records, continues: older.map(|older| older.size), removed })
 }
 
 type Walked = (Range<u64>, Option<RangeInclusive<u64>>);
@@ -81,6 +87,7 @@ type Walked = (Range<u64>, Option<RangeInclusive<u64>>);
 fn walk<F: Files>(
     trust: &mut Trust<'_, F>,
     asked: Range<u64>,
+    gone: Option<Removed>,
     visit: &mut impl FnMut(u64, &Entry<'_>),
 ) -> Result<Walked, Stop> {
     let size = trust.size();
@@ -92,7 +99,8 @@ fn walk<F: Files>(
     // Only of the log's beginning it is known which record belongs there.
     let mut joiner = (bundles.start == 0).then(|| Joiner::new(1, 0));
     let mut records: Option<RangeInclusive<u64>> = None;
-    for number in bundles.clone() {
+    let mut numbers = bundles.clone();
+    while let Some(number) = numbers.next() {
         let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
         let first = number * WIDTH;
         expected.clear();
@@ -104,7 +112,12 @@ fn walk<F: Files>(
             sequence: sequence(joiner),
             fault,
         };
-        let Some(mut bundle) = bundle_into(trust.files(), tile, buffer)? else {
+        let Some(mut bundle) = bundle_into(trust.files(), tile, std::mem::take(&mut buffer))? else {
+            if let Some(gone) = gone.filter(|gone| first < gone.entries) {
+                numbers = gone.entries / WIDTH..bundles.end;
+                joiner = Some(Joiner::new(gone.next, 0));
+                continue;
+            }
             let fault = classify::missing(trust.files(), number, size)?;
             return Err(Bad { entries: first..size, ..bad(first, fault, &joiner) }.into());
         };
@@ -137,13 +150,14 @@ fn walk<F: Files>(
 }
 
 /// The first entry that is not before an edge; the log's size if all are. Only entries that fit the tree are believed:
-/// where none tells, `unknown` says whether it counts as before.
-fn find<F: Files>(trust: &mut Trust<'_, F>, edge: Edge, unknown: bool) -> Result<u64, Stop> {
+/// where none tells, `unknown` says whether it counts as before. Those before `first` were removed.
+fn find<F: Files>(trust: &mut Trust<'_, F>, edge: Edge, first: u64, unknown: bool) -> Result<u64, Stop> {
     let size = trust.size();
     if let Edge::Entry(index) = edge {
         return Ok(index.min(size));
     }
-    let (mut low, mut high) = (0, size.div_ceil(WIDTH));
+    let begins = first / WIDTH;
+    let (mut low, mut high) = (begins, size.div_ceil(WIDTH));
     while low < high {
         let middle = low + (high - low) / 2;
         let known = first_known(trust, middle..high, edge)?;
@@ -154,7 +168,7 @@ fn find<F: Files>(trust: &mut Trust<'_, F>, edge: Edge, unknown: bool) -> Result
         }
     }
     // The edge is in the bundle before, behind its first entry, or it is this one's first.
-    let Some(number) = low.checked_sub(1) else { return Ok(0) };
+    let Some(number) = low.checked_sub(1).filter(|number| *number >= begins) else { return Ok(first) };
     let told = told(trust, number, edge)?;
     // What stands before one that is before is so too.
     let known = told.iter().rposition(|(_, is_before)| *is_before == Some(true)).map_or(0, |place| place + 1);

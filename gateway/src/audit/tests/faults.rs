@@ -21,8 +21,7 @@ type Shared = Arc<Mutex<Content>>;
 struct Inner {
     names: BTreeMap<String, Shared>,
     durable_names: BTreeMap<String, Shared>,
-    calls: u64,
-    fault: Option<Fault>,
+    faults: Faults,
     /// Bytes that may still be allocated.
     space: Option<u64>,
     held: bool,
@@ -42,6 +41,29 @@ pub(super) struct Fault {
     pub(super) errno: i32,
 }
 
+/// Calls of a disk, counted, of which some fail.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pub(super) calls: u64,
+    fault: Option<Fault>,
+}
+
+impl Faults {
+    pub(super) fn set(&mut self, fault: Fault) {
+        *self = Self { calls: 0, fault: Some(fault) };
+    }
+
+    pub(super) fn call(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        match self.fault {
+            Some(fault) if (fault.first..fault.first + fault.count).contains(&self.calls) => {
+                Err(io::Error::from_raw_os_error(fault.errno))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     inner: Arc<Mutex<Inner>>,
@@ -54,29 +76,15 @@ struct Open {
     changed: Arc<Condvar>,
 }
 
-impl Inner {
-    fn call(&mut self) -> io::Result<()> {
-        self.calls += 1;
-        match self.fault {
-            Some(fault) if (fault.first..fault.first + fault.count).contains(&self.calls) => {
-                Err(io::Error::from_raw_os_error(fault.errno))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 impl Disk {
     /// Makes calls fail, counted from here.
     pub(super) fn fail(&self, fault: Fault) {
-        let mut inner = self.inner.lock().unwrap();
-        inner.calls = 0;
-        inner.fault = Some(fault);
+        self.inner.lock().unwrap().faults.set(fault);
     }
 
     /// Calls since the last [`fail`](Self::fail).
     pub(super) fn calls(&self) -> u64 {
-        self.inner.lock().unwrap().calls
+        self.inner.lock().unwrap().faults.calls
     }
 
     /// Bounds the bytes that can still be allocated.
@@ -166,7 +174,7 @@ impl LogFile for Open {
         if bytes.iter().any(|byte| *byte != 0) {
             inner.history.push(bytes.to_vec());
         }
-        inner.call()?;
+        inner.faults.call()?;
         let mut content = self.file.lock().unwrap();
         let grows = (offset + bytes.len() as u64).saturating_sub(content.now.len() as u64);
         let mut count = bytes.len();
@@ -196,7 +204,7 @@ impl LogFile for Open {
         };
         std::thread::sleep(delay);
         let mut inner = self.inner.lock().unwrap();
-        let result = inner.call();
+        let result = inner.faults.call();
         let mut content = self.file.lock().unwrap();
         assert!(!content.failed, "a file whose sync failed was synced again");
         match result {
@@ -212,7 +220,7 @@ impl LogFile for Open {
 
     fn set_len(&mut self, length: u64) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         let mut content = self.file.lock().unwrap();
         let freed = (content.now.len() as u64).saturating_sub(length);
         if let Some(space) = &mut inner.space {
@@ -226,7 +234,7 @@ impl LogFile for Open {
 impl Storage for Disk {
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         let file = Shared::default();
         inner.names.insert(name.to_owned(), file.clone());
         Ok(Box::new(Open { file, inner: self.inner.clone(), changed: self.changed.clone() }))
@@ -234,27 +242,27 @@ impl Storage for Disk {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         let file = inner.names.get(name).ok_or(io::ErrorKind::NotFound)?.clone();
         Ok(Box::new(Open { file, inner: self.inner.clone(), changed: self.changed.clone() }))
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         let content = inner.names.get(name).ok_or(io::ErrorKind::NotFound)?.lock().unwrap();
         Ok(content.now.clone())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         Ok(inner.names.keys().cloned().collect())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         let file = inner.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         inner.names.insert(to.to_owned(), file);
         Ok(())
@@ -262,13 +270,13 @@ impl Storage for Disk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         inner.names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_directory(&self) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         inner.durable_names = inner.names.clone();
         Ok(())
     }

@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex};
 use gateway_audit::note::{KeyKind, Signer, VerifierKey};
 use gateway_audit::tiles::Files;
 
-use super::faults::{Disk, Fault};
+use super::faults::{Disk, Fault, Faults};
 use crate::audit::{Storage, Target, TreeStorage};
 
 #[derive(Debug, Default)]
 struct Inner {
     now: BTreeMap<String, Vec<u8>>,
     durable: BTreeMap<String, Vec<u8>>,
-    calls: u64,
-    fault: Option<Fault>,
+    faults: Faults,
 }
 
 #[derive(Debug, Default)]
@@ -35,29 +34,15 @@ pub(super) fn target(segments: Arc<Disk>, tree: Arc<TreeDisk>) -> Target {
     Target { segments: segments as Arc<dyn Storage>, tree, signer: signer(), sealing: super::keys::sealing() }
 }
 
-impl Inner {
-    fn call(&mut self) -> io::Result<()> {
-        self.calls += 1;
-        match self.fault {
-            Some(fault) if (fault.first..fault.first + fault.count).contains(&self.calls) => {
-                Err(io::Error::from_raw_os_error(fault.errno))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 impl TreeDisk {
     /// Makes calls that write fail, counted from here.
     pub(super) fn fail(&self, fault: Fault) {
-        let mut inner = self.inner.lock().unwrap();
-        inner.calls = 0;
-        inner.fault = Some(fault);
+        self.inner.lock().unwrap().faults.set(fault);
     }
 
     /// Calls that write since the last [`fail`](Self::fail).
     pub(super) fn calls(&self) -> u64 {
-        self.inner.lock().unwrap().calls
+        self.inner.lock().unwrap().faults.calls
     }
 
     /// The disk after a power cut: of what was not synced, `keep` says what is there.
@@ -94,14 +79,14 @@ impl TreeStorage for TreeDisk {
 
     fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         inner.now.insert(path.to_owned(), bytes.to_vec());
         Ok(())
     }
 
     fn put_durable(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         inner.now.insert(path.to_owned(), bytes.to_vec());
         inner.durable.insert(path.to_owned(), bytes.to_vec());
         Ok(())
@@ -109,13 +94,13 @@ impl TreeStorage for TreeDisk {
 
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         inner.now.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_all(&self) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap();
-        inner.call()?;
+        inner.faults.call()?;
         inner.durable = inner.now.clone();
         Ok(())
     }

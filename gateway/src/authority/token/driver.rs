@@ -16,7 +16,7 @@ use cryptoki::types::AuthPin;
 use super::pin::Pin;
 use super::uri::{KeyUri, Token};
 use super::{Public, TokenError};
-use crate::authority::{hex, random};
+use crate::authority::random;
 
 /// DER of the curves' identifiers (RFC 5480 2.1.1.1), which are their `CKA_EC_PARAMS`.
 const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -180,6 +180,9 @@ impl Driver {
                 if metadata.mode() & 0o022 != 0 {
                     return Err(fault("others than its owner may write it".to_owned()));
                 }
+                if metadata.uid() != 0 && metadata.uid() != rustix::process::geteuid().as_raw() {
+                    return Err(fault("it belongs to neither root nor the gateway's user".to_owned()));
+                }
                 Pkcs11::new(&self.path).map_err(|error| fault(error.to_string()))?
             }
         };
@@ -208,7 +211,7 @@ impl Driver {
         }
         let pin =
             pin.read().map_err(|error| TokenError::NoPin { token: uri.token_name(), reason: error.to_string() })?;
-        let hash = hex(&certs::fingerprint(pin.as_bytes()));
+        let hash = certs::hex(&certs::fingerprint(pin.as_bytes()));
         let left = if info.user_pin_final_try() {
             "; one more wrong one locks it"
         } else if info.user_pin_count_low() {

@@ -6,7 +6,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::TokenError;
-use crate::authority::hex;
 
 /// The scheme.
 pub const SCHEME: &str = "pkcs11:";
@@ -64,9 +63,9 @@ impl KeyUri {
     /// Which key, in words.
     pub(super) fn key_name(&self) -> String {
         match (&self.object, &self.id) {
-            (Some(object), Some(id)) => format!("`{}` (id {})", object.escape_debug(), hex(id)),
+            (Some(object), Some(id)) => format!("`{}` (id {})", object.escape_debug(), certs::hex(id)),
             (Some(object), None) => format!("`{}`", object.escape_debug()),
-            (None, id) => format!("with id {}", hex(id.as_deref().unwrap_or_default())),
+            (None, id) => format!("with id {}", certs::hex(id.as_deref().unwrap_or_default())),
         }
     }
 
@@ -93,9 +92,9 @@ impl fmt::Display for KeyUri {
     }
 }
 
-/// The text for an error: nothing after a `pin-value`.
+/// The text for an error: nothing after a `pin-value`, nor after what may be meant for one.
 fn shown(text: &str) -> String {
-    let end = text.find("pin-value").unwrap_or(text.len()).min(256);
+    let end = text.to_ascii_lowercase().find("pin").unwrap_or(text.len()).min(256);
     text.get(..end).unwrap_or(SCHEME).escape_debug().to_string()
 }
 
@@ -223,6 +222,11 @@ mod tests {
         }
         let said = KeyUri::parse("pkcs11:token=a;object=b?module-path=/m&pin-value=s3cret").unwrap_err().to_string();
         assert!(said.contains("`pin-value` is not taken") && !said.contains("s3cret"), "{said}");
+        for name in ["PIN-VALUE", "pin_value", "Pin"] {
+            let uri = format!("pkcs11:token=a;object=b?module-path=/m&{name}=s3cret");
+            let said = KeyUri::parse(&uri).unwrap_err().to_string();
+            assert!(said.contains("is not supported") && !said.contains("s3cret"), "{said}");
+        }
     }
 
     proptest! {

@@ -3,24 +3,29 @@
 mod export;
 mod index;
 mod init;
+mod keys;
 mod print;
 mod prove;
 mod query;
 mod read;
 mod report;
 mod reviewer;
+mod rewrap;
 mod scan;
 mod secret;
 mod ship;
 mod show;
+mod shred;
+mod status;
 mod verify;
+mod writer;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 
-/// What `sekisho audit` can do. The log itself is only read, that of a running gateway or a copy.
+/// What `sekisho audit` can do. Where the log is read, it is that of a running gateway or a copy.
 #[derive(Debug, clap::Subcommand)]
 pub enum AuditCommand {
     /// Make what the log is sealed with, and name the first reviewers
@@ -42,6 +47,19 @@ pub enum AuditCommand {
     Prove(prove::ProveArgs),
     /// Check such a proof
     CheckProof(prove::CheckProofArgs),
+    /// Say what the log holds, who can open it, and until when
+    Status(status::StatusArgs),
+    /// Destroy a site's data keys, once they are kept for as long as the configuration states
+    #[command(after_help = shred::HELP)]
+    Shred(shred::ShredArgs),
+    /// Fetch wrapped data keys from a running gateway, which records it
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Wrap older data keys to another reviewer; a reviewer who can open them does so
+    #[command(after_help = rewrap::HELP)]
+    Rewrap(rewrap::RewrapArgs),
+    /// Take up what `sekisho audit rewrap` has written
+    AcceptRewrap(rewrap::AcceptArgs),
     /// Give what the log holds to receivers elsewhere, until told to end
     Ship(ship::ShipArgs),
     /// Print the last records. Only reads, with or without a gateway that runs; works on a copy of a log as well
@@ -91,6 +109,11 @@ pub fn run(command: &AuditCommand, out: &mut dyn Write) -> anyhow::Result<bool> 
         AuditCommand::Report(command) => report::run(command, out),
         AuditCommand::Prove(arguments) => prove::prove(arguments, out).map(|()| true),
         AuditCommand::CheckProof(arguments) => prove::check(arguments, out),
+        AuditCommand::Status(arguments) => status::run(arguments, out).map(|()| true),
+        AuditCommand::Shred(arguments) => shred::run(arguments, out).map(|()| true),
+        AuditCommand::Keys(command) => keys::run(command, out).map(|()| true),
+        AuditCommand::Rewrap(arguments) => rewrap::run(arguments, out).map(|()| true),
+        AuditCommand::AcceptRewrap(arguments) => rewrap::accept(arguments, out),
         AuditCommand::Ship(arguments) => ship::run(arguments).map(|()| true),
         AuditCommand::Show(arguments) => show::run(arguments, out),
     }

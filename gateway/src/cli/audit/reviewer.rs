@@ -16,7 +16,6 @@ use serde_json::json;
 
 use super::secret::{self, ReviewerArgs};
 use crate::audit::init;
-use crate::authority::hex;
 use crate::config::Config;
 
 /// What to do about reviewers.
@@ -49,7 +48,7 @@ pub(super) struct StatementsArgs {
 }
 
 impl StatementsArgs {
-    fn read(&self) -> anyhow::Result<(PathBuf, String, Reviewers)> {
+    pub(super) fn read(&self) -> anyhow::Result<(PathBuf, String, Reviewers)> {
         let (folder, domain) = match (&self.reviewers, &self.domain) {
             (Some(folder), Some(domain)) => (folder.clone(), domain.clone()),
             (_, _) => {
@@ -234,7 +233,7 @@ fn list(arguments: &ListArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     if arguments.json {
         let site = |head: gateway_audit::reviewer::set::Head<'_>| {
             json!({
-                "site": head.site, "number": head.number, "digest": hex(head.digest),
+                "site": head.site, "number": head.number, "digest": certs::hex(head.digest),
                 "reviewers": head.reviewers.iter().map(|reviewer| json!({
                     "name": reviewer.name(), "wrapping": BASE64.encode(reviewer.wrapping().bytes()),
                     "signing": reviewer.signing().to_string(),
@@ -247,7 +246,7 @@ fn list(arguments: &ListArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     for head in set.heads() {
         let site = head.site.map_or_else(|| "all other sites".to_owned(), |site| format!("site `{site}`"));
-        writeln!(out, "{site}, statement {} ({})", head.number, hex(head.digest))?;
+        writeln!(out, "{site}, statement {} ({})", head.number, certs::hex(head.digest))?;
         for reviewer in head.reviewers {
             writeln!(out, "  {reviewer}")?;
         }
@@ -283,7 +282,7 @@ pub(super) fn read_bounded(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>>
     Ok(bytes)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path);
     let written = file.as_mut().map_err(|error| std::io::Error::new(error.kind(), error.to_string()));
     written.and_then(|file| file.write_all(bytes)).with_context(|| path.display().to_string())

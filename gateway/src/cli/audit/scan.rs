@@ -277,7 +277,13 @@ fn scan_lane(
         };
         origin.clone_into(&mut gathered.origin);
         let mut joiner = Joiner::new(1, MAX_RECORD);
-        let verified = verify(&mut files, key, Against::default(), |_, entry| {
+        let mut next = 0;
+        let verified = verify(&mut files, key, Against::default(), |index, entry| {
+            // What was removed by retention is passed over as a whole: a record begins behind it.
+            if index != next {
+                joiner = Joiner::new(entry.sequence, MAX_RECORD);
+            }
+            next = index + 1;
             // The order was checked before.
             let _ = joiner.push(entry, |sequence, envelope| {
                 if let Some(envelope) = envelope {
@@ -286,7 +292,16 @@ fn scan_lane(
             });
         });
         match verified {
-            Ok(verified) => covered = verified.records,
+            Ok(verified) => {
+                covered = verified.records;
+                if let Some(removed) = verified.removed {
+                    let (lane, before, record) = (&gathered.lane, removed.next, removed.record);
+                    let _ = writeln!(
+                        notes.text,
+                        "note: {lane}: the records before {before} were removed by retention under record {record}"
+                    );
+                }
+            }
             Err(error) => {
                 notes.bad(&gathered.lane, &error.to_string());
                 return Ok(());
@@ -304,7 +319,7 @@ fn scan_lane(
 }
 
 /// A time as people write it.
-fn instant(text: &str) -> Result<i64, String> {
+pub(super) fn instant(text: &str) -> Result<i64, String> {
     let wrong = "it is not year-month-day, or that and Thh:mm:ss with Z or an offset such as +09:00";
     gateway_audit::time::read(text).ok_or_else(|| wrong.to_owned())
 }

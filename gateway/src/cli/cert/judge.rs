@@ -7,7 +7,7 @@ use certs::path::{
     self, CrlSet, Description, PathRefusal, PathRefused, PolicySettings, Purpose, RevocationMode, RevocationSettings,
     Settings, TrustAnchor,
 };
-use certs::{Anchors, DeviceVerifier, PeerIdentity, PeerRefused, Peers, Profile, TrustDomain};
+use certs::{Anchors, PeerIdentity, PeerRefused, PeerVerifier, Peers, Profile, TrustDomain};
 use policy::{DeviceId, Refusal, Subject};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
@@ -149,7 +149,7 @@ impl Judge {
                 file: file.to_owned(),
                 number: index + 1,
                 count: all.len(),
-                sha256: certs::fingerprint(der).iter().map(|byte| format!("{byte:02x}")).collect(),
+                sha256: certs::hex(&certs::fingerprint(der)),
                 now: self.now,
                 device: device.map(|device| device.map_err(|error| error.to_string())),
                 registry,
@@ -247,7 +247,7 @@ impl Judge {
             Some(directory) => directory.admit(peer),
             None => Ok(()),
         });
-        let verifier = DeviceVerifier::new(&door.anchors, door.profile, door.rules.peers.clone(), admit)
+        let verifier = PeerVerifier::new(&door.anchors, door.profile, door.rules.peers.clone(), admit)
             .with_revocation(door.crls.clone(), door.revocation);
         let rest = others.iter().filter(|other| *other != leaf).cloned();
         let chain: Vec<_> = std::iter::once(leaf.clone()).chain(rest).collect();

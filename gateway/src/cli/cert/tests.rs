@@ -2,12 +2,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use certs::path::{Malformed, PathRefusal, RevocationReason};
+use certs::PeerRefused;
+use certs::path::{Malformed, PathRefusal, PathRefused, RevocationReason};
 
 use super::judge::is_within_clock_error;
 use super::meaning::meaning;
 use super::*;
 use crate::clock::Reading;
+use crate::config::tests::beside;
 
 /// One of each: the match makes a new variant a compiler's error here.
 fn closed_list() -> Vec<PathRefusal> {
@@ -60,6 +62,18 @@ fn each_refusal_has_a_line_of_its_own() {
 }
 
 #[test]
+fn the_runbook_tells_each_refusal_where_it_tells_the_listeners() {
+    let runbook = include_str!("../../../RUNBOOK.md");
+    for refusal in closed_list() {
+        let label = refusal.label();
+        let peer = PeerRefused::from(PathRefused { refusal, subject: String::new() });
+        let (_, section) = runbook.split_once(&format!("\n## {}\n", peer.refusal)).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        assert!(section.contains(&format!("`{label}`")), "`{label}` is not in {}: {section}", peer.refusal);
+    }
+}
+
+#[test]
 fn a_clock_that_cannot_tell_is_said() {
     let now = Reading {
         unix_ns: 100_000_000_000,
@@ -86,28 +100,6 @@ fn show(files: &[&Path], config: Option<&Path>, json: bool) -> (bool, String) {
     let good = run(&CertCommand::Show(arguments), &mut out).unwrap();
     (good, String::from_utf8(out).unwrap())
 }
-
-const CONFIG: &str = r#"
-node = { name = "gw1" }
-trust = { domain = "sekisho.example" }
-store = { file = "sekisho.db" }
-audit = { directory = "audit" }
-identity = { key_file = "identity.key" }
-[[listener]]
-name = "clinics"
-address = "127.0.0.1:8443"
-server_names = ["localhost"]
-tls = { certificate_file = "server.crt", key_file = "server.key", client_ca_file = "root.crt" }
-[[service]]
-name = "fhir"
-backends = ["http://127.0.0.1:8080"]
-[[route]]
-name = "fhir"
-path = "/fhir"
-service = "fhir"
-class = "clinical"
-kind = "fhir"
-"#;
 
 fn openssl(folder: &Path, arguments: &[&str]) {
     let output = Command::new("openssl").current_dir(folder).args(arguments).output().unwrap();
@@ -147,7 +139,7 @@ fn card(policy: &str) -> tempfile::TempDir {
         sign.extend(issuer);
         openssl(at, &sign);
     }
-    std::fs::write(at.join("sekisho.toml"), CONFIG).unwrap();
+    std::fs::write(at.join("sekisho.toml"), beside().replace("devices-ca.crt", "root.crt")).unwrap();
     folder
 }
 

@@ -161,6 +161,46 @@ fn a_bad_pair_keeps_the_old_one_and_says_so_once() {
     assert!(identities.shown()[0].is_current);
 }
 
+/// An old copy, or one that was issued for later, must not take the place of what clients accept.
+#[test]
+fn a_pair_of_another_time_waits_for_its_own() {
+    let world = World::new();
+    world.issue("a", &["a.example"]);
+    let (now, later) =
+        (UnixTime::now(), |by| UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs()) + by));
+    let identities = Identities::load(&world.listener(&["a"], &["a.example"]), now).unwrap();
+    let old = shown(&identities, "a.example");
+    let put = |from: UnixTime, lifetime| {
+        let issued = world.authority.issue_server(&["a.example"], lifetime, from).unwrap();
+        world.put("a.crt", &issued.certificate_pem);
+        world.put("a.key", issued.key_pem.expose());
+    };
+    let kept = |why: &str| {
+        let changes = look(&identities);
+        let [Change::Kept { error, .. }] = &*changes else { panic!("{changes:?}") };
+        assert!(error.contains(why) && error.contains("a.crt"), "{error}");
+        assert_eq!(shown(&identities, "a.example"), old);
+        assert!(!identities.shown()[0].is_current);
+    };
+    put(UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) - DAY * 3), DAY);
+    kept("expired at");
+    put(later(DAY / 2), DAY);
+    kept("is not valid before");
+    let reloaded = Identities::load(&world.listener(&["a"], &["a.example"]), now).unwrap();
+    assert!(reloaded.untimely(&identities, now).unwrap().contains("is not valid before"));
+    assert_eq!(identities.untimely(&reloaded, now), None);
+    assert_eq!(reloaded.untimely(&identities, later(DAY * 5)), None, "neither is valid");
+    assert_eq!(identities.look(later(DAY / 4)), []);
+    // Its time has come; nobody has touched the files.
+    assert_eq!(identities.look(later(DAY / 2)), [Change::Replaced { identity: "a.example".to_owned() }]);
+    assert_ne!(shown(&identities, "a.example"), old);
+    assert_eq!(identities.warnings(), Vec::<String>::new());
+    // Where nothing in use is valid, any whole pair will do.
+    put(later(DAY * 9), DAY);
+    assert_eq!(identities.look(later(DAY * 5)), []);
+    assert_eq!(identities.look(later(DAY * 5)), [Change::Replaced { identity: "a.example".to_owned() }]);
+}
+
 #[test]
 fn names_without_a_certificate_are_told() {
     let world = World::new();

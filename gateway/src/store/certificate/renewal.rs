@@ -3,7 +3,6 @@
 use sqlx::SqliteConnection;
 
 use super::{Certificate, by_serial};
-use crate::authority::{hex, unhex};
 use crate::store::edit::Edit;
 use crate::store::table::signed;
 use crate::store::{Entry, Store, StoreError, Verb};
@@ -27,7 +26,7 @@ async fn renewed(conn: &mut SqliteConnection, old: &str) -> sqlx::Result<Option<
     .fetch_optional(conn)
     .await?;
     let Some((key, der, revoked_at)) = row else { return Ok(None) };
-    let der = unhex(&der).ok_or_else(|| sqlx::Error::Decode("a kept certificate is not hexadecimal".into()))?;
+    let der = certs::unhex(&der).ok_or_else(|| sqlx::Error::Decode("a kept certificate is not hexadecimal".into()))?;
     Ok(Some((key, revoked_at.is_none().then_some(der))))
 }
 
@@ -77,7 +76,7 @@ impl Store {
             .bind(renewal.old)
             .bind(&certificate.serial)
             .bind(renewal.key)
-            .bind(hex(der))
+            .bind(certs::hex(der))
             .bind(signed(old.not_after)?)
             .execute(edit.conn())
             .await

@@ -130,6 +130,7 @@ fn what_the_runtime_has_not_seen_yet_is_seen_before_a_request_is_sent() {
     for poisons in [true, false] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
         let backend = std::thread::spawn(move || {
             let mut kept = Vec::new();
             for first in [true, false] {
@@ -141,14 +142,18 @@ fn what_the_runtime_has_not_seen_yet_is_seen_before_a_request_is_sent() {
                 if first && poisons {
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison").unwrap();
                     kept.push(stream);
+                } else {
+                    drop(stream);
                 }
+                // Nobody waits for the second.
+                let _ = tell.send(());
             }
         });
         on_worker(async move {
             let upstreams = plain(&service(&[address]));
             assert_eq!(text(send(&upstreams, get()).await.unwrap()).await, "ok");
             // Without a turn of the runtime.
-            std::thread::sleep(Duration::from_millis(80));
+            told.recv().unwrap();
             let answer = send(&upstreams, request(Method::POST, "x")).await.unwrap();
             assert_eq!(answer.timings.attempts, 2);
             assert_eq!(text(answer).await, "ok");

@@ -101,6 +101,10 @@ impl DicomJsonScan {
         if text.cut {
             found.truncate();
         }
+        if *tag == Tag::PatientId && !place.is_empty() {
+            // Said twice: another reader may take the first.
+            found.add(&String::from_utf8_lossy(self.texts.get(*place)), None, self.source);
+        }
         *place = self.texts.keep(text.bytes.trim_ascii());
     }
 

@@ -165,7 +165,13 @@ impl FhirScan {
             }
             (Key::Id, _) => self.wait(PendingKind::Id, bytes),
             (Key::System, Key::Identifier) => frame.system = self.texts.keep(bytes),
-            (Key::Value, Key::Identifier) => frame.value = self.texts.keep(bytes),
+            (Key::Value, Key::Identifier) => {
+                if !frame.value.is_empty() {
+                    // Said twice: another reader may take the first.
+                    found.truncate();
+                }
+                frame.value = self.texts.keep(bytes);
+            }
             (Key::IfNoneExist, Key::Request) => self.wait(PendingKind::Condition, bytes),
             (Key::Url, Key::Request) => {
                 frame.of_patient |= bytes == b"Patient" || bytes.starts_with(b"Patient?");

@@ -55,12 +55,16 @@ pub(super) fn reading(plan: &Plan, content_type: Option<&[u8]>, source: PatientS
 
 /// How a part is read, by its fields.
 pub(super) fn part(head: &[u8]) -> Result<Reading, Unread> {
-    let mut fields = head.split(|byte| *byte == b'\n').filter_map(|line| {
+    let fields = head.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut halves = line.splitn(2, |byte| *byte == b':');
         Some((halves.next()?.trim_ascii(), halves.next()?.trim_ascii()))
     });
-    let content_type = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"content-type")).map(|(_, value)| value);
-    let Some(content_type) = content_type else { return Err(Unread::ContentType) };
+    let mut content_types = fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"content-type"));
+    let Some((_, content_type)) = content_types.next() else { return Err(Unread::ContentType) };
+    if content_types.next().is_some() {
+        // Another reader may take the other.
+        return Err(Unread::Malformed);
+    }
     let essence = essence(content_type);
     if essence.eq_ignore_ascii_case(b"application/dicom") {
         Ok(Reading::Part10)

@@ -490,16 +490,32 @@ struct Images {
     found: Found,
     studies: Vec<StudyPatient>,
     unread: Option<Unread>,
+    /// There was a part, and there was one that says whose the images are.
+    begun: bool,
+    described: bool,
     left: u64,
     source: PatientSource,
 }
 
 impl Images {
     fn new(source: PatientSource) -> Self {
-        Self { part: Body::Over, found: Found::default(), studies: Vec::new(), unread: None, left: 0, source }
+        Self {
+            part: Body::Over,
+            found: Found::default(),
+            studies: Vec::new(),
+            unread: None,
+            begun: false,
+            described: false,
+            left: 0,
+            source,
+        }
     }
 
     fn settle(&mut self, found: &mut Found, studies: &mut Vec<StudyPatient>) {
+        if self.source == PatientSource::Body && self.begun && !self.described {
+            // Nothing that is stored is nobody's (PS3.18 section 10.5.1); an answer's images are the study's.
+            self.unread.get_or_insert(Unread::ContentType);
+        }
         let taken = std::mem::take(&mut self.found).into_patients();
         for patient in &taken.ids {
             found.add(&patient.value, patient.system.as_deref(), patient.source);
@@ -513,7 +529,10 @@ impl Images {
 
 impl Parts for Images {
     fn begin(&mut self, head: &[u8]) {
-        self.part = match media::part(head) {
+        self.begun = true;
+        let reading = media::part(head);
+        self.described |= matches!(reading, Ok(Reading::Json | Reading::Part10));
+        self.part = match reading {
             Ok(Reading::Json) => Body::Json(Box::new(Json::new(RouteKind::Dicomweb, None, self.source))),
             Ok(Reading::Part10) => Body::Part10(Box::new(Part10Scan::new(self.source))),
             Ok(_) => Body::Over,

@@ -2,7 +2,9 @@
 //!
 //! Read are explicit and implicit VR, little endian, and explicit VR big endian (PS3.5 annex A); every compressed
 //! transfer syntax of images has the first of them. Values that are not wanted are skipped without being held. Elements
-//! ascend by their tag, so that reading ends behind the Study Instance UID.
+//! ascend by their tag, so that reading ends behind the Study Instance UID. Both the Patient ID, which may be empty, and
+//! the UID are there in every image (PS3.3 sections C.7.1.1 and C.7.2.1): a file in which they do not come in this order,
+//! once each, is malformed, since another reader might find in it what this one passes over.
 
 use super::study::{StudyPatient, remember};
 use crate::patients::PatientSource;
@@ -32,9 +34,9 @@ const MAX_VALUE: u32 = 1_024;
 pub(super) enum Outcome {
     /// More is needed.
     Reading,
-    /// All that is wanted was found, or is not there.
+    /// All that is wanted was found.
     Done,
-    /// It is no such file, or one in a transfer syntax that is not read.
+    /// It is no such file, one without what is wanted, or one in a transfer syntax that is not read.
     Malformed,
 }
 
@@ -113,15 +115,15 @@ impl Part10Scan {
 
     /// Tells what was found. The file may be over or not.
     pub(super) fn finish(&mut self, found: &mut Found, studies: &mut Vec<StudyPatient>) -> Outcome {
-        if let Some(patient) = self.patient.take().filter(|patient| !patient.is_empty()) {
+        let Some(patient) = self.patient.take() else { return Outcome::Malformed };
+        if !patient.is_empty() {
             found.add(&patient, Some(&self.issuer), self.source);
             if !self.study.is_empty() {
                 remember(studies, &self.study, &patient, &self.issuer);
             }
-            return Outcome::Done;
         }
-        // A file may end within what would have been of interest: then it holds no patient.
-        if self.outcome == Outcome::Reading && !self.in_meta { Outcome::Done } else { self.outcome }
+        // It may end behind the patient.
+        if self.outcome == Outcome::Malformed { Outcome::Malformed } else { Outcome::Done }
     }
 
     fn step<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
@@ -225,7 +227,9 @@ impl Part10Scan {
                 None => self.outcome = Outcome::Malformed,
             },
             (_, Some(inside)) => self.descend(inside),
-            (tag, None) if self.open.is_empty() && tag > STUDY && !self.in_meta => self.outcome = Outcome::Done,
+            (tag, None) if self.open.is_empty() && tag > STUDY && !self.in_meta => self.outcome = Outcome::Malformed,
+            (PATIENT_ID, None) if self.open.is_empty() && self.patient.is_some() => self.outcome = Outcome::Malformed,
+            (PATIENT_ID, None) if self.open.is_empty() && head.length == 0 => self.patient = Some(String::new()),
             (tag @ (TRANSFER_SYNTAX | PATIENT_ID | ISSUER | STUDY), None) if self.open.is_empty() => {
                 if head.length > MAX_VALUE {
                     self.outcome = Outcome::Malformed;
@@ -264,7 +268,7 @@ impl Part10Scan {
             ISSUER => self.issuer = text.to_owned(),
             STUDY => {
                 self.study = text.to_owned();
-                self.outcome = Outcome::Done;
+                self.outcome = if self.patient.is_some() { Outcome::Done } else { Outcome::Malformed };
             }
             _ => {}
         }

@@ -32,6 +32,8 @@ pub(super) struct LaneIndex<'a> {
     origin: String,
     manifest: Manifest,
     segments: Vec<Rc<Segment>>,
+    /// The first record that is not removed from the log.
+    floor: u64,
 }
 
 /// What an answer could not be taken from.
@@ -53,7 +55,8 @@ impl<'a> LaneIndex<'a> {
         let folder = root.join(folder_name(&lane));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(IndexError::io(&folder))?;
         let manifest = Manifest::load(&folder, key, &lane)?.unwrap_or_else(Manifest::new);
-        let mut index = Self { folder, lane, key, origin: origin.to_owned(), manifest, segments: Vec::new() };
+        let origin = origin.to_owned();
+        let mut index = Self { folder, lane, key, origin, manifest, segments: Vec::new(), floor: 1 };
         for at in &index.manifest.segments {
             index.segments.push(Rc::new(Segment::open(&index.folder, key, &lane, *at)?));
         }
@@ -89,7 +92,12 @@ impl<'a> LaneIndex<'a> {
         Ok(())
     }
 
-    /// Number of records that are in it.
+    /// Records before this one were removed from the log: nothing is asked of them.
+    pub(super) const fn begin_at(&mut self, floor: u64) {
+        self.floor = floor;
+    }
+
+    /// The last record that it covers.
     pub(super) const fn covered(&self) -> u64 {
         self.manifest.sequence - 1
     }
@@ -131,6 +139,7 @@ impl<'a> LaneIndex<'a> {
             index: self,
             keys,
             begun,
+            next: begun.1,
             note,
             failed: None,
         };
@@ -192,7 +201,7 @@ impl<'a> LaneIndex<'a> {
     ) -> Result<Result<(), VerifyError>, IndexError> {
         let Some(segment) = self.segments.get(place).map(Rc::clone) else { return Ok(Ok(())) };
         let dropped = self.under(&segment, closed)?;
-        let added = self.under(&segment, opened)?;
+        let added = self.under(&segment, opened)?.from(self.floor);
         if dropped.runs().is_empty() && added.runs().is_empty() {
             return Ok(Ok(()));
         }
@@ -248,6 +257,7 @@ impl<'a> LaneIndex<'a> {
     fn compact(&mut self) -> Result<(), IndexError> {
         while let [.., before, last] = self.segments.as_slice()
             && before.at.length <= last.at.length.saturating_mul(2)
+            && before.at.end == last.at.first
         {
             let (records, entry) = ((before.at.first, last.at.end), before.at.entry);
             let place = self.segments.len() - 2;
@@ -296,8 +306,8 @@ impl<'a> LaneIndex<'a> {
             sum += *parts;
             *parts = sum;
         }
-        let first = self.segments.first().map_or((1, 0), |segment| (segment.at.first, segment.at.entry));
-        Ok(Locator { first, extra })
+        let begins = self.segments.iter().map(|segment| (segment.at.first, segment.at.entry)).collect();
+        Ok(Locator { begins, extra })
     }
 
     /// The records that answer a question, in order. `visit` gets each.
@@ -340,7 +350,7 @@ impl<'a> LaneIndex<'a> {
     }
 
     fn time(&self, question: &Question) -> Result<Time, IndexError> {
-        let whole = Held::new(vec![(1, self.manifest.sequence)]);
+        let whole = Held::new(vec![(self.floor, self.manifest.sequence)]);
         let (Some((from, to)), false) = (question.time(), self.segments.is_empty()) else {
             return Ok(Time { inner: whole.clone(), all: whole });
         };
@@ -362,7 +372,7 @@ impl<'a> LaneIndex<'a> {
             all.push(run);
             at = run.1;
         }
-        Ok(Time { inner: Held::new(inner), all: Held::new(all) })
+        Ok(Time { inner: Held::new(inner).from(self.floor), all: Held::new(all).from(self.floor) })
     }
 
     fn unopened<F: Files>(
@@ -377,8 +387,8 @@ impl<'a> LaneIndex<'a> {
         let without_key = |known: &KnownKey| known.state != State::Opened;
         for (id, known) in self.manifest.keys.iter().filter(|(_, known)| without_key(known)) {
             let count = match question.time() {
-                None => known.records,
-                Some(_) => self.count(terms::key(KeyId(*id)), entries, question, time, locator)?,
+                None if self.floor == 1 => known.records,
+                None | Some(_) => self.count(terms::key(KeyId(*id)), entries, question, time, locator)?,
             };
             if count > 0 {
                 unopened.why = keys.why(known.site, KeyId(*id)).or(unopened.why);
@@ -434,19 +444,25 @@ struct Time {
 
 /// Where records are in the log, whatever the number of their parts.
 struct Locator {
-    /// The first record and its first entry.
-    first: (u64, u64),
+    /// The first record of each segment, and its first entry.
+    begins: Vec<(u64, u64)>,
     /// Records with more than one entry, and how many more there are up to and with theirs.
     extra: Vec<(u64, u64)>,
 }
 
 impl Locator {
+    /// How many entries more than records there are before this one.
+    fn more(&self, sequence: u64) -> u64 {
+        let before = self.extra.partition_point(|(record, _)| *record < sequence);
+        before.checked_sub(1).and_then(|place| self.extra.get(place)).map_or(0, |(_, sum)| *sum)
+    }
+
     /// A record's envelope, verified; none if something else stands there, so that the index is not this log's.
     fn envelope<F: Files>(&self, entries: &mut Entries<'_, F>, sequence: u64) -> Result<Option<Vec<u8>>, VerifyError> {
-        let before = self.extra.partition_point(|(record, _)| *record < sequence);
-        let extra = before.checked_sub(1).and_then(|place| self.extra.get(place)).map_or(0, |(_, sum)| *sum);
-        let Some(behind) = sequence.checked_sub(self.first.0) else { return Ok(None) };
-        let mut index = self.first.1.saturating_add(behind).saturating_add(extra);
+        let segment = self.begins.partition_point(|(first, _)| *first <= sequence).checked_sub(1);
+        let Some((first, entry)) = segment.and_then(|segment| self.begins.get(segment)) else { return Ok(None) };
+        let extra = self.more(sequence).saturating_sub(self.more(*first));
+        let mut index = entry.saturating_add(sequence - first).saturating_add(extra);
         let mut envelope = Vec::new();
         let mut part = 0;
         loop {
@@ -480,6 +496,8 @@ struct Taking<'t, 'a, 'n> {
     builder: Builder,
     /// First record and entry of the segment that is being built.
     begun: (u64, u64),
+    /// Place of the entry that comes next.
+    next: u64,
     note: &'n [u8],
     failed: Option<IndexError>,
 }
@@ -489,6 +507,11 @@ impl Taking<'_, '_, '_> {
         if self.failed.is_some() {
             return;
         }
+        // What was removed by retention is passed over as a whole: a record begins behind it.
+        if place != self.next && entry.part == 0 && self.joiner.is_between_records() {
+            self.failed = self.skip(place, entry.sequence).err();
+        }
+        self.next = place.saturating_add(1);
         let (index, keys, builder) = (&mut *self.index, &mut *self.keys, &mut self.builder);
         let mut whole = false;
         let pushed = self.joiner.push(entry, |sequence, envelope| {
@@ -505,6 +528,15 @@ impl Taking<'_, '_, '_> {
                 self.failed = self.flush().err();
             }
         }
+    }
+
+    /// Goes on behind a gap.
+    fn skip(&mut self, place: u64, sequence: u64) -> Result<(), IndexError> {
+        self.flush()?;
+        (self.index.manifest.sequence, self.index.manifest.entry) = (sequence, place);
+        self.begun = (sequence, place);
+        self.joiner = Joiner::new(sequence, MAX_RECORD);
+        Ok(())
     }
 
     /// Writes what was taken, and says so durably.

@@ -51,7 +51,7 @@ pub(super) struct Manifest {
     pub(super) entry: u64,
     /// Sequence number of the first record that is not in it.
     pub(super) sequence: u64,
-    /// In order, each beginning where the one before ends.
+    /// In order, each beginning where the one before ends, but where records were removed.
     pub(super) segments: Vec<SegmentAt>,
     pub(super) keys: BTreeMap<[u8; 16], KnownKey>,
     /// Records that do not open though their key does.
@@ -131,7 +131,8 @@ impl Manifest {
             let id = take_bytes(bytes, 32)?.try_into().ok()?;
             let (length, directory) = (take(bytes)?, take(bytes)?);
             let at = SegmentAt { id, length, directory, first: take(bytes)?, end: take(bytes)?, entry: take(bytes)? };
-            if at.first != next || at.end <= at.first {
+            // Records that were removed before the index came to them leave a gap.
+            if at.first < next || at.end <= at.first {
                 return None;
             }
             next = at.end;
@@ -150,7 +151,7 @@ impl Manifest {
             let (records, stamp) = (take(bytes)?, (take(bytes)?, take(bytes)?, take(bytes)?));
             keys.insert(id, KnownKey { site, records, state, stamp });
         }
-        (bytes.is_empty() && next == sequence).then_some(Self { note, entry, sequence, segments, keys, unreadable })
+        (bytes.is_empty() && next <= sequence).then_some(Self { note, entry, sequence, segments, keys, unreadable })
     }
 }
 

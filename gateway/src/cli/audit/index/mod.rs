@@ -25,7 +25,7 @@ use anyhow::Context as _;
 use gateway_audit::note::{MAX_NOTE, VerifierKey};
 use gateway_audit::reviewer::private::ReviewerKey;
 use gateway_audit::tiles::{CHECKPOINT, Files};
-use gateway_audit::verify::{Against, Entries, VerifyError};
+use gateway_audit::verify::{Against, Entries, Removed, VerifyError};
 use gateway_verify::Directory;
 use rustix::fs::{FlockOperation, flock};
 
@@ -173,12 +173,14 @@ impl Files for Pinned<'_> {
 }
 
 /// What a lane answered.
+#[derive(Default)]
 struct Answer {
     records: Vec<Record>,
     unopened: Unopened,
     bad: Option<String>,
     /// Records up to this one were answered for.
     covered: u64,
+    removed: Option<Removed>,
 }
 
 /// Answers a question from the index, after it was brought up to date. `visit` gets the records, lane by lane, in order.
@@ -205,6 +207,13 @@ pub(super) fn ask(
         let answer = index.lane(lane, &lanes, &log_keys, &mut keys, question, &mut notes)?;
         answer.records.into_iter().for_each(&mut *visit);
         unopened.add(answer.unopened);
+        if let Some(Removed { next, record, .. }) = answer.removed {
+            let (lane, text) = (&lane.name, &mut notes.text);
+            let _ = writeln!(
+                text,
+                "note: {lane}: the records before {next} were removed by retention under record {record}"
+            );
+        }
         if let Some(bad) = answer.bad {
             notes.bad(&lane.name, &bad);
             continue;
@@ -257,7 +266,7 @@ impl Index {
         loop {
             let Some(note) = files.read(CHECKPOINT, MAX_NOTE)? else {
                 let bad = self.taken_away(at, all, log_keys)?;
-                return Ok(Answer { records: Vec::new(), unopened: Unopened::default(), bad, covered: 0 });
+                return Ok(Answer { bad, ..Answer::default() });
             };
             let origin =
                 std::str::from_utf8(&note).context("`checkpoint` is not text")?.lines().next().unwrap_or_default();
@@ -304,7 +313,7 @@ impl Index {
         question: &Question,
     ) -> Result<Answer, IndexError> {
         let mut lane = LaneIndex::open(&self.root, &self.key, log.name())?;
-        let mut answer = Answer { records: Vec::new(), unopened: Unopened::default(), bad: None, covered: 0 };
+        let mut answer = Answer::default();
         let updated = lane.update(files, log, note, keys)?;
         answer.covered = lane.covered();
         answer.bad = updated.err().map(|error| error.to_string());
@@ -319,6 +328,16 @@ impl Index {
                 return Ok(answer);
             }
         };
+        match entries.removed() {
+            Ok(removed) => {
+                lane.begin_at(removed.map_or(1, |removed| removed.next));
+                answer.removed = removed;
+            }
+            Err(error) => {
+                answer.bad = Some(error.to_string());
+                return Ok(answer);
+            }
+        }
         let refreshed = lane.refresh(&mut entries, keys)?;
         let mut found = |record| answer.records.push(record);
         let (unopened, answered) = lane.answer(&mut entries, keys, question, &mut found)?;

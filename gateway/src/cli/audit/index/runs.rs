@@ -83,6 +83,11 @@ impl Held {
         Self { runs: merged, at: 0 }
     }
 
+    /// What is left from a number on.
+    pub(super) fn from(self, first: u64) -> Self {
+        Self::new(self.runs.into_iter().map(|(start, end)| (start.max(first), end)).collect())
+    }
+
     /// The runs, ascending, none of which touch.
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs

@@ -99,6 +99,7 @@ impl World {
             pseudonym: Pseudonym([key.1 + 1; 8]),
             class: None,
             period: "2026-11-23".into(),
+            days: NonZeroU32::MIN,
             key: id(key),
             first: 1,
             wrapped: Vec::new(),
@@ -369,6 +370,52 @@ fn a_damaged_index_is_noticed_and_built_anew() {
     fs::write(world.path("auditor.index").join(OWNER), b"torn").unwrap();
     assert!(world.ask("auditor", &[]).is_err());
     assert!(world.ask("auditor", &["--rebuild"]).unwrap().0.len() > 300);
+}
+
+#[test]
+fn what_retention_removed_is_passed_over() {
+    let mut world = World::new();
+    // All of the first bundle is under two keys, and none of the rest is.
+    world.append(0, &(0..256).map(|n: u32| said(u8::try_from(n % 2).unwrap(), 1, &[3])).collect::<Vec<_>>());
+    world.append(0, &(0..300).map(|n: u32| said(u8::try_from(2 + n % 2).unwrap(), 2, &[3])).collect::<Vec<_>>());
+    assert_eq!(world.same("auditor", &["--patient", "patient-3"]).0.len(), 556);
+    let mut builder = Builder::new();
+    for (envelope, sequence) in world.lanes[0].iter().take(256).zip(1..) {
+        let mut bytes = Vec::new();
+        entry::split(sequence, envelope).unwrap().for_each(|part| part.encode(&mut bytes));
+        builder.push(&bytes, &mut |_, _| {}).unwrap();
+    }
+    let tombstone = gateway_audit::removal::Tombstone { entries: 256, next: 257, root: builder.root() };
+    let reference = tombstone.to_string();
+    let (kind, site, key) = (Kind::Removal, Pseudonym([9; 8]), KeyId([99; 16]));
+    let mut envelope = Vec::new();
+    ClearHeader { kind, unix_ns: world.time, site, key, reference: &reference }.encode(&mut envelope).unwrap();
+    envelope.extend_from_slice(&[0; 16]);
+    world.lanes[0].push(envelope);
+    world.append(0, &[said(2, 2, &[3])]);
+    world.destroy((0, 0));
+    world.destroy((0, 1));
+    let pointer = gateway_audit::removal::Pointer { entry: 556, record: 557 };
+    fs::write(world.path("audit/lane-1/removed"), pointer.to_string()).unwrap();
+    fs::remove_file(world.path("audit/lane-1/tile/entries/000")).unwrap();
+    // An index from before, and one that begins behind it.
+    for who in ["auditor", "clinic"] {
+        for words in [&["--patient", "patient-3"][..], &[], &["--user", "user-1"], &["--to", "1970-01-01T17:41:00Z"]] {
+            let (_, notes) = world.same(who, words);
+            assert!(notes.text.contains("before 257 were removed by retention under record 557"), "{}", notes.text);
+        }
+    }
+    assert_eq!(world.same("auditor", &["--patient", "patient-3"]).0.len(), 301);
+    let pointer = fs::read(world.path("audit/lane-1/removed")).unwrap();
+    world.lanes[0].push(world.lanes[0][0].clone());
+    world.append(0, &[said(2, 2, &[3])]);
+    fs::write(world.path("audit/lane-1/removed"), pointer).unwrap();
+    fs::remove_file(world.path("audit/lane-1/tile/entries/000")).unwrap();
+    world.same("clinic", &[]);
+    assert_eq!(world.same("auditor", &["--patient", "patient-3"]).0.len(), 302);
+    // Without the record of it, it is no retention.
+    fs::remove_file(world.path("audit/lane-1/removed")).unwrap();
+    assert!(world.ask("auditor", &["--from", "1970-01-01"]).unwrap().1.bad);
 }
 
 #[derive(Debug, Clone)]

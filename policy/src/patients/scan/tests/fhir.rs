@@ -176,3 +176,10 @@ fn forms() {
     let scanned = sent("POST", "/fhir/X/_search", "application/x-www-form-urlencoded", &long);
     assert_eq!((told(&scanned), scanned.unread), (vec!["1".to_owned()], Some(Unread::TooLong)));
 }
+
+#[test]
+fn an_identifier_with_two_values_is_not_told_in_full() {
+    let body = r#"{"resourceType":"Patient","identifier":[{"value":"0001","value":"0002"}]}"#;
+    let scanned = sent("POST", "/fhir", "application/fhir+json", body.as_bytes());
+    assert_eq!((told(&scanned), scanned.unread), (vec!["0002".to_owned()], Some(Unread::TooMany)));
+}

@@ -1,8 +1,8 @@
-//! Seats for connections where devices enrol: few, and nobody keeps newcomers out by sitting on them.
+//! Slots for connections where devices enrol: few, and nobody keeps newcomers out by sitting on them.
 //!
-//! Whoever has proved nothing yet gives way when there is no seat left: of the network that has the most, the one that
+//! Whoever has proved nothing yet gives way when there is no slot left: of the network that has the most, the one that
 //! came first. So somebody without a code can make others hurry, at most; a flood of connections has to go round all
-//! seats before it meets the same one again. Whoever has shown a certificate or the right code stays.
+//! slots before it meets the same one again. Whoever has shown a certificate or the right code stays.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -15,13 +15,13 @@ use crate::audit::refusals::Network;
 use crate::listen::network_of;
 
 /// Connections at once.
-const SEATS: usize = 256;
+const SLOTS: usize = 256;
 /// Of these from one source address (IPv6: one /64).
-const SEATS_PER_ADDRESS: usize = 64;
+const SLOTS_PER_ADDRESS: usize = 64;
 
-/// The seats of one listener.
+/// The slots of one listener.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Seats(Rc<RefCell<Taken>>);
+pub(super) struct Slots(Rc<RefCell<Taken>>);
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -38,26 +38,26 @@ struct Held {
     leave: Option<oneshot::Sender<()>>,
 }
 
-/// A taken seat; given back when dropped.
+/// A taken slot; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
-    seats: Seats,
+pub(super) struct Slot {
+    slots: Slots,
     number: u64,
 }
 
-/// Resolves when the seat is wanted by another.
+/// Resolves when the slot is wanted by another.
 pub(super) type Leave = oneshot::Receiver<()>;
 
-impl Seats {
-    /// A seat for a connection from this address. None where all that could be had are held by those who stay.
-    pub(super) fn take(&self, source: IpAddr) -> Option<(Seat, Leave)> {
+impl Slots {
+    /// A slot for a connection from this address. None where all that could be had are held by those who stay.
+    pub(super) fn take(&self, source: IpAddr) -> Option<(Slot, Leave)> {
         let (address, network) = (network_of(source), Network::of(source));
         let mut taken = self.0.borrow_mut();
-        if taken.held.values().filter(|held| held.address == address).count() >= SEATS_PER_ADDRESS {
+        if taken.held.values().filter(|held| held.address == address).count() >= SLOTS_PER_ADDRESS {
             let own = taken.held.iter().find(|(_, held)| held.address == address && held.leave.is_some());
             let number = *own?.0;
             taken.send_away(number);
-        } else if taken.held.len() >= SEATS {
+        } else if taken.held.len() >= SLOTS {
             let number = taken.of_largest()?;
             taken.send_away(number);
         }
@@ -65,7 +65,7 @@ impl Seats {
         taken.next += 1;
         let (leave, left) = oneshot::channel();
         taken.held.insert(number, Held { address, network, leave: Some(leave) });
-        Some((Seat { seats: self.clone(), number }, left))
+        Some((Slot { slots: self.clone(), number }, left))
     }
 }
 
@@ -87,19 +87,19 @@ impl Taken {
     }
 }
 
-impl Seat {
+impl Slot {
     /// Its holder has proved something, and stays.
     pub(super) fn keep(&self) {
-        if let Some(held) = self.seats.0.borrow_mut().held.get_mut(&self.number) {
+        if let Some(held) = self.slots.0.borrow_mut().held.get_mut(&self.number) {
             // Dropped, not used: the other end must wait for ever, so it is told apart from a request to leave.
             held.leave = None;
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.seats.0.borrow_mut().held.remove(&self.number);
+        self.slots.0.borrow_mut().held.remove(&self.number);
     }
 }
 
@@ -117,42 +117,42 @@ mod tests {
 
     #[test]
     fn a_newcomer_gets_the_oldest_seat_of_the_largest_network() {
-        let seats = Seats::default();
-        let mut clinic = seats.take(address(9, 1)).unwrap();
+        let slots = Slots::default();
+        let mut clinic = slots.take(address(9, 1)).unwrap();
         let mut crowd: Vec<_> =
-            (1..SEATS).map(|number| seats.take(address(1, u8::try_from(number % 250).unwrap())).unwrap()).collect();
-        let _newcomer = seats.take(address(8, 1)).unwrap();
+            (1..SLOTS).map(|number| slots.take(address(1, u8::try_from(number % 250).unwrap())).unwrap()).collect();
+        let _newcomer = slots.take(address(8, 1)).unwrap();
         assert!(is_asked_to_leave(&mut crowd[0].1));
         assert!(!crowd[1..].iter_mut().any(|(_, leave)| is_asked_to_leave(leave)));
         for _ in 0..1_000 {
-            crowd.push(seats.take(address(1, 7)).unwrap());
+            crowd.push(slots.take(address(1, 7)).unwrap());
         }
-        assert!(!is_asked_to_leave(&mut clinic.1), "a crowd from elsewhere takes its own seats");
-        assert!(seats.0.borrow().held.len() <= SEATS);
+        assert!(!is_asked_to_leave(&mut clinic.1), "a crowd from elsewhere takes its own slots");
+        assert!(slots.0.borrow().held.len() <= SLOTS);
         drop((clinic, crowd));
-        assert_eq!(seats.0.borrow().held.len(), 1);
+        assert_eq!(slots.0.borrow().held.len(), 1);
     }
 
     #[test]
     fn one_address_gives_way_to_itself_and_who_proved_something_stays() {
-        let seats = Seats::default();
-        let mut first = seats.take(address(1, 1)).unwrap();
+        let slots = Slots::default();
+        let mut first = slots.take(address(1, 1)).unwrap();
         first.0.keep();
-        let mut held: Vec<_> = (1..SEATS_PER_ADDRESS).map(|_| seats.take(address(1, 1)).unwrap()).collect();
-        let more = seats.take(address(1, 1)).unwrap();
+        let mut held: Vec<_> = (1..SLOTS_PER_ADDRESS).map(|_| slots.take(address(1, 1)).unwrap()).collect();
+        let more = slots.take(address(1, 1)).unwrap();
         assert!(!is_asked_to_leave(&mut first.1) && is_asked_to_leave(&mut held[0].1));
         more.0.keep();
-        held.iter().for_each(|(seat, _)| seat.keep());
-        assert!(seats.take(address(1, 1)).is_none(), "all of them stay");
-        assert!(seats.take(address(1, 2)).is_some());
+        held.iter().for_each(|(slot, _)| slot.keep());
+        assert!(slots.take(address(1, 1)).is_none(), "all of them stay");
+        assert!(slots.take(address(1, 2)).is_some());
     }
 
     /// What is kept is not taken for asked to leave.
     #[tokio::test(start_paused = true)]
     async fn a_kept_seat_waits_for_ever() {
-        let seats = Seats::default();
-        let (seat, leave) = seats.take(address(1, 1)).unwrap();
-        seat.keep();
+        let slots = Slots::default();
+        let (slot, leave) = slots.take(address(1, 1)).unwrap();
+        slot.keep();
         assert!(leave.await.is_err(), "the caller has to tell the two apart");
     }
 }
