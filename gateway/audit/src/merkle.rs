@@ -21,7 +21,17 @@ pub fn leaf_hash(entry: &[u8]) -> Hash {
 /// The hash of two subtrees that stand side by side.
 #[must_use]
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+    let mut node = [1; 65];
+    for (place, half) in node.split_at_mut(1).1.chunks_exact_mut(32).zip([left, right]) {
+        place.copy_from_slice(half);
+    }
+    at_once(&node)
+}
+
+/// The hash of bytes that lie together, which is faster than piece by piece.
+pub(crate) fn at_once(bytes: &[u8]) -> Hash {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 /// The root of the tree without entries.

@@ -51,6 +51,31 @@ pub fn parse(text: &str) -> Option<i64> {
     (again == text.as_bytes()).then_some(unix_ns)
 }
 
+/// Reads a time as people write it: a date of RFC 3339, which is its first moment in UTC, or a date and time with up to nine
+/// digits behind the second, and `Z` or an offset such as `+09:00`.
+#[must_use]
+pub fn read(text: &str) -> Option<i64> {
+    let Some((day, rest)) = text.split_once('T') else { return parse(&format!("{text}T00:00:00.000000000Z")) };
+    let (time, offset) = match rest.strip_suffix('Z') {
+        Some(time) => (time, 0),
+        None => {
+            let (time, offset) = rest.split_at_checked(rest.len().checked_sub(6)?)?;
+            let sign = if offset.starts_with('+') { 1 } else { -1 };
+            let (hours, minutes) = offset.strip_prefix(['+', '-'])?.split_once(':')?;
+            let number = |text: &str, end: i64| {
+                let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+                text.parse().ok().filter(|number: &i64| digits && *number < end)
+            };
+            (time, sign * (number(hours, 24)? * 3_600 + number(minutes, 60)? * 60))
+        }
+    };
+    let (second, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    if fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    parse(&format!("{day}T{second}.{fraction:0<9}Z"))?.checked_sub(offset * NANOS_PER_SECOND)
+}
+
 /// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`).
 const fn civil(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;
@@ -77,6 +102,33 @@ const fn days(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(read("1970-01-02"), Some(86_400_000_000_000));
+        assert_eq!(read("1970-01-01T00:00:01Z"), Some(1_000_000_000));
+        assert_eq!(read("1970-01-01T00:00:00.25Z"), Some(250_000_000));
+        assert_eq!(read("1970-01-01T09:00:01+09:00"), Some(1_000_000_000));
+        assert_eq!(read("1969-12-31T23:30:00-00:30"), Some(0));
+        for bad in [
+            "",
+            "1970",
+            "1970-13-01",
+            "1970-01-01T",
+            "1970-01-01TZ",
+            "1970-01-01T25:00:00Z",
+            "1970-01-01 00:00:00",
+            "1970-01-01T00:00:00",
+            "1970-01-01T00:00:00.Z",
+            "1970-01-01T00:00:00.1234567890Z",
+            "1970-01-01T00:00:00+24:00",
+            "1970-01-01T00:00:00+9:00",
+            "1970-01-01T00:00:00é9:00",
+            "yesterday",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
     use proptest::prelude::*;
 
     fn text(unix_ns: i64) -> String {

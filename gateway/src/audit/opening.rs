@@ -54,16 +54,16 @@ pub enum OpeningError {
     Seal(#[from] SealError),
 }
 
-/// A reviewer's view of a key directory. Data keys are unwrapped once and kept.
+/// A reviewer's view of key directories. Data keys are unwrapped once and kept.
 pub struct Opener {
-    directory: PathBuf,
+    directories: Vec<PathBuf>,
     reviewer: Arc<ReviewerKey>,
     keys: HashMap<KeyId, Result<(DataKey, KeyFile), OpeningError>>,
 }
 
 impl std::fmt::Debug for Opener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opener").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Opener").field("directories", &self.directories).finish_non_exhaustive()
     }
 }
 
@@ -71,7 +71,14 @@ impl Opener {
     /// Opens what this reviewer may, by the key files in a directory.
     #[must_use]
     pub fn new(key_directory: &Path, reviewer: impl Into<Arc<ReviewerKey>>) -> Self {
-        Self { directory: key_directory.to_owned(), reviewer: reviewer.into(), keys: HashMap::new() }
+        Self { directories: vec![key_directory.to_owned()], reviewer: reviewer.into(), keys: HashMap::new() }
+    }
+
+    /// Looks for key files in another directory as well, such as that of another node.
+    #[must_use]
+    pub fn also(mut self, key_directory: &Path) -> Self {
+        self.directories.push(key_directory.to_owned());
+        self
     }
 
     /// The record in an envelope that stands at a place of a log. `log` is that log's name; without, the name that the
@@ -98,7 +105,8 @@ impl Opener {
 
     /// The key's file lies in the folder of one of its site's periods.
     fn unwrap(&self, site: Pseudonym, id: KeyId) -> Result<(DataKey, KeyFile), OpeningError> {
-        let periods = fs::read_dir(self.directory.join(site.to_string())).into_iter().flatten().flatten();
+        let sites = self.directories.iter().map(|directory| directory.join(site.to_string()));
+        let periods = sites.flat_map(fs::read_dir).flatten().flatten();
         let mut files = periods.map(|period| period.path().join(id.to_string()));
         let path = files.find(|path| path.exists()).ok_or(OpeningError::Gone(id))?;
         let failed = |error| OpeningError::Key { key: id, error };

@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use gateway_audit::time;
+use gateway_audit::verify::{Edge, Part};
+
 /// What `--help` says.
 pub const HELP: &str = "\
 Verifies an audit log of Sekisho: that nothing in it was altered, removed, inserted, reordered, truncated or forked.
 
 Usage: sekisho-verify DIR --key KEY [--key KEY]... [--checkpoint FILE]... [--witness KEY]... [--require N]
+                      [--from PLACE] [--to PLACE]
 
   DIR                 A log's folder, a node's with its logs, or a folder of nodes; the gateway may be running
   --key KEY           The log's verifier key, or a file with one on each line. Get it by another way than the log
@@ -16,6 +20,9 @@ Usage: sekisho-verify DIR --key KEY [--key KEY]... [--checkpoint FILE]... [--wit
                       checkpoint, or a `checkpoint.cosigned` beside it, or one that --checkpoint names, and the log
                       must continue what they signed
   --require N         How many of them; all unless given
+  --from PLACE        Verify only this part of each log, from the tiles of hashes down: from a record's number on, or a
+                      time (2026-11-23, 2026-11-23T09:00:00+09:00)
+  --to PLACE          Up to and with a record's number, or to before a time
   -h, --help          This text
   -V, --version       The version
 
@@ -37,6 +44,8 @@ pub enum Command {
         witnesses: Vec<String>,
         /// How many of them must have signed.
         require: Option<usize>,
+        /// The part that is asked for; none for all of it.
+        part: Option<Part>,
     },
     /// Say what can be done.
     Help,
@@ -52,6 +61,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     let mut arguments = arguments.into_iter();
     let (mut directory, mut keys, mut older) = (None, Vec::new(), Vec::new());
     let (mut witnesses, mut require) = (Vec::new(), None);
+    let (mut from, mut to) = (None, None);
     let mut options = true;
     while let Some(argument) = arguments.next() {
         let text = argument.to_str().filter(|text| options && text.starts_with('-')).unwrap_or_default();
@@ -72,6 +82,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
                 require = Some(number.ok_or("`--require` is not a number")?);
             }
             "--checkpoint" => older.push(PathBuf::from(value()?)),
+            "--from" => from = Some(from_edge(&value()?.to_string_lossy())?),
+            "--to" => to = Some(to_edge(&value()?.to_string_lossy())?),
             "--" => options = false,
             _ => return Err(format!("`{name}` is not known")),
         }
@@ -80,7 +92,31 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     if keys.is_empty() {
         return Err("no `--key` is given".to_owned());
     }
-    Ok(Command::Verify { directory, keys, older, witnesses, require })
+    let part = (from.is_some() || to.is_some()).then_some(Part { from, to });
+    Ok(Command::Verify { directory, keys, older, witnesses, require, part })
+}
+
+/// Where a part begins: a record's number, or a time.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn from_edge(text: &str) -> Result<Edge, String> {
+    edge(text, 0)
+}
+
+/// What comes behind a part: the record after the one with this number, or the first of this time.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn to_edge(text: &str) -> Result<Edge, String> {
+    edge(text, 1)
+}
+
+fn edge(text: &str, add: u64) -> Result<Edge, String> {
+    let record = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+    let record = record.map(|number| Edge::Record(number.saturating_add(add)));
+    let edge = record.or_else(|| time::read(text).map(Edge::Time));
+    edge.ok_or_else(|| format!("`{}` is neither a record's number nor a time of RFC 3339", text.escape_debug()))
 }
 
 #[cfg(test)]
@@ -96,7 +132,8 @@ mod tests {
         let verify = |keys: &[&str], older: &[&str]| {
             let keys = keys.iter().map(ToString::to_string).collect();
             let older = older.iter().map(PathBuf::from).collect();
-            Ok(Command::Verify { directory: "d".into(), keys, older, witnesses: Vec::new(), require: None })
+            let (directory, witnesses) = ("d".into(), Vec::new());
+            Ok(Command::Verify { directory, keys, older, witnesses, require: None, part: None })
         };
         assert_eq!(read(&["d", "--key", "k"]), verify(&["k"], &[]));
         assert_eq!(read(&["--key=a=b", "d", "--key", "-k", "--checkpoint=c"]), verify(&["a=b", "-k"], &["c"]));
@@ -106,6 +143,22 @@ mod tests {
         assert_eq!((witnesses, require), (vec!["w".to_owned(), "v".to_owned()], Some(2)));
         assert_eq!(read(&["--help"]), Ok(Command::Help));
         assert_eq!(read(&["d", "-V"]), Ok(Command::Version));
+    }
+
+    #[test]
+    fn parts_are_between_numbers_or_times() {
+        let part = |words: &[&str]| match read(&[&["d", "--key", "k"], words].concat()) {
+            Ok(Command::Verify { part, .. }) => part,
+            other => panic!("{other:?}"),
+        };
+        let second = Edge::Time(1_000_000_000);
+        assert_eq!(part(&["--from", "7"]), Some(Part { from: Some(Edge::Record(7)), to: None }));
+        assert_eq!(part(&["--to=7"]), Some(Part { from: None, to: Some(Edge::Record(8)) }));
+        let both = part(&["--from", "1970-01-01", "--to", "1970-01-01T09:00:01+09:00"]);
+        assert_eq!(both, Some(Part { from: Some(Edge::Time(0)), to: Some(second) }));
+        for bad in ["", "07", "-1", "yesterday"] {
+            assert!(read(&["d", "--key", "k", "--from", bad]).unwrap_err().contains("neither"), "{bad}");
+        }
     }
 
     #[test]

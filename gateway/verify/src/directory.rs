@@ -73,24 +73,36 @@ impl Files for Directory {
     fn read(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, io::Error> {
         read(&self.0.join(path), limit)
     }
+
+    fn read_into(&mut self, path: &str, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, io::Error> {
+        read_into(&self.0.join(path), limit, buffer)
+    }
 }
 
 /// A file's bytes, at most one more than `limit`; none if there is no such file.
 pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    Ok(read_into(path, limit, &mut bytes)?.then_some(bytes))
+}
+
+/// As [`read`], in place of a buffer's bytes.
+fn read_into(path: &Path, limit: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    buffer.clear();
     // Asked first, since opening something else than a file may block.
-    match fs::metadata(path) {
+    let length = match fs::metadata(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
+            return Ok(false);
         }
         Err(error) => return Err(error),
         Ok(metadata) if !metadata.is_file() => return Err(io::Error::other("it is not a file")),
-        Ok(_) => {}
-    }
+        Ok(metadata) => usize::try_from(metadata.len()).unwrap_or(usize::MAX),
+    };
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         file => file?,
     };
-    let mut bytes = Vec::new();
-    file.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    // One byte more, so that the end is seen without growing.
+    buffer.reserve(length.min(limit).saturating_add(1));
+    file.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(buffer)?;
+    Ok(true)
 }

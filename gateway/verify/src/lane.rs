@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use gateway_audit::header::Envelope;
 use gateway_audit::note::{MAX_NOTE, VerifierKey};
+use gateway_audit::tiles::entry::Entry;
 use gateway_audit::tiles::{CHECKPOINT, Files as _};
-use gateway_audit::verify::{Against, Verified, VerifyError};
+use gateway_audit::verify::{Against, Part, Verified, VerifiedPart, VerifyError};
 
 use crate::directory::Directory;
 use crate::inputs::{Older, Witnesses, origin};
@@ -31,10 +32,31 @@ pub struct Lane {
 pub enum Outcome {
     /// Nothing bad.
     Good(Box<Good>),
+    /// Nothing bad in the part that was asked for.
+    GoodPart(Box<GoodPart>),
     /// Something bad, in words.
     Bad(String),
     /// A file is there and cannot be read, which says nothing about the log.
     Unreadable(String),
+}
+
+impl Outcome {
+    /// Whether nothing bad was found, in all of the lane or the part that was asked for.
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        matches!(self, Self::Good(_) | Self::GoodPart(_))
+    }
+}
+
+/// Part of a lane, that holds nothing bad.
+#[derive(Debug)]
+pub struct GoodPart {
+    /// What was verified.
+    pub verified: VerifiedPart,
+    /// Times of the first and last record that was asked for, by their clear headers, nanoseconds since the Unix epoch.
+    pub times: Option<(i64, i64)>,
+    /// What enough witnesses signed, where that was asked for.
+    pub witnessed: Option<Witnessed>,
 }
 
 /// A lane that holds nothing bad.
@@ -56,6 +78,7 @@ pub(crate) struct With<'a> {
     pub(crate) keys: &'a [VerifierKey],
     pub(crate) older: &'a [Older],
     pub(crate) witnesses: Option<&'a Witnesses>,
+    pub(crate) part: Option<Part>,
 }
 
 /// Verifies a lane with the key of its name.
@@ -74,7 +97,7 @@ pub(crate) fn verify(path: PathBuf, with: With<'_>) -> Lane {
             (Ok(before), Ok(after)) => *before == after,
             (Ok(_) | Err(_), Ok(_) | Err(_)) => true,
         };
-        if matches!(outcome, Outcome::Good(_)) || same || look == LOOKS {
+        if outcome.is_good() || same || look == LOOKS {
             return Lane { path: files.0, origin: name, outcome };
         }
         look += 1;
@@ -99,7 +122,7 @@ fn with_keys(files: &mut Directory, keys: &[&VerifierKey], with: With<'_>) -> Ou
     let mut outcome = Outcome::Bad("no key is given".to_owned());
     for key in keys {
         outcome = with_key(files, key, with);
-        if matches!(outcome, Outcome::Good(_)) {
+        if outcome.is_good() {
             break;
         }
     }
@@ -113,6 +136,9 @@ fn with_key(files: &mut Directory, key: &VerifierKey, with: With<'_>) -> Outcome
         Err(outcome) => return *outcome,
     };
     let against = Against { cosigners: &[], older: older.map(|older| older.note.as_slice()) };
+    if let Some(part) = with.part {
+        return with_part(files, key, against, part, signed);
+    }
     let mut held = match wal::first(&files.0) {
         Ok(first) => Held::new(first),
         Err(error) => return told(&error),
@@ -120,12 +146,7 @@ fn with_key(files: &mut Directory, key: &VerifierKey, with: With<'_>) -> Outcome
     let mut times = None;
     let verified = gateway_audit::verify::verify(files, key, against, |_, entry| {
         held.take(entry);
-        if entry.part == 0
-            && let Ok(envelope) = Envelope::decode(entry.bytes)
-        {
-            let first = times.map_or(envelope.header.unix_ns, |(first, _)| first);
-            times = Some((first, envelope.header.unix_ns));
-        }
+        note_time(&mut times, entry);
     });
     let verified = match verified {
         Ok(verified) => verified,
@@ -139,6 +160,37 @@ fn with_key(files: &mut Directory, key: &VerifierKey, with: With<'_>) -> Outcome
     match wal::check(&files.0, verified.records, &held) {
         Ok(tail) => Outcome::Good(Box::new(Good { verified, times, witnessed, tail })),
         Err(error) => told(&error),
+    }
+}
+
+fn with_part(
+    files: &mut Directory,
+    key: &VerifierKey,
+    against: Against<'_>,
+    part: Part,
+    signed: Option<witness::Signed>,
+) -> Outcome {
+    let mut times = None;
+    let verified =
+        gateway_audit::verify::verify_part(files, key, against, part, |_, entry| note_time(&mut times, entry));
+    let verified = match verified {
+        Ok(verified) => verified,
+        Err(VerifyError::Read(error)) => return Outcome::Unreadable(error.to_string()),
+        Err(error) => return Outcome::Bad(error.to_string()),
+    };
+    match signed.map(|signed| witness::check(files, &verified.signed.checkpoint, signed)).transpose() {
+        Ok(witnessed) => Outcome::GoodPart(Box::new(GoodPart { verified, times, witnessed })),
+        Err(why) => Outcome::Bad(why),
+    }
+}
+
+/// Keeps the times of the first and the last record.
+fn note_time(times: &mut Option<(i64, i64)>, entry: &Entry<'_>) {
+    if entry.part == 0
+        && let Ok(envelope) = Envelope::decode(entry.bytes)
+    {
+        let first = times.map_or(envelope.header.unix_ns, |(first, _)| first);
+        *times = Some((first, envelope.header.unix_ns));
     }
 }
 

@@ -18,6 +18,7 @@ mod witness;
 use std::path::{Path, PathBuf};
 
 use gateway_audit::note::VerifierKey;
+use gateway_audit::verify::Part;
 
 pub use directory::{Directory, DirectoryError, find};
 pub use inputs::{InputError, Older, Witnesses, older, verifier_keys, witnesses};
@@ -65,7 +66,7 @@ impl Report {
         let bad = |lane: &Lane| matches!(lane.outcome, Outcome::Bad(_));
         if self.lanes.iter().any(bad) || self.absent.iter().any(|(_, known)| *known) {
             Verdict::Bad
-        } else if self.lanes.iter().all(|lane| matches!(lane.outcome, Outcome::Good(_))) {
+        } else if self.lanes.iter().all(|lane| lane.outcome.is_good()) {
             Verdict::Good
         } else {
             Verdict::Unreadable
@@ -83,12 +84,26 @@ pub fn verify(
     older: &[Older],
     witnesses: Option<&Witnesses>,
 ) -> Result<Report, DirectoryError> {
+    verify_part(directory, keys, older, witnesses, None)
+}
+
+/// Verifies a part of every lane in a directory, or all of it. Of a part, the write-ahead log is not looked at.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_part(
+    directory: &Path,
+    keys: &[VerifierKey],
+    older: &[Older],
+    witnesses: Option<&Witnesses>,
+    part: Option<Part>,
+) -> Result<Report, DirectoryError> {
     let lanes: Vec<PathBuf> = match find(directory) {
         Err(DirectoryError::NoLog(_)) if !older.is_empty() => Vec::new(),
         lanes => lanes?,
     };
-    let lanes: Vec<Lane> =
-        lanes.into_iter().map(|path| lane::verify(path, lane::With { keys, older, witnesses })).collect();
+    let with = lane::With { keys, older, witnesses, part };
+    let lanes: Vec<Lane> = lanes.into_iter().map(|path| lane::verify(path, with)).collect();
     let found = |name: &str| lanes.iter().any(|lane| lane.origin.as_deref() == Some(name));
     let mut absent = Vec::new();
     for name in keys.iter().map(VerifierKey::name) {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gateway_audit::verify::Part;
 use gateway_verify::arguments::{self, Command, HELP};
-use gateway_verify::{Report, older, verifier_keys, verify, witnesses, write};
+use gateway_verify::{Report, older, verifier_keys, verify_part, witnesses, write};
 
 const USAGE: u8 = 2;
 
@@ -22,8 +23,8 @@ fn main() -> ExitCode {
             let _ = writeln!(out, "sekisho-verify {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
-        Ok(Command::Verify { directory, keys, older, witnesses, require }) => {
-            look(&directory, &keys, &older, &witnesses, require)
+        Ok(Command::Verify { directory, keys, older, witnesses, require, part }) => {
+            look(&directory, &keys, &older, (&witnesses, require), part)
         }
         Err(why) => Err(format!("{why}; try `sekisho-verify --help`")),
     };
@@ -44,8 +45,8 @@ fn look(
     directory: &Path,
     keys: &[String],
     checkpoints: &[PathBuf],
-    witness_keys: &[String],
-    require: Option<usize>,
+    (witness_keys, require): (&[String], Option<usize>),
+    part: Option<Part>,
 ) -> Result<Report, String> {
     let mut all = Vec::new();
     for key in keys {
@@ -54,5 +55,5 @@ fn look(
     let checkpoints = older(checkpoints, &all).map_err(|error| error.to_string())?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let witnesses = witnesses(witness_keys, require, now).map_err(|error| error.to_string())?;
-    verify(directory, &all, &checkpoints, witnesses.as_ref()).map_err(|error| error.to_string())
+    verify_part(directory, &all, &checkpoints, witnesses.as_ref(), part).map_err(|error| error.to_string())
 }

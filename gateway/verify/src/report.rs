@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 
 use gateway_audit::time;
+use gateway_audit::verify::Removed;
 
-use crate::lane::{Good, Outcome};
+use crate::lane::{Good, GoodPart, Outcome};
+use crate::witness::Witnessed;
 use crate::{Report, Verdict};
 
 /// Writes a report as text.
@@ -17,6 +19,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let name = safe(&name);
         match &lane.outcome {
             Outcome::Good(good) => write_good(&name, good, out)?,
+            Outcome::GoodPart(part) => write_part(&name, part, out)?,
             Outcome::Bad(why) => {
                 writeln!(out, "{name}: BAD: {} (in `{}`)", safe(why), safe(&lane.path.display().to_string()))?
             }
@@ -31,7 +34,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{name}: not here: never begun, or removed; only a checkpoint kept elsewhere could tell")?;
         }
     }
-    let good = report.lanes.iter().filter(|lane| matches!(lane.outcome, Outcome::Good(_))).count();
+    let good = report.lanes.iter().filter(|lane| lane.outcome.is_good()).count();
     match report.verdict() {
         Verdict::Good if report.lanes.len() > 1 => writeln!(out, "all {good} logs are good"),
         Verdict::Good => Ok(()),
@@ -49,21 +52,11 @@ fn write_good(name: &str, good: &Good, out: &mut dyn Write) -> io::Result<()> {
     if verified.unfinished {
         write!(out, ", and parts of one more")?;
     }
-    if let Some(removed) = &verified.removed {
-        let (entries, record, next) = (removed.entries, removed.record, removed.next);
-        write!(
-            out,
-            "; the first {entries} entries were removed by retention under record {record}, so the records before {next} are gone"
-        )?;
-    }
+    write_removed(verified.removed.as_ref(), out)?;
     if let Some(size) = verified.continues {
         write!(out, "; continues the older checkpoint of {size} entries")?;
     }
-    if let Some(witnessed) = &good.witnessed {
-        let names: Vec<_> = witnessed.witnesses.iter().map(|(name, _)| safe(name)).collect();
-        let time = i64::try_from(witnessed.time).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-        write!(out, "; cosigned: {} entries at {} by {}", witnessed.size, written(time), names.join(", "))?;
-    }
+    write_witnessed(good.witnessed.as_ref(), out)?;
     match &good.tail {
         Some(tail) => {
             write!(out, "; {} records in the write-ahead log are not covered yet", tail.uncovered)?;
@@ -77,6 +70,47 @@ fn write_good(name: &str, good: &Good, out: &mut dyn Write) -> io::Result<()> {
         None => write!(out, "; no write-ahead log is here")?,
     }
     writeln!(out)
+}
+
+fn write_witnessed(witnessed: Option<&Witnessed>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(witnessed) = witnessed else { return Ok(()) };
+    let names: Vec<_> = witnessed.witnesses.iter().map(|(name, _)| safe(name)).collect();
+    let time = i64::try_from(witnessed.time).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    write!(out, "; cosigned: {} entries at {} by {}", witnessed.size, written(time), names.join(", "))
+}
+
+fn write_removed(removed: Option<&Removed>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(removed) = removed else { return Ok(()) };
+    let (entries, record, next) = (removed.entries, removed.record, removed.next);
+    write!(
+        out,
+        "; the first {entries} entries were removed by retention under record {record}, so the records before {next} are gone"
+    )
+}
+
+fn write_part(name: &str, part: &GoodPart, out: &mut dyn Write) -> io::Result<()> {
+    let (verified, entries) = (&part.verified, &part.verified.entries);
+    match &verified.records {
+        None => write!(out, "{name}: good: no record is in that part")?,
+        Some(records) => {
+            let (first, last) = (records.start(), records.end());
+            write!(
+                out,
+                "{name}: good: records {first} to {last} in the entries {} to {}",
+                entries.start,
+                entries.end - 1
+            )?;
+        }
+    }
+    if let Some((first, last)) = part.times {
+        write!(out, "; asked for: {} to {}", written(first), written(last))?;
+    }
+    if let Some(size) = verified.continues {
+        write!(out, "; continues the older checkpoint of {size} entries")?;
+    }
+    write_removed(verified.removed.as_ref(), out)?;
+    write_witnessed(part.witnessed.as_ref(), out)?;
+    writeln!(out, "; the rest of its {} entries was not looked at", verified.signed.checkpoint.size)
 }
 
 fn written(unix_ns: i64) -> String {

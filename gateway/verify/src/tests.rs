@@ -502,3 +502,33 @@ fn keys_and_checkpoints_that_are_none_are_named() {
     assert!(error(&[], std::slice::from_ref(&checkpoint)).contains("no key is for that"));
     assert!(error(&[key()], &[checkpoint.clone(), checkpoint]).contains("two older checkpoints"));
 }
+
+#[test]
+fn a_part_is_verified_and_the_rest_is_not() {
+    let mut genuine = log(&signer(ORIGIN), &records(700));
+    genuine.get_mut("tile/entries/000").unwrap()[9] ^= 1;
+    let lanes = Lanes::one(&genuine);
+    let judge = |from, to| {
+        let part = Part { from: Some(arguments::from_edge(from).unwrap()), to: Some(arguments::to_edge(to).unwrap()) };
+        let report = verify_part(lanes.folder.path(), &[key()], &[], None, Some(part)).unwrap();
+        let mut out = Vec::new();
+        write(&report, &mut out).unwrap();
+        (String::from_utf8(out).unwrap(), report.verdict())
+    };
+    for (from, to) in [("300", "310"), ("1970-01-01T00:05:00Z", "1970-01-01T09:05:11+09:00")] {
+        let (said, verdict) = judge(from, to);
+        assert_eq!(verdict, Verdict::Good, "{said}");
+        let times = "asked for: 1970-01-01T00:05:00.000000000Z to 1970-01-01T00:05:10.000000000Z";
+        assert!(said.contains("records 257 to 512 in the entries 256 to 511") && said.contains(times), "{said}");
+        assert!(said.contains("the rest of its 700 entries was not looked at"), "{said}");
+    }
+    let (said, verdict) = judge("1", "2");
+    assert_eq!(verdict, Verdict::Bad);
+    assert!(said.contains("entry 0 (record 1) is altered"), "{said}");
+    let (said, verdict) = judge("800", "900");
+    assert!(verdict == Verdict::Good && said.contains("no record is in that part"), "{said}");
+    // A record that was removed together with the rest of the log.
+    fs::remove_file(lanes.path("lane-1/tile/entries/001")).unwrap();
+    let (said, verdict) = judge("300", "310");
+    assert!(verdict == Verdict::Bad && said.contains("removed"), "{said}");
+}

@@ -17,7 +17,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::pbkdf2;
+use aws_lc_rs::{hkdf, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -25,6 +25,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{Reviewer, ReviewerError};
 use crate::checkpoint::decimal;
 use crate::note::{KeyKind, Signer, SignerError};
+use crate::seal::{SealError, Secret};
 use crate::wrap::{PrivateKey, WrapError};
 
 /// What a passphrase must at least have, bytes.
@@ -105,6 +106,20 @@ impl ReviewerKey {
     #[must_use]
     pub const fn wrapping(&self) -> &PrivateKey {
         &self.wrapping
+    }
+
+    /// A secret that nobody else can compute, for what this reviewer keeps for itself: HKDF-SHA256 (RFC 5869) over the
+    /// scalar of the wrapping key, with `info` of `label`. `salt` is random, and tells secrets of one label apart.
+    ///
+    /// # Errors
+    /// [`SealError::Library`] if the library refuses.
+    pub fn derive(&self, label: &str, salt: &[u8; 32]) -> Result<Secret, SealError> {
+        let key = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(self.wrapping.bytes());
+        let mut secret = Zeroizing::new([0; 32]);
+        let info = [label.as_bytes()];
+        let expanded = key.expand(&info, hkdf::HKDF_SHA256).and_then(|expanded| expanded.fill(&mut *secret));
+        expanded.map_err(|_| SealError::Library)?;
+        Ok(Secret::new(*secret))
     }
 
     /// The key that signs statements.
@@ -230,6 +245,20 @@ mod tests {
         assert_eq!(format!("{opened:?}"), "ReviewerKey(\"auditor\")");
         assert!(ReviewerKey::new("*", [1; 32], [2; 32]).is_err());
         assert_eq!(ReviewerKey::new("a", [0; 32], [2; 32]).unwrap_err(), PrivateError::Wrapping(WrapError::Private));
+    }
+
+    #[test]
+    fn a_reviewer_derives_what_nobody_else_does() {
+        let key = |byte| ReviewerKey::new("auditor", [byte; 32], [2; 32]).unwrap();
+        let derived = key(1).derive("a label", &[7; 32]).unwrap();
+        // By Python's `cryptography`: HKDF(SHA256(), 32, bytes([7] * 32), b"a label").derive(bytes([1] * 32)).
+        let hex: String = derived.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "c4abdcfc374630feee5dc241234179e09631aed73f9db837f7e8d249301c93f9");
+        for other in
+            [key(1).derive("b", &[7; 32]), key(1).derive("a label", &[8; 32]), key(3).derive("a label", &[7; 32])]
+        {
+            assert_ne!(other.unwrap().bytes(), derived.bytes());
+        }
     }
 
     #[test]

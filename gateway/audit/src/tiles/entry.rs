@@ -14,7 +14,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::merkle::Hash;
+use crate::merkle::{Hash, at_once};
 
 /// The longest entry, bytes: what its length prefix can say.
 pub const MAX_ENTRY: usize = 65_535;
@@ -158,6 +158,12 @@ impl Joiner {
         Self { sequence: first, part: 0, parts: 0, record: Vec::new(), keep }
     }
 
+    /// A joiner that begins with this entry, perhaps in the middle of a record. Nothing is kept: records come out as none.
+    #[must_use]
+    pub const fn from_entry(entry: &Entry<'_>) -> Self {
+        Self { sequence: entry.sequence, part: entry.part, parts: entry.parts, record: Vec::new(), keep: 0 }
+    }
+
     /// Sequence number of the record that the next entry belongs to.
     #[must_use]
     pub const fn sequence(&self) -> u64 {
@@ -252,6 +258,23 @@ impl Bundle<'_> {
         out.extend_from_slice(&u16::try_from(length).map_err(|_| RecordLength(length))?.to_be_bytes());
         entry.encode(out);
         Ok(())
+    }
+}
+
+/// The hashes in the tree of a bundle's first `most` entries, as many as there are whole, in place of those in `leaves`.
+/// While an entry is hashed, the zero that is hashed before it stands in the last byte of its length.
+pub(crate) fn leaf_hashes(bundle: &mut [u8], most: usize, leaves: &mut Vec<Hash>) {
+    leaves.clear();
+    let mut rest = bundle;
+    while leaves.len() < most
+        && let Some((length, _)) = rest.split_first_chunk::<2>()
+        && let Some((entry, behind)) = rest.split_at_mut_checked(2 + usize::from(u16::from_be_bytes(*length)))
+        && let Some((_, prefixed)) = entry.split_first_mut()
+    {
+        let low = prefixed.first_mut().map(|low| std::mem::replace(low, 0));
+        leaves.push(at_once(prefixed));
+        prefixed.first_mut().zip(low).into_iter().for_each(|(place, low)| *place = low);
+        rest = behind;
     }
 }
 

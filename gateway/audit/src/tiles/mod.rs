@@ -136,6 +136,18 @@ pub trait Files {
     /// # Errors
     /// If the file is there and cannot be read.
     fn read(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Self::Error>;
+
+    /// As [`read`](Self::read), into a buffer whose bytes are replaced: whoever reads file after file allocates once.
+    /// False if there is no such file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn read_into(&mut self, path: &str, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, Self::Error> {
+        let read = self.read(path, limit)?;
+        let found = read.is_some();
+        *buffer = read.unwrap_or_default();
+        Ok(found)
+    }
 }
 
 /// A log in memory, by path.
@@ -144,6 +156,13 @@ impl Files for std::collections::BTreeMap<String, Vec<u8>> {
 
     fn read(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Self::Error> {
         Ok(self.get(path).map(|bytes| bytes.get(..=limit).unwrap_or(bytes).to_vec()))
+    }
+
+    fn read_into(&mut self, path: &str, limit: usize, buffer: &mut Vec<u8>) -> Result<bool, Self::Error> {
+        buffer.clear();
+        let bytes = self.get(path).map(|bytes| bytes.get(..=limit).unwrap_or(bytes));
+        bytes.inspect(|bytes| buffer.extend_from_slice(bytes));
+        Ok(bytes.is_some())
     }
 }
 

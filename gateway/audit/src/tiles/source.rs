@@ -41,13 +41,23 @@ pub(crate) struct Read {
 
 /// Reads a tile, or in place of a partial one the full one that has replaced it.
 pub(crate) fn read<F: Files>(files: &mut F, tile: Tile, limit: usize) -> Result<Read, ReadError> {
+    read_into(files, tile, limit, Vec::new())
+}
+
+/// As [`read`]; the bytes are put in `buffer`, which becomes the answer's.
+pub(crate) fn read_into<F: Files>(
+    files: &mut F,
+    tile: Tile,
+    limit: usize,
+    mut buffer: Vec<u8>,
+) -> Result<Read, ReadError> {
     let full = (!tile.is_full()).then(|| tile.full());
     for candidate in [Some(tile), full].into_iter().flatten() {
         let path = candidate.path();
-        match files.read(&path, limit) {
-            Ok(None) => {}
-            Ok(Some(bytes)) if bytes.len() > limit => return Err(ReadError::Length { path, bytes: bytes.len() }),
-            Ok(Some(bytes)) => return Ok(Read { full: candidate != tile, bytes }),
+        match files.read_into(&path, limit, &mut buffer) {
+            Ok(false) => {}
+            Ok(true) if buffer.len() > limit => return Err(ReadError::Length { path, bytes: buffer.len() }),
+            Ok(true) => return Ok(Read { full: candidate != tile, bytes: buffer }),
             Err(error) => return Err(ReadError::Unreadable { path, cause: error.to_string() }),
         }
     }

@@ -12,21 +12,25 @@
 //! Nothing is written, and memory is bounded: one bundle and a look at the next, and one tile for each level.
 
 mod classify;
+mod entries;
 mod locate;
+mod part;
 mod rebuild;
 mod removed;
 mod trust;
 
+pub use entries::Entries;
 pub use locate::{Located, locate};
+pub use part::{Edge, Part, VerifiedPart, verify_part};
 pub use removed::Removed;
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Signed};
-use crate::merkle::{self, Hash, leaf_hash};
+use crate::merkle::{self, Hash};
 use crate::note::{MAX_NOTE, VerifierKey};
-use crate::tiles::entry::{Bundle, Entry, EntryError, Joiner, OutOfOrder};
+use crate::tiles::entry::{Bundle, Entry, EntryError, Joiner, OutOfOrder, leaf_hashes};
 use crate::tiles::source::{self, Read};
 use crate::tiles::{CHECKPOINT, Files, HASH_BYTES, Kind, MAX_BUNDLE, ReadError, Tile, TileHashes, WIDTH};
 use trust::{Trust, Untrusted};
@@ -160,6 +164,29 @@ pub fn verify<F: Files>(
     against: Against<'_>,
     mut visit: impl FnMut(u64, &Entry<'_>),
 ) -> Result<Verified, VerifyError> {
+    let (signed, older) = begin(files, log, against)?;
+    let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
+    let (joiner, removed) = match walk(files, size, &root, &mut visit) {
+        Ok(walked) => walked,
+        Err(Stop::Error(error)) => return Err(*error),
+        Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
+    };
+    follows(files, size, &root, older.as_ref())?;
+    Ok(Verified {
+        signed,
+        records: joiner.sequence() - 1,
+        unfinished: !joiner.is_between_records(),
+        continues: older.map(|older| older.size),
+        removed,
+    })
+}
+
+/// Opens the checkpoint and the older one, and compares them as far as that goes without the tree.
+fn begin<F: Files>(
+    files: &mut F,
+    log: &VerifierKey,
+    against: Against<'_>,
+) -> Result<(Signed, Option<Checkpoint>), VerifyError> {
     let path = CHECKPOINT.to_owned();
     let bytes = match files.read(CHECKPOINT, MAX_NOTE) {
         Ok(bytes) => bytes.ok_or(VerifyError::Missing)?,
@@ -169,33 +196,30 @@ pub fn verify<F: Files>(
     let older = against.older.map(|older| Checkpoint::open(older, log, &[]).map_err(VerifyError::Older)).transpose()?;
     let older = older.map(|older| older.checkpoint);
     let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
-    let forked = |end: u64| Bad { path: path.clone(), entries: 0..end, sequence: None, fault: Fault::Forked };
     if let Some(older) = &older {
         if older.size > size {
             let fault = Fault::Truncated;
             return Err(Bad { path, entries: size..older.size, sequence: None, fault }.into());
         }
         if (older.size == size && older.root != root) || (older.size == 0 && older.root != merkle::empty_root()) {
-            return Err(forked(size).into());
+            return Err(forked(size));
         }
     }
-    let (joiner, removed) = match walk(files, size, &root, &mut visit) {
-        Ok(walked) => walked,
-        Err(Stop::Error(error)) => return Err(*error),
-        Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
-    };
-    if let Some(older) = &older
-        && continues(files, &signed.checkpoint, older).is_err()
-    {
-        return Err(forked(older.size).into());
+    Ok((signed, older))
+}
+
+/// Whether the tree begins with the older checkpoint's; a few tiles tell.
+fn follows<F: Files>(files: &mut F, size: u64, root: &Hash, older: Option<&Checkpoint>) -> Result<(), VerifyError> {
+    let Some(older) = older else { return Ok(()) };
+    match merkle::prove_consistency(&mut TileHashes::new(files, size), older.size, size) {
+        Err(merkle::ProveError::Source(error @ ReadError::Unreadable { .. })) => Err(VerifyError::Read(error)),
+        Ok(proof) if merkle::consistent(older.size, &older.root, size, root, &proof) => Ok(()),
+        Ok(_) | Err(_) => Err(forked(older.size)),
     }
-    Ok(Verified {
-        signed,
-        records: joiner.sequence() - 1,
-        unfinished: !joiner.is_between_records(),
-        continues: older.map(|older| older.size),
-        removed,
-    })
+}
+
+fn forked(end: u64) -> VerifyError {
+    Bad { path: CHECKPOINT.to_owned(), entries: 0..end, sequence: None, fault: Fault::Forked }.into()
 }
 
 /// Whether a log whose tiles were verified continues another checkpoint of it.
@@ -249,19 +273,21 @@ fn walk<F: Files>(
 ) -> Result<(Joiner, Option<Removed>), Stop> {
     let mut trust = Trust::new(files, size, root)?;
     let mut joiner = Joiner::new(1, 0);
+    let (mut expected, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     let mut removed: Option<Removed> = None;
     let mut numbers = 0..size.div_ceil(WIDTH);
     while let Some(number) = numbers.next() {
         let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
         let first = number * WIDTH;
-        let expected = trust.tile(0, number)?.as_chunks::<HASH_BYTES>().0.to_vec();
+        expected.clear();
+        expected.extend_from_slice(trust.tile(0, number)?.as_chunks::<HASH_BYTES>().0);
         let bad = |index: u64, fault, joiner: &Joiner| Bad {
             path: tile.path(),
             entries: index..index.saturating_add(1),
             sequence: Some(joiner.sequence()),
             fault,
         };
-        let bundle = match bundle(trust.files(), tile)? {
+        let mut bundle = match bundle_into(trust.files(), tile, buffer)? {
             Some(bundle) => bundle,
             None => {
                 let known = if removed.is_none() { removed::find(&mut trust, root)? } else { None };
@@ -269,16 +295,19 @@ fn walk<F: Files>(
                     numbers = gone.entries / WIDTH..size.div_ceil(WIDTH);
                     joiner = Joiner::new(gone.next, 0);
                     removed = Some(gone);
+                    buffer = Vec::new();
                     continue;
                 }
                 let fault = classify::missing(trust.files(), number, size)?;
                 return Err(Bad { entries: first..size, ..bad(first, fault, &joiner) }.into());
             }
         };
+        leaf_hashes(&mut bundle.bytes, expected.len(), &mut found);
+        let mut hashes = found.iter();
         let mut entries = Bundle::new(&bundle.bytes);
         for (index, hash) in (first..).zip(&expected) {
             let bytes = entries.next();
-            if bytes.is_none_or(|bytes| leaf_hash(bytes) != *hash) {
+            if hashes.next() != Some(hash) {
                 let fault = classify::mismatch(&mut trust, tile, index, &bundle.bytes, joiner.sequence())?;
                 return Err(bad(index, fault, &joiner).into());
             }
@@ -290,13 +319,19 @@ fn walk<F: Files>(
         if !entries.is_whole() && !bundle.full {
             return Err(bad(first + u64::from(tile.width), Fault::Inserted, &joiner).into());
         }
+        buffer = bundle.bytes;
     }
     Ok((joiner, removed))
 }
 
 /// Reads a bundle; none if it is missing. One longer than any bundle holds something that was inserted.
 fn bundle<F: Files>(files: &mut F, tile: Tile) -> Result<Option<Read>, VerifyError> {
-    match source::read(files, tile, MAX_BUNDLE) {
+    bundle_into(files, tile, Vec::new())
+}
+
+/// As [`bundle`], into a buffer.
+fn bundle_into<F: Files>(files: &mut F, tile: Tile, buffer: Vec<u8>) -> Result<Option<Read>, VerifyError> {
+    match source::read_into(files, tile, MAX_BUNDLE, buffer) {
         Ok(read) => Ok(Some(read)),
         Err(ReadError::Missing { .. }) => Ok(None),
         Err(ReadError::Length { path, .. }) => {

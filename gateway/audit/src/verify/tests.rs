@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+mod part;
+
 use super::*;
 use crate::note::{KeyKind, Signer};
 use crate::tiles::tests::{Log, build, records};

@@ -22,6 +22,7 @@ impl From<ReadError> for Untrusted {
 }
 
 /// The tiles of a tree whose root is known. Holds the unfinished and one full tile for each level.
+#[derive(Debug)]
 pub(super) struct Trust<'a, F> {
     files: &'a mut F,
     size: u64,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use gateway_audit::header::Pseudonym;
 use gateway_export::{Event, Place, atna, csv, ecs, fhir};
 
-use super::query::Filter;
+use super::index::Question;
 use super::scan::{ScanArgs, Sealed, scan_all};
 use crate::cli::terminal;
 
@@ -15,7 +15,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     scan: ScanArgs,
     #[command(flatten)]
-    filter: Filter,
+    filter: Question,
     /// The form
     #[arg(long, value_enum)]
     format: Format,

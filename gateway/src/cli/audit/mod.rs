@@ -1,6 +1,7 @@
 //! `sekisho audit`: who may read the audit log, whether it is whole, and what is in it. No gateway is needed.
 
 mod export;
+mod index;
 mod init;
 mod keys;
 mod print;
@@ -36,9 +37,9 @@ pub enum AuditCommand {
     /// Verify logs: that nothing was altered, removed, inserted, reordered, truncated or forked
     Verify(verify::VerifyArgs),
     /// Print the records that answer a question, in order of time
-    Query(query::QueryArgs),
+    Query(Box<query::QueryArgs>),
     /// Write records in a form that others read
-    Export(export::ExportArgs),
+    Export(Box<export::ExportArgs>),
     /// Say who saw which patients
     #[command(subcommand)]
     Report(report::ReportCommand),

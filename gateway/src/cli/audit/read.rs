@@ -55,6 +55,21 @@ pub(super) fn last(directory: &Path, count: usize) -> Result<Vec<(String, End)>,
     Ok(lanes)
 }
 
+/// The records behind `covered` in one lane's folder of segments; none where there is no such folder or segment.
+pub(super) fn after(segments: &Path, covered: u64) -> Result<End, ReadError> {
+    if !segments.is_dir() {
+        return Ok(End::default());
+    }
+    let enough = |end: &End| end.records.first().is_some_and(|(first, _)| *first <= covered.saturating_add(1));
+    match last_that(segments, &enough) {
+        Err(ReadError::NoLog(_)) => Ok(End::default()),
+        end => end.map(|mut end| {
+            end.records.retain(|(sequence, _)| *sequence > covered);
+            end
+        }),
+    }
+}
+
 /// The name of a lane's log, by its checkpoint; none where it has none, and for a folder of segments alone.
 pub(super) fn origin(directory: &Path, lane: &str) -> Option<String> {
     let checkpoint = std::fs::read_to_string(directory.join(lane).join(CHECKPOINT)).ok()?;
@@ -64,9 +79,14 @@ pub(super) fn origin(directory: &Path, lane: &str) -> Option<String> {
 /// The last `count` records of one lane. Reads whole segments, the last first, as many as hold so many records; each is
 /// checked from its first record on, and whether it goes on from the one before it as far as that was read.
 fn last_of(directory: &Path, count: usize) -> Result<End, ReadError> {
+    last_that(directory, &|end: &End| end.records.len() >= count).map(|end| keep(end, count))
+}
+
+/// The last segments' records, as many segments as are enough.
+fn last_that(directory: &Path, enough: &dyn Fn(&End) -> bool) -> Result<End, ReadError> {
     let mut look = 1;
     loop {
-        let end = look_once(directory, count)?;
+        let end = look_once(directory, enough)?;
         // A segment that begins meanwhile looks like a break; in a log that nobody writes it stays one.
         if end.bad.is_none() || look == LOOKS {
             return Ok(end);
@@ -85,7 +105,7 @@ struct Segment {
     header: Option<SegmentHeader>,
 }
 
-fn look_once(directory: &Path, count: usize) -> Result<End, ReadError> {
+fn look_once(directory: &Path, enough: &dyn Fn(&End) -> bool) -> Result<End, ReadError> {
     let mut names = names(directory)?;
     let mut segments: Vec<Segment> = Vec::new();
     while let Some(name) = names.pop() {
@@ -97,8 +117,8 @@ fn look_once(directory: &Path, count: usize) -> Result<End, ReadError> {
         }
         segments.insert(0, Segment { name, bytes, header });
         let end = check(&segments);
-        if end.bad.is_some() || end.records.len() >= count || names.is_empty() {
-            return Ok(keep(end, count));
+        if end.bad.is_some() || enough(&end) || names.is_empty() {
+            return Ok(end);
         }
     }
     Err(ReadError::NoLog(directory.to_owned()))

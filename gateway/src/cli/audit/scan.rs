@@ -1,11 +1,11 @@
 //! Goes over all records of a log, opened with a reviewer's key and checked on the way.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use gateway_audit::header::{ClearHeader, Envelope};
-use gateway_audit::keyfile::is_period;
 use gateway_audit::note::{MAX_NOTE, VerifierKey};
 use gateway_audit::tiles::entry::Joiner;
 use gateway_audit::tiles::{CHECKPOINT, Files as _};
@@ -13,33 +13,110 @@ use gateway_audit::verify::{Against, verify};
 use gateway_verify::{Directory, find, verifier_keys};
 use serde_json::Value;
 
+use super::read;
 use super::secret::ReviewerArgs;
-use super::{LogArgs, read};
 use crate::audit::VERIFIER_KEYS;
 use crate::audit::opening::Opener;
+use crate::config::Config;
 
 /// Records are bounded by their frames.
 const MAX_RECORD: usize = gateway_audit::frame::MAX_RECORD;
 
-/// Which log, whose key, and which time.
+/// Which logs, whose key, and which time.
 #[derive(Debug, clap::Args)]
 pub(super) struct ScanArgs {
-    #[command(flatten)]
-    log: LogArgs,
-    #[command(flatten)]
-    reviewer: ReviewerArgs,
-    /// The folder of wrapped data keys; the one that the configuration names unless given
+    /// A log's folder, a node's with its logs, or a folder of nodes; may be given for several nodes. The one that the
+    /// configuration names unless given
     #[arg(long, value_name = "DIR")]
-    keys: Option<PathBuf>,
+    dir: Vec<PathBuf>,
+    /// The configuration that names the folder
+    #[arg(long, value_name = "FILE", default_value = crate::cli::DEFAULT_CONFIG, conflicts_with = "dir")]
+    config: PathBuf,
+    #[command(flatten)]
+    pub(super) reviewer: ReviewerArgs,
+    /// The folder of wrapped data keys, of each node; the one that the configuration names unless given
+    #[arg(long, value_name = "DIR")]
+    keys: Vec<PathBuf>,
     /// The log's verifier key, or a file with one on each line; the log's own list unless given
     #[arg(long, value_name = "KEY")]
     log_key: Vec<String>,
-    /// Records of this time or later: year-month-day, or with Thh:mm:ssZ (UTC)
+    /// Records of this time or later: year-month-day, which is UTC, or with Thh:mm:ss and Z or an offset
     #[arg(long, value_name = "TIME", value_parser = instant)]
-    from: Option<i64>,
+    pub(super) from: Option<i64>,
     /// Records before this time
     #[arg(long, value_name = "TIME", value_parser = instant)]
-    to: Option<i64>,
+    pub(super) to: Option<i64>,
+}
+
+/// A lane's folder.
+#[derive(Debug)]
+pub(super) struct LaneAt {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// What it is called: its folder, or its log where several folders have one name.
+    pub(super) name: String,
+    /// The log that its checkpoint says it is.
+    pub(super) origin: Option<String>,
+}
+
+impl ScanArgs {
+    fn directories(&self) -> anyhow::Result<Vec<PathBuf>> {
+        if self.dir.is_empty() { Ok(vec![Config::load(&self.config)?.audit.directory]) } else { Ok(self.dir.clone()) }
+    }
+
+    /// The key directories that were named, or that of the configuration.
+    pub(super) fn key_directories(&self) -> anyhow::Result<Vec<PathBuf>> {
+        match (self.keys.is_empty(), self.dir.is_empty()) {
+            (false, _) => Ok(self.keys.clone()),
+            (true, false) => bail!("`--dir` and `--key` need `--keys`, the folder of wrapped data keys"),
+            (true, true) => Ok(vec![Config::load(&self.config)?.audit.key_directory]),
+        }
+    }
+
+    /// The lanes in the folders, each once.
+    pub(super) fn lanes(&self) -> anyhow::Result<Vec<LaneAt>> {
+        let mut lanes: Vec<LaneAt> = Vec::new();
+        for directory in self.directories()? {
+            for path in find(&directory)? {
+                if lanes.iter().any(|lane| lane.path == path) {
+                    continue;
+                }
+                let note = Directory(path.clone()).read(CHECKPOINT, MAX_NOTE)?;
+                let note = note.and_then(|note| String::from_utf8(note).ok());
+                let origin = note.and_then(|note| note.lines().next().map(str::to_owned));
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                lanes.push(LaneAt { path, name, origin });
+            }
+        }
+        let names: Vec<String> = lanes.iter().map(|lane| lane.name.clone()).collect();
+        for lane in &mut lanes {
+            if names.iter().filter(|name| **name == lane.name).count() > 1 {
+                lane.name = lane.origin.clone().unwrap_or_else(|| lane.path.display().to_string());
+            }
+        }
+        Ok(lanes)
+    }
+
+    /// The logs' verifier keys: those given, or those that lie beside the lanes.
+    pub(super) fn verifier(&self, lanes: &[LaneAt]) -> anyhow::Result<Vec<VerifierKey>> {
+        let mut keys = Vec::new();
+        for key in &self.log_key {
+            keys.extend(verifier_keys(key)?);
+        }
+        if !self.log_key.is_empty() {
+            return Ok(keys);
+        }
+        let folders: BTreeSet<_> =
+            lanes.iter().flat_map(|lane| [lane.path.parent(), Some(lane.path.as_path())]).collect();
+        for file in folders.into_iter().flatten().map(|folder| folder.join(VERIFIER_KEYS)).filter(|file| file.exists())
+        {
+            keys.extend(verifier_keys(&file.display().to_string())?);
+        }
+        if keys.is_empty() {
+            bail!("there is no `{VERIFIER_KEYS}` beside the log: give its key with `--log-key`");
+        }
+        Ok(keys)
+    }
 }
 
 /// A record that the key does not open.
@@ -94,6 +171,14 @@ pub(super) struct Notes {
     pub(super) bad: bool,
     /// Lines for standard error.
     pub(super) text: String,
+}
+
+impl Notes {
+    /// Says what is bad in a lane.
+    pub(super) fn bad(&mut self, lane: &str, error: &str) {
+        self.bad = true;
+        let _ = writeln!(self.text, "BAD: {lane}: {error}; what is shown of it is before that");
+    }
 }
 
 /// What is gathered on the way.
@@ -153,34 +238,24 @@ pub(super) fn scan_all(
     visit: &mut dyn FnMut(Record),
     sealed: &mut dyn FnMut(&Sealed<'_>),
 ) -> anyhow::Result<Notes> {
-    let directory = arguments.log.directory()?;
-    let keys = verifier(arguments, &directory)?;
-    let opener = Opener::new(&arguments.log.keys(arguments.keys.as_ref())?, arguments.reviewer.open()?);
+    let lanes = arguments.lanes()?;
+    let keys = arguments.verifier(&lanes)?;
+    let directories = arguments.key_directories()?;
+    let (first, others) = directories.split_first().context("no key directory is given")?;
+    let opener = Opener::new(first, arguments.reviewer.open()?);
+    let opener = others.iter().fold(opener, |opener, directory| opener.also(directory));
     let (from, to) = (arguments.from.unwrap_or(i64::MIN), arguments.to.unwrap_or(i64::MAX));
     let (lane, origin) = (String::new(), String::new());
     let mut gathered = Gathered { opener, from, to, lane, origin, visit, sealed, unopened: 0, why: None };
     let mut notes = Notes::default();
-    for lane in find(&directory)? {
-        gathered.lane = lane.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Of a lane without a checkpoint; logs are named after their lanes.
-        let of_lane = |key: &&VerifierKey| key.name().rsplit('/').next() == Some(gathered.lane.as_str());
-        gathered.origin = keys.iter().find(of_lane).map_or_else(|| gathered.lane.clone(), |key| key.name().to_owned());
-        scan_lane(lane, &keys, &mut gathered, &mut notes)?;
+    for lane in lanes {
+        (gathered.lane, gathered.origin) = (lane.name, lane.origin.unwrap_or_default());
+        scan_lane(lane.path, &keys, &mut gathered, &mut notes)?;
     }
     if let Some(why) = gathered.why {
         let _ = writeln!(notes.text, "note: {} records do not open with this key: {why}", gathered.unopened);
     }
     Ok(notes)
-}
-
-fn verifier(arguments: &ScanArgs, directory: &Path) -> anyhow::Result<Vec<VerifierKey>> {
-    let own = directory.join(VERIFIER_KEYS).display().to_string();
-    let given = if arguments.log_key.is_empty() { std::slice::from_ref(&own) } else { &arguments.log_key };
-    let mut keys = Vec::new();
-    for key in given {
-        keys.extend(verifier_keys(key)?);
-    }
-    Ok(keys)
 }
 
 fn scan_lane(
@@ -228,51 +303,23 @@ fn scan_lane(
                 }
             }
             Err(error) => {
-                notes.bad = true;
-                let _ = writeln!(notes.text, "BAD: {}: {error}; what is shown of it is before that", gathered.lane);
+                notes.bad(&gathered.lane, &error.to_string());
                 return Ok(());
             }
         }
     }
-    if !segments.is_dir() {
-        return Ok(());
+    let tail = read::after(&segments, covered)?;
+    for (sequence, envelope) in &tail.records {
+        gathered.take(*sequence, envelope);
     }
-    let ends = match read::last(&segments, usize::MAX) {
-        Err(read::ReadError::NoLog(_)) => Vec::new(),
-        ends => ends?,
-    };
-    for (_, end) in ends {
-        for (sequence, envelope) in end.records.iter().filter(|(sequence, _)| *sequence > covered) {
-            gathered.take(*sequence, envelope);
-        }
-        if let Some(bad) = end.bad {
-            notes.bad = true;
-            let _ = writeln!(notes.text, "BAD: {}: {bad}; what is shown of it is before that", gathered.lane);
-        }
+    if let Some(bad) = tail.bad {
+        notes.bad(&gathered.lane, &bad.to_string());
     }
     Ok(())
 }
 
-/// A day, or a day and a time to the second, in UTC.
+/// A time as people write it.
 pub(super) fn instant(text: &str) -> Result<i64, String> {
-    let whole = match text.split_once('T') {
-        None if is_period(text) => format!("{text}T00:00:00.000000000Z"),
-        Some((day, time)) => format!("{day}T{}.000000000Z", time.trim_end_matches('Z')),
-        None => String::new(),
-    };
-    gateway_audit::time::parse(&whole).ok_or_else(|| "it is not year-month-day, or year-month-dayThh:mm:ssZ".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_days_or_seconds_in_utc() {
-        assert_eq!(instant("1970-01-02"), Ok(86_400_000_000_000));
-        assert_eq!(instant("1970-01-01T00:00:01Z"), Ok(1_000_000_000));
-        for bad in ["", "1970", "1970-13-01", "1970-01-01T25:00:00Z", "1970-01-01 00:00:00", "yesterday"] {
-            assert!(instant(bad).is_err(), "{bad}");
-        }
-    }
+    let wrong = "it is not year-month-day, or that and Thh:mm:ss with Z or an offset such as +09:00";
+    gateway_audit::time::read(text).ok_or_else(|| wrong.to_owned())
 }

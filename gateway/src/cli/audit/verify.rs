@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_verify::{Verdict, older, verifier_keys, verify, witnesses, write};
+use gateway_audit::verify::{Edge, Part};
+use gateway_verify::arguments::{from_edge, to_edge};
+use gateway_verify::{Verdict, older, verifier_keys, verify_part, witnesses, write};
 
 use crate::config::Config;
 
@@ -30,6 +32,12 @@ pub struct VerifyArgs {
     /// How many of them; all unless given
     #[arg(long, value_name = "N", requires = "witness")]
     require: Option<usize>,
+    /// Verify only a part of each log, from the tiles of hashes down: from this record's number on, or this time
+    #[arg(long, value_name = "PLACE", value_parser = from_edge)]
+    from: Option<Edge>,
+    /// Up to and with this record's number, or to before this time
+    #[arg(long, value_name = "PLACE", value_parser = to_edge)]
+    to: Option<Edge>,
 }
 
 /// Verifies, and says what was found.
@@ -48,7 +56,9 @@ pub(super) fn run(arguments: &VerifyArgs, out: &mut dyn Write) -> anyhow::Result
     let checkpoints = older(&arguments.checkpoint, &keys)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let witnesses = witnesses(&arguments.witness, arguments.require, now)?;
-    let report = verify(&directory, &keys, &checkpoints, witnesses.as_ref())?;
+    let (from, to) = (arguments.from, arguments.to);
+    let part = (from.is_some() || to.is_some()).then_some(Part { from, to });
+    let report = verify_part(&directory, &keys, &checkpoints, witnesses.as_ref(), part)?;
     write(&report, out)?;
     Ok(report.verdict() == Verdict::Good)
 }
