@@ -50,6 +50,7 @@ static GENUINE: LazyLock<Genuine> = LazyLock::new(|| {
         pseudonym: Pseudonym([3; 8]),
         class: Some("clinical".into()),
         period: "2026-11-23".into(),
+        days: std::num::NonZeroU32::MIN,
         key: KeyId([5; 16]),
         first: 7,
         wrapped: Vec::new(),

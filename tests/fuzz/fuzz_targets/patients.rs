@@ -33,6 +33,7 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
         rules,
         read_only_operations: None,
         patients: PatientsDefinition { max_body_bytes: 4_000 },
+        login: None,
     };
     let own = RuleDefinition {
         methods: vec!["POST".to_owned()],

@@ -26,6 +26,7 @@ static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
         rules: Vec::new(),
         read_only_operations: None,
         patients: PatientsDefinition::default(),
+        login: None,
     };
     let rule = |methods: &[&str], path: &str, effect, query: &[&str]| RuleDefinition {
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
