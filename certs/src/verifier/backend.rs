@@ -28,7 +28,8 @@ pub struct BackendVerifier {
 }
 
 impl BackendVerifier {
-    /// A verifier that validates paths ([`path::validate`]) to `authorities`, with the signature algorithms of `profile`.
+    /// A verifier that validates paths ([`path::validate`](crate::path::validate)) to `authorities`, with the signature
+    /// algorithms of `profile`.
     /// Nobody looks at revocation before [`BackendVerifier::with_revocation`].
     #[must_use]
     pub fn new(authorities: &Anchors, profile: Profile) -> Self {

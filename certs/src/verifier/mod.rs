@@ -96,7 +96,7 @@ pub struct PeerVerifier {
 }
 
 impl PeerVerifier {
-    /// A verifier that validates paths ([`path::validate`](crate::path::validate)) to `anchors`, with the signature
+    /// A verifier that validates paths ([`path::validate`]) to `anchors`, with the signature
     /// algorithms of `profile`, and takes certificates for `peers` alone: for devices where that is a trust domain. Nobody
     /// looks at revocation before [`PeerVerifier::with_revocation`].
     #[must_use]
