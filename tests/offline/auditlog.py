@@ -2,6 +2,7 @@
 """A second verifier and opener of Sekisho's audit log, written from gateway/audit/FORMAT.md alone.
 
 It shares no code with the gateway. It reads a log whole into memory: it is there to agree or to disagree, not to be fast.
+More than 600 lines in one file: whoever audits a log carries this file and needs no other.
 
     auditlog.py verify DIR --key KEY [--older FILE]         exit code 0 good, 1 bad, 2 usage
     auditlog.py flips DIR --key KEY [--every N]             each N-th byte of the log's files changed must be found

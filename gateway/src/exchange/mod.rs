@@ -4,6 +4,7 @@
 //! that a step left out does not compile. The [`Trail`] writes the records; dropped unfinished it writes that too.
 
 mod answer;
+mod asked;
 mod login;
 mod meters;
 mod normalise;
@@ -30,10 +31,11 @@ use crate::snapshot::Snapshot;
 use crate::worker::Sending;
 
 pub use answer::ResponseBody;
+use asked::{Asked, Target};
 pub use meters::Meters;
 use normalise::Normal;
 pub use normalise::origin_form;
-use trail::{Asked, Target, Trail, seconds};
+use trail::{Trail, seconds};
 
 /// An exchange whose time is up before there is an answer gets so long to be told.
 pub const ANSWER_GRACE: Duration = Duration::from_secs(1);

@@ -13,18 +13,16 @@ use gateway_audit::record::{
 };
 use gateway_audit::{Record, Scope};
 use http::header::RETRY_AFTER;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
 use policy::login::{AccountName, Attempt};
-use policy::patients::{Patients, Unread, plan, target_patients};
-use policy::route::Resolved;
-use policy::target::CanonicalTarget;
-use policy::{Action, InformationClass, Refusal, RouteName, ServiceName, Subject};
+use policy::patients::Unread;
+use policy::{Refusal, Subject};
 
 use smallvec::SmallVec;
 
 use super::answer::ResponseBody;
+use super::asked::{Asked, Target};
 use super::meters::Counted;
 use super::patients::Bodies;
 use crate::answer::{problem, status_of, without_content};
@@ -42,46 +40,6 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// What the record of a refused request is reckoned at beside its connection and what the peer wrote: names of route,
 /// service, user, roles and policies, and the keys.
 const RECORD_BYTES: u64 = 1024;
-
-/// A target as it came.
-pub(super) enum Target {
-    /// In origin-form, shared with the request.
-    Origin(PathAndQuery),
-    /// Of a request that was never made.
-    Raw(Bytes),
-}
-
-impl Target {
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Origin(target) => target.as_str().as_bytes(),
-            Self::Raw(target) => target,
-        }
-    }
-}
-
-/// What a request asks for, once its route is known.
-pub(super) struct Asked {
-    route: RouteName,
-    service: ServiceName,
-    class: InformationClass,
-    action: Action,
-    patients: Patients,
-    bodies: Option<Box<Bodies>>,
-}
-
-impl Asked {
-    pub(super) fn new(resolved: &Resolved<'_>, target: &CanonicalTarget<'_>) -> Self {
-        Self {
-            route: resolved.route.name().clone(),
-            service: resolved.route.service().clone(),
-            class: resolved.class.clone(),
-            action: resolved.action,
-            patients: target_patients(resolved, target),
-            bodies: plan(resolved, target).map(|plan| Box::new(Bodies::new(plan))),
-        }
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {

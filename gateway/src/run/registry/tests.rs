@@ -44,7 +44,9 @@ impl Node {
     }
 
     fn log(&self) -> Log {
-        let options = Options { segment_bytes: 256 << 10, reserve_bytes: 64 << 10, ..Options::new("gw1", "boot") };
+        let domain = "log.example".to_owned();
+        let options =
+            Options { domain, segment_bytes: 256 << 10, reserve_bytes: 64 << 10, ..Options::new("gw1", "boot") };
         let reviewers = self.folder.path().join("reviewers");
         if !reviewers.exists() {
             let key = reviewer();
