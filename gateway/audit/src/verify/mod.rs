@@ -18,6 +18,7 @@ mod part;
 mod rebuild;
 mod removed;
 mod trust;
+mod walk;
 
 pub use entries::Entries;
 pub use locate::{Located, locate};
@@ -30,9 +31,9 @@ use std::ops::Range;
 use crate::checkpoint::{Checkpoint, CheckpointError, Signed};
 use crate::merkle::{self, Hash};
 use crate::note::{MAX_NOTE, VerifierKey};
-use crate::tiles::entry::{Bundle, Entry, EntryError, Joiner, OutOfOrder, leaf_hashes};
+use crate::tiles::entry::{Entry, EntryError, Joiner, OutOfOrder};
 use crate::tiles::source::{self, Read};
-use crate::tiles::{CHECKPOINT, Files, HASH_BYTES, Kind, MAX_BUNDLE, ReadError, Tile, TileHashes, WIDTH};
+use crate::tiles::{CHECKPOINT, Files, MAX_BUNDLE, ReadError, Tile, TileHashes, WIDTH};
 use trust::{Trust, Untrusted};
 
 /// What a log is verified against, beside its key.
@@ -166,16 +167,21 @@ pub fn verify<F: Files>(
 ) -> Result<Verified, VerifyError> {
     let (signed, older) = begin(files, log, against)?;
     let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
-    let (joiner, removed) = match walk(files, size, &root, &mut visit) {
-        Ok(walked) => walked,
+    let mut joiner = Some(Joiner::new(1, 0));
+    let walked = Trust::new(files, size, &root).map_err(Stop::from).and_then(|mut trust| {
+        let bundles = 0..size.div_ceil(WIDTH);
+        walk::walk(&mut trust, bundles, &mut joiner, |trust| removed::find(trust, &root), &mut visit)
+    });
+    let removed = match walked {
+        Ok(removed) => removed,
         Err(Stop::Error(error)) => return Err(*error),
         Err(Stop::Tiles) => return Err(rebuild::name(files, size, &root, older.as_ref())),
     };
     follows(files, size, &root, older.as_ref())?;
     Ok(Verified {
         signed,
-        records: joiner.sequence() - 1,
-        unfinished: !joiner.is_between_records(),
+        records: joiner.as_ref().map_or(0, |joiner| joiner.sequence() - 1),
+        unfinished: joiner.is_some_and(|joiner| !joiner.is_between_records()),
         continues: older.map(|older| older.size),
         removed,
     })
@@ -262,66 +268,6 @@ impl From<Untrusted> for Stop {
             Untrusted::Damaged => Self::Tiles,
         }
     }
-}
-
-/// Checks every entry against the root, front to back.
-fn walk<F: Files>(
-    files: &mut F,
-    size: u64,
-    root: &Hash,
-    visit: &mut impl FnMut(u64, &Entry<'_>),
-) -> Result<(Joiner, Option<Removed>), Stop> {
-    let mut trust = Trust::new(files, size, root)?;
-    let mut joiner = Joiner::new(1, 0);
-    let (mut expected, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
-    let mut removed: Option<Removed> = None;
-    let mut numbers = 0..size.div_ceil(WIDTH);
-    while let Some(number) = numbers.next() {
-        let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
-        let first = number * WIDTH;
-        expected.clear();
-        expected.extend_from_slice(trust.tile(0, number)?.as_chunks::<HASH_BYTES>().0);
-        let bad = |index: u64, fault, joiner: &Joiner| Bad {
-            path: tile.path(),
-            entries: index..index.saturating_add(1),
-            sequence: Some(joiner.sequence()),
-            fault,
-        };
-        let mut bundle = match bundle_into(trust.files(), tile, buffer)? {
-            Some(bundle) => bundle,
-            None => {
-                let known = if removed.is_none() { removed::find(&mut trust, root)? } else { None };
-                if let Some(gone) = known.filter(|gone| first < gone.entries) {
-                    numbers = gone.entries / WIDTH..size.div_ceil(WIDTH);
-                    joiner = Joiner::new(gone.next, 0);
-                    removed = Some(gone);
-                    buffer = Vec::new();
-                    continue;
-                }
-                let fault = classify::missing(trust.files(), number, size)?;
-                return Err(Bad { entries: first..size, ..bad(first, fault, &joiner) }.into());
-            }
-        };
-        leaf_hashes(&mut bundle.bytes, expected.len(), &mut found);
-        let mut hashes = found.iter();
-        let mut entries = Bundle::new(&bundle.bytes);
-        for (index, hash) in (first..).zip(&expected) {
-            let bytes = entries.next();
-            if hashes.next() != Some(hash) {
-                let fault = classify::mismatch(&mut trust, tile, index, &bundle.bytes, joiner.sequence())?;
-                return Err(bad(index, fault, &joiner).into());
-            }
-            let entry = Entry::decode(bytes.unwrap_or_default());
-            let entry = entry.map_err(|error| bad(index, Fault::Entry(error), &joiner))?;
-            joiner.push(&entry, |_, _| {}).map_err(|error| bad(index, Fault::Numbering(error), &joiner))?;
-            visit(index, &entry);
-        }
-        if !entries.is_whole() && !bundle.full {
-            return Err(bad(first + u64::from(tile.width), Fault::Inserted, &joiner).into());
-        }
-        buffer = bundle.bytes;
-    }
-    Ok((joiner, removed))
 }
 
 /// Reads a bundle; none if it is missing. One longer than any bundle holds something that was inserted.

@@ -3,14 +3,12 @@
 use std::ops::{Range, RangeInclusive};
 
 use super::trust::Trust;
-use super::{
-    Against, Bad, Fault, Removed, Stop, VerifyError, begin, bundle, bundle_into, classify, follows, rebuild, removed,
-};
+use super::{Against, Removed, Stop, VerifyError, begin, bundle, follows, rebuild, removed, walk};
 use crate::checkpoint::Signed;
 use crate::header::Envelope;
 use crate::merkle::leaf_hash;
 use crate::note::VerifierKey;
-use crate::tiles::entry::{Bundle, Entry, Joiner, leaf_hashes};
+use crate::tiles::entry::{Bundle, Entry, Joiner};
 use crate::tiles::{Files, HASH_BYTES, Kind, Tile, WIDTH};
 
 /// A place in a log.
@@ -71,7 +69,7 @@ pub fn verify_part<F: Files>(
         let first = gone.map_or(0, |gone| gone.entries);
         let start = part.from.map_or(Ok(0), |edge| find(&mut trust, edge, first, false))?;
         let end = part.to.map_or(Ok(size), |edge| find(&mut trust, edge, first, true))?;
-        Ok((walk(&mut trust, start..end, gone, &mut visit)?, gone))
+        Ok((check(&mut trust, start..end, gone, &mut visit)?, gone))
     });
     let ((entries, records), removed) = match walked {
         Ok(walked) => walked,
@@ -84,7 +82,7 @@ pub fn verify_part<F: Files>(
 type Walked = (Range<u64>, Option<RangeInclusive<u64>>);
 
 /// Checks the bundles that hold these entries.
-fn walk<F: Files>(
+fn check<F: Files>(
     trust: &mut Trust<'_, F>,
     asked: Range<u64>,
     gone: Option<Removed>,
@@ -94,58 +92,22 @@ fn walk<F: Files>(
     if asked.start >= asked.end {
         return Ok((asked.start..asked.start, None));
     }
-    let (mut expected, mut found, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     let bundles = asked.start / WIDTH..asked.end.div_ceil(WIDTH);
     // Only of the log's beginning it is known which record belongs there.
     let mut joiner = (bundles.start == 0).then(|| Joiner::new(1, 0));
     let mut records: Option<RangeInclusive<u64>> = None;
-    let mut numbers = bundles.clone();
-    while let Some(number) = numbers.next() {
-        let Some(tile) = Tile::in_tree(Kind::Entries, number, size) else { break };
-        let first = number * WIDTH;
-        expected.clear();
-        expected.extend_from_slice(trust.tile(0, number)?.as_chunks::<HASH_BYTES>().0);
-        let sequence = |joiner: &Option<Joiner>| joiner.as_ref().map(Joiner::sequence);
-        let bad = |index: u64, fault, joiner: &Option<Joiner>| Bad {
-            path: tile.path(),
-            entries: index..index.saturating_add(1),
-            sequence: sequence(joiner),
-            fault,
-        };
-        let Some(mut bundle) = bundle_into(trust.files(), tile, std::mem::take(&mut buffer))? else {
-            if let Some(gone) = gone.filter(|gone| first < gone.entries) {
-                numbers = gone.entries / WIDTH..bundles.end;
-                joiner = Some(Joiner::new(gone.next, 0));
-                continue;
-            }
-            let fault = classify::missing(trust.files(), number, size)?;
-            return Err(Bad { entries: first..size, ..bad(first, fault, &joiner) }.into());
-        };
-        leaf_hashes(&mut bundle.bytes, expected.len(), &mut found);
-        let mut hashes = found.iter();
-        let mut entries = Bundle::new(&bundle.bytes);
-        for (index, hash) in (first..).zip(&expected) {
-            let bytes = entries.next();
-            if hashes.next() != Some(hash) {
-                // Where nothing before tells which record belongs there, no entry is taken for one that moved far.
-                let belongs = sequence(&joiner).unwrap_or(u64::MAX);
-                let fault = classify::mismatch(trust, tile, index, &bundle.bytes, belongs)?;
-                return Err(bad(index, fault, &joiner).into());
-            }
-            let entry = Entry::decode(bytes.unwrap_or_default());
-            let entry = entry.map_err(|error| bad(index, Fault::Entry(error), &joiner))?;
-            let joined = joiner.get_or_insert_with(|| Joiner::from_entry(&entry)).push(&entry, |_, _| {});
-            joined.map_err(|error| bad(index, Fault::Numbering(error), &joiner))?;
+    walk::walk(
+        trust,
+        bundles.clone(),
+        &mut joiner,
+        |_| Ok(gone),
+        |index, entry| {
             records = Some(*records.as_ref().map_or(&entry.sequence, RangeInclusive::start)..=entry.sequence);
             if asked.contains(&index) {
-                visit(index, &entry);
+                visit(index, entry);
             }
-        }
-        if !entries.is_whole() && !bundle.full {
-            return Err(bad(first + u64::from(tile.width), Fault::Inserted, &joiner).into());
-        }
-        buffer = bundle.bytes;
-    }
+        },
+    )?;
     Ok((bundles.start * WIDTH..(bundles.end * WIDTH).min(size), records))
 }
 

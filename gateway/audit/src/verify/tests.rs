@@ -7,7 +7,7 @@ mod part;
 use super::*;
 use crate::note::{KeyKind, Signer};
 use crate::tiles::tests::{Log, build, records};
-use crate::tiles::{Builder, entry};
+use crate::tiles::{Builder, Kind, entry};
 
 fn signer() -> Signer {
     Signer::new("log.example/gw1", KeyKind::Log, &[1; 32]).unwrap()
