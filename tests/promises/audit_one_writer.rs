@@ -2,14 +2,18 @@
 //! third is refused. A copy of the directory tells that it is one.
 
 use gateway_tests::audit::{lane, wal};
-use gateway_tests::{Clinic, DOCTOR, Gateway, sekisho, until};
+use gateway_tests::{Clinic, DOCTOR, Gateway, places, sekisho, until};
 
 use crate::audit_tools::{Log, ask, segments, small_log};
 
-/// Another gateway with the same files and the same log, on other ports.
+/// Another gateway with the same files and the same log, on other ports, once it has its lane and listens.
 fn another(clinic: &Clinic) -> Gateway {
     clinic.prepared.write_configuration();
-    Gateway::spawn(&clinic.prepared.path("sekisho.toml"), &[])
+    // Both say what they say to one file.
+    let before = clinic.gateway.said().len();
+    let gateway = Gateway::spawn(&clinic.prepared.path("sekisho.toml"), &[]);
+    until("the second gateway to listen", || places(&gateway.said()[before..]));
+    gateway
 }
 
 #[test]
@@ -19,7 +23,6 @@ fn a10_a_second_gateway_takes_the_other_lane_and_a_third_does_not_start() {
     assert_eq!(clinic.wire(DOCTOR).get("/fhir/Patient/1").status, 200);
     let second = another(&clinic);
     let other = directory.join("lane-2");
-    until("the second lane", || other.join("checkpoint").exists().then_some(()));
     let config = clinic.prepared.path("sekisho.toml");
     let third = sekisho(&["run", "--config", config.to_str().expect("an UTF-8 path")]);
     assert_eq!(third.code, Some(1), "{third:?}");
