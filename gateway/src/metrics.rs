@@ -104,6 +104,12 @@ pub struct Metrics {
     pub login_accounts: IntGauge,
     /// Most that it can.
     pub login_accounts_limit: IntGauge,
+    /// Sessions that live.
+    pub sessions: IntGauge,
+    /// Most that can.
+    pub sessions_limit: IntGauge,
+    /// Sessions that another device presented.
+    pub sessions_stolen: IntCounter,
     /// Lockouts in force.
     pub lockouts: IntGauge,
     /// 1 while the login guard's state can be put on stable storage.
