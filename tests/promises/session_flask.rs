@@ -73,7 +73,7 @@ fn the_sessions_of_an_old_application_are_bound_to_their_device() {
     assert!(answer.contains("session-stolen"), "{answer}");
     ended(&clinic, &name, "stolen");
     clinic.wait_for_record("the refusal", |record| {
-        is(record, "request") | is(record, "intent")
+        (is(record, "request") || is(record, "intent"))
             && text(record, "reason") == "session-stolen"
             && text(record, "connection.site") == "ume-clinic"
     });

@@ -99,7 +99,8 @@ async fn pass(
     trail.asks(Asked::new(&resolved, &target));
     let mut seen = match resolved.route.observed() {
         Some(observed) => {
-            let (user, seen) = session::identify(connection, &snapshot, observed, subject, &mut request, trail)?;
+            let route = (observed, resolved.route.login().is_some());
+            let (user, seen) = session::identify(connection, &snapshot, route, subject, &mut request, trail)?;
             subject = user;
             Some(seen)
         }

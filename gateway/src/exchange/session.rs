@@ -30,13 +30,16 @@ pub(super) struct Seen {
     observed: Arc<Observed>,
     /// The session it is part of.
     session: Option<Arc<Session>>,
-    /// Secrets that the backend sees.
+    /// Secrets that the backend sees, kept where one may become a session's.
     presented: SmallVec<[Zeroizing<Vec<u8>>; 1]>,
     /// It logs out.
     ends: bool,
+    /// It may log in.
+    may_begin: bool,
 }
 
-/// Finds the session of a request, and takes out of it what the backend must not see. Returns who asks.
+/// Finds the session of a request, and takes out of it what the backend must not see. Returns who asks. `route` is what it
+/// observes, and whether its requests may log in.
 ///
 /// # Errors
 /// [`Refusal::SessionAmbiguous`], [`Refusal::SessionStolen`], [`Refusal::SessionRequired`], or why the registry takes the
@@ -44,13 +47,14 @@ pub(super) struct Seen {
 pub(super) fn identify(
     connection: &Rc<Connection>,
     snapshot: &Snapshot,
-    observed: &Arc<Observed>,
+    route: (&Arc<Observed>, bool),
     subject: Arc<Subject>,
     request: &mut Request<RequestBody>,
     trail: &mut Trail,
 ) -> Result<(Arc<Subject>, Seen), Refusal> {
+    let (observed, may_begin) = route;
     let ends = observed.ends.iter().any(|method| method == request.method().as_str());
-    let mut seen = Seen { observed: Arc::clone(observed), session: None, presented: SmallVec::new(), ends };
+    let mut seen = Seen { observed: Arc::clone(observed), session: None, presented: SmallVec::new(), ends, may_begin };
     let mut removed: SmallVec<[&str; 1]> = SmallVec::new();
     for name in &observed.cookies[..] {
         let fields = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes);
@@ -129,7 +133,7 @@ impl Seen {
             Found::Unknown => self.observed.unknown == Unknown::Forward,
             Found::Over(_) => false,
         };
-        if keeps {
+        if keeps && self.may_begin {
             self.presented.push(Zeroizing::new(secret.to_vec()));
         }
         Ok(keeps)
