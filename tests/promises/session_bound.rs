@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gateway_tests::audit::{is, text};
-use gateway_tests::{Answer, Backend, Builder, Clinic, DOCTOR, Prepared, Reply, Seen, Wire, until};
+use gateway_tests::{Answer, Backend, Builder, Clinic, DOCTOR, Prepared, Reply, Seen, Wire};
 use serde_json::Value;
 
 use crate::login_guard::{ELSEWHERE, FORM, WARD, guarded, password_of};
