@@ -119,6 +119,7 @@ pub fn serve(backend: &Backend, keeps: bool) {
             ("GET", "/app/stream") => {
                 Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nonly so much".to_owned())
             }
+            ("GET", "/app/slow") => reply("200 OK", "", "late").after(std::time::Duration::from_secs(600)),
             _ => {
                 let user = sid.and_then(|sid| users.get(&sid).cloned()).unwrap_or_else(|| "nobody".to_owned());
                 reply("200 OK", "", &user)

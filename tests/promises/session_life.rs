@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use gateway_tests::audit::text;
+use gateway_tests::h2::Client;
 use gateway_tests::{Clinic, DOCTOR, Ended, Wire, until};
 use serde_json::Value;
 
@@ -98,6 +99,17 @@ fn what_is_under_way_ends_with_its_session() {
         let others = login(&mut ward, "suzuki", None);
         let mut streaming = stream(&clinic, DOCTOR, &cookie);
         let mut of_others = stream(&clinic, WARD, &others);
+        let mut waiting = clinic.wire(DOCTOR);
+        waiting.send_request("GET", "/app/slow", &[("Cookie", &cookie)], b"");
+        let (handshake, address, secret) = (clinic.handshake(DOCTOR), clinic.door.address, cookie.clone());
+        let over_h2 = std::thread::spawn(move || {
+            Client::open(&handshake, address).request("GET", "/app/stream", &[("cookie", &secret)], b"").is_ok()
+        });
+        until("all of it at the backend", || {
+            let seen = clinic.backend().seen();
+            let count = |target: &str| seen.iter().filter(|seen| seen.target() == target).count();
+            (count("/app/slow") == 1 && count("/app/stream") == 3).then_some(())
+        });
         let what = command.join(" ");
         until("the store to know the session", || {
             clinic.registry(&["session", "list"]).stdout.contains(&name).then_some(())
@@ -107,6 +119,12 @@ fn what_is_under_way_ends_with_its_session() {
         let since = Instant::now();
         streaming.closes();
         println!("{what}: cut {:?} after the command", since.elapsed());
+        assert!(!over_h2.join().expect("a thread"), "{what}: over HTTP/2 the stream is whole");
+        match waiting.try_answer() {
+            Ok(answer) => assert_eq!((answer.status, &*answer.problem()), (401, "session-ended"), "{what}"),
+            // The device itself is refused.
+            Err(_) => assert_eq!(command[0], "device", "{what}"),
+        }
         ended(&clinic, &name, reason);
         if *reason == "operator" {
             assert_eq!(ask(&mut exam, "/charts/1", &cookie).problem(), "session-required", "{what}");
