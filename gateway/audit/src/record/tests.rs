@@ -431,7 +431,10 @@ fn a_session_is_told_with_its_user_and_its_login() {
         since: "2026-11-23T00:00:00Z",
     };
     let value = canonical(&note, 5);
-    assert_eq!((&value["kind"], &value["event"], &value["reason"]), (&"session".into(), &"ended".into(), &"stolen".into()));
+    assert_eq!(
+        (&value["kind"], &value["event"], &value["reason"]),
+        (&"session".into(), &"ended".into(), &"stolen".into())
+    );
     assert_eq!((&value["user"], &value["acting_for"]), (&"tanaka".into(), &"dr-sato".into()));
     assert_eq!(value["factors"], serde_json::json!(["device", "password"]));
     assert_eq!(value["account"], "tanaka\r\n");
