@@ -71,8 +71,11 @@ pub fn start(builder: Builder) -> Clinic {
     clinic
 }
 
-/// The value of the cookie `sid` as most backends read it.
+/// The value of the cookie `sid` as most backends read it, or the token.
 fn sid_of(seen: &Seen) -> Option<String> {
+    if let Some(token) = seen.values("authorization").first().and_then(|value| value.strip_prefix("Bearer ")) {
+        return Some(token.to_owned());
+    }
     let cookies = seen.values("cookie").join("; ");
     let found = cookies.split(';').find_map(|pair| pair.trim().strip_prefix("sid=").map(str::to_owned))?;
     Some(found.trim_matches('"').replace("%2D", "-"))
@@ -98,6 +101,11 @@ pub fn serve(backend: &Backend, keeps: bool) {
         let next = || format!("secret-{}", count.fetch_add(1, Ordering::Relaxed));
         let set = |sid: &str| format!("Set-Cookie: sid={sid}; Path=/; HttpOnly\r\n");
         match (seen.method().as_str(), seen.target().as_str()) {
+            ("POST", "/login") if field(seen, "api") == "1" => {
+                let token = next();
+                users.insert(token.clone(), field(seen, "username"));
+                reply("302 Found", "Location: /home\r\n", &format!("{{\"token\":\"{token}\"}}"))
+            }
             ("POST", "/login") if password_of(seen) == "right" => {
                 let kept = sid.filter(|_| keeps);
                 let fields = if kept.is_some() { String::new() } else { "x".to_owned() };
@@ -334,6 +342,29 @@ fn a_cookie_that_is_given_anew_is_the_same_session() {
     assert_eq!(ask(&mut wire, "/charts/1", &first).problem(), "session-required", "too old");
     assert_eq!(ask(&mut clinic.wire(WARD), "/app/x", &first).problem(), "session-stolen");
     assert_eq!(ask(&mut wire, "/charts/1", &last).problem(), "session-required", "which ended it");
+}
+
+#[test]
+fn a_token_is_a_session_as_a_cookie_is() {
+    let clinic = start(clinic());
+    let mut wire = clinic.wire(DOCTOR);
+    let answer = wire.request("POST", "/login", &[FORM], b"username=tanaka&password=right&api=1");
+    let token: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let bearer = format!("Bearer {}", text(&token, "token"));
+    let ask = |wire: &mut Wire, value: &str| wire.request("GET", "/charts/1", &[("Authorization", value)], b"");
+    for spelling in [bearer.clone(), bearer.replace("Bearer", "bearer  ")] {
+        assert_eq!(ask(&mut wire, &spelling).status, 200, "{spelling}");
+        assert_eq!(text(&asked(&clinic, &wire), "user"), "tanaka");
+    }
+    for doubt in ["Bearer ", "Bearer a b", "Bearer a,b"] {
+        assert_eq!(ask(&mut wire, doubt).problem(), "session-ambiguous", "{doubt}");
+    }
+    let twice = [("Authorization", bearer.as_str()), ("Authorization", "Bearer other")];
+    assert_eq!(wire.request("GET", "/app/x", &twice, b"").problem(), "session-ambiguous");
+    assert_eq!(body(&wire.request("GET", "/app/x", &[("Authorization", "Bearer unknown")], b"")), "nobody");
+    assert!(clinic.backend().seen().last().expect("a request").values("authorization").is_empty(), "not passed on");
+    assert_eq!(ask(&mut clinic.wire(WARD), &bearer).problem(), "session-stolen");
+    assert_eq!(ask(&mut wire, &bearer).problem(), "session-required");
 }
 
 #[test]
