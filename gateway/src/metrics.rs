@@ -108,6 +108,8 @@ pub struct Metrics {
     pub sessions: IntGauge,
     /// Most that can.
     pub sessions_limit: IntGauge,
+    /// 1 while what becomes of sessions can be put on stable storage.
+    pub session_store_available: IntGauge,
     /// Sessions that another device presented.
     pub sessions_stolen: IntCounter,
     /// Lockouts in force.
@@ -282,6 +284,8 @@ impl Metrics {
                 .put(IntGauge::with_opts(opts("login_accounts_limit", "Most accounts remembered."))?)?,
             sessions: make.put(IntGauge::with_opts(opts("sessions", "Sessions that live."))?)?,
             sessions_limit: make.put(IntGauge::with_opts(opts("sessions_limit", "Most sessions that can live."))?)?,
+            session_store_available: make
+                .put(IntGauge::with_opts(opts("session_store_available", "1 while sessions can be stored."))?)?,
             sessions_stolen: make.put(IntCounter::with_opts(opts(
                 "sessions_stolen_total",
                 "Sessions that another device presented.",

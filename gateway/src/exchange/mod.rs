@@ -100,7 +100,7 @@ async fn pass(
     let mut seen = match resolved.route.observed() {
         Some(observed) => {
             let route = (observed, resolved.route.login().is_some());
-            let (user, seen) = session::identify(connection, &snapshot, route, subject, &mut request, trail)?;
+            let (user, seen) = session::identify(connection, &snapshot, route, subject, &mut request, trail).await?;
             subject = user;
             Some(seen)
         }
@@ -160,7 +160,7 @@ async fn pass(
         response = Box::pin(attempt.answered(response, connection, &mut seen, trail)).await?;
     }
     if let Some(seen) = seen {
-        seen.answered(&response, connection, trail).await;
+        seen.answered(&response, connection, trail).await?;
     }
     trail.reads_answer(&response);
     trail.answered(response.status()).await?;

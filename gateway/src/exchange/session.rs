@@ -44,7 +44,7 @@ pub(super) struct Seen {
 /// # Errors
 /// [`Refusal::SessionAmbiguous`], [`Refusal::SessionStolen`], [`Refusal::SessionRequired`], or why the registry takes the
 /// session's user no more.
-pub(super) fn identify(
+pub(super) async fn identify(
     connection: &Rc<Connection>,
     snapshot: &Snapshot,
     route: (&Arc<Observed>, bool),
@@ -59,7 +59,7 @@ pub(super) fn identify(
     for name in &observed.cookies[..] {
         let fields = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes);
         if let Some(secret) = cookie::find(fields, name)? {
-            let keeps = seen.look(connection, &subject.party, &secret, trail)?;
+            let keeps = seen.look(connection, &subject.party, &secret, trail).await?;
             if !keeps {
                 removed.push(name);
             }
@@ -70,7 +70,7 @@ pub(super) fn identify(
     }
     if observed.bearer
         && let Some(token) = bearer(request.headers())?
-        && !seen.look(connection, &subject.party, token.as_bytes(), trail)?
+        && !seen.look(connection, &subject.party, token.as_bytes(), trail).await?
     {
         request.headers_mut().remove(AUTHORIZATION);
     }
@@ -115,7 +115,13 @@ fn take_out(headers: &mut HeaderMap, name: &str) {
 
 impl Seen {
     /// Looks a secret up. Returns whether the backend may see it.
-    fn look(&mut self, connection: &Connection, party: &Party, secret: &[u8], trail: &Trail) -> Result<bool, Refusal> {
+    async fn look(
+        &mut self,
+        connection: &Connection,
+        party: &Party,
+        secret: &[u8],
+        trail: &Trail,
+    ) -> Result<bool, Refusal> {
         let sessions = connection.worker.sessions();
         let keeps = match sessions.find(Kind::Learnt, &self.observed.realm, secret, party) {
             Found::Live(session) => {
@@ -126,7 +132,7 @@ impl Seen {
                 true
             }
             Found::Stolen(session) => {
-                stolen(connection, &session, trail);
+                stolen(connection, &session, trail).await;
                 return Err(Refusal::SessionStolen);
             }
             Found::Given => true,
@@ -140,7 +146,15 @@ impl Seen {
     }
 
     /// Learns from an answer what became of the session; one that is no answer to a login that succeeded.
-    pub(super) async fn answered(self, response: &Response<UpstreamBody>, connection: &Connection, trail: &Trail) {
+    ///
+    /// # Errors
+    /// [`Refusal::SessionUnavailable`] if it logs out, and a restart would not know of that.
+    pub(super) async fn answered(
+        self,
+        response: &Response<UpstreamBody>,
+        connection: &Connection,
+        trail: &Trail,
+    ) -> Result<(), Refusal> {
         let sessions = connection.worker.sessions();
         let now = trail.unix_seconds();
         let fates = || {
@@ -154,30 +168,32 @@ impl Seen {
                     sessions.give(&self.observed.realm, &secret, party);
                 }
             }
-            return;
+            return Ok(());
         };
         let is_cleared = fates().any(|fate| fate == Fate::Cleared) && !fates().any(|fate| matches!(fate, Fate::Set(_)));
         if self.ends || is_cleared {
             // Whoever hears that they are logged out is, whatever happens to the gateway.
             let stored = sessions.end(session, Reason::LoggedOut);
-            let _ = stored.wait().await;
-            return;
+            return if stored.wait().await { Ok(()) } else { Err(Refusal::SessionUnavailable) };
         }
         for fate in fates() {
             if let Fate::Set(secret) = fate {
                 sessions.reissue(session, &secret);
             }
         }
+        Ok(())
     }
 }
 
 /// Another device than its own presents a session: it ends, since somebody else knows its secret.
-fn stolen(connection: &Connection, session: &Arc<Session>, trail: &Trail) {
-    drop(connection.worker.sessions().end(session, Reason::Stolen));
+async fn stolen(connection: &Connection, session: &Arc<Session>, trail: &Trail) {
+    let ended = connection.worker.sessions().end(session, Reason::Stolen);
     connection.worker.metrics.sessions_stolen.inc();
     if connection.may_record(2 * 1024) {
         connection.worker.append_unwaited(&note(session, SessionEvent::Stolen, None, Some(trail.id())));
     }
+    // It is refused whatever becomes of this; the keeper says so where it cannot be stored, and goes on trying.
+    let _ = ended.wait().await;
 }
 
 /// Makes a request part of a session: its user asks, its record says so, and it is cut when the session ends.

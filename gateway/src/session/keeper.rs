@@ -1,9 +1,10 @@
 //! Puts what becomes of sessions into the store and the log, on the control runtime.
 //!
-//! What came meanwhile is written in one transaction. Uses are written every few seconds: a session that a crash interrupts was
+//! What came meanwhile is written in one transaction, in the order in which it came, and again until the store has it. Uses are written every few seconds: a session that a crash interrupts was
 //! last used a little earlier than it was, and so ends no later than it should.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gateway_audit::record::{SessionEvent, SessionNote};
@@ -19,6 +20,8 @@ use crate::store::{SessionChange, SessionRow, Store, StoreError};
 
 /// Most changes of one transaction.
 const MOST_AT_ONCE: usize = 512;
+/// The time between two tries to write into a store that takes nothing.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// The time between two looks at what is over and what was used.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -40,9 +43,8 @@ pub struct Kept(pub(super) mpsc::UnboundedReceiver<Order>);
 pub struct Keeper {
     orders: mpsc::UnboundedReceiver<Order>,
     sessions: Arc<Sessions>,
-    store: Store,
+    pen: Pen,
     lane: ControlLane,
-    boot: String,
 }
 
 impl Keeper {
@@ -89,7 +91,8 @@ impl Keeper {
         }
         sessions.review(directory);
         tracing::info!(sessions = sessions.status().live, "sessions that go on");
-        Ok(Self { orders: kept.0, sessions: Arc::clone(sessions), store, lane, boot })
+        let pen = Pen { sessions: Arc::clone(sessions), store, boot };
+        Ok(Self { orders: kept.0, sessions: Arc::clone(sessions), pen, lane })
     }
 
     /// Keeps for as long as the gateway runs.
@@ -106,6 +109,7 @@ impl Keeper {
                     if let Some(before_ns) = self.sessions.clock.monotonic_ns().checked_sub(remembered) {
                         orders.push(Order::Write(SessionChange::Purge { before_ns }));
                     }
+                    self.sessions.waiting.fetch_add(orders.len(), Ordering::Relaxed);
                 }
             }
             self.carry_out(orders).await;
@@ -126,16 +130,42 @@ impl Keeper {
                 Order::Flush(answer) => flushed.push(answer),
             }
         }
-        let stored = if changes.is_empty() { Ok(()) } else { self.write(&changes).await };
-        if let Err(error) = &stored {
-            tracing::error!(%error, "what becomes of sessions cannot be stored: a restart would not know of it");
-        }
-        for answer in waiting {
-            let _ = answer.send(stored.is_ok());
+        if !changes.is_empty() {
+            self.pen.put(&changes, waiting).await;
         }
         for answer in flushed {
             let _ = answer.send(());
         }
+    }
+}
+
+/// Writes into the store, for as long as that takes.
+pub(super) struct Pen {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) store: Store,
+    pub(super) boot: String,
+}
+
+impl Pen {
+    /// Returns once the store has all of it: what comes later counts on what came before. Whoever waits hears of the first
+    /// failure, and no session begins until the store has caught up.
+    pub(super) async fn put(&mut self, changes: &[SessionChange], mut waiting: Vec<oneshot::Sender<bool>>) {
+        loop {
+            let stored = self.write(changes).await;
+            let was_stored = self.sessions.is_stored.swap(stored.is_ok(), Ordering::Relaxed);
+            for answer in waiting.drain(..) {
+                let _ = answer.send(stored.is_ok());
+            }
+            match stored {
+                Ok(()) => break,
+                Err(error) if was_stored => {
+                    tracing::error!(%error, "what becomes of sessions cannot be stored: a restart would not know of it");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+        self.sessions.waiting.fetch_sub(changes.len(), Ordering::Relaxed);
     }
 
     async fn write(&mut self, changes: &[SessionChange]) -> Result<(), StoreError> {

@@ -13,7 +13,7 @@ mod shards;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ use shards::{Shards, Slot};
 const SECRETS: usize = 8;
 /// Secrets of people who have not logged in that one device may have been given.
 const GIVEN: usize = 32;
+
+/// Most changes that may wait for the store; beyond it no session begins.
+const MOST_WAITING: usize = 16_384;
 
 /// A session that begins.
 #[derive(Debug, Clone)]
@@ -164,6 +167,8 @@ pub struct Status {
     pub live: usize,
     /// Most that can be.
     pub most: usize,
+    /// The last change could be stored.
+    pub is_stored: bool,
 }
 
 /// All sessions.
@@ -173,6 +178,10 @@ pub struct Sessions {
     book: Mutex<Book>,
     config: ArcSwap<config::Session>,
     orders: mpsc::UnboundedSender<Order>,
+    /// Changes that the store does not have yet.
+    waiting: AtomicUsize,
+    /// The last change could be stored.
+    is_stored: AtomicBool,
     changed: watch::Sender<u64>,
     clock: Arc<KernelClock>,
 }
@@ -187,6 +196,8 @@ pub fn prepare(config: &config::Session, key: SessionKey, clock: Arc<KernelClock
         book: Mutex::default(),
         config: ArcSwap::from_pointee(config.clone()),
         orders,
+        waiting: AtomicUsize::new(0),
+        is_stored: AtomicBool::new(true),
         changed: watch::Sender::new(0),
         clock,
     });
@@ -199,8 +210,19 @@ impl Sessions {
     }
 
     fn order(&self, order: Order) {
+        match &order {
+            // Of an end the store must hear, and there are no more of them than sessions. Without the rest a restart knows
+            // fewer secrets than were given out.
+            Order::Write(change) if !matches!(change, SessionChange::Begun(_)) && self.is_behind() => return,
+            Order::Write(_) | Order::End { .. } => drop(self.waiting.fetch_add(1, Ordering::Relaxed)),
+            Order::Flush(_) => {}
+        }
         // Without a keeper nothing is stored, and whoever waits for that hears that it is not.
         let _ = self.orders.send(order);
+    }
+
+    fn is_behind(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= MOST_WAITING
     }
 
     /// The bounds of a user with these roles at this site.
@@ -245,7 +267,7 @@ impl Sessions {
     /// Begins a session under a secret of the gateway's own making.
     ///
     /// # Errors
-    /// [`Refusal::SessionUnavailable`] if there is no room, or no random bytes.
+    /// [`Refusal::SessionUnavailable`] if there is no room, no random bytes, or a store that takes nothing.
     pub fn begin(&self, begin: &Begin<'_>) -> Result<(Secret, Arc<Session>), Refusal> {
         let secret = Secret::make()?;
         let session = self.learn(secret.as_str().as_bytes(), begin)?;
@@ -255,11 +277,14 @@ impl Sessions {
     /// Begins a session under a secret that somebody else made. What was tied to that secret ends.
     ///
     /// # Errors
-    /// [`Refusal::SessionUnavailable`] if there is no room, or no random bytes.
+    /// [`Refusal::SessionUnavailable`] if there is no room, no random bytes, or a store that takes nothing.
     pub fn learn(&self, secret: &[u8], begin: &Begin<'_>) -> Result<Arc<Session>, Refusal> {
         let hash = self.key.hash(begin.kind, begin.realm, secret);
         let name = name()?;
         let mut book = self.book();
+        if self.is_behind() || !self.is_stored.load(Ordering::Relaxed) {
+            return Err(Refusal::SessionUnavailable);
+        }
         let now_ns = self.clock.monotonic_ns();
         if let Some(slot) = self.shards.get(&hash) {
             self.finish(&mut book, &slot.session, Reason::Replaced, None);
@@ -488,7 +513,11 @@ impl Sessions {
     /// How sessions fare.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status { live: self.book().live(), most: self.config.load().most }
+        Status {
+            live: self.book().live(),
+            most: self.config.load().most,
+            is_stored: self.is_stored.load(Ordering::Relaxed),
+        }
     }
 
     /// Returns once all that was decided so far is in the store, or `patience` is over.

@@ -6,7 +6,7 @@ use policy::{DeviceId, Patient};
 use super::*;
 
 fn limits() -> Limits {
-    Limits { idle_ns: u64::MAX, absolute_ns: u64::MAX, concurrent: 0 }
+    Limits { idle_ns: u64::MAX >> 1, absolute_ns: u64::MAX >> 1, concurrent: 0 }
 }
 
 fn sessions(most: usize) -> (Arc<Sessions>, Kept) {
@@ -95,7 +95,7 @@ fn memory_is_bounded_and_no_session_ends_for_another() {
     for secret in 10..20_u8 {
         drop(sessions.end(&begin_one(&[secret]).unwrap(), Reason::Operator));
     }
-    assert_eq!(sessions.status(), Status { live: 0, most: 4 });
+    assert_eq!(sessions.status(), Status { live: 0, most: 4, is_stored: true });
     assert_eq!(sessions.shards.len(), 4, "those that were over last");
     assert_eq!(found(&sessions, &[0], &party), "unknown");
     assert_eq!(found(&sessions, &[19], &party), "operator");
@@ -179,4 +179,53 @@ async fn without_a_keeper_whoever_waits_hears_that_nothing_is_stored() {
     drop(kept);
     assert!(!sessions.end(&session, Reason::LoggedOut).wait().await);
     assert!(sessions.end(&session, Reason::LoggedOut).wait().await, "it was over");
+}
+
+#[tokio::test]
+async fn what_a_store_does_not_take_is_written_once_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.db");
+    let store = crate::store::Store::open(file.clone()).await.unwrap();
+    let (sessions, mut kept) = sessions(100);
+    let party = device("one");
+    let session = sessions.learn(b"1", &begin(&party, "tanaka", limits())).unwrap();
+    let ended = sessions.end(&session, Reason::LoggedOut);
+    let (mut changes, mut waiting) = (Vec::new(), Vec::new());
+    while let Ok(order) = kept.0.try_recv() {
+        match order {
+            Order::Write(change) => changes.push(change),
+            Order::End { change, answer, .. } => {
+                changes.push(change);
+                waiting.extend(answer);
+            }
+            Order::Flush(_) => {}
+        }
+    }
+    let aside = folder.path().join("aside.db");
+    std::fs::rename(&file, &aside).unwrap();
+    let mut pen = keeper::Pen { sessions: Arc::clone(&sessions), store, boot: "boot".to_owned() };
+    let writes = tokio::spawn(async move {
+        pen.put(&changes, waiting).await;
+        pen
+    });
+    assert!(!ended.wait().await, "whoever waits hears of it at once");
+    assert!(!sessions.status().is_stored);
+    assert_eq!(sessions.learn(b"2", &begin(&party, "tanaka", limits())).unwrap_err(), Refusal::SessionUnavailable);
+    std::fs::rename(&aside, &file).unwrap();
+    let pen = writes.await.unwrap();
+    assert!(sessions.status().is_stored);
+    assert_eq!(sessions.waiting.load(Ordering::Relaxed), 0);
+    let memory = pen.store.session_load("boot", u64::MAX >> 1).await.unwrap();
+    assert_eq!(memory.sessions.first().unwrap().0.ended, Some(Reason::LoggedOut));
+    sessions.learn(b"2", &begin(&party, "tanaka", limits())).unwrap();
+
+    // Beyond what may wait nothing begins, and ends are told all the same.
+    sessions.waiting.store(MOST_WAITING, Ordering::Relaxed);
+    assert!(sessions.learn(b"3", &begin(&party, "tanaka", limits())).is_err());
+    while kept.0.try_recv().is_ok() {}
+    let Found::Live(session) = sessions.find(Kind::Learnt, "ehr", b"2", &party) else { panic!("it lives") };
+    sessions.reissue(&session, b"4");
+    assert!(kept.0.try_recv().is_err());
+    drop(sessions.end(&session, Reason::LoggedOut));
+    assert!(matches!(kept.0.try_recv(), Ok(Order::End { .. })));
 }

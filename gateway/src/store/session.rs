@@ -227,7 +227,8 @@ async fn write(conn: &mut SqliteConnection, boot: &str, change: &SessionChange) 
         SessionChange::Begun(row) => sqlx::query(
             "INSERT INTO sessions (name, kind, realm, account, site, device, user_name, acting_for, tag, level, factors, \
              boot, begun_ns, authenticated_ns, used_ns, idle_ns, absolute_ns, since) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+             ON CONFLICT (name) DO NOTHING",
         )
         .bind(&row.name)
         .bind(row.kind.label())
@@ -249,7 +250,8 @@ async fn write(conn: &mut SqliteConnection, boot: &str, change: &SessionChange) 
         .bind(&row.since),
         SessionChange::Secret { name, hash } => sqlx::query(
             "INSERT INTO session_secrets (hash, name, at_ns) \
-             VALUES ($1, $2, (SELECT COALESCE(MAX(at_ns), 0) + 1 FROM session_secrets WHERE name = $2)) \
+             SELECT $1, name, (SELECT COALESCE(MAX(at_ns), 0) + 1 FROM session_secrets WHERE name = $2) \
+             FROM sessions WHERE name = $2 \
              ON CONFLICT (hash) DO UPDATE SET name = excluded.name, at_ns = excluded.at_ns, superseded = 0",
         )
         .bind(hash.hex())
@@ -343,7 +345,7 @@ const FITS: &str = "ended IS NULL AND ($1 IS NULL OR name = $1) AND ($2 IS NULL 
 
 /// # Sessions
 impl Store {
-    /// Writes all of it down, or nothing.
+    /// Writes all of it down, or nothing. The same once more changes nothing; a secret of a session that is not there is left.
     ///
     /// # Errors
     /// [`StoreError::Io`] or [`StoreError::Busy`].
@@ -401,10 +403,11 @@ impl Store {
         shown.collect::<sqlx::Result<_>>().map_err(|e| self.sql(e))
     }
 
-    /// Ends sessions for an operator. A gateway that runs does the same within a second.
+    /// Ends sessions for an operator. A gateway that runs does the same within a second, with those that the store has not
+    /// heard of yet as well: so whoever is named by user, device or site is written down even where none is found.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if there is none.
+    /// [`StoreError::NotFound`] if one is named that is not there.
     pub async fn session_end(&self, actor: &str, target: SessionTarget) -> Result<EndedSessions, StoreError> {
         let mut edit = Edit::begin(self, actor).await?;
         let [name, site, device, user] = target.columns();
@@ -412,7 +415,7 @@ impl Store {
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(name).bind(site).bind(device).bind(user);
         let sessions = query.execute(edit.conn()).await.map_err(|e| self.sql(e))?.rows_affected();
         let ended = EndedSessions { target, sessions };
-        if sessions == 0 {
+        if sessions == 0 && matches!(ended.target, SessionTarget::Name { .. }) {
             let name = EntryName::Session(ended.target.name());
             return Err(StoreError::NotFound { kind: name.kind(), name: name.to_string(), nearest: None });
         }
@@ -482,6 +485,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_written_twice_or_for_nobody_keeps_nothing_else_back() {
+        let (_folder, store) = store().await;
+        let changes = [
+            SessionChange::Secret { name: "gone".to_owned(), hash: Hash([1; 32]) },
+            SessionChange::Begun(Box::new(session("a", "tanaka"))),
+            SessionChange::Secret { name: "a".to_owned(), hash: Hash([2; 32]) },
+            SessionChange::Ended { name: "a".to_owned(), why: Reason::LoggedOut, at_ns: 6 },
+        ];
+        for _ in 0..2 {
+            store.session_write("boot", &changes).await.unwrap();
+        }
+        let memory = store.session_load("boot", 9).await.unwrap();
+        assert_eq!(memory.sessions.first().unwrap().0.ended, Some(Reason::LoggedOut));
+        assert_eq!(memory.secrets, [(Hash([2; 32]), "a".to_owned(), false)]);
+    }
+
+    #[tokio::test]
     async fn an_operator_lists_and_ends() {
         let (_folder, store) = store().await;
         let begun = |name: &str, user: &str| SessionChange::Begun(Box::new(session(name, user)));
@@ -492,7 +512,12 @@ mod tests {
         let target = SessionTarget::User { site: site.clone(), user: "tanaka".parse().unwrap() };
         assert_eq!(store.session_list(Some(&target), "other", 0).await.unwrap()[0].idle_s, None);
         assert_eq!(store.session_end("t", target.clone()).await.unwrap().sessions, 1);
-        assert!(matches!(store.session_end("t", target).await, Err(StoreError::NotFound { .. })));
+        // A gateway may hold one that the store has not heard of.
+        let sequence = store.sequence().await.unwrap();
+        assert_eq!(store.session_end("t", target.clone()).await.unwrap().sessions, 0);
+        assert_eq!(store.sequence().await.unwrap(), sequence + 1);
+        let name = SessionTarget::Name { name: "a".to_owned() };
+        assert!(matches!(store.session_end("t", name).await, Err(StoreError::NotFound { .. })));
         assert_eq!(store.session_list(None, "boot", 0).await.unwrap().len(), 1);
         store.session_end("t", SessionTarget::Site { site }).await.unwrap();
         let change = store.change(store.sequence().await.unwrap()).await.unwrap().unwrap();
