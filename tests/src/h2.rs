@@ -20,6 +20,7 @@ pub struct Client {
     sender: SendRequest<Full<Bytes>>,
     connection: JoinHandle<()>,
     authority: String,
+    patience: Duration,
     /// This side's address, as `connection.source` in records.
     pub local: std::net::SocketAddr,
 }
@@ -55,7 +56,13 @@ impl Client {
             let connection = tokio::spawn(async move { drop(connection.await) });
             std::io::Result::Ok((sender, connection, local))
         })?;
-        Ok(Self { runtime, sender, connection, authority: format!("localhost:{}", address.port()), local })
+        let authority = format!("localhost:{}", address.port());
+        Ok(Self { runtime, sender, connection, authority, patience: PATIENCE, local })
+    }
+
+    /// How long it waits for an answer from here on.
+    pub const fn set_patience(&mut self, limit: Duration) {
+        self.patience = limit;
     }
 
     /// A GET and its answer.
@@ -94,8 +101,9 @@ impl Client {
             let fields = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
             Ok(Answer { status: head.status.as_u16(), fields, body, interim: Vec::new() })
         };
-        let limited = async { tokio::time::timeout(PATIENCE, exchange).await };
-        self.runtime.block_on(limited).unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
+        let patience = self.patience;
+        let limited = async { tokio::time::timeout(patience, exchange).await };
+        self.runtime.block_on(limited).unwrap_or_else(|_| Err(format!("no answer within {patience:?}")))
     }
 
     /// Whether the gateway ends the connection within this time.
