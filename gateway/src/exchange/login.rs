@@ -171,7 +171,8 @@ impl Attempted {
     /// Learns from the answer what came of the attempt. Its body is read as far as that takes, and put back.
     ///
     /// # Errors
-    /// [`Refusal::BackendMalformed`] if the body ends early; then the attempt failed.
+    /// [`Refusal::BackendMalformed`] if the body ends early; then the attempt failed. [`Refusal::SessionUnavailable`] if it
+    /// succeeded, and no session can begin.
     pub(super) async fn answered(
         self,
         answer: Response<UpstreamBody>,
@@ -204,15 +205,18 @@ impl Attempted {
         if let Some(password) = &password {
             logins.learns(attempt, password, ended == Ended::Succeeded);
         }
-        if ended == Ended::Succeeded {
+        let begun = if ended == Ended::Succeeded {
             let answer = (&parts.headers, whole.map(|bytes| &bytes[..]));
-            session::begin(&login, &attempt.account, user, seen.take(), answer, connection, trail);
-        }
+            session::begin(&login, &attempt.account, user, seen.take(), answer, connection, trail)
+        } else {
+            Ok(())
+        };
         match pass {
             Pass::Reserved(reservation) => reservation.settle(ended),
             Pass::Verified(attempt) if ended == Ended::Failed => logins.fails(&attempt),
             Pass::Verified(_) => {}
         }
+        begun?;
         Ok(Response::from_parts(parts, body))
     }
 }

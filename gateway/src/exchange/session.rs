@@ -11,7 +11,7 @@ use std::sync::Arc;
 use gateway_audit::record::SessionEvent;
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use policy::login::{AccountName, Login};
+use policy::login::{AccountName, AccountPlace, Login};
 use policy::session::set_cookie::{Fate, fate};
 use policy::session::{Factors, Kind, Observed, Reason, Unknown, cookie};
 use policy::{AuthenticationLevel, Party, Refusal, Subject, UserName};
@@ -245,7 +245,11 @@ pub(super) fn user_of(
     }
 }
 
-/// Ties the session that the answer to a right password begins to whoever gave it.
+/// Ties the session that the answer to a right password begins to whoever gave it. A program that sends its
+/// password with every request begins one, and goes on with it.
+///
+/// # Errors
+/// [`Refusal::SessionUnavailable`] if none can begin.
 pub(super) fn begin(
     login: &Login,
     account: &AccountName,
@@ -254,8 +258,8 @@ pub(super) fn begin(
     answer: (&HeaderMap, Option<&[u8]>),
     connection: &Connection,
     trail: &mut Trail,
-) {
-    let (Some(tie), Some(seen), Some(subject)) = (&login.session, seen, trail.subject()) else { return };
+) -> Result<(), Refusal> {
+    let (Some(tie), Some(seen), Some(subject)) = (&login.session, seen, trail.subject()) else { return Ok(()) };
     let (headers, body) = answer;
     let now = trail.unix_seconds();
     let mut secrets: SmallVec<[Zeroizing<Vec<u8>>; 2]> = SmallVec::new();
@@ -268,7 +272,7 @@ pub(super) fn begin(
                     realm = &*login.realm,
                     "a login's answer sets its session's cookie in a way that has several readings"
                 );
-                return;
+                return Ok(());
             }
             Some(Fate::Cleared) | None => {}
         }
@@ -283,10 +287,20 @@ pub(super) fn begin(
     }
     let Some((first, rest)) = secrets.split_first() else {
         tracing::debug!(realm = &*login.realm, "a login succeeded, and its answer begins no session");
-        return;
+        return Ok(());
     };
     let sessions = connection.worker.sessions();
+    let is_basic = matches!(login.place, AccountPlace::Basic);
+    let is_same = |old: &Session| {
+        *old.realm == *login.realm && *old.account == *account.as_str() && old.user == user && old.ended().is_none()
+    };
     if let Some(old) = &seen.session {
+        if is_basic && is_same(old) {
+            for secret in &secrets {
+                sessions.reissue(old, secret);
+            }
+            return Ok(());
+        }
         drop(sessions.end(old, Reason::Replaced));
     }
     let (level, device) = match &subject.party {
@@ -300,29 +314,26 @@ pub(super) fn begin(
         }
         _ => subject.roles.to_vec(),
     };
-    let begun = sessions.learn(
-        first,
-        &Begin {
-            kind: Kind::Learnt,
-            realm: &login.realm,
-            party: &subject.party,
-            user,
-            account: account.as_str(),
-            acting_for: None,
-            level,
-            factors: Factors::PASSWORD.with(device),
-            authenticated_ns: trail.begun().monotonic_ns,
-            tag: None,
-            limits: sessions.limits(subject.site(), &roles),
-        },
-    );
-    match begun {
-        Ok(session) => {
-            for secret in rest {
-                sessions.reissue(&session, secret);
-            }
-            trail.begins_session(session);
-        }
-        Err(_) => tracing::error!("there is no room for another session (`session.most`): a user logs in for nothing"),
+    let begin = Begin {
+        kind: Kind::Learnt,
+        realm: &login.realm,
+        party: &subject.party,
+        user,
+        account: account.as_str(),
+        acting_for: None,
+        level,
+        factors: Factors::PASSWORD.with(device),
+        authenticated_ns: trail.begun().monotonic_ns,
+        tag: None,
+        limits: sessions.limits(subject.site(), &roles),
+    };
+    let (session, begins) =
+        if is_basic { sessions.go_on(first, &begin)? } else { (sessions.learn(first, &begin)?, true) };
+    for secret in rest {
+        sessions.reissue(&session, secret);
     }
+    if begins {
+        trail.begins_session(session);
+    }
+    Ok(())
 }

@@ -25,12 +25,18 @@ pub(super) struct Book {
     /// Live ones and those that are over, by name.
     sessions: HashMap<Arc<str>, Held>,
     live: usize,
+    /// Live ones by place, oldest first.
+    by_place: HashMap<Origin, VecDeque<Arc<Session>>>,
+    /// How many live at each site.
+    by_site: HashMap<Arc<str>, usize>,
     /// Those that are over, and since when, oldest first.
     over: VecDeque<(u64, Arc<str>)>,
     /// Secrets that sessions went on without, oldest first.
     superseded: VecDeque<Hash>,
     /// Secrets of people who have not logged in, by place, oldest first.
     given: HashMap<Origin, VecDeque<Hash>>,
+    /// How many these are together.
+    given_len: usize,
 }
 
 impl Book {
@@ -51,11 +57,26 @@ impl Book {
         surplus(begin.limits.concurrent, own.into_iter().map(|session| (Arc::clone(&session), session.begun_ns)))
     }
 
+    /// Live ones of a place, oldest first.
+    pub(super) fn at(&self, place: &Origin) -> impl DoubleEndedIterator<Item = &Arc<Session>> {
+        self.by_place.get(place).into_iter().flatten()
+    }
+
+    /// Whether a place has its share of `most`, a sixteenth, or its site has, a quarter: so that a flood there leaves room for
+    /// the others.
+    pub(super) fn is_crowded(&self, place: &Origin, most: usize) -> bool {
+        let of_place = self.by_place.get(place).map_or(0, VecDeque::len);
+        let of_site = self.by_site.get(&place.site).copied().unwrap_or_default();
+        of_place >= (most / 16).max(1) || of_site >= (most / 4).max(1)
+    }
+
     pub(super) fn put(&mut self, session: Arc<Session>, at_ns: u64) {
         if session.ended().is_some() {
             self.over.push_back((at_ns, Arc::clone(&session.name)));
         } else {
             self.live += 1;
+            *self.by_site.entry(Arc::clone(&session.place.site)).or_default() += 1;
+            self.by_place.entry(session.place.clone()).or_default().push_back(Arc::clone(&session));
         }
         let name = Arc::clone(&session.name);
         self.sessions.insert(name, Held { session, secrets: VecDeque::new() });
@@ -80,19 +101,50 @@ impl Book {
         self.superseded.drain(..too_many).collect()
     }
 
+    /// Whether there is no room for another secret of a place that was given; one that has `most` goes on without its oldest.
+    pub(super) fn is_given_full(&self, place: &Origin, most: usize, most_of_all: usize) -> bool {
+        self.given_len >= most_of_all && self.given.get(place).is_none_or(|given| given.len() < most)
+    }
+
     pub(super) fn give(&mut self, place: Origin, hash: Hash, most: usize) -> Option<Hash> {
         let given = self.given.entry(place).or_default();
         given.push_back(hash);
-        if given.len() > most { given.pop_front() } else { None }
+        if given.len() > most {
+            return given.pop_front();
+        }
+        self.given_len += 1;
+        None
     }
 
-    /// Notes that a session is over. Returns the secrets of those that are forgotten for it.
-    pub(super) fn end(&mut self, session: &Session, at_ns: u64, remembered: usize) -> Vec<Hash> {
+    /// Notes that a session is over. Returns its secrets but the `last`, and the secrets of those that are forgotten for it.
+    pub(super) fn end(
+        &mut self,
+        session: &Arc<Session>,
+        at_ns: u64,
+        last: usize,
+        remembered: usize,
+    ) -> (Vec<Hash>, Vec<Hash>) {
         self.live = self.live.saturating_sub(1);
+        if let Some(of_place) = self.by_place.get_mut(&session.place) {
+            of_place.retain(|known| !Arc::ptr_eq(known, session));
+            if of_place.is_empty() {
+                self.by_place.remove(&session.place);
+            }
+        }
+        if let Some(of_site) = self.by_site.get_mut(&session.place.site) {
+            *of_site = of_site.saturating_sub(1);
+            if *of_site == 0 {
+                self.by_site.remove(&session.place.site);
+            }
+        }
+        let own = self.sessions.get_mut(&session.name).map(|held| {
+            let surplus = held.secrets.len().saturating_sub(last);
+            held.secrets.drain(..surplus).collect()
+        });
         self.over.push_back((at_ns, Arc::clone(&session.name)));
         let too_many = self.over.len().saturating_sub(remembered);
         let names: Vec<_> = self.over.drain(..too_many).collect();
-        self.drop_all(names)
+        (own.unwrap_or_default(), self.drop_all(names))
     }
 
     /// Forgets what has been over for long. Returns the secrets.

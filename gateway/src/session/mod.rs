@@ -42,9 +42,13 @@ use shards::{Shards, Slot};
 
 /// Secrets that one session goes on with at once: a browser has so many requests under way while its cookie is re-issued.
 const SECRETS: usize = 8;
+/// Secrets by which a session that is over is known.
+const LAST_SECRETS: usize = 2;
 /// Secrets of people who have not logged in that one device may have been given.
 const GIVEN: usize = 32;
 
+/// How long anybody waits for the store.
+const STORED_WITHIN: Duration = Duration::from_secs(10);
 /// Most changes that may wait for the store; beyond it no session begins.
 const MOST_WAITING: usize = 16_384;
 
@@ -73,6 +77,17 @@ pub struct Begin<'a> {
     pub tag: Option<&'a str>,
     /// Its bounds: [`Sessions::limits`].
     pub limits: Limits,
+}
+
+impl Begin<'_> {
+    /// Whether a session of the same place is of the same kind, account and user.
+    fn is_of(&self, session: &Session) -> bool {
+        session.kind == self.kind
+            && *session.realm == *self.realm
+            && *session.account == *self.account
+            && session.user == self.user
+            && session.acting_for == self.acting_for
+    }
 }
 
 /// A secret that stands for a session: 43 characters of base64url. Given out once, kept nowhere.
@@ -154,7 +169,7 @@ impl Stored {
     /// Waits; `false` if the store could not take it, and a restart would not know of it.
     pub async fn wait(self) -> bool {
         match self.0 {
-            Some(stored) => stored.await.unwrap_or(false),
+            Some(stored) => matches!(tokio::time::timeout(STORED_WITHIN, stored).await, Ok(Ok(true))),
             None => true,
         }
     }
@@ -182,6 +197,8 @@ pub struct Sessions {
     waiting: AtomicUsize,
     /// The last change could be stored.
     is_stored: AtomicBool,
+    /// That there was no room for what a backend gave has been said.
+    said_full: AtomicBool,
     changed: watch::Sender<u64>,
     clock: Arc<KernelClock>,
 }
@@ -198,6 +215,7 @@ pub fn prepare(config: &config::Session, key: SessionKey, clock: Arc<KernelClock
         orders,
         waiting: AtomicUsize::new(0),
         is_stored: AtomicBool::new(true),
+        said_full: AtomicBool::new(false),
         changed: watch::Sender::new(0),
         clock,
     });
@@ -274,25 +292,55 @@ impl Sessions {
         Ok((secret, session))
     }
 
-    /// Begins a session under a secret that somebody else made. What was tied to that secret ends.
+    /// Begins a session under a secret that somebody else made. What was tied to that secret ends, and the oldest of its place
+    /// where that, or its site, has its share of the room.
     ///
     /// # Errors
     /// [`Refusal::SessionUnavailable`] if there is no room, no random bytes, or a store that takes nothing.
     pub fn learn(&self, secret: &[u8], begin: &Begin<'_>) -> Result<Arc<Session>, Refusal> {
         let hash = self.key.hash(begin.kind, begin.realm, secret);
-        let name = name()?;
+        self.learn_in(&mut self.book(), hash, begin)
+    }
+
+    /// As [`learn`](Self::learn), unless this place has a live session of that account already: then the secret is tied to that
+    /// one. For programs that log in with every request. Returns whether it begins.
+    ///
+    /// # Errors
+    /// Those of [`learn`](Self::learn).
+    pub fn go_on(&self, secret: &[u8], begin: &Begin<'_>) -> Result<(Arc<Session>, bool), Refusal> {
+        let hash = self.key.hash(begin.kind, begin.realm, secret);
         let mut book = self.book();
+        let now_ns = self.clock.monotonic_ns();
+        let place = origin_of(begin.party);
+        let goes_on = |session: &&Arc<Session>| begin.is_of(session) && session.is_over(now_ns).is_none();
+        let known = book.at(&place).rev().find(goes_on).cloned();
+        if let Some(session) = known {
+            session.touch(now_ns);
+            self.reissue_in(&mut book, &session, hash);
+            return Ok((session, false));
+        }
+        Ok((self.learn_in(&mut book, hash, begin)?, true))
+    }
+
+    fn learn_in(&self, book: &mut Book, hash: Hash, begin: &Begin<'_>) -> Result<Arc<Session>, Refusal> {
+        let name = name()?;
         if self.is_behind() || !self.is_stored.load(Ordering::Relaxed) {
             return Err(Refusal::SessionUnavailable);
         }
         let now_ns = self.clock.monotonic_ns();
         if let Some(slot) = self.shards.get(&hash) {
-            self.finish(&mut book, &slot.session, Reason::Replaced, None);
+            self.finish(book, &slot.session, Reason::Replaced, None);
         }
         for surplus in book.surplus(begin) {
-            self.finish(&mut book, &surplus, Reason::Surplus, None);
+            self.finish(book, &surplus, Reason::Surplus, None);
         }
-        if book.live() >= self.config.load().most {
+        let most = self.config.load().most;
+        let place = origin_of(begin.party);
+        if book.is_crowded(&place, most) {
+            let oldest = book.at(&place).next().cloned().ok_or(Refusal::SessionUnavailable)?;
+            self.finish(book, &oldest, Reason::Surplus, None);
+        }
+        if book.live() >= most {
             return Err(Refusal::SessionUnavailable);
         }
         let session = Arc::new(Session {
@@ -300,7 +348,7 @@ impl Sessions {
             kind: begin.kind,
             realm: begin.realm.into(),
             account: begin.account.into(),
-            place: origin_of(begin.party),
+            place,
             user: begin.user.clone(),
             acting_for: begin.acting_for.clone(),
             tag: begin.tag.map(Arc::from),
@@ -320,7 +368,7 @@ impl Sessions {
         });
         book.put(Arc::clone(&session), now_ns);
         self.order(Order::Write(SessionChange::Begun(Box::new(keeper::row(&session)))));
-        self.tie(&mut book, &session, hash);
+        self.tie(book, &session, hash);
         Ok(session)
     }
 
@@ -352,16 +400,19 @@ impl Sessions {
         if self.shards.get(&hash).as_ref().is_some_and(same) {
             return;
         }
-        let mut book = self.book();
+        self.reissue_in(&mut self.book(), session, hash);
+    }
+
+    fn reissue_in(&self, book: &mut Book, session: &Arc<Session>, hash: Hash) {
         match self.shards.get(&hash) {
-            Some(slot) if same(&slot) => return,
+            Some(slot) if Arc::ptr_eq(&slot.session, session) && !slot.superseded => return,
             Some(slot) if !Arc::ptr_eq(&slot.session, session) => {
-                self.finish(&mut book, &slot.session, Reason::Replaced, None);
+                self.finish(book, &slot.session, Reason::Replaced, None);
             }
             Some(_) | None => {}
         }
         if session.ended().is_none() {
-            self.tie(&mut book, session, hash);
+            self.tie(book, session, hash);
         }
     }
 
@@ -383,10 +434,17 @@ impl Sessions {
             return;
         }
         let mut book = self.book();
-        if self.shards.len() >= self.config.load().most.saturating_mul(4) {
+        // Somebody may have logged in with it meanwhile.
+        if self.shards.get(&hash).as_ref().is_some_and(known) {
             return;
         }
         let place = origin_of(party);
+        if book.is_given_full(&place, GIVEN, self.config.load().most.saturating_mul(4)) {
+            if !self.said_full.swap(true, Ordering::Relaxed) {
+                tracing::warn!("there is no room for what backends give to whoever has not logged in (`session.most`)");
+            }
+            return;
+        }
         let none: Arc<str> = "".into();
         let session = Arc::new(Session {
             name: Arc::clone(&none),
@@ -431,7 +489,9 @@ impl Sessions {
     /// then in the store and the log.
     pub fn end(&self, session: &Arc<Session>, why: Reason) -> Stored {
         let (answer, stored) = oneshot::channel();
-        let ended = self.finish(&mut self.book(), session, why, Some(answer));
+        // While the store takes nothing, whoever waits hears that at once.
+        let answer = self.is_stored.load(Ordering::Relaxed).then_some(answer);
+        let ended = self.finish(&mut self.book(), session, why, answer);
         Stored(ended.then_some(stored))
     }
 
@@ -451,8 +511,17 @@ impl Sessions {
             return false;
         }
         let at_ns = self.clock.monotonic_ns();
-        for hash in book.end(session, at_ns, self.config.load().most) {
+        let (own, others) = book.end(session, at_ns, LAST_SECRETS, self.config.load().most);
+        // One that was given out again stands for another session by now.
+        let is_over = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| slot.session.ended().is_some());
+        for hash in others.into_iter().filter(is_over) {
             self.shards.remove(&hash);
+        }
+        for hash in
+            own.into_iter().filter(|hash| self.shards.get(hash).is_some_and(|slot| Arc::ptr_eq(&slot.session, session)))
+        {
+            self.shards.remove(&hash);
+            self.order(Order::Write(SessionChange::Forgotten { hash }));
         }
         let change = SessionChange::Ended { name: session.name.to_string(), why, at_ns };
         self.order(Order::End { change, session: Arc::clone(session), why, answer });
@@ -498,7 +567,8 @@ impl Sessions {
                 used.push(SessionChange::Used { name: session.name.to_string(), at_ns });
             }
         }
-        for hash in book.forget(now_ns) {
+        let is_over = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| slot.session.ended().is_some());
+        for hash in book.forget(now_ns).into_iter().filter(is_over) {
             self.shards.remove(&hash);
         }
         used

@@ -16,7 +16,11 @@ fn sessions(most: usize) -> (Arc<Sessions>, Kept) {
 }
 
 fn device(name: &str) -> Party {
-    let device = DeviceId { site: "s".parse().unwrap(), device: name.parse().unwrap() };
+    device_at("s", name)
+}
+
+fn device_at(site: &str, name: &str) -> Party {
+    let device = DeviceId { site: site.parse().unwrap(), device: name.parse().unwrap() };
     Party::Device { device, user: None }
 }
 
@@ -86,8 +90,14 @@ fn memory_is_bounded_and_no_session_ends_for_another() {
     let (sessions, _kept) = sessions(4);
     let party = device("one");
     let begin_one = |secret: &[u8]| sessions.learn(secret, &begin(&party, "tanaka", limits()));
-    let all: Vec<_> = (0..4_u8).map(|secret| begin_one(&[secret]).unwrap()).collect();
-    assert_eq!(begin_one(b"more").unwrap_err(), Refusal::SessionUnavailable);
+    let mut all = vec![begin_one(&[0]).unwrap()];
+    for (secret, site) in [(1, "t"), (2, "u"), (3, "v")] {
+        let other = device_at(site, "one");
+        all.push(sessions.learn(&[secret], &begin(&other, "tanaka", limits())).unwrap());
+    }
+    let more = device_at("w", "one");
+    let refused = sessions.learn(b"more", &begin(&more, "tanaka", limits()));
+    assert_eq!(refused.unwrap_err(), Refusal::SessionUnavailable);
     assert_eq!(found(&sessions, &[0], &party), "live");
     for session in &all {
         drop(sessions.end(session, Reason::Operator));
@@ -115,6 +125,78 @@ fn memory_is_bounded_and_no_session_ends_for_another() {
         sessions.give("ehr", &number.to_be_bytes(), &party);
     }
     assert!(sessions.shards.len() <= 16 + GIVEN, "{}", sessions.shards.len());
+}
+
+#[test]
+fn a_device_and_a_site_have_their_share() {
+    let (sessions, _kept) = sessions(64);
+    let learn = |secret: &[u8], party: &Party| sessions.learn(secret, &begin(party, "tanaka", limits()));
+    let (one, far) = (device("one"), device_at("t", "far"));
+    for secret in 0..5_u8 {
+        learn(&[secret], &one).unwrap();
+    }
+    assert_eq!(found(&sessions, &[0], &one), "surplus", "a sixteenth");
+    assert_eq!(found(&sessions, &[1], &one), "live");
+    for (number, name) in ["two", "three", "four"].into_iter().enumerate() {
+        for secret in 0..4_u8 {
+            learn(&[10 + u8::try_from(number).unwrap(), secret], &device(name)).unwrap();
+        }
+    }
+    assert_eq!(sessions.status().live, 16);
+    assert_eq!(learn(b"new", &device("five")).unwrap_err(), Refusal::SessionUnavailable, "a quarter");
+    learn(b"far", &far).unwrap();
+    learn(b"more", &one).unwrap();
+    assert_eq!(found(&sessions, &[1], &one), "surplus");
+    assert_eq!(found(&sessions, &[10, 0], &device("two")), "live");
+    sessions.end_all(&Of::Site("s".parse().unwrap()), Reason::Operator);
+    learn(b"new", &device("five")).unwrap();
+}
+
+#[test]
+fn whoever_logs_in_with_every_request_has_one_session() {
+    let (sessions, _kept) = sessions(100);
+    let (one, two) = (device("one"), device("two"));
+    let (first, begins) = sessions.go_on(b"1", &begin(&one, "tanaka", limits())).unwrap();
+    assert!(begins);
+    for secret in 2..100_u8 {
+        let (session, begins) = sessions.go_on(&[secret], &begin(&one, "tanaka", limits())).unwrap();
+        assert!(Arc::ptr_eq(&session, &first) && !begins);
+        assert_eq!(found(&sessions, &[secret], &one), "live");
+    }
+    assert_eq!(sessions.status().live, 1);
+    let other = Begin { account: "b", ..begin(&one, "tanaka", limits()) };
+    for begin in [other, begin(&one, "suzuki", limits()), begin(&two, "tanaka", limits())] {
+        assert!(sessions.go_on(begin.account.as_bytes(), &begin).unwrap().1);
+    }
+    drop(sessions.end(&first, Reason::LoggedOut));
+    assert!(sessions.go_on(b"new", &begin(&one, "tanaka", limits())).unwrap().1);
+}
+
+#[test]
+fn what_is_over_leaves_room_for_what_is_given() {
+    let (sessions, _kept) = sessions(1);
+    let party = device("one");
+    let session = sessions.learn(b"0", &begin(&party, "tanaka", limits())).unwrap();
+    for secret in 1..8_u8 {
+        sessions.reissue(&session, &[secret]);
+    }
+    for number in 0..3_u8 {
+        sessions.give("ehr", &[9, number], &party);
+    }
+    drop(sessions.end(&session, Reason::LoggedOut));
+    assert_eq!(sessions.shards.len(), LAST_SECRETS + 3);
+    assert_eq!(found(&sessions, &[7], &party), "logged-out");
+    assert_eq!(found(&sessions, &[1], &party), "unknown");
+    sessions.give("ehr", &[9, 3], &party);
+    assert_eq!(found(&sessions, &[9, 3], &party), "given");
+    sessions.give("ehr", &[9, 4], &device("two"));
+    assert_eq!(found(&sessions, &[9, 4], &device("two")), "unknown", "no more than four for each that may live");
+    assert!(sessions.said_full.load(Ordering::Relaxed));
+
+    // A secret that was given out again is not forgotten with the session that it stood for before.
+    let again = sessions.learn(&[7], &begin(&party, "tanaka", limits())).unwrap();
+    sessions.learn(b"next", &begin(&party, "tanaka", limits())).unwrap();
+    assert_eq!(again.ended(), Some(Reason::Surplus));
 }
 
 #[test]
