@@ -57,6 +57,11 @@ impl Book {
         surplus(begin.limits.concurrent, own.into_iter().map(|session| (Arc::clone(&session), session.begun_ns)))
     }
 
+    /// Whether a session is remembered, live or over.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.sessions.contains_key(name)
+    }
+
     /// Live ones of a place, oldest first.
     pub(super) fn at(&self, place: &Origin) -> impl DoubleEndedIterator<Item = &Arc<Session>> {
         self.by_place.get(place).into_iter().flatten()

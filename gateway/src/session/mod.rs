@@ -513,8 +513,8 @@ impl Sessions {
         let at_ns = self.clock.monotonic_ns();
         let (own, others) = book.end(session, at_ns, LAST_SECRETS, self.config.load().most);
         // One that was given out again stands for another session by now.
-        let is_over = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| slot.session.ended().is_some());
-        for hash in others.into_iter().filter(is_over) {
+        let is_gone = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| !book.knows(&slot.session.name));
+        for hash in others.into_iter().filter(is_gone) {
             self.shards.remove(&hash);
         }
         for hash in
@@ -567,8 +567,9 @@ impl Sessions {
                 used.push(SessionChange::Used { name: session.name.to_string(), at_ns });
             }
         }
-        let is_over = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| slot.session.ended().is_some());
-        for hash in book.forget(now_ns).into_iter().filter(is_over) {
+        let forgotten = book.forget(now_ns);
+        let is_gone = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| !book.knows(&slot.session.name));
+        for hash in forgotten.into_iter().filter(is_gone) {
             self.shards.remove(&hash);
         }
         used

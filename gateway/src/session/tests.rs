@@ -197,6 +197,7 @@ fn what_is_over_leaves_room_for_what_is_given() {
     let again = sessions.learn(&[7], &begin(&party, "tanaka", limits())).unwrap();
     sessions.learn(b"next", &begin(&party, "tanaka", limits())).unwrap();
     assert_eq!(again.ended(), Some(Reason::Surplus));
+    assert_eq!(found(&sessions, &[7], &party), "surplus");
 }
 
 #[test]
