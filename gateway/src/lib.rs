@@ -1,6 +1,7 @@
 //! Sekisho, a zero-trust gateway for medical services. `gateway/ARCHITECTURE.md` follows one request through it.
 #![deny(unsafe_code)]
 
+pub mod accounts;
 pub mod acme;
 pub mod admin;
 pub mod answer;

@@ -38,6 +38,8 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let enrolment = file.section("enrolment", |table| enrolment(table, &mut addresses));
     let acme = file.section("acme", acme);
     let login = file.section("login", super::file_login::login);
+    let account =
+        file.section("account", |table| super::file_account::account(table, store.as_deref().and_then(Path::parent)));
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
         count: NonZeroUsize::new(knob::size(table.number("count", &knob::WORKERS))),
@@ -62,6 +64,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         enrolment: enrolment?,
         acme: acme?,
         login,
+        account: account?,
         log,
         workers,
         shutdown,

@@ -7,6 +7,7 @@
 mod document;
 mod expand;
 mod file;
+mod file_account;
 mod file_listener;
 mod file_login;
 mod file_route;
@@ -29,9 +30,9 @@ pub use listener::{
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
-    ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
-    EnrolmentListener, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention, Shutdown,
-    Store, Workers,
+    ACME_CHAIN, ACME_CURRENT, ACME_KEY, Account, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
+    EnrolmentListener, Hashing, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention,
+    Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub acme: Option<Acme>,
     /// The login guard.
     pub login: Login,
+    /// The gateway's own accounts.
+    pub account: Account,
     /// Diagnostics.
     pub log: Log,
     /// The threads that serve.

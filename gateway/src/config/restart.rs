@@ -26,6 +26,7 @@ impl Config {
             ("admin", self.admin != new.admin),
             ("enrolment", self.enrolment != new.enrolment),
             ("acme", self.acme.is_some() != new.acme.is_some()),
+            ("account", self.account != new.account),
             ("log", self.log != new.log),
             ("workers.count", self.workers != new.workers),
             ("listener.address", sockets(&self.listeners) != sockets(&new.listeners)),

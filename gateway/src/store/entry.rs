@@ -5,7 +5,7 @@ use std::fmt;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, DisplayName, EnrolmentCode, Lockout, UserCertificate};
+use super::{Account, Certificate, DisplayName, EnrolmentCode, Lockout, UserCertificate};
 
 /// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum Kind {
     UserCertificate,
     /// A lockout of the login guard, or failures that it counts.
     Lockout,
+    /// What a user logs in by at the gateway itself.
+    Account,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Self::EnrolmentCode => "enrolment-code",
             Self::UserCertificate => "user-certificate",
             Self::Lockout => "lockout",
+            Self::Account => "account",
         }
     }
 }
@@ -113,6 +116,8 @@ pub enum EntryName {
     UserCertificate(String),
     /// What the login guard held something against.
     Lockout(String),
+    /// A user's account.
+    Account(UserId),
 }
 
 impl EntryName {
@@ -128,6 +133,7 @@ impl EntryName {
             Self::EnrolmentCode(_) => Kind::EnrolmentCode,
             Self::UserCertificate(_) => Kind::UserCertificate,
             Self::Lockout(_) => Kind::Lockout,
+            Self::Account(_) => Kind::Account,
         }
     }
 }
@@ -137,7 +143,7 @@ impl fmt::Display for EntryName {
         match self {
             Self::Site(name) => name.fmt(f),
             Self::Device(id) => id.fmt(f),
-            Self::User(id) => id.fmt(f),
+            Self::User(id) | Self::Account(id) => id.fmt(f),
             Self::Role(name) => name.fmt(f),
             Self::Certificate(name) | Self::EnrolmentCode(name) | Self::UserCertificate(name) | Self::Lockout(name) => {
                 name.fmt(f)
@@ -258,6 +264,8 @@ pub enum Entry {
     UserCertificate(UserCertificate),
     /// A lockout, or failures, that an operator lifted.
     Lockout(Lockout),
+    /// A change of what a user logs in by.
+    Account(Account),
 }
 
 impl Entry {
@@ -273,6 +281,7 @@ impl Entry {
             Self::EnrolmentCode(code) => EntryName::EnrolmentCode(code.id.clone()),
             Self::UserCertificate(binding) => EntryName::UserCertificate(binding.name()),
             Self::Lockout(lockout) => EntryName::Lockout(lockout.lifted.name()),
+            Self::Account(account) => EntryName::Account(account.id()),
         }
     }
 }
