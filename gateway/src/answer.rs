@@ -50,7 +50,9 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::PolicyNoPermit
         | Refusal::PolicyForbid
         | Refusal::PolicyError
-        | Refusal::EnrolmentRenewal => StatusCode::FORBIDDEN,
+        | Refusal::EnrolmentRenewal
+        | Refusal::LoginFailed
+        | Refusal::LoginForm => StatusCode::FORBIDDEN,
         Refusal::RouteUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::RequestTimeout | Refusal::HandshakeTimeout => StatusCode::REQUEST_TIMEOUT,

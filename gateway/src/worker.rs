@@ -15,6 +15,7 @@ use policy::patients::{PatientId, Studies, StudyPatient, StudySource};
 use policy::{Refusal, ServiceName, Subject};
 use tokio::sync::watch;
 
+use crate::accounts::Accounts;
 use crate::audit::{Lane, Ticket};
 use crate::clock::{self, Clock as _, KernelClock, Reading};
 use crate::config::OnClockAlarm;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub draining: watch::Receiver<bool>,
     /// The login guard.
     pub logins: Arc<Logins>,
+    /// The gateway's own accounts; none where no listener has a login page.
+    pub accounts: Option<Arc<Accounts>>,
     /// Whose the studies are that passed. Asked for DICOMweb alone, and for a moment only.
     pub studies: Arc<std::sync::Mutex<Studies<RandomState>>>,
     /// How many workers there are.
@@ -187,6 +190,14 @@ impl Worker {
     #[must_use]
     pub const fn logins(&self) -> &Arc<Logins> {
         &self.shared.logins
+    }
+
+    /// The gateway's own accounts.
+    ///
+    /// # Errors
+    /// [`Refusal::RouteUnknown`] where nobody can log in to it.
+    pub fn accounts(&self) -> Result<&Arc<Accounts>, Refusal> {
+        self.shared.accounts.as_ref().ok_or(Refusal::RouteUnknown)
     }
 
     /// Whose a study is, if that passed before.

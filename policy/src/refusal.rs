@@ -160,6 +160,10 @@ refusals! {
     LoginLocked = "login-locked", Peer;
     /// The guard has no room for another account, or cannot put the attempt on stable storage.
     LoginUnavailable = "login-unavailable", Service;
+    /// Account and password, or the code of the second factor, are not right; or the account may not be used (R8, R9).
+    LoginFailed = "login-failed", Peer;
+    /// A form of the gateway's own pages did not come from there: its token, its `Origin` or its age is wrong.
+    LoginForm = "login-form", Peer;
     /// The gateway failed in a way nobody planned for.
     InternalError = "internal-error", Service;
 }

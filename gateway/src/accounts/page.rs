@@ -54,6 +54,8 @@ pub enum Page<'a> {
         profile: Profile,
         /// The account has an authenticator.
         second_factor: bool,
+        /// The present password is asked for as well.
+        present: bool,
     },
     /// Nothing: a session is there.
     SignedIn {
@@ -158,7 +160,7 @@ impl View<'_> {
                 );
                 close(html, words.submit_next);
             }
-            Page::NewPassword { standing, profile, second_factor } => {
+            Page::NewPassword { standing, profile, second_factor, present } => {
                 let why = match standing {
                     Standing::MustChange => words.must_change,
                     Standing::Expired => words.expired,
@@ -172,12 +174,16 @@ impl View<'_> {
                 };
                 let _ = write!(html, "<p>{why}</p><p class=\"hint\" id=\"hint\">{rule}</p>");
                 self.open(PASSWORD, html);
-                secret_field(html, "new", words.new_password, "new-password", true);
+                if present {
+                    secret_field(html, "password", words.present, "current-password", true);
+                }
+                secret_field(html, "new", words.new_password, "new-password", !present);
                 secret_field(html, "repeat", words.repeat, "new-password", false);
                 close(html, words.submit_next);
             }
             Page::SignedIn { user } => {
-                let _ = write!(html, "<p>{}: {}</p>", words.user, escaped(user));
+                let (label, name) = (words.user, escaped(user));
+                let _ = write!(html, "<p>{label}: {name}</p><p><a href=\"{PASSWORD}\">{}</a></p>", words.change);
                 self.open(LOGOUT, html);
                 close(html, words.submit_logout);
             }
@@ -252,10 +258,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const EVERY: [Page<'_>; 5] = [
+    const EVERY: [Page<'_>; 6] = [
         Page::Login { account: "<b>\"'&" },
         Page::Factor,
-        Page::NewPassword { standing: Standing::Expired, profile: Profile::Mhlw7, second_factor: true },
+        Page::NewPassword { standing: Standing::Expired, profile: Profile::Mhlw7, second_factor: true, present: false },
+        Page::NewPassword { standing: Standing::Active, profile: Profile::Mic2009, second_factor: false, present: true },
         Page::SignedIn { user: "<i>" },
         Page::SignedOut,
     ];

@@ -3,6 +3,7 @@
 //! `Connection → Subject → Action → Permit → Response`. Each type is made in one place and needed by the next, so
 //! that a step left out does not compile. The [`Trail`] writes the records; dropped unfinished it writes that too.
 
+mod account;
 mod answer;
 mod asked;
 mod login;
@@ -56,7 +57,8 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) 
         .await
     };
     match passed.unwrap_or_else(|| Err(trail.overdue())) {
-        Ok(mut response) => {
+        Ok(Passed::Own(page)) => trail.page(page).await,
+        Ok(Passed::Forwarded(mut response)) => {
             // Whatever the backend calls the request, the client and the log call it the same.
             response.headers_mut().insert(X_REQUEST_ID, trail.id_header());
             response.map(|body| ResponseBody::forwarded(body, trail))
@@ -77,11 +79,19 @@ pub async fn refuse(
     Trail::begin(connection, method.as_bytes(), Target::Raw(Bytes::copy_from_slice(target))).refuse(refusal).await
 }
 
+/// What a request is answered with.
+enum Passed {
+    /// A backend's answer.
+    Forwarded(Response<crate::upstream::UpstreamBody>),
+    /// A page of the gateway's own.
+    Own(account::Own),
+}
+
 async fn pass(
     connection: &Rc<Connection>,
     mut request: Request<RequestBody>,
     trail: &mut Trail,
-) -> Result<Response<crate::upstream::UpstreamBody>, Refusal> {
+) -> Result<Passed, Refusal> {
     let worker = &connection.worker;
     let snapshot = worker.snapshot();
     trail.judged_by(&snapshot);
@@ -94,6 +104,14 @@ async fn pass(
 
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;
+    if account::takes(connection, &target) {
+        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
+        return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
+    }
+    let subject = match account::of_request(connection, &snapshot, &subject, &mut request, trail)? {
+        Some(subject) => subject,
+        None => subject,
+    };
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
     let mut attempt = match resolved.route.login() {
@@ -141,7 +159,7 @@ async fn pass(
     }
     trail.reads_answer(&response);
     trail.answered(response.status()).await?;
-    Ok(response)
+    Ok(Passed::Forwarded(response))
 }
 
 fn decide(

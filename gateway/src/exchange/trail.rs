@@ -21,11 +21,12 @@ use policy::{Refusal, Subject};
 
 use smallvec::SmallVec;
 
+use super::account::Own;
 use super::answer::ResponseBody;
 use super::asked::{Asked, Target};
 use super::meters::Counted;
 use super::patients::Bodies;
-use crate::answer::{problem, status_of, without_content};
+use crate::answer::{X_REQUEST_ID, problem, status_of, without_content};
 use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
@@ -291,6 +292,28 @@ impl Trail {
         let refusal = recorded.unwrap_or_else(|unrecorded| unrecorded);
         self.count(status_of(refusal), Some(refusal));
         self.answer(refusal)
+    }
+
+    /// Answers with a page of the gateway's own, once its record is durable.
+    pub(super) async fn page(mut self, page: Own) -> Response<ResponseBody> {
+        let Own { response, reason } = page;
+        if reason.is_some() && !self.connection.may_record(self.record_bytes()) {
+            return self.limit();
+        }
+        self.decision = if reason.is_some() { Decision::Refuse } else { Decision::Permit };
+        let recorded = match self.write_answer(response.status().as_u16(), reason) {
+            Ok(()) => self.durable().await,
+            Err(unrecorded) => Err(unrecorded),
+        };
+        self.stage = Stage::Over;
+        if let Err(unrecorded) = recorded {
+            self.count(status_of(unrecorded), Some(unrecorded));
+            return self.answer(unrecorded);
+        }
+        self.count(response.status(), reason);
+        let mut response = if self.method[..] == *b"HEAD" { without_content(response) } else { response };
+        response.headers_mut().insert(X_REQUEST_ID, self.id_header());
+        response.map(ResponseBody::own)
     }
 
     /// Answers that the peer is over its bounds. That is counted, and told as a summary.

@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::enrolment;
 use crate::listen::Strangers;
 use crate::load::load;
+use crate::accounts::Accounts;
 use crate::login;
 use crate::registry::watch::Watch;
 use crate::revocation;
@@ -120,6 +121,13 @@ impl Control {
 
         let (drain, draining) = watch::channel(false);
         let (cut, cutting) = watch::channel(false);
+        let accounts = match config.has_login_page() {
+            true => {
+                let (store, clock) = (prepared.store.clone(), Arc::clone(&prepared.clock));
+                Some(Arc::new(Accounts::start(&config.account, store, clock)?))
+            }
+            false => None,
+        };
         let count = config.workers.count.map_or_else(
             || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             std::num::NonZeroUsize::get,
@@ -132,6 +140,7 @@ impl Control {
             strangers: Arc::new(Strangers::new(config.audit.refusal_interval, config.audit.refusal_bytes)),
             draining,
             logins,
+            accounts,
             studies: Arc::new(std::sync::Mutex::new(Studies::new(MAX_STUDIES, RandomState::new()))),
             backend_counters: Arc::default(),
             workers: count,

@@ -14,6 +14,7 @@ use crate::audit::init::InitError;
 use crate::audit::{self, Audit as Log, Options, Sealing};
 use crate::clock::{Clock as _, KernelClock, boot_id};
 use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
+use crate::accounts::AccountError;
 use crate::enrolment::EnrolmentError;
 use crate::load::{LoadError, load_config};
 use crate::metrics::{Metrics, MetricsError};
@@ -89,6 +90,9 @@ pub enum StartError {
     /// The clinic's own authority, or where devices enrol.
     #[error(transparent)]
     Enrolment(#[from] EnrolmentError),
+    /// The gateway's own accounts.
+    #[error(transparent)]
+    Accounts(#[from] AccountError),
     /// The metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),
