@@ -16,6 +16,7 @@ pub mod names;
 pub mod patients;
 pub mod refusal;
 pub mod route;
+pub mod session;
 pub mod subject;
 pub mod target;
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::login::LoginDefinition;
 use crate::patients::DEFAULT_BODY_BYTES;
+use crate::session::RouteSessionDefinition;
 use crate::{Action, Effect, InformationClass, RouteName, ServiceName};
 
 /// One `[[route]]` of the configuration. Unknown keys are refused. [`RouteTable::new`](super::RouteTable::new)
@@ -35,6 +36,8 @@ pub struct RouteDefinition {
     pub patients: PatientsDefinition,
     /// Where its requests are logins: how the login guard reads them (R8).
     pub login: Option<LoginDefinition>,
+    /// What sessions mean here, where their login does not say it all.
+    pub session: Option<RouteSessionDefinition>,
 }
 
 /// How a route's bodies are read for the patients they name (R5). Unknown keys are refused.

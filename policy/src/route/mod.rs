@@ -9,6 +9,7 @@ mod error;
 mod fhir;
 mod method;
 mod pattern;
+mod sessions;
 mod table;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use table::RouteTable;
 
 use crate::login::Login;
 use crate::patients::scan::BodyRules;
+use crate::session::Observed;
 use crate::{Action, Effect, InformationClass, Refusal, RouteName, ServiceName};
 use method::Method;
 use pattern::Pattern;
@@ -43,6 +45,7 @@ pub struct Route {
     read_only_operations: Vec<String>,
     max_body_bytes: u64,
     login: Option<Arc<Login>>,
+    observed: Option<Arc<Observed>>,
 }
 
 /// A rule, checked.
@@ -146,6 +149,12 @@ impl Route {
     #[must_use]
     pub const fn login(&self) -> Option<&Arc<Login>> {
         self.login.as_ref()
+    }
+
+    /// Where its requests carry a session's secret, if the gateway is to look.
+    #[must_use]
+    pub const fn observed(&self) -> Option<&Arc<Observed>> {
+        self.observed.as_ref()
     }
 
     fn takes(&self, segments: &[Cow<'_, str>]) -> bool {

@@ -34,6 +34,7 @@ impl RouteTable {
     /// [`RouteError`] for the first field that is wrong; see [`RouteProblem`] for what can be.
     pub fn new(definitions: Vec<RouteDefinition>) -> Result<Self, RouteError> {
         let mut routes: Vec<Route> = Vec::with_capacity(definitions.len());
+        let mut said = Vec::new();
         for definition in definitions {
             let error = |field: &str, problem| {
                 let route = definition.name.clone();
@@ -64,7 +65,8 @@ impl RouteTable {
                     Err((key, problem)) => return error(&format!("login.{key}"), problem.into()),
                 },
             };
-            let RouteDefinition { name, path, service, class, kind, patients, .. } = definition;
+            let RouteDefinition { name, path, service, class, kind, patients, session, .. } = definition;
+            said.push(session);
             let max_body_bytes = patients.max_body_bytes;
             routes.push(Route {
                 name,
@@ -77,8 +79,10 @@ impl RouteTable {
                 read_only_operations,
                 max_body_bytes,
                 login,
+                observed: None,
             });
         }
+        super::sessions::observe(&mut routes, &said)?;
         routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
         Ok(Self { routes })
     }
