@@ -25,9 +25,10 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::HandshakeFailed
         | Refusal::EnrolmentRequest
         | Refusal::LoginAmbiguous
+        | Refusal::SessionAmbiguous
         | Refusal::LoginMalformed => StatusCode::BAD_REQUEST,
         Refusal::LoginEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Refusal::EnrolmentCode => StatusCode::UNAUTHORIZED,
+        Refusal::EnrolmentCode | Refusal::SessionRequired | Refusal::SessionEnded => StatusCode::UNAUTHORIZED,
         Refusal::CertificateMissing
         | Refusal::CertificateMalformed
         | Refusal::CertificateUntrusted
@@ -50,6 +51,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::PolicyNoPermit
         | Refusal::PolicyForbid
         | Refusal::PolicyError
+        | Refusal::SessionStolen
         | Refusal::EnrolmentRenewal
         | Refusal::LoginFailed
         | Refusal::LoginForm => StatusCode::FORBIDDEN,
@@ -75,6 +77,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::Draining
         | Refusal::EnrolmentUnavailable
         | Refusal::LoginUnavailable
+        | Refusal::SessionUnavailable
         | Refusal::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -84,7 +87,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
 fn title(status: StatusCode) -> &'static str {
     match status.as_u16() {
         400 => "The request cannot be read safely.",
-        401 => "A valid enrolment code is needed.",
+        401 => "Whoever asks has to prove who they are first.",
         403 => "Access is not permitted. Unauthorised use is recorded and may be prosecuted.",
         404 => "There is nothing here.",
         405 => "The method is not available.",

@@ -37,5 +37,5 @@ pub use door::{Door, Handshake, Refusal, connect_from};
 pub use http1::{Answer, Ended, Wire};
 pub use metrics::Metrics;
 pub use pki::{Identity, Oddity, Pki};
-pub use process::{Failure, Gateway, Output, binary, own_address, sekisho};
+pub use process::{Failure, Gateway, Output, binary, own_address, sekisho, sekisho_asking};
 pub use wait::{PATIENCE, until, within};

@@ -98,8 +98,6 @@ pub enum Factor {
 pub enum Changed {
     /// It is the password now.
     Done,
-    /// The present one was not right.
-    Wrong,
     /// The new one is not good.
     Weak(Weakness),
     /// Somebody else changed it meanwhile.

@@ -262,7 +262,12 @@ mod tests {
         Page::Login { account: "<b>\"'&" },
         Page::Factor,
         Page::NewPassword { standing: Standing::Expired, profile: Profile::Mhlw7, second_factor: true, present: false },
-        Page::NewPassword { standing: Standing::Active, profile: Profile::Mic2009, second_factor: false, present: true },
+        Page::NewPassword {
+            standing: Standing::Active,
+            profile: Profile::Mic2009,
+            second_factor: false,
+            present: true,
+        },
         Page::SignedIn { user: "<i>" },
         Page::SignedOut,
     ];

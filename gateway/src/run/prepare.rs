@@ -10,11 +10,11 @@ use policy::Refusal;
 
 use super::registry::RegistryError;
 use super::reviewers::{self, ReviewersError};
+use crate::accounts::AccountError;
 use crate::audit::init::InitError;
 use crate::audit::{self, Audit as Log, Options, Sealing};
 use crate::clock::{Clock as _, KernelClock, boot_id};
 use crate::config::{Audit, Config, ConfigError, Durability, OnAuditFailure};
-use crate::accounts::AccountError;
 use crate::enrolment::EnrolmentError;
 use crate::load::{LoadError, load_config};
 use crate::metrics::{Metrics, MetricsError};

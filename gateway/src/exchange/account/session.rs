@@ -50,7 +50,7 @@ pub(super) fn find(
     match connection.worker.sessions().find(Kind::Local, REALM, &secret, &subject.party) {
         Found::Live(session) => Ok(Some(session)),
         Found::Stolen(_) => Err(Refusal::SessionStolen),
-        Found::Over(_) | Found::Unknown => Ok(None),
+        Found::Over(_) | Found::Given | Found::Unknown => Ok(None),
     }
 }
 

@@ -1,0 +1,4 @@
+//! R32: the login page in a real browser.
+
+#[test]
+fn placeholder() {}
