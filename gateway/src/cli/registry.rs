@@ -9,6 +9,7 @@ mod certificates;
 mod holders;
 mod lockouts;
 mod print;
+mod sessions;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ pub use accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
 pub use actor::operating_system_user;
 pub use args::{
     CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, HolderArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand,
-    SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
+    SessionArgs, SessionCommand, SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
 };
 
 use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
@@ -37,6 +38,8 @@ pub enum RegistryCommand {
     User(UserCommand),
     /// `sekisho role`.
     Role(RoleCommand),
+    /// `sekisho session`.
+    Session(SessionCommand),
 }
 
 impl RegistryCommand {
@@ -54,7 +57,7 @@ impl RegistryCommand {
             Self::Device(DeviceCommand::Enrol(EnrolArgs { ca, .. }) | DeviceCommand::Revoke(RevokeArgs { ca, .. })) => {
                 Some(ca)
             }
-            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) => None,
+            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) | Self::Session(_) => None,
         }
     }
 
@@ -86,6 +89,7 @@ pub async fn run(
         RegistryCommand::Device(command) => device(command, store, actor, json, out).await,
         RegistryCommand::User(command) => user(command, store, actor, json, out).await,
         RegistryCommand::Role(command) => role(command, store, actor, json, out).await,
+        RegistryCommand::Session(command) => sessions::run(command, store, actor, json, out).await,
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let login = file.section("login", super::file_login::login);
     let account =
         file.section("account", |table| super::file_account::account(table, store.as_deref().and_then(Path::parent)));
+    let session = file.section("session", |table| super::file_session::session(table, state));
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
         count: NonZeroUsize::new(knob::size(table.number("count", &knob::WORKERS))),
@@ -65,6 +66,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         acme: acme?,
         login,
         account: account?,
+        session: session?,
         log,
         workers,
         shutdown,

@@ -12,6 +12,7 @@ mod file_listener;
 mod file_login;
 mod file_route;
 mod file_service;
+mod file_session;
 mod knob;
 mod listener;
 mod problem;
@@ -31,7 +32,7 @@ pub use listener::{
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Account, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
-    EnrolmentListener, Hashing, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention,
+    EnrolmentListener, Hashing, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention, Session,
     Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
@@ -68,6 +69,8 @@ pub struct Config {
     pub login: Login,
     /// The gateway's own accounts.
     pub account: Account,
+    /// Sessions.
+    pub session: Session,
     /// Diagnostics.
     pub log: Log,
     /// The threads that serve.

@@ -10,6 +10,7 @@ mod login;
 mod meters;
 mod normalise;
 mod patients;
+mod session;
 mod trail;
 
 use std::future::{Future as _, poll_fn};
@@ -98,7 +99,7 @@ async fn pass(
 
     let normal = Normal::of(connection, &mut request)?;
     trail.addressed_to(&normal.authority);
-    let subject = connection.subject(&snapshot)?;
+    let mut subject = connection.subject(&snapshot)?;
     trail.asked_by(&subject);
     worker.clock_allows(&snapshot, trail.begun())?;
 
@@ -114,8 +115,17 @@ async fn pass(
     };
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
+    let mut seen = match resolved.route.observed() {
+        Some(observed) => {
+            let route = (observed, resolved.route.login().is_some());
+            let (user, seen) = session::identify(connection, &snapshot, route, subject, &mut request, trail)?;
+            subject = user;
+            Some(seen)
+        }
+        None => None,
+    };
     let mut attempt = match resolved.route.login() {
-        Some(rules) => Box::pin(login::guard(connection, rules, &subject, &mut request, trail)).await?,
+        Some(rules) => Box::pin(login::guard(connection, &snapshot, rules, &subject, &mut request, trail)).await?,
         None => None,
     };
     let permit = decide(connection, &snapshot, &subject, &resolved, &request, trail)?;
@@ -137,7 +147,17 @@ async fn pass(
     let tap = trail.reads_request(&request);
     let received = trail.forwards();
     let request = request.map(|body| CountedBody::new(body, received, tap));
-    let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;
+    let sent = upstreams.send(permit, resolved.route.service(), request, ours);
+    let answer = match trail.carried() {
+        None => sent.await,
+        Some(carried) => match carried.control.run(pin!(sent)).await {
+            Ok(answer) => answer,
+            Err(ended) => {
+                trail.sent_to(None);
+                return Err(ended);
+            }
+        },
+    };
     let backend = match &answer {
         Ok(answer) => Some(Arc::clone(&answer.backend)),
         Err(error) => error.backend.clone(),
@@ -155,7 +175,10 @@ async fn pass(
         }
     };
     if let Some(attempt) = attempt {
-        response = Box::pin(attempt.answered(response, connection, trail)).await?;
+        response = Box::pin(attempt.answered(response, connection, &mut seen, trail)).await?;
+    }
+    if let Some(seen) = seen {
+        seen.answered(&response, connection, trail).await;
     }
     trail.reads_answer(&response);
     trail.answered(response.status()).await?;

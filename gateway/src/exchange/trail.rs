@@ -6,10 +6,12 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 
 use bytes::Bytes;
 use gateway_audit::record::{
     Addendum, Completion, Decision, Durations, End, Exchange, Intent, Login, LoginOutcome, Outcome, Request,
+    SessionEvent,
 };
 use gateway_audit::{Record, Scope};
 use http::header::RETRY_AFTER;
@@ -31,9 +33,10 @@ use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::Connection;
+use crate::session::{Session, note};
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
-use crate::worker::Worker;
+use crate::worker::{Carried, Carrying, Worker};
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -76,6 +79,10 @@ pub(super) struct Trail {
     subject: Option<Arc<Subject>>,
     asked: Option<Asked>,
     login: Option<Box<LoginTold>>,
+    /// The session that it is part of; told by its end, and given up with the trail.
+    carrying: Option<Carrying>,
+    /// The one that it begins.
+    begun_session: Option<Arc<Session>>,
     /// Seconds after which a refused request may come again, where that is known.
     retry_after_s: Option<u64>,
     decision: Decision,
@@ -110,6 +117,8 @@ impl Trail {
             subject: None,
             asked: None,
             login: None,
+            carrying: None,
+            begun_session: None,
             retry_after_s: None,
             decision: Decision::Refuse,
             policies: None,
@@ -178,6 +187,39 @@ impl Trail {
         {
             self.target = Target::Raw(Bytes::copy_from_slice(target.path().as_bytes()));
         }
+    }
+
+    pub(super) fn subject(&self) -> Option<Arc<Subject>> {
+        self.subject.clone()
+    }
+
+    pub(super) fn party(&self) -> Option<&policy::Party> {
+        self.subject.as_deref().map(|subject| &subject.party)
+    }
+
+    /// When it began, Unix seconds.
+    pub(super) fn unix_seconds(&self) -> i64 {
+        self.begun.unix_ns / 1_000_000_000
+    }
+
+    /// It is part of a session.
+    pub(super) fn in_session(&mut self, carrying: Carrying) {
+        self.carrying = Some(carrying);
+    }
+
+    /// What tells it that its session ends.
+    pub(super) fn carried(&self) -> Option<Rc<Carried>> {
+        self.carrying.as_ref().map(|carrying| Rc::clone(&carrying.carried))
+    }
+
+    /// Whether its session has ended under it; tells `cx` when it does.
+    pub(super) fn is_cut(&self, cx: &mut Context<'_>) -> Option<Refusal> {
+        self.carrying.as_ref()?.carried.control.poll_cut(cx)
+    }
+
+    /// Its answer begins a session, whose record stands before the answer's.
+    pub(super) fn begins_session(&mut self, session: Arc<Session>) {
+        self.begun_session = Some(session);
     }
 
     /// It is an attempt to log in; no backend has seen it.
@@ -415,6 +457,11 @@ impl Trail {
         self.asked = Some(asked);
     }
 
+    fn cut_reason(&self) -> Option<Refusal> {
+        let of_session = || self.carrying.as_ref().and_then(|carrying| carrying.carried.control.cut_reason());
+        self.connection.control.cut_reason().or_else(of_session)
+    }
+
     fn since_begun_ns(&self) -> u64 {
         self.now_ns.saturating_sub(self.begun.monotonic_ns)
     }
@@ -446,6 +493,7 @@ impl Trail {
         let mut patients: SmallVec<[&[u8]; 4]> =
             asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes()).collect();
         let patient = subject.and_then(Subject::patient).map(ToString::to_string);
+        let session = self.carrying.as_ref().map(|carrying| &*carrying.carried.session);
         let bodies = asked.and_then(|asked| Some((asked, asked.bodies.as_deref()?)));
         let unread = match bodies {
             // The intent is recorded before a byte of a body is read.
@@ -465,6 +513,8 @@ impl Trail {
             patients: &patients,
             patients_unknown: unread.map(Unread::label),
             user: subject.and_then(Subject::user).map(policy::UserName::as_str),
+            session: session.map(|session| &*session.name),
+            acting_for: session.and_then(|session| session.acting_for.as_ref()).map(policy::UserName::as_str),
             patient: patient.as_deref(),
             roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
             authentication: subject.map(|subject| subject.authentication_level.label()),
@@ -490,6 +540,7 @@ impl Trail {
     fn write_answer(&mut self, status: u16, reason: Option<Refusal>) -> Result<(), Refusal> {
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
             self.write_login()?;
+            self.write_session()?;
         }
         match self.stage {
             Stage::Begun => self.write_exchange(Some(status), reason)?,
@@ -532,6 +583,14 @@ impl Trail {
         put(worker, &record, &reading, self.waits).map(drop)
     }
 
+    /// The record of a session that begins. It stands before that of the answer, which is waited for.
+    fn write_session(&mut self) -> Result<(), Refusal> {
+        let Some(session) = self.begun_session.take() else { return Ok(()) };
+        let reading = self.read_clock();
+        let record = note(&session, SessionEvent::Begun, None, Some(self.id()));
+        put(&self.connection.worker, &record, &reading, self.waits).map(drop)
+    }
+
     async fn durable(&mut self) -> Result<(), Refusal> {
         let Some(ticket) = self.ticket else { return Err(Refusal::InternalError) };
         let durable = self.connection.worker.durable(ticket).await;
@@ -559,7 +618,7 @@ impl Drop for Trail {
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
             // Dropped before there was an answer, and nobody waits for the record of that any more.
             self.waits = false;
-            let reason = self.connection.control.cut_reason();
+            let reason = self.cut_reason();
             let _ = self.write_answer(CLIENT_CLOSED_REQUEST, reason);
         }
         self.add_patients();
@@ -567,7 +626,7 @@ impl Drop for Trail {
             return;
         }
         let reading = self.read_clock();
-        let end = match (self.ended, self.connection.control.cut_reason()) {
+        let end = match (self.ended, self.cut_reason()) {
             (true, _) => End::Complete,
             (false, Some(Refusal::Draining)) => End::Drained,
             (false, Some(_)) => End::Revoked,

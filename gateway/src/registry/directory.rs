@@ -6,6 +6,7 @@ use std::sync::Arc;
 use certs::PeerIdentity;
 use certs::hpki::RoleTable;
 use certs::peers::Holder;
+use policy::login::Origin;
 use policy::{
     AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject, UserName,
 };
@@ -61,6 +62,22 @@ pub struct StatusCounts {
 struct SiteEntry {
     status: Status,
     devices: HashMap<DeviceName, Result<Arc<Subject>, Refusal>>,
+    /// The roles of those devices that have some of their own.
+    device_roles: HashMap<DeviceName, Box<[RoleName]>>,
+    users: HashMap<UserName, Result<Person, Refusal>>,
+}
+
+/// A user, whatever device they are at.
+#[derive(Debug, Clone)]
+struct Person {
+    version: u64,
+    roles: Box<[RoleName]>,
+}
+
+impl SiteEntry {
+    fn new(status: Status) -> Self {
+        Self { status, devices: HashMap::new(), device_roles: HashMap::new(), users: HashMap::new() }
+    }
 }
 
 impl Directory {
@@ -71,16 +88,25 @@ impl Directory {
             entries.roles.iter().filter(|role| role.status == Status::Active).map(|role| &role.name).collect();
         let users: HashMap<(&SiteName, &UserName), &User> =
             entries.users.iter().map(|user| ((&user.site, &user.name), user)).collect();
-        let mut sites: HashMap<SiteName, (&Site, SiteEntry)> = entries
-            .sites
-            .iter()
-            .map(|site| (site.name.clone(), (site, SiteEntry { status: site.status, devices: HashMap::new() })))
-            .collect();
+        let mut sites: HashMap<SiteName, (&Site, SiteEntry)> =
+            entries.sites.iter().map(|site| (site.name.clone(), (site, SiteEntry::new(site.status)))).collect();
         for device in &entries.devices {
             // A device of a site that is not there is refused as of an unregistered site; the store has none.
             if let Some((site, entry)) = sites.get_mut(&device.site) {
                 let user = device.user.as_ref().map(|user| users.get(&(&device.site, user)).copied());
                 entry.devices.insert(device.name.clone(), judge(site, device, user, &active));
+                let own: Box<[_]> = device.roles.iter().filter(|role| active.contains(role)).cloned().collect();
+                if !own.is_empty() {
+                    entry.device_roles.insert(device.name.clone(), own);
+                }
+            }
+        }
+        for user in &entries.users {
+            if let Some((_, entry)) = sites.get_mut(&user.site) {
+                let roles = user.roles.iter().filter(|role| active.contains(role)).cloned().collect();
+                let person = Person { version: user.version, roles };
+                let is_active = user.status == Status::Active;
+                entry.users.insert(user.name.clone(), is_active.then_some(person).ok_or(Refusal::UserSuspended));
             }
         }
         let mut holders = HashMap::new();
@@ -125,6 +151,66 @@ impl Directory {
     /// [`Refusal::UserSuspended`].
     pub fn user_of(&self, holder: &Holder) -> Result<Arc<Subject>, Refusal> {
         self.holders.get(holder).cloned().unwrap_or(Err(Refusal::UserUnregistered))
+    }
+
+    fn person(&self, site: &str, user: &UserName) -> Result<&Person, Refusal> {
+        let site = self.sites.get(site).ok_or(Refusal::SiteUnregistered)?;
+        match site.status {
+            Status::Suspended => Err(Refusal::SiteSuspended),
+            Status::Active => site.users.get(user).map_or(Err(Refusal::UserUnregistered), |person| match person {
+                Ok(person) => Ok(person),
+                Err(refusal) => Err(*refusal),
+            }),
+        }
+    }
+
+    /// A user who has logged in at a device: with the roles of both, and without whoever the device is assigned to.
+    ///
+    /// # Errors
+    /// As [`Directory::lookup`], and [`Refusal::UserUnregistered`] or [`Refusal::UserSuspended`] of the one who has logged in.
+    pub fn user_at(
+        &self,
+        device: &DeviceId,
+        user: &UserName,
+        level: AuthenticationLevel,
+    ) -> Result<Arc<Subject>, Refusal> {
+        let bare = self.lookup(device)?;
+        let person = self.person(device.site.as_str(), user)?;
+        let own = self.sites.get(&device.site).and_then(|site| site.device_roles.get(&device.device));
+        let mut roles: Vec<RoleName> = own.into_iter().flatten().chain(&person.roles).cloned().collect();
+        roles.sort();
+        roles.dedup();
+        Ok(Arc::new(Subject {
+            party: Party::Device { device: device.clone(), user: Some(user.clone()) },
+            roles: roles.into(),
+            authentication_level: level,
+            versions: EntityVersions { user: person.version, ..bare.versions },
+        }))
+    }
+
+    /// The roles of whoever has a session there: those of its user, without those of the device. `place` is a device, or a card
+    /// or a patient as [`origin_of`](crate::login::origin_of) has them.
+    ///
+    /// # Errors
+    /// As [`Directory::user_at`], if the registry takes site, device or user no more.
+    pub fn roles_at(&self, place: &Origin, user: Option<&UserName>) -> Result<Vec<RoleName>, Refusal> {
+        if place.site.is_empty() {
+            return Ok(Vec::new());
+        }
+        let site = SiteName::new(&place.site).map_err(|_| Refusal::SiteUnregistered)?;
+        if place.device.contains('/') {
+            let site = self.sites.get(&site).ok_or(Refusal::SiteUnregistered)?;
+            if site.status == Status::Suspended {
+                return Err(Refusal::SiteSuspended);
+            }
+            if let Some(holder) = place.device.strip_prefix("user/").and_then(|name| UserName::new(name).ok()) {
+                self.person(&place.site, &holder)?;
+            }
+        } else {
+            let device = DeviceName::new(&place.device).map_err(|_| Refusal::DeviceUnregistered)?;
+            self.lookup(&DeviceId { site, device })?;
+        }
+        user.map_or(Ok(Vec::new()), |user| Ok(self.person(&place.site, user)?.roles.to_vec()))
     }
 
     /// May the peer connect?

@@ -98,6 +98,9 @@ impl Sources {
         metrics.audit_alarm.set(i64::from(status.alarm));
         metrics.store_available.set(i64::from(self.store.borrow().store_error.is_none()));
         let logins = self.shared.logins.status(reading.monotonic_ns);
+        let sessions = self.shared.sessions.status();
+        metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
+        metrics.sessions_limit.set(i64::try_from(sessions.most).unwrap_or(i64::MAX));
         metrics.login_accounts.set(i64::try_from(logins.accounts).unwrap_or(i64::MAX));
         metrics.login_accounts_limit.set(i64::try_from(logins.most_accounts).unwrap_or(i64::MAX));
         metrics.lockouts.set(i64::try_from(logins.lockouts).unwrap_or(i64::MAX));

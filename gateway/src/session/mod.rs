@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::{Zeroize as _, Zeroizing};
 
 pub use entry::{Proof, Session};
+pub(crate) use keeper::note;
 pub use keeper::{Keeper, Kept};
 pub use key::{Hash, SessionKey, SessionKeyError};
 

@@ -5,7 +5,7 @@ use std::fmt;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Certificate, DisplayName, EnrolmentCode, Lockout, UserCertificate};
+use super::{Account, Certificate, DisplayName, EndedSessions, EnrolmentCode, Lockout, UserCertificate};
 
 /// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub enum Kind {
     Lockout,
     /// What a user logs in by at the gateway itself.
     Account,
+    /// A session of a user.
+    Session,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Self::UserCertificate => "user-certificate",
             Self::Lockout => "lockout",
             Self::Account => "account",
+            Self::Session => "session",
         }
     }
 }
@@ -118,6 +121,8 @@ pub enum EntryName {
     Lockout(String),
     /// A user's account.
     Account(UserId),
+    /// Sessions that were ended.
+    Session(String),
 }
 
 impl EntryName {
@@ -134,6 +139,7 @@ impl EntryName {
             Self::UserCertificate(_) => Kind::UserCertificate,
             Self::Lockout(_) => Kind::Lockout,
             Self::Account(_) => Kind::Account,
+            Self::Session(_) => Kind::Session,
         }
     }
 }
@@ -145,9 +151,11 @@ impl fmt::Display for EntryName {
             Self::Device(id) => id.fmt(f),
             Self::User(id) | Self::Account(id) => id.fmt(f),
             Self::Role(name) => name.fmt(f),
-            Self::Certificate(name) | Self::EnrolmentCode(name) | Self::UserCertificate(name) | Self::Lockout(name) => {
-                name.fmt(f)
-            }
+            Self::Certificate(name)
+            | Self::EnrolmentCode(name)
+            | Self::UserCertificate(name)
+            | Self::Lockout(name)
+            | Self::Session(name) => name.fmt(f),
         }
     }
 }
@@ -266,6 +274,8 @@ pub enum Entry {
     Lockout(Lockout),
     /// A change of what a user logs in by.
     Account(Account),
+    /// Sessions that an operator ended.
+    Session(EndedSessions),
 }
 
 impl Entry {
@@ -282,6 +292,7 @@ impl Entry {
             Self::UserCertificate(binding) => EntryName::UserCertificate(binding.name()),
             Self::Lockout(lockout) => EntryName::Lockout(lockout.lifted.name()),
             Self::Account(account) => EntryName::Account(account.id()),
+            Self::Session(ended) => EntryName::Session(ended.target.name()),
         }
     }
 }

@@ -314,18 +314,23 @@ fn row_of(row: &SqliteRow) -> sqlx::Result<SessionRow> {
 
 async fn load(conn: &mut SqliteConnection, boot: &str, now_ns: u64) -> sqlx::Result<SessionMemory> {
     // What was over in another boot is over since now at the latest.
-    sqlx::query("UPDATE sessions SET boot = $1, ended_ns = $2 WHERE ended IS NOT NULL AND (boot <> $1 OR ended_ns > $2)")
-        .bind(boot)
-        .bind(signed(now_ns)?)
-        .execute(&mut *conn)
-        .await?;
-    let rows = sqlx::query("SELECT * FROM sessions ORDER BY COALESCE(ended_ns, begun_ns), name").fetch_all(&mut *conn).await?;
+    sqlx::query(
+        "UPDATE sessions SET boot = $1, ended_ns = $2 WHERE ended IS NOT NULL AND (boot <> $1 OR ended_ns > $2)",
+    )
+    .bind(boot)
+    .bind(signed(now_ns)?)
+    .execute(&mut *conn)
+    .await?;
+    let rows =
+        sqlx::query("SELECT * FROM sessions ORDER BY COALESCE(ended_ns, begun_ns), name").fetch_all(&mut *conn).await?;
     let mut memory = SessionMemory::default();
     for row in &rows {
         memory.sessions.push((row_of(row)?, row.try_get::<String, _>("boot")? == boot));
     }
     let rows: Vec<(String, String, i64)> =
-        sqlx::query_as("SELECT hash, name, superseded FROM session_secrets ORDER BY name, at_ns").fetch_all(conn).await?;
+        sqlx::query_as("SELECT hash, name, superseded FROM session_secrets ORDER BY name, at_ns")
+            .fetch_all(conn)
+            .await?;
     for (hash, name, superseded) in rows {
         let hash = Hash::of_hex(&hash).ok_or_else(|| sqlx::Error::Decode("a hash has 64 digits".into()))?;
         memory.secrets.push((hash, name, superseded != 0));

@@ -135,7 +135,6 @@ mod tests {
         let known = login("login", "ehr", "", "{ cookies = [\"sid\"] }");
         for (text, key) in [
             (login("l", "ehr", "", "{}"), "l.login.session"),
-            (login("l", "ehr", "", "{ cookies = [\"a\"], token_pointer = \"/t\" }"), "l.login.session"),
             (login("l", "ehr", "", "{ cookies = [\"a b\"] }"), "l.login.session.cookies"),
             (login("l", "ehr", "", "{ cookies = [\"a;b\"] }"), "l.login.session.cookies"),
             (login("l", "ehr", "", "{ token_pointer = \"t\" }"), "l.login.session.token_pointer"),

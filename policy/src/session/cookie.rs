@@ -61,12 +61,11 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 /// what some reader takes for the end of a cookie.
 fn mentions(field: &[u8], name: &[u8]) -> usize {
     let ends_one = |byte: &u8| matches!(byte, b';' | b',' | b'"' | b'\'' | b'\\' | 0..=b' ' | 0x7f..);
+    let is_start = |start: &usize| start.checked_sub(1).is_none_or(|before| field.get(before).is_some_and(ends_one));
     let at = |start: usize| {
-        let is_start = start.checked_sub(1).is_none_or(|before| field.get(before).is_some_and(ends_one));
         let rest = field.get(start..).unwrap_or_default();
         let (head, after) = rest.split_at_checked(name.len()).unwrap_or_default();
-        is_start
-            && !head.is_empty()
+        !head.is_empty()
             && head.iter().zip(name).all(|(found, wanted)| folded(*found) == folded(*wanted))
             // A list, a name that goes on after white space, or no value at all.
             && after.trim_ascii_start().first().is_none_or(|next| ends_one(next) || matches!(next, b'=' | b'[' | b'%'))
@@ -74,16 +73,15 @@ fn mentions(field: &[u8], name: &[u8]) -> usize {
     // A name whose first byte is hidden behind a percent sign is looked for where such a sign is.
     let hidden = |start: usize| {
         let rest = field.get(start..).unwrap_or_default();
-        let is_start = start.checked_sub(1).is_none_or(|before| field.get(before).is_some_and(ends_one));
         let key = rest.split(|byte| matches!(byte, b'=' | b';' | b',')).next().unwrap_or_default();
-        is_start && key.contains(&b'%') && {
+        key.contains(&b'%') && {
             let decoded = percent_decoded(key.trim_ascii());
             let base = decoded.split(|byte| *byte == b'[').next().unwrap_or_default();
             base.len() == name.len() && base.iter().zip(name).all(|(found, wanted)| folded(*found) == folded(*wanted))
         }
     };
     let has_percent = field.contains(&b'%');
-    (0..field.len()).filter(|start| at(*start) || (has_percent && hidden(*start))).count()
+    (0..field.len()).filter(is_start).filter(|start| at(*start) || (has_percent && hidden(*start))).count()
 }
 
 /// PHP makes `_` of what cannot be in its variables' names.

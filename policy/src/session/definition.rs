@@ -54,8 +54,8 @@ pub struct RouteSessionDefinition {
 /// What is wrong with what a route says about sessions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionProblem {
-    /// Neither cookie nor token, or both.
-    #[error("either `cookies` or `token_pointer` is needed, and not both")]
+    /// Neither cookie nor token.
+    #[error("`cookies` or `token_pointer` is needed")]
     NoPlace,
     /// Too many names.
     #[error("at most {MAX_COOKIES} names of cookies")]
@@ -115,7 +115,7 @@ impl Tie {
         spelling: Spelling,
     ) -> Result<Self, (&'static str, SessionProblem)> {
         let LoginSessionDefinition { cookies, token_pointer, users, unknown } = definition;
-        if cookies.is_empty() == token_pointer.is_none() {
+        if cookies.is_empty() && token_pointer.is_none() {
             return Err(("", SessionProblem::NoPlace));
         }
         if cookies.len() > MAX_COOKIES {
