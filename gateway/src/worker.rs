@@ -229,6 +229,8 @@ impl Worker {
     /// [`Refusal::RouteUnknown`] where nobody can log in to it.
     pub fn accounts(&self) -> Result<&Arc<Accounts>, Refusal> {
         self.shared.accounts.as_ref().ok_or(Refusal::RouteUnknown)
+    }
+
     /// Sessions.
     #[must_use]
     pub const fn sessions(&self) -> &Arc<Sessions> {

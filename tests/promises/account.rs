@@ -141,7 +141,10 @@ impl Page {
 
     /// What a cookie is set to.
     pub fn cookie(&self, name: &str) -> Option<String> {
-        let set = self.head.lines().filter_map(|line| line.strip_prefix("Set-Cookie: ").or(line.strip_prefix("set-cookie: ")));
+        let set = self
+            .head
+            .lines()
+            .filter_map(|line| line.strip_prefix("Set-Cookie: ").or(line.strip_prefix("set-cookie: ")));
         let value = set.filter_map(|cookie| cookie.strip_prefix(&format!("{name}="))).next_back()?;
         value.split(';').next().map(str::to_owned)
     }

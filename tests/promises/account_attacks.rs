@@ -40,7 +40,8 @@ fn a_form_of_another_page_or_device_is_refused_before_anything_is_compared() {
         assert_eq!(page.status, 403, "{header}: {page:?}");
         assert!(page.alert().contains("open for too long"), "{page:?}");
         let id = page.field("x-request-id").to_owned();
-        let record = clinic.wait_for_record("the refusal", |record| is(record, "request") && text(record, "request") == id);
+        let record =
+            clinic.wait_for_record("the refusal", |record| is(record, "request") && text(record, "request") == id);
         assert_eq!(text(&record, "reason"), "login-form");
     }
     assert_eq!(logins(&clinic), before, "none of it was an attempt");
@@ -85,7 +86,8 @@ fn a_browser_is_sent_nowhere_else() {
 fn forged_stolen_and_fixated_cookies_open_nothing() {
     let clinic = with_account(clinic());
     let _authenticator = Authenticator::give(&clinic, &[]);
-    let output = clinic.registry(&["user", "recovery", "sakura-clinic/tanaka", "--identified-by", "in person", "--json"]);
+    let output =
+        clinic.registry(&["user", "recovery", "sakura-clinic/tanaka", "--identified-by", "in person", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
     let code = |index: usize| json["recovery_codes"][index].as_str().expect("a code").to_owned();
     let (browser, ward) = (Browser::new(&clinic, DOCTOR), Browser::new(&clinic, WARD));
@@ -134,7 +136,8 @@ fn forged_stolen_and_fixated_cookies_open_nothing() {
     let factor = browser.get("/.sekisho/login/factor");
     let name = page.cookie("__Host-sekisho-login").expect("a name");
     let old = format!("Cookie: __Host-sekisho={first}; __Host-sekisho-login={name}");
-    let page = browser.post_raw("/.sekisho/login/factor", &[("csrf", &factor.token()), ("code", &code(1))], &["-H", &old]);
+    let page =
+        browser.post_raw("/.sekisho/login/factor", &[("csrf", &factor.token()), ("code", &code(1))], &["-H", &old]);
     let second = page.cookie("__Host-sekisho").expect("a secret");
     assert!(second != first && !is_in(&Browser::new(&clinic, DOCTOR), &first));
     let fresh = Browser::new(&clinic, DOCTOR);
@@ -145,7 +148,10 @@ fn forged_stolen_and_fixated_cookies_open_nothing() {
     assert!(!is_in(&fresh, &second), "after the log-out it is worth nothing");
 
     // No backend sees a cookie of ours, and all see their own.
-    browser.ask("/open/cookies", &["-H", &format!("Cookie: a=1; __Host-sekisho={chosen}; b=2; __Host-sekisho-login={chosen}")]);
+    browser.ask(
+        "/open/cookies",
+        &["-H", &format!("Cookie: a=1; __Host-sekisho={chosen}; b=2; __Host-sekisho-login={chosen}")],
+    );
     let seen = clinic.backend().seen();
     let seen = seen.iter().find(|seen| seen.target().contains("cookies")).expect("the request");
     let head = String::from_utf8_lossy(&seen.head).into_owned();
@@ -196,7 +202,10 @@ fn what_can_be_read_in_two_ways_is_refused() {
     assert_eq!(browser.login("Ｔａｎａ\u{200b}ＫＡ ", GOOD).status, 303);
     browser.log_out();
     // And so is a password in full width, while its case counts.
-    let wide: String = GOOD.chars().map(|c| if c.is_ascii_alphabetic() { char::from_u32(c as u32 + 0xfee0).expect("a letter") } else { c }).collect();
+    let wide: String = GOOD
+        .chars()
+        .map(|c| if c.is_ascii_alphabetic() { char::from_u32(c as u32 + 0xfee0).expect("a letter") } else { c })
+        .collect();
     assert_eq!(browser.login("tanaka", &wide).status, 303);
     browser.log_out();
     assert_eq!(browser.login("tanaka", &GOOD.to_uppercase()).status, 403);

@@ -112,7 +112,8 @@ fn a_reset_says_how_the_person_was_identified() {
     assert_ne!(ask(&clinic, &["user", "passwd", "sakura-clinic/nobody"], |_| GOOD.to_owned()).code, Some(0));
     // A suspended user's password is as wrong as any other.
     clinic.registry(&["user", "suspend", TANAKA]);
-    let page = until("the suspension to act", || Some(browser.login("tanaka", OTHER)).filter(|page| page.status == 403));
+    let page =
+        until("the suspension to act", || Some(browser.login("tanaka", OTHER)).filter(|page| page.status == 403));
     assert!(page.alert().contains("not right"), "{page:?}");
 }
 
@@ -156,7 +157,8 @@ fn a_recovery_code_works_once() {
     let none = ask(&clinic, &["user", "recovery", TANAKA, "--identified-by", "staff card 12"], |_| String::new());
     assert_ne!(none.code, Some(0), "there is nothing to recover");
     let _authenticator = Authenticator::give(&clinic, &[]);
-    let output = ask(&clinic, &["user", "recovery", TANAKA, "--identified-by", "staff card 12", "--json"], |_| String::new());
+    let output =
+        ask(&clinic, &["user", "recovery", TANAKA, "--identified-by", "staff card 12", "--json"], |_| String::new());
     let json: Value = serde_json::from_str(&output.stdout).expect("JSON");
     let codes: Vec<_> = json["recovery_codes"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     assert_eq!(codes.len(), 10);

@@ -215,7 +215,9 @@ mod tests {
 
     #[test]
     fn every_default_lies_within_its_bounds_and_says_why() {
-        for (name, knob) in LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(LOGIN).chain(ACCOUNT).chain(SESSION).chain(REST) {
+        for (name, knob) in
+            LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(LOGIN).chain(ACCOUNT).chain(SESSION).chain(REST)
+        {
             assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");
             assert!(knob.max <= i64::MAX as u64, "{name}: TOML has no larger integer");
             assert!(knob.why.len() > 20 && !knob.why.ends_with('.'), "{name}");

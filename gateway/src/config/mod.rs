@@ -32,8 +32,8 @@ pub use listener::{
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Account, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
-    EnrolmentListener, Hashing, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention, Session,
-    Shutdown, Store, Workers,
+    EnrolmentListener, Hashing, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention,
+    Session, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 

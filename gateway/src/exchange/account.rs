@@ -33,7 +33,7 @@ use crate::store::Credential;
 pub(super) use answer::Own;
 use answer::Reply;
 use forms::{Posted, target_of};
-pub(super) use session::of_request;
+pub(super) use session::{carry_own, of_request};
 
 /// Whether the target is one of the gateway's own.
 pub(super) fn takes(connection: &Connection, target: &CanonicalTarget<'_>) -> bool {
@@ -80,7 +80,7 @@ impl Asked<'_> {
         if target.path() == STYLE && !is_post {
             return Ok(answer::style());
         }
-        let step = self.step(request)?;
+        let step = self.step(request, trail)?;
         if !is_post {
             let wanted = target_of(target)?;
             return match target.path() {
@@ -111,7 +111,7 @@ impl Asked<'_> {
         }
     }
 
-    fn step(&self, request: &Request<RequestBody>) -> Result<Step<'_>, Refusal> {
+    fn step(&self, request: &Request<RequestBody>, trail: &Trail) -> Result<Step<'_>, Refusal> {
         // Accounts are of whoever sits at a device of a site.
         let Party::Device { device, .. } = &self.subject.party else { return Err(Refusal::RouteUnknown) };
         let accounts = self.connection.worker.accounts()?;
@@ -131,7 +131,7 @@ impl Asked<'_> {
             language: forms::language(headers),
             now_ns,
             stage,
-            session: session::find(self.connection, self.subject, headers)?,
+            session: session::find(self.connection, self.subject, headers, trail)?,
         })
     }
 }

@@ -109,10 +109,8 @@ async fn pass(
         let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
         return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
     }
-    let subject = match account::of_request(connection, &snapshot, &subject, &mut request, trail)? {
-        Some(subject) => subject,
-        None => subject,
-    };
+    let own = account::of_request(connection, &subject, &mut request, trail)?;
+    let device = Arc::clone(&subject);
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
     let mut seen = match resolved.route.observed() {
@@ -124,6 +122,9 @@ async fn pass(
         }
         None => None,
     };
+    if let Some(own) = own {
+        subject = account::carry_own(connection, &snapshot, &own, (&device, &subject), trail)?;
+    }
     let mut attempt = match resolved.route.login() {
         Some(rules) => Box::pin(login::guard(connection, &snapshot, rules, &subject, &mut request, trail)).await?,
         None => None,

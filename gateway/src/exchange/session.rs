@@ -172,7 +172,7 @@ impl Seen {
 }
 
 /// Another device than its own presents a session: it ends, since somebody else knows its secret.
-fn stolen(connection: &Connection, session: &Arc<Session>, trail: &Trail) {
+pub(super) fn stolen(connection: &Connection, session: &Arc<Session>, trail: &Trail) {
     drop(connection.worker.sessions().end(session, Reason::Stolen));
     connection.worker.metrics.sessions_stolen.inc();
     if connection.may_record(2 * 1024) {

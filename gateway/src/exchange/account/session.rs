@@ -1,5 +1,6 @@
 //! Sessions of the gateway's own accounts: begun by a login, carried by a cookie, ended by a log-out.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::COOKIE;
@@ -12,7 +13,7 @@ use policy::{AuthenticationLevel, Refusal, Subject};
 use super::{Asked, answer};
 use crate::body::RequestBody;
 use crate::clock::Clock as _;
-use crate::exchange::session::carry;
+use crate::exchange::session::{carry, stolen};
 use crate::exchange::trail::Trail;
 use crate::listen::Connection;
 use crate::session::{Begin, Found, Secret, Session};
@@ -39,6 +40,7 @@ pub(super) fn find(
     connection: &Connection,
     subject: &Subject,
     headers: &HeaderMap,
+    trail: &Trail,
 ) -> Result<Option<Arc<Session>>, Refusal> {
     if !headers.contains_key(COOKIE) {
         return Ok(None);
@@ -49,29 +51,50 @@ pub(super) fn find(
     };
     match connection.worker.sessions().find(Kind::Local, REALM, &secret, &subject.party) {
         Found::Live(session) => Ok(Some(session)),
-        Found::Stolen(_) => Err(Refusal::SessionStolen),
+        Found::Stolen(session) => {
+            stolen(connection, &session, trail);
+            Err(Refusal::SessionStolen)
+        }
         Found::Over(_) | Found::Given | Found::Unknown => Ok(None),
     }
 }
 
-/// The subject of a request for a backend that comes with a session of ours; none if it comes without. The cookies of ours go to no
-/// backend.
+/// The session of ours that a request for a backend comes with, if any. The cookies of ours go to no backend.
 ///
 /// # Errors
-/// As [`find`], and those of [`carry`].
+/// As [`find`].
 pub(in crate::exchange) fn of_request(
     connection: &Connection,
-    snapshot: &Snapshot,
-    subject: &Arc<Subject>,
+    subject: &Subject,
     request: &mut Request<RequestBody>,
-    trail: &mut Trail,
-) -> Result<Option<Arc<Subject>>, Refusal> {
+    trail: &Trail,
+) -> Result<Option<Arc<Session>>, Refusal> {
     if !connection.listener.login_page || !request.headers().contains_key(COOKIE) {
         return Ok(None);
     }
-    let session = find(connection, subject, request.headers())?;
+    let session = find(connection, subject, request.headers(), trail)?;
     strip(request.headers_mut());
-    session.map(|session| carry(connection, snapshot, &session, subject, trail)).transpose()
+    Ok(session)
+}
+
+/// Makes a request part of a session of ours. `asks` is who asks by the device alone, and who asks by a session of the backend's as
+/// well: where both name a user, it is the same one, and ours says how strongly that is known.
+///
+/// # Errors
+/// [`Refusal::SessionAmbiguous`] if the backend's session is another user's; those of [`carry`].
+pub(in crate::exchange) fn carry_own(
+    connection: &Rc<Connection>,
+    snapshot: &Snapshot,
+    session: &Arc<Session>,
+    asks: (&Arc<Subject>, &Arc<Subject>),
+    trail: &mut Trail,
+) -> Result<Arc<Subject>, Refusal> {
+    let (device, learnt) = asks;
+    let is_other = !Arc::ptr_eq(device, learnt) && learnt.user() != session.user.as_ref();
+    if is_other {
+        return Err(Refusal::SessionAmbiguous);
+    }
+    carry(connection, snapshot, session, device, trail)
 }
 
 fn strip(headers: &mut HeaderMap) {
@@ -99,7 +122,8 @@ fn strip(headers: &mut HeaderMap) {
 pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trail) -> Result<Secret, Refusal> {
     let (connection, party) = (asked.connection, &asked.subject.party);
     let sessions = connection.worker.sessions();
-    let user = asked.snapshot.directory.user_at(party, &login.user.user, login.level)?;
+    let device = party.device().ok_or(Refusal::RouteUnknown)?;
+    let user = asked.snapshot.directory.user_at(device, &login.user.user, login.level)?;
     if let Some(old) = login.old {
         sessions.end(old, Reason::Replaced).wait().await;
     }
@@ -119,7 +143,7 @@ pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trai
         limits: sessions.limits(party.site(), &user.roles),
     };
     let (secret, session) = sessions.begin(&begin)?;
-    trail.begins_session(&session);
+    trail.begins_session(session);
     Ok(secret)
 }
 
