@@ -165,7 +165,9 @@ impl Page {
 /// `curl` as the browser of a device.
 pub struct Browser<'c> {
     clinic: &'c Clinic,
-    files: [String; 3],
+    /// Its certificate, its key and its jar of cookies.
+    pub files: [String; 3],
+    keeps: bool,
 }
 
 impl<'c> Browser<'c> {
@@ -178,7 +180,12 @@ impl<'c> Browser<'c> {
         clinic.prepared.write(&file("key"), &identity.key_pem);
         clinic.prepared.write(&file("jar"), "");
         let path = |end: &str| clinic.prepared.path(&file(end)).to_str().expect("UTF-8").to_owned();
-        Self { clinic, files: [path("crt"), path("key"), path("jar")] }
+        Self { clinic, files: [path("crt"), path("key"), path("jar")], keeps: true }
+    }
+
+    /// One that sends the cookies that it is told to, and keeps none.
+    pub fn forgetful(clinic: &'c Clinic, device: &str) -> Self {
+        Self { keeps: false, ..Self::new(clinic, device) }
     }
 
     /// Where it is.
@@ -194,7 +201,8 @@ impl<'c> Browser<'c> {
         let output = Command::new("curl")
             .args(["-sS", "-i", "--http1.1", "--path-as-is", "--max-time", "100", "-H", "Accept-Language: en"])
             .args(["--cacert", ca.to_str().expect("UTF-8"), "--cert", certificate, "--key", key])
-            .args(["--connect-to", &format!("localhost::127.0.0.1:{port}"), "-b", jar, "-c", jar])
+            .args(["--connect-to", &format!("localhost::127.0.0.1:{port}")])
+            .args(if self.keeps { &["-b", jar, "-c", jar][..] } else { &[] })
             .args(more)
             .arg(format!("{}{target}", self.origin()))
             .output()

@@ -67,7 +67,7 @@ impl RegistryCommand {
             Self::User(
                 UserCommand::Passwd(PasswdArgs { settings, .. }) | UserCommand::Totp(TotpArgs { settings, .. }),
             ) => Some(settings),
-            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) => None,
+            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) | Self::Session(_) => None,
         }
     }
 }
