@@ -202,7 +202,7 @@ impl<'c> Browser<'c> {
             .args(["-sS", "-i", "--http1.1", "--path-as-is", "--max-time", "100", "-H", "Accept-Language: en"])
             .args(["--cacert", ca.to_str().expect("UTF-8"), "--cert", certificate, "--key", key])
             .args(["--connect-to", &format!("localhost::127.0.0.1:{port}")])
-            .args(if self.keeps { &["-b", jar, "-c", jar][..] } else { &[] })
+            .args(["-b", jar, "-c", jar].iter().filter(|_| self.keeps))
             .args(more)
             .arg(format!("{}{target}", self.origin()))
             .output()

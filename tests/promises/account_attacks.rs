@@ -18,11 +18,11 @@ fn a_form_of_another_page_or_device_is_refused_before_anything_is_compared() {
     let (browser, ward) = (Browser::new(&clinic, DOCTOR), Browser::new(&clinic, WARD));
     let before = logins(&clinic);
     let (own, foreign) = (browser.get(LOGIN).token(), ward.get(LOGIN).token());
-    let fields = |token| [("csrf", token), ("account", "tanaka"), ("password", GOOD)];
     let origin = |origin: &str| format!("Origin: {origin}");
     let send = |token: &str, header: &str| {
         let mut options = vec!["-H", header];
-        let fields: Vec<String> = fields(token).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let fields = [("csrf", token), ("account", "tanaka"), ("password", GOOD)];
+        let fields = fields.map(|(name, value)| format!("{name}={value}"));
         fields.iter().for_each(|field| options.extend(["--data-urlencode", field]));
         browser.ask(LOGIN, &options)
     };

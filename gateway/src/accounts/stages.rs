@@ -43,6 +43,7 @@ struct Kept {
 /// See the [module](self).
 pub struct Stages {
     lifetime_ns: u64,
+    swept_ns: u64,
     kept: HashMap<[u8; 32], Kept>,
 }
 
@@ -50,7 +51,7 @@ impl Stages {
     /// None yet.
     #[must_use]
     pub fn new(lifetime: Duration) -> Self {
-        Self { lifetime_ns: u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX), kept: HashMap::new() }
+        Self { lifetime_ns: u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX), swept_ns: 0, kept: HashMap::new() }
     }
 
     /// Keeps a login for its device, and gives the name that its browser gets. `None`: there is no room.
@@ -58,8 +59,10 @@ impl Stages {
     /// # Errors
     /// [`AccountError::Random`].
     pub fn keep(&mut self, now_ns: u64, origin: Origin, stage: Stage) -> Result<Option<String>, AccountError> {
-        if self.kept.len() >= MOST {
+        // Once in a lifetime, so that what nobody came back for does not stay; and where it is in the way.
+        if self.kept.len() >= MOST || now_ns.saturating_sub(self.swept_ns) >= self.lifetime_ns {
             self.kept.retain(|_, kept| kept.until_ns > now_ns);
+            self.swept_ns = now_ns;
         }
         if self.kept.len() >= MOST {
             return Ok(None);
@@ -81,11 +84,6 @@ impl Stages {
     pub fn take(&mut self, now_ns: u64, origin: &Origin, name: &str) -> Option<Stage> {
         self.look(now_ns, origin, name)?;
         self.kept.remove(&hash(name)?).map(|kept| kept.stage)
-    }
-
-    /// Forgets what is over.
-    pub fn sweep(&mut self, now_ns: u64) {
-        self.kept.retain(|_, kept| kept.until_ns > now_ns);
     }
 }
 
@@ -120,9 +118,12 @@ mod tests {
         assert_eq!(stages.look(15, &origin("d"), &name), None, "its time is over");
         assert_eq!(stages.look(6, &origin("d"), "x"), None);
         assert_eq!(stages.take(6, &origin("e"), &name), None);
-        assert_eq!(stages.take(6, &origin("d"), &name), Some(stage));
+        assert_eq!(stages.take(6, &origin("d"), &name), Some(stage.clone()));
         assert_eq!(stages.take(6, &origin("d"), &name), None);
-        stages.sweep(20);
-        assert!(stages.kept.is_empty());
+        for _ in 0..3 {
+            let _ = stages.keep(20, origin("d"), stage.clone()).unwrap();
+        }
+        let _ = stages.keep(31, origin("d"), stage).unwrap();
+        assert_eq!(stages.kept.len(), 1, "what is over is forgotten");
     }
 }
