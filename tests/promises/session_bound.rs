@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gateway_tests::audit::{is, text};
-use gateway_tests::{Answer, Backend, Builder, Clinic, DOCTOR, Prepared, Reply, Seen, Wire, until};
+use gateway_tests::{Answer, Backend, Builder, Clinic, DOCTOR, Prepared, Reply, Seen, Wire};
 use serde_json::Value;
 
 use crate::login_guard::{ELSEWHERE, FORM, WARD, guarded, password_of};
@@ -119,6 +119,7 @@ pub fn serve(backend: &Backend, keeps: bool) {
             ("GET", "/app/stream") => {
                 Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nonly so much".to_owned())
             }
+            ("GET", "/app/slow") => reply("200 OK", "", "late").after(std::time::Duration::from_secs(600)),
             _ => {
                 let user = sid.and_then(|sid| users.get(&sid).cloned()).unwrap_or_else(|| "nobody".to_owned());
                 reply("200 OK", "", &user)

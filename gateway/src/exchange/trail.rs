@@ -4,20 +4,17 @@
 //! something: its intent, durable before the backend sees a byte, and its outcome, durable before its answer. Either
 //! is followed by a completion, which nobody waits for.
 
+mod user;
+
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
 
 use bytes::Bytes;
-use gateway_audit::record::{
-    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Login, LoginOutcome, Outcome, Request,
-    SessionEvent,
-};
+use gateway_audit::record::{Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
 use gateway_audit::{Record, Scope};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
-use policy::login::{AccountName, Attempt};
 use policy::patients::Unread;
 use policy::{Refusal, Subject};
 
@@ -33,10 +30,11 @@ use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::Connection;
-use crate::session::{Session, note};
+use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
-use crate::worker::{Carried, Carrying, Worker};
+use crate::worker::{Carrying, Worker};
+use user::LoginTold;
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -55,13 +53,6 @@ enum Stage {
     Answered,
     /// Nothing is left to record.
     Over,
-}
-
-/// An attempt to log in.
-struct LoginTold {
-    realm: Arc<str>,
-    account: AccountName,
-    outcome: LoginOutcome,
 }
 
 /// The guard of a request's records.
@@ -186,52 +177,6 @@ impl Trail {
             && target.query().is_some()
         {
             self.target = Target::Raw(Bytes::copy_from_slice(target.path().as_bytes()));
-        }
-    }
-
-    pub(super) fn subject(&self) -> Option<Arc<Subject>> {
-        self.subject.clone()
-    }
-
-    pub(super) fn party(&self) -> Option<&policy::Party> {
-        self.subject.as_deref().map(|subject| &subject.party)
-    }
-
-    /// When it began, Unix seconds.
-    pub(super) fn unix_seconds(&self) -> i64 {
-        self.begun.unix_ns / 1_000_000_000
-    }
-
-    /// It is part of a session.
-    pub(super) fn in_session(&mut self, carrying: Carrying) {
-        self.carrying = Some(carrying);
-    }
-
-    /// What tells it that its session ends.
-    pub(super) fn carried(&self) -> Option<Rc<Carried>> {
-        self.carrying.as_ref().map(|carrying| Rc::clone(&carrying.carried))
-    }
-
-    /// Whether its session has ended under it; tells `cx` when it does.
-    pub(super) fn is_cut(&self, cx: &mut Context<'_>) -> Option<Refusal> {
-        self.carrying.as_ref()?.carried.control.poll_cut(cx)
-    }
-
-    /// Its answer begins a session, whose record stands before the answer's.
-    pub(super) fn begins_session(&mut self, session: Arc<Session>) {
-        self.begun_session = Some(session);
-    }
-
-    /// It is an attempt to log in; no backend has seen it.
-    pub(super) fn attempts(&mut self, attempt: &Attempt) {
-        let (realm, account) = (Arc::clone(&attempt.realm), attempt.account.clone());
-        self.login = Some(Box::new(LoginTold { realm, account, outcome: LoginOutcome::NotSent }));
-    }
-
-    /// What came of the attempt, as far as that is known.
-    pub(super) fn attempt_ends(&mut self, outcome: LoginOutcome) {
-        if let Some(login) = &mut self.login {
-            login.outcome = outcome;
         }
     }
 
@@ -457,11 +402,6 @@ impl Trail {
         self.asked = Some(asked);
     }
 
-    fn cut_reason(&self) -> Option<Refusal> {
-        let of_session = || self.carrying.as_ref().and_then(|carrying| carrying.carried.control.cut_reason());
-        self.connection.control.cut_reason().or_else(of_session)
-    }
-
     fn since_begun_ns(&self) -> u64 {
         self.now_ns.saturating_sub(self.begun.monotonic_ns)
     }
@@ -560,35 +500,6 @@ impl Trail {
         }
         self.stage = Stage::Answered;
         Ok(())
-    }
-
-    /// The record of an attempt to log in. It stands before that of the answer, which is waited for.
-    fn write_login(&mut self) -> Result<(), Refusal> {
-        let Some(login) = self.login.take() else { return Ok(()) };
-        let reading = self.read_clock();
-        let asked = self.asked.as_ref();
-        let record = Login {
-            request: self.id(),
-            connection: &self.connection.fields,
-            class: asked.map(|asked| asked.class.as_str()),
-            route: asked.map(|asked| asked.route.as_str()),
-            service: asked.map(|asked| asked.service.as_str()),
-            realm: &login.realm,
-            account: login.account.as_str(),
-            outcome: login.outcome,
-        };
-        let worker = &self.connection.worker;
-        let route = asked.map_or("", |asked| asked.route.as_str());
-        worker.metrics.logins.with_label_values(&[route, login.outcome.label()]).inc();
-        put(worker, &record, &reading, self.waits).map(drop)
-    }
-
-    /// The record of a session that begins. It stands before that of the answer, which is waited for.
-    fn write_session(&mut self) -> Result<(), Refusal> {
-        let Some(session) = self.begun_session.take() else { return Ok(()) };
-        let reading = self.read_clock();
-        let record = note(&session, SessionEvent::Begun, None, Some(self.id()));
-        put(&self.connection.worker, &record, &reading, self.waits).map(drop)
     }
 
     async fn durable(&mut self) -> Result<(), Refusal> {

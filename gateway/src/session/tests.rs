@@ -135,8 +135,8 @@ fn sessions_end_by_user_place_site_and_tag() {
         let (sessions, kept) = sessions(100);
         sessions.learn(b"1", &begin(&device("one"), "tanaka", limits())).unwrap();
         sessions.learn(b"2", &begin(&device("two"), "tanaka", limits())).unwrap();
-        let third = Begin { tag: None, ..begin(&device("two"), "suzuki", limits()) }.clone();
-        sessions.learn(b"3", &third).unwrap();
+        let two = device("two");
+        sessions.learn(b"3", &Begin { tag: None, ..begin(&two, "suzuki", limits()) }).unwrap();
         (sessions, kept)
     };
     let site: SiteName = "s".parse().unwrap();

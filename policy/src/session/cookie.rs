@@ -70,18 +70,19 @@ fn mentions(field: &[u8], name: &[u8]) -> usize {
             // A list, a name that goes on after white space, or no value at all.
             && after.trim_ascii_start().first().is_none_or(|next| ends_one(next) || matches!(next, b'=' | b'[' | b'%'))
     };
-    // A name whose first byte is hidden behind a percent sign is looked for where such a sign is.
+    // Old PHP decodes names, and then cuts off blanks before them.
+    let hides = |byte: &u8| matches!(byte, b'%' | b'+');
     let hidden = |start: usize| {
         let rest = field.get(start..).unwrap_or_default();
         let key = rest.split(|byte| matches!(byte, b'=' | b';' | b',')).next().unwrap_or_default();
-        key.contains(&b'%') && {
-            let decoded = percent_decoded(key.trim_ascii());
-            let base = decoded.split(|byte| *byte == b'[').next().unwrap_or_default();
+        key.iter().any(hides) && {
+            let decoded = percent_decoded(key);
+            let base = decoded.split(|byte| *byte == b'[').next().unwrap_or_default().trim_ascii();
             base.len() == name.len() && base.iter().zip(name).all(|(found, wanted)| folded(*found) == folded(*wanted))
         }
     };
-    let has_percent = field.contains(&b'%');
-    (0..field.len()).filter(is_start).filter(|start| at(*start) || (has_percent && hidden(*start))).count()
+    let has_hidden = field.iter().any(hides);
+    (0..field.len()).filter(is_start).filter(|start| at(*start) || (has_hidden && hidden(*start))).count()
 }
 
 /// PHP makes `_` of what cannot be in its variables' names.
@@ -184,6 +185,8 @@ mod tests {
             vec!["sid[0]=a"],
             vec!["s%69d=a"],
             vec!["%73id=a; sid=b"],
+            vec!["+sid=a"],
+            vec!["%20sid=a"],
             vec!["sid=a\"b"],
             vec!["sid=\"a"],
             vec!["sid=a\\b"],
