@@ -62,7 +62,7 @@ fn measure(clinic: &Clinic, bodies: [(&str, u16); 2]) -> f64 {
     let fields = [("Origin", &*origin), ("Content-Type", "application/x-www-form-urlencoded")];
     let mut timed = Timed { wire: clinic.wire(DOCTOR), fields, target: "/.sekisho/login" };
     for _ in 0..20 {
-        bodies.iter().for_each(|(body, status)| drop(timed.attempt(body, *status)));
+        bodies.iter().for_each(|(body, status)| _ = timed.attempt(body, *status));
     }
     let mut times = [Vec::with_capacity(EACH), Vec::with_capacity(EACH)];
     let mut shuffle = 0x9e37_79b9_7f4a_7c15_u64;

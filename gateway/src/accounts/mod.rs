@@ -173,7 +173,7 @@ impl Accounts {
         password: Password,
     ) -> Result<Option<Box<Credential>>, Refusal> {
         let (site, account, work) = (site.clone(), account.clone(), Arc::clone(&self.work));
-        self.on_thread(move |runtime| runtime.block_on(work.verify(&site, &account, &password))).await
+        self.on_thread(move |handle| handle.block_on(work.verify(&site, &account, &password))).await
     }
 
     /// The account as it is now.
@@ -182,8 +182,8 @@ impl Accounts {
     /// As [`verify`](Self::verify).
     pub async fn find(&self, site: &SiteName, account: &AccountName) -> Result<Option<Box<Credential>>, Refusal> {
         let (site, account, work) = (site.clone(), account.clone(), Arc::clone(&self.work));
-        self.on_thread(move |runtime| {
-            runtime.block_on(async { Ok(work.store().await?.account_find(&site, &account).await?.map(Box::new)) })
+        self.on_thread(move |handle| {
+            handle.block_on(async { Ok(work.store().await?.account_find(&site, &account).await?.map(Box::new)) })
         })
         .await
     }
@@ -200,7 +200,7 @@ impl Accounts {
         actor: String,
     ) -> Result<bool, Refusal> {
         let (site, account, work, now_s) = (site.clone(), account.clone(), Arc::clone(&self.work), self.now_s());
-        self.on_thread(move |runtime| runtime.block_on(work.factor(&site, &account, &factor, now_s, &actor))).await
+        self.on_thread(move |handle| handle.block_on(work.factor(&site, &account, &factor, now_s, &actor))).await
     }
 
     /// Gives the account a new password. `instead_of` is the hash that the login has proved before.
@@ -216,13 +216,13 @@ impl Accounts {
         actor: String,
     ) -> Result<Changed, Refusal> {
         let (site, account, work, now_s) = (site.clone(), account.clone(), Arc::clone(&self.work), self.now_s());
-        self.on_thread(move |runtime| runtime.block_on(work.change(&site, &account, instead_of, &new, now_s, &actor)))
+        self.on_thread(move |handle| handle.block_on(work.change(&site, &account, instead_of, &new, now_s, &actor)))
             .await
     }
 
     async fn on_thread<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&tokio::runtime::Runtime) -> Result<T, Failed> + Send + 'static,
+        work: impl FnOnce(&tokio::runtime::Handle) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, Refusal> {
         match self.pool.run(work).await {
             Ok(Ok(done)) => Ok(done),

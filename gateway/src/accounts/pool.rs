@@ -3,17 +3,19 @@
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::AccountError;
 
-/// What a thread does next: it gets the thread's own runtime, for the store.
-type Job = Box<dyn FnOnce(&Runtime) + Send>;
+/// What a thread does next, with a runtime for the store.
+type Job = Box<dyn FnOnce(&Handle) + Send>;
 
 /// The threads, and the queue before them.
 pub struct Pool {
     jobs: SyncSender<Job>,
+    /// Ends the runtime when dropped.
+    _alive: oneshot::Sender<()>,
 }
 
 /// Why nothing was done.
@@ -28,16 +30,23 @@ impl Pool {
     pub fn start(threads: usize, queue: usize) -> Result<Self, AccountError> {
         let (jobs, waiting) = sync_channel::<Job>(queue);
         let waiting = Arc::new(Mutex::new(waiting));
+        // One that always runs: connections go back to the store's pool by tasks of their own, after whoever used them is done, and
+        // hold the store's lock until then.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(AccountError::Thread)?;
+        let handle = runtime.handle().clone();
+        let (alive, over) = oneshot::channel();
+        let keep = move || drop(runtime.block_on(over));
+        std::thread::Builder::new().name("accounts".to_owned()).spawn(keep).map_err(AccountError::Thread)?;
         for index in 0..threads {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(AccountError::Thread)?;
+            let handle = handle.clone();
             let waiting = Arc::clone(&waiting);
             let name = format!("hash-{index}");
             let work = move || {
                 step_back();
                 while let Some(job) = next(&waiting) {
                     // A job that panics takes nobody along: whoever waits for it hears that nothing was done.
-                    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&runtime)));
+                    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&handle)));
                     if done.is_err() {
                         tracing::error!("a thread that hashes passwords has panicked, and goes on");
                     }
@@ -45,7 +54,7 @@ impl Pool {
             };
             std::thread::Builder::new().name(name).spawn(work).map_err(AccountError::Thread)?;
         }
-        Ok(Self { jobs })
+        Ok(Self { jobs, _alive: alive })
     }
 
     /// Does the work on one of the threads.
@@ -54,13 +63,13 @@ impl Pool {
     /// [`Overloaded`] if as many wait as may.
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Runtime) -> T + Send + 'static,
+        work: impl FnOnce(&Handle) -> T + Send + 'static,
     ) -> Result<T, Overloaded> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |runtime| {
+        let job: Job = Box::new(move |handle| {
             // Whoever asked may be gone, and then nothing is to be done.
             if !answer.is_closed() {
-                let _ = answer.send(work(runtime));
+                let _ = answer.send(work(handle));
             }
         });
         match self.jobs.try_send(job) {
