@@ -28,13 +28,10 @@ impl SealingKey {
     pub fn load_or_make(path: &Path) -> Result<Self, AccountError> {
         let failed = |why: &dyn ToString| AccountError::Key { path: path.to_owned(), why: why.to_string() };
         let text = match read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make(path).or_else(|error| match error.kind() {
-                    // Another process was first.
-                    io::ErrorKind::AlreadyExists => read(path),
-                    _ => Err(error),
-                })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).or_else(|error| {
+                // Or another process was first.
+                if error.kind() == io::ErrorKind::AlreadyExists { read(path) } else { Err(error) }
+            }),
             read => read,
         };
         let text = text.map_err(|error| failed(&error))?;

@@ -66,7 +66,7 @@ mod tests {
         assert!(!tokens.knows(6, &origin("d"), &token), "it is of the future");
         assert!(!tokens.knows(7, &origin("e"), &token));
         assert!(!Tokens::new().unwrap().knows(7, &origin("d"), &token));
-        for bad in ["", "x", "AAAA", &token[1..], &format!("{token}A")] {
+        for bad in ["", "x", "AAAA", token.trim_start_matches('A'), &format!("{token}A")] {
             assert!(!tokens.knows(7, &origin("d"), bad), "{bad}");
         }
     }
