@@ -57,6 +57,7 @@ mod enrolment;
 mod h2_bounds;
 mod limits;
 mod login_guard;
+mod login_probe;
 mod mtls_refusals;
 mod ocsp;
 mod operator;

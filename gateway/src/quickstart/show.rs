@@ -93,10 +93,10 @@ impl Display for LoginCommand<'_> {
         write!(f, "curl -sSi --cacert {}", Word(&layout.ca_certificate()))?;
         write!(f, " \\\n  --cert {} \\\n  --key {}", Word(&files.certificate), Word(&files.key))?;
         if scene.cookie {
-            write!(f, " -b {}", Word(&jar))?;
+            write!(f, " \\\n  -b {}", Word(&jar))?;
         }
         if let Some(form) = scene.form {
-            write!(f, " -c {} \\\n  -d '{}'", Word(&jar), form.replace("-{run}", ""))?;
+            write!(f, " \\\n  -c {} \\\n  -d '{}'", Word(&jar), form.replace("-{run}", ""))?;
         }
         write!(f, " \\\n  '{}{}'", base(layout.addresses().listen, "https"), scene.target)
     }

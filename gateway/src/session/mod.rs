@@ -1,7 +1,7 @@
 //! Sessions of the running gateway: one mechanism for all kinds, one state for all workers (R10, R13, C14).
 //!
 //! `policy::session` decides how long a session lasts. This holds them: readers find one by a keyed hash of its secret in maps
-//! that nobody locks ([`shards`]); whoever begins or ends one takes the one lock, which requests never do. The [`Keeper`] puts
+//! that nobody locks (`shards`); whoever begins or ends one takes the one lock, which requests never do. The [`Keeper`] puts
 //! what must not be forgotten into the store and the log. Under the lock things are put into its queue in the order in which
 //! they were decided.
 

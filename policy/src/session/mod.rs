@@ -99,10 +99,10 @@ impl Reason {
     }
 
     /// Whether what its requests are in the middle of ends as well. Not where the session's own device ended it by a request:
-    /// that one must get its answer.
+    /// that one must get its answer. Nor where it is idle: a long transfer was asked for when its user was there.
     #[must_use]
     pub const fn cuts(self) -> bool {
-        !matches!(self, Self::LoggedOut | Self::Replaced)
+        !matches!(self, Self::LoggedOut | Self::Replaced | Self::Idle)
     }
 }
 
