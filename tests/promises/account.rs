@@ -34,9 +34,10 @@ pub fn clinic() -> Builder {
 
 /// Starts it, with a user who has no account yet.
 pub fn start(builder: Builder) -> Clinic {
-    let clinic = builder.start();
-    clinic.registry(&["user", "add", TANAKA, "--role", "doctor"]);
-    clinic
+    let prepared = builder.prepare();
+    // Before the start, so that the gateway knows the user from its first moment.
+    prepared.registry(&["user", "add", TANAKA, "--role", "doctor"]);
+    prepared.start()
 }
 
 /// The same, and the user has an account with the password [`GOOD`].
