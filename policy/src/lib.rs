@@ -17,6 +17,7 @@ pub mod refusal;
 pub mod route;
 pub mod subject;
 pub mod target;
+pub mod token;
 
 pub use action::{Action, Effect};
 pub use judge::{Denial, Judge, Permit, PolicyName};

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-pub use definition::{PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition};
+pub use definition::{PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition, TokenDefinition};
 pub use error::{RouteError, RouteProblem};
 pub use fhir::READ_ONLY_OPERATIONS;
 pub use table::RouteTable;
@@ -43,6 +43,7 @@ pub struct Route {
     read_only_operations: Vec<String>,
     max_body_bytes: u64,
     login: Option<Arc<Login>>,
+    token: Option<Arc<TokenDefinition>>,
 }
 
 /// A rule, checked.
@@ -146,6 +147,12 @@ impl Route {
     #[must_use]
     pub const fn login(&self) -> Option<&Arc<Login>> {
         self.login.as_ref()
+    }
+
+    /// Whose tokens its requests carry, where they do.
+    #[must_use]
+    pub const fn token(&self) -> Option<&Arc<TokenDefinition>> {
+        self.token.as_ref()
     }
 
     fn takes(&self, segments: &[Cow<'_, str>]) -> bool {
