@@ -68,6 +68,7 @@ fn routes(names: usize) -> RouteTable {
         read_only_operations: None,
         patients: PatientsDefinition::default(),
         login: None,
+        token: None,
     };
     let mut definitions = vec![route("fhir", "/fhir".into(), RouteKind::Fhir)];
     definitions.extend((1..names).map(|n| route(&format!("app-{n}"), format!("/app/{n}"), RouteKind::Generic)));

@@ -67,3 +67,6 @@ mod server_identities;
 mod systemd;
 mod timeouts;
 mod tls_profiles;
+mod token_jwt;
+mod token_keys;
+mod token_opaque;

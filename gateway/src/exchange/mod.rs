@@ -9,6 +9,7 @@ mod login;
 mod meters;
 mod normalise;
 mod patients;
+mod token;
 mod trail;
 
 use std::future::{Future as _, poll_fn};
@@ -96,6 +97,10 @@ async fn pass(
     let target = normal.target(&uri, connection)?;
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
+    let subject = match resolved.route.token() {
+        Some(rules) => Box::pin(token::bear(connection, &snapshot, rules, &subject, &mut request, trail)).await?,
+        None => subject,
+    };
     let mut attempt = match resolved.route.login() {
         Some(rules) => Box::pin(login::guard(connection, rules, &subject, &mut request, trail)).await?,
         None => None,

@@ -17,7 +17,7 @@ use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
 use policy::login::{AccountName, Attempt};
 use policy::patients::Unread;
-use policy::{Refusal, Subject};
+use policy::{Refusal, Subject, UserName};
 
 use smallvec::SmallVec;
 
@@ -29,7 +29,7 @@ use crate::answer::{problem, status_of, without_content};
 use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
-use crate::listen::Connection;
+use crate::listen::{Bearing, Connection};
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
 use crate::worker::Worker;
@@ -75,6 +75,8 @@ pub(super) struct Trail {
     subject: Option<Arc<Subject>>,
     asked: Option<Asked>,
     login: Option<Box<LoginTold>>,
+    /// Ends the connection should its user be suspended meanwhile.
+    bearing: Option<Bearing>,
     /// Seconds after which a refused request may come again, where that is known.
     retry_after_s: Option<u64>,
     decision: Decision,
@@ -109,6 +111,7 @@ impl Trail {
             subject: None,
             asked: None,
             login: None,
+            bearing: None,
             retry_after_s: None,
             decision: Decision::Refuse,
             policies: None,
@@ -161,6 +164,11 @@ impl Trail {
 
     pub(super) fn asked_by(&mut self, subject: &Arc<Subject>) {
         self.subject = Some(Arc::clone(subject));
+    }
+
+    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
+    pub(super) fn stays_while_allowed(&mut self, user: &UserName) {
+        self.bearing = Some(Bearing::begin(&self.connection, user));
     }
 
     pub(super) fn asks(&mut self, mut asked: Asked) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use certs::PeerIdentity;
 use certs::hpki::RoleTable;
 use certs::peers::Holder;
+use policy::token::Roles;
 use policy::{
     AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject, UserName,
 };
@@ -57,9 +58,20 @@ pub struct StatusCounts {
     pub suspended: u64,
 }
 
+/// A user of a site, as far as the registry tells.
+#[derive(Debug, Clone)]
+struct Person {
+    /// Active ones, sorted.
+    roles: Vec<RoleName>,
+    version: u64,
+}
+
 #[derive(Debug, Clone)]
 struct SiteEntry {
     status: Status,
+    users: HashMap<UserName, Result<Person, Refusal>>,
+    /// Roles of the devices themselves, without those of the users they are assigned to; of none where there is none.
+    device_roles: HashMap<DeviceName, Vec<RoleName>>,
     devices: HashMap<DeviceName, Result<Arc<Subject>, Refusal>>,
 }
 
@@ -71,16 +83,22 @@ impl Directory {
             entries.roles.iter().filter(|role| role.status == Status::Active).map(|role| &role.name).collect();
         let users: HashMap<(&SiteName, &UserName), &User> =
             entries.users.iter().map(|user| ((&user.site, &user.name), user)).collect();
-        let mut sites: HashMap<SiteName, (&Site, SiteEntry)> = entries
-            .sites
-            .iter()
-            .map(|site| (site.name.clone(), (site, SiteEntry { status: site.status, devices: HashMap::new() })))
-            .collect();
+        let mut sites: HashMap<SiteName, (&Site, SiteEntry)> =
+            entries.sites.iter().map(|site| (site.name.clone(), (site, SiteEntry::new(site.status)))).collect();
+        for user in &entries.users {
+            if let Some((_, entry)) = sites.get_mut(&user.site) {
+                entry.users.insert(user.name.clone(), person(user, &active));
+            }
+        }
         for device in &entries.devices {
             // A device of a site that is not there is refused as of an unregistered site; the store has none.
             if let Some((site, entry)) = sites.get_mut(&device.site) {
                 let user = device.user.as_ref().map(|user| users.get(&(&device.site, user)).copied());
                 entry.devices.insert(device.name.clone(), judge(site, device, user, &active));
+                let own: Vec<_> = device.roles.iter().filter(|role| active.contains(role)).cloned().collect();
+                if !own.is_empty() {
+                    entry.device_roles.insert(device.name.clone(), own);
+                }
             }
         }
         let mut holders = HashMap::new();
@@ -165,6 +183,76 @@ impl Directory {
         }
     }
 
+    /// Whether a user of a site may do anything at all.
+    ///
+    /// # Errors
+    /// [`Refusal::SiteUnregistered`], [`Refusal::SiteSuspended`], [`Refusal::UserUnregistered`] or
+    /// [`Refusal::UserSuspended`]: the first that holds.
+    pub fn admit_user(&self, site: &SiteName, user: &UserName) -> Result<(), Refusal> {
+        self.person(site, user).map(drop)
+    }
+
+    fn person(&self, site: &SiteName, user: &UserName) -> Result<&Person, Refusal> {
+        let site = self.sites.get(site).ok_or(Refusal::SiteUnregistered)?;
+        match site.status {
+            Status::Suspended => Err(Refusal::SiteSuspended),
+            Status::Active => match site.users.get(user) {
+                Some(Ok(person)) => Ok(person),
+                Some(Err(refusal)) => Err(*refusal),
+                None => Err(Refusal::UserUnregistered),
+            },
+        }
+    }
+
+    /// Who asks, once somebody who is trusted to know said that it is this user of the peer's site. Whom a device is
+    /// assigned to is only what is supposed until then: the user takes that one's place, roles included. A user who proved
+    /// a certificate stays who that says. The roles are the user's and the device's own, as `roles` says; the suspended
+    /// are never among them.
+    ///
+    /// # Errors
+    /// As [`admit_user`](Self::admit_user); [`Refusal::TokenInvalid`] if the peer is another user, or nobody's user can be.
+    pub fn with_user(
+        &self,
+        peer: &Subject,
+        user: &UserName,
+        roles: &Roles,
+        level: AuthenticationLevel,
+    ) -> Result<Subject, Refusal> {
+        let site = peer.site().ok_or(Refusal::TokenInvalid)?;
+        let person = self.person(site, user)?;
+        let (party, own) = match &peer.party {
+            Party::Device { device, .. } => {
+                let entry = self.sites.get(&device.site).and_then(|entry| entry.device_roles.get(&device.device));
+                let party = Party::Device { device: device.clone(), user: Some(user.clone()) };
+                (party, entry.map_or(&[][..], Vec::as_slice))
+            }
+            Party::User { user: proved, .. } if proved == user => (peer.party.clone(), &[][..]),
+            Party::User { .. } | Party::Patient(_) => return Err(Refusal::TokenInvalid),
+        };
+        // A certificate's own qualifications are among the roles of whoever proved it.
+        let known = match &peer.party {
+            Party::User { .. } => &peer.roles[..],
+            Party::Device { .. } | Party::Patient(_) => &person.roles[..],
+        };
+        let mut held: Vec<RoleName> = match roles {
+            Roles::Registry => known.to_vec(),
+            Roles::Only(these) => known.iter().filter(|role| these.contains(role)).cloned().collect(),
+            Roles::And(these) => {
+                let mapped = these.iter().filter(|role| !self.suspended_roles.contains(*role));
+                known.iter().chain(mapped).cloned().collect()
+            }
+        };
+        held.extend_from_slice(own);
+        held.sort();
+        held.dedup();
+        Ok(Subject {
+            party,
+            roles: held.into(),
+            authentication_level: level.max(peer.authentication_level),
+            versions: EntityVersions { user: person.version, ..peer.versions },
+        })
+    }
+
     /// Number of the last change of the registry that this directory contains; 0 before the first.
     #[must_use]
     pub const fn version(&self) -> u64 {
@@ -175,6 +263,23 @@ impl Directory {
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
+    }
+}
+
+impl SiteEntry {
+    fn new(status: Status) -> Self {
+        Self { status, users: HashMap::new(), device_roles: HashMap::new(), devices: HashMap::new() }
+    }
+}
+
+fn person(user: &User, active: &HashSet<&RoleName>) -> Result<Person, Refusal> {
+    match user.status {
+        Status::Suspended => Err(Refusal::UserSuspended),
+        Status::Active => {
+            let mut roles: Vec<_> = user.roles.iter().filter(|role| active.contains(role)).cloned().collect();
+            roles.sort();
+            Ok(Person { roles, version: user.version })
+        }
     }
 }
 
@@ -405,6 +510,61 @@ mod tests {
         assert_eq!(subject.party, Party::User { site: "s".parse().unwrap(), user: "u".parse().unwrap() });
         assert_eq!(subject.authentication_level, AuthenticationLevel::TwoFactor);
         assert_eq!(subject.versions, EntityVersions { site: 1, device: 0, user: 3 });
+    }
+
+    #[test]
+    fn whoever_a_token_names_takes_the_place_of_whom_the_device_is_assigned_to() {
+        use Status::{Active, Suspended};
+        let entries = Entries {
+            sites: vec![site("s", Active)],
+            devices: vec![device("d", Active, Some("u"), &["ward", "porter"])],
+            users: vec![
+                user("u", Active, &["doctor"]),
+                user("v", Active, &["nurse", "clerk", "porter"]),
+                user("w", Suspended, &["doctor"]),
+            ],
+            roles: ["doctor", "nurse", "clerk", "ward", "head"]
+                .iter()
+                .map(|name| role(name, Active))
+                .chain([role("porter", Suspended)])
+                .collect(),
+            user_certificates: vec![binding("v")],
+            ..Entries::default()
+        };
+        let directory = Directory::build(&entries);
+        let peer = directory.lookup(&id("s", "d")).unwrap();
+        let with = |user: &str, roles: &Roles| {
+            directory.with_user(&peer, &user.parse().unwrap(), roles, AuthenticationLevel::User)
+        };
+        let subject = with("v", &Roles::Registry).unwrap();
+        assert_eq!(subject.party, Party::Device { device: id("s", "d"), user: Some("v".parse().unwrap()) });
+        assert_eq!(subject.roles.to_vec(), names::<RoleName>(&["clerk", "nurse", "ward"]), "not the doctor's");
+        assert_eq!(subject.authentication_level, AuthenticationLevel::User);
+        assert_eq!(subject.versions, EntityVersions { site: 1, device: 4, user: 3 });
+        for (said, roles, why) in [
+            (Roles::Only(names(&["nurse", "head"])), vec!["nurse", "ward"], "never more than the registry"),
+            (Roles::Only(Vec::new()), vec!["ward"], "the device keeps its own"),
+            (
+                Roles::And(names(&["head", "porter", "nurse"])),
+                vec!["clerk", "head", "nurse", "ward"],
+                "but what is mapped",
+            ),
+        ] {
+            assert_eq!(with("v", &said).unwrap().roles.to_vec(), names::<RoleName>(&roles), "{why}");
+        }
+        assert_eq!(with("w", &Roles::Registry), Err(Refusal::UserSuspended));
+        assert_eq!(with("x", &Roles::Registry), Err(Refusal::UserUnregistered));
+        let (table, level) = (RoleTable::default(), AuthenticationLevel::TwoFactor);
+        let proved = directory.subject(&card("7", &["Medical Doctor"]), Proved { roles: &table, level }).unwrap();
+        let by_card = |user: &str| {
+            directory.with_user(&proved, &user.parse().unwrap(), &Roles::Registry, AuthenticationLevel::User)
+        };
+        assert_eq!(by_card("v").unwrap(), *proved, "the card says who it is, how strongly, and what");
+        assert_eq!(by_card("u"), Err(Refusal::TokenInvalid), "a token makes nobody somebody else");
+        let patient =
+            Subject { party: Party::Patient(policy::Patient::new(&[1; 32], "1").unwrap()), ..Subject::clone(&peer) };
+        let said = directory.with_user(&patient, &"u".parse().unwrap(), &Roles::Registry, AuthenticationLevel::User);
+        assert_eq!(said, Err(Refusal::TokenInvalid));
     }
 
     #[test]
