@@ -105,7 +105,7 @@ fn whoever_the_token_names_asks() {
     assert!(clinic.backend().last().values("authorization").is_empty(), "the backend gets no token");
     let record =
         clinic.wait_for_record("the nurse", |record| is(record, "request") && text(record, "user") == "suzuki");
-    assert_eq!((text(&record, "device"), text(&record, "authentication")), ("ward-1", "user"), "{record}");
+    assert_eq!((text(&record, "connection.device"), text(&record, "authentication")), ("ward-1", "user"), "{record}");
     assert_eq!(record["roles"], json!(["kiosk", "nurse"]), "those of the registry, and the device's own");
 
     // Step-up is the policy's to ask for.
@@ -173,6 +173,7 @@ fn attacks_on_tokens_are_refused_and_recorded() {
     let mut expected = Vec::new();
     for (what, token, label) in [
         ("none", idp.mint_by(&good, "k1", "none", &none), "token-invalid"),
+        ("the public key as a secret", idp.mint_by(&good, "rsa1", "HS256", &none), "token-invalid"),
         ("PSS, which is not listed", idp.mint_by(&good, "rsa1", "PS256", &none), "token-invalid"),
         ("a key that is not published", idp.mint_by(&good, "k9", "ES256", &none), "token-invalid"),
         ("crit", idp.mint_by(&good, "k1", "ES256", &json!({"crit": ["x"], "x": 1})), "token-invalid"),
@@ -237,7 +238,7 @@ fn a_user_of_one_clinic_is_not_taken_for_one_of_another() {
 #[test]
 fn roles_are_those_of_the_registry_unless_the_operator_maps_them() {
     let idp = Idp::start();
-    let mut clinic = clinic(&idp, "role_claim = \"/realm_access/roles\"").start();
+    let mut clinic = clinic(&idp, "role_claims = [\"/realm_access/roles\"]").start();
     wait_for_keys(&clinic);
     add_nurse(&clinic);
     let identity = clinic.identity(WARD);
@@ -258,7 +259,7 @@ fn roles_are_those_of_the_registry_unless_the_operator_maps_them() {
     clinic.reconfigure(|config| {
         config.clear_appended();
         config.append(&format!(
-            "{}role_claim = \"/realm_access/roles\"\nroles = [{{ claim = \"DOC\", role = \"doctor\" }}]\n",
+            "{}role_claims = [\"/realm_access/roles\"]\nroles = [{{ claim = \"DOC\", role = \"doctor\" }}]\n",
             idp.by_keys()
         ));
     });

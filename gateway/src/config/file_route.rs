@@ -24,7 +24,7 @@ pub(super) fn routes(file: &Table<'_>, services: &Names, issuers: &Names) -> Vec
         if let Some(route) = definition(&table) {
             let named = route.token.iter().flat_map(|token| &token.issuers).enumerate();
             for (index, name) in named.filter(|(_, name)| !issuers.taken.contains(name)) {
-                let key = table.key(&format!("token.issuers[{index}]"));
+                let key = format!("{}.token.issuers[{index}]", table.path);
                 table.problem_at(&key, format!("{} is {}; no token issuer has that name", quoted(&key), quoted(name)));
             }
             routes.push(route);

@@ -35,13 +35,11 @@ pub(super) fn issuer(table: &Table<'_>, names: &mut Names, state: Option<&Path>)
     let user = table.text_or("user_claim", "/sub");
     check_claim(table, &user);
     let sites = sites(table);
-    let roles = table.text_optional("role_claim");
-    if let Some(text) = &roles {
-        check_claim(table, text);
-    }
+    let roles = table.texts_optional("role_claims");
+    roles.iter().for_each(|text| check_claim(table, text));
     let role_map = role_map(table);
-    if roles.is_none() && !role_map.is_empty() {
-        table.problem("roles", format!("`{}` has no use without `role_claim`", table.key("roles")));
+    if roles.is_empty() && !role_map.is_empty() {
+        table.problem("roles", format!("`{}` has no use without `role_claims`", table.key("roles")));
     }
     let rules = Rules {
         name: name.clone().unwrap_or_default().into(),
@@ -52,7 +50,7 @@ pub(super) fn issuer(table: &Table<'_>, names: &mut Names, state: Option<&Path>)
         binding,
         user: user.text.to_owned(),
         sites: sites?,
-        roles: roles.map(|text| text.text.to_owned()),
+        roles: roles.into_iter().map(|text| text.text.to_owned()).collect(),
         role_map,
         two_factor_acr: filled(table, table.texts_optional("two_factor_acr")),
         two_factor_amr: filled(table, table.texts_optional("two_factor_amr")),

@@ -579,7 +579,7 @@ fn an_issuer_that_could_be_abused_is_refused_by_its_key() {
         ("sites = [\"*\"]", "site_claim = \"site\"", "site_claim", "pointer"),
         ("sites", "user_claim = \"sub\"\nsites", "user_claim", "pointer"),
         ("sites", "bound = \"never\"\nsites", "bound", "must be"),
-        ("sites", "roles = [{ claim = \"a\", role = \"b\" }]\nsites", "roles", "role_claim"),
+        ("sites", "roles = [{ claim = \"a\", role = \"b\" }]\nsites", "roles", "role_claims"),
         (file, "", "jwks_uri", "exactly one"),
         (file, "jwks_file = \"a\"\nintrospection_uri = \"http://127.0.0.1/\"", "jwks_uri", "exactly one"),
         (file, "jwks_uri = \"http://idp.example/\"", "jwks_uri", "loopback"),

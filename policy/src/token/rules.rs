@@ -83,8 +83,8 @@ pub struct Rules {
     pub user: String,
     /// Whose users it knows.
     pub sites: Sites,
-    /// Where roles stand, a string or a list of them; none where the registry's alone count.
-    pub roles: Option<String>,
+    /// Where roles and departments stand, a string or a list of them each; empty where the registry's roles alone count.
+    pub roles: Vec<String>,
     /// Roles by what the token calls them. Empty: the token's are names of roles, and the user has those that the registry
     /// gives as well. Otherwise these are given beside the registry's.
     pub role_map: BTreeMap<String, RoleName>,
@@ -141,16 +141,13 @@ impl Rules {
                 Some(names.iter().filter_map(|name| SiteName::new(name).ok()).collect())
             }
         };
-        let said = match &self.roles {
-            None => Roles::Registry,
-            Some(pointer) => {
-                let names = root.texts(pointer).unwrap_or_default();
-                if self.role_map.is_empty() {
-                    Roles::Only(names.iter().filter_map(|name| RoleName::new(name).ok()).collect())
-                } else {
-                    Roles::And(names.iter().filter_map(|name| self.role_map.get(*name).cloned()).collect())
-                }
-            }
+        let names: Vec<&str> = self.roles.iter().flat_map(|pointer| root.texts(pointer).unwrap_or_default()).collect();
+        let said = if self.roles.is_empty() {
+            Roles::Registry
+        } else if self.role_map.is_empty() {
+            Roles::Only(names.iter().filter_map(|name| RoleName::new(name).ok()).collect())
+        } else {
+            Roles::And(names.iter().filter_map(|name| self.role_map.get(*name).cloned()).collect())
         };
         let has = |claim: &str, wanted: &[String]| {
             let pointer = format!("/{claim}");

@@ -61,7 +61,7 @@ fn rules() -> Rules {
         binding: Binding::Required,
         user: "/preferred_username".to_owned(),
         sites: Sites::Of(vec!["sakura".parse().unwrap()]),
-        roles: None,
+        roles: Vec::new(),
         role_map: std::collections::BTreeMap::new(),
         two_factor_acr: vec!["loa3".to_owned()],
         two_factor_amr: vec!["mfa".to_owned(), "otp".to_owned()],
@@ -162,15 +162,15 @@ fn a_token_says_who_by_which_factors_and_until_when() {
 #[test]
 fn roles_are_the_registrys_or_fewer_or_what_the_operator_maps() {
     let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<crate::RoleName>>();
-    let claims = with("realm_access", json!({"roles": ["doctor", "DOC", "no role!", "DOC"]}));
+    let mut claims = with("realm_access", json!({"roles": ["doctor", "DOC", "no role!"]}));
+    claims["department"] = "Cardiology".into();
     let mut rules = rules();
-    rules.roles = Some("/realm_access/roles".to_owned());
-    assert_eq!(
-        take(&rules, &token(&claims)).unwrap().roles,
-        Roles::Only(names(&["doctor"]).into_iter().chain(names(&["DOC", "DOC"])).collect())
-    );
-    rules.role_map = [("DOC".to_owned(), "doctor".parse().unwrap())].into();
-    assert_eq!(take(&rules, &token(&claims)).unwrap().roles, Roles::And(names(&["doctor", "doctor"])));
+    rules.roles = vec!["/realm_access/roles".to_owned(), "/department".to_owned()];
+    let said = take(&rules, &token(&claims)).unwrap().roles;
+    assert_eq!(said, Roles::Only(names(&["doctor", "DOC", "Cardiology"])));
+    let map = [("DOC", "doctor"), ("Cardiology", "of-cardiology")];
+    rules.role_map = map.map(|(claim, role)| (claim.to_owned(), role.parse().unwrap())).into();
+    assert_eq!(take(&rules, &token(&claims)).unwrap().roles, Roles::And(names(&["doctor", "of-cardiology"])));
     // Without the claim nobody gets anything.
     assert_eq!(take(&rules, &token(&self::claims())).unwrap().roles, Roles::And(Vec::new()));
     rules.role_map.clear();
