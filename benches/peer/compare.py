@@ -92,6 +92,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", default=os.environ.get("SEKISHO_BENCH"), help="the proxy benchmark's folder")
     parser.add_argument("--against", default="nginx", help="a peer that the benchmark knows (nginx)")
+    parser.add_argument("--build", metavar="FILE", help="instead of a peer, another build of the gateway")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--cells", default=",".join(TARGETS))
     parser.add_argument("--secs", type=float, default=6, help="measured seconds of each cell (6)")
@@ -102,7 +103,11 @@ def main():
     cells = options.cells.split(",")
     binary = os.environ.get("SEKISHO_BIN")
     setting = f"SEKISHO_BIN={shlex.quote(binary)} " if binary else ""
-    bench.PEERS[OURS] = f"{setting}{shlex.quote(os.path.join(HERE, 'sekisho.sh'))}"
+    ours = shlex.quote(os.path.join(HERE, "sekisho.sh"))
+    bench.PEERS[OURS] = f"{setting}{ours}"
+    if options.build:
+        options.against = os.path.basename(options.build)
+        bench.PEERS[options.against] = f"SEKISHO_BIN={shlex.quote(os.path.abspath(options.build))} {ours}"
     rows = collections.defaultdict(lambda: collections.defaultdict(dict))
     write = bench.emit
 

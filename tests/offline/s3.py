@@ -58,6 +58,15 @@ class S3:
                 return names
             marker = found[-1]
 
+    def find(self, bucket, name):
+        """An object; none if it went since it was listed, as an unfinished tile does for the full one."""
+        try:
+            return self.call("GET", f"/{bucket}/{name}")
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise
+
 
 def main():
     parser = argparse.ArgumentParser()
@@ -75,14 +84,12 @@ def main():
         with open(rest[1], "rb") as file:
             s3.call("PUT", f"/{bucket}/{rest[0]}", body=file.read())
     elif arguments.command == "get":
+        # What a checkpoint covers is there before the checkpoint: it is got first, and the rest listed after it.
+        heads = {name: s3.find(bucket, name) for name in s3.names(bucket) if "/checkpoint" in name}
         for name in s3.names(bucket):
-            try:
-                content = s3.call("GET", f"/{bucket}/{name}")
-            except urllib.error.HTTPError as error:
-                # An unfinished tile may have made way for the full one since it was listed.
-                if error.code == 404:
-                    continue
-                raise
+            content = heads.get(name) or s3.find(bucket, name)
+            if content is None or (name not in heads and "/checkpoint" in name):
+                continue
             path = os.path.join(rest[0], name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:

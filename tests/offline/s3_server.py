@@ -33,10 +33,14 @@ bind_port = {port}
 workers = 0
 user = {user}
 log_level = ERROR
+# One node on a loaded machine: what is slow is waited for. Otherwise a list lacks for good what was acknowledged.
+container_update_timeout = 50
 [pipeline:main]
 pipeline = {kind}-server
 [app:{kind}-server]
 use = egg:swift#{kind}
+conn_timeout = 20
+node_timeout = 50
 """
 
 PROXY = """
@@ -51,6 +55,10 @@ log_level = ERROR
 pipeline = catch_errors gatekeeper cache s3api tempauth slo dlo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
+conn_timeout = 20
+node_timeout = 50
+recoverable_node_timeout = 50
+error_suppression_limit = 1000000
 account_autocreate = true
 allow_account_management = true
 [filter:catch_errors]

@@ -1,6 +1,7 @@
 //! R28, A12: whoever runs the machine cannot read from Sekisho's files who saw which patient. Records open with a reviewer's
 //! key alone.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
 use gateway_audit::note::VerifierKey;
@@ -9,6 +10,7 @@ use gateway_audit::tiles::Files;
 use gateway_audit::verify::{Against, verify};
 use gateway_tests::audit::{is, lane, reviewer, text};
 use gateway_tests::{Clinic, DOCTOR, Prepared, until};
+use rustix::process::Signal;
 
 use crate::audit_tools::{Load, Log, ask, small_log};
 
@@ -177,4 +179,31 @@ fn a9_after_kills_the_tree_verifies_and_holds_every_record() {
     log.holds(&[answer]);
     assert_eq!(verified(&directory), log.sequence);
     drop(prepared);
+}
+
+/// Starts a command where a core would be kept, as far as the machine keeps any.
+const WITH_CORES: [&str; 4] = ["sh", "-c", "ulimit -c \"$(ulimit -H -c)\"; cd \"$HOME\" || exit; exec \"$@\"", "sh"];
+
+#[test]
+fn a12_a_crash_leaves_no_core() {
+    let mut prepared = small_log().prepare();
+    let home = format!("HOME={}", prepared.path("").display());
+    prepared.run_under(&[&["env", &home][..], &WITH_CORES].concat());
+    let mut clinic = prepared.start();
+    assert_eq!(clinic.wire(DOCTOR).get("/fhir/Patient/1").status, 200);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", clinic.gateway.pid())).expect("limits");
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("a limit");
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{limits}");
+    let before = files_of(&clinic.prepared);
+    clinic.gateway.signal(Signal::ABORT);
+    let status = clinic.gateway.wait();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
+    let grown: Vec<_> = files_of(&clinic.prepared).into_iter().filter(|file| !before.contains(file)).collect();
+    assert!(grown.iter().all(|file| !file.to_string_lossy().contains("core")), "{grown:?}");
+}
+
+fn files_of(prepared: &Prepared) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    files(&prepared.path(""), &mut found);
+    found
 }

@@ -6,6 +6,7 @@ pub mod cert;
 pub mod check;
 mod clock;
 mod explain;
+mod memory;
 pub mod policy;
 pub mod quickstart;
 pub mod registry;
@@ -81,7 +82,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    match carry_out(arguments.command) {
+    match memory::keep().and_then(|()| carry_out(arguments.command)) {
         Ok(code) => code,
         Err(error) => {
             say(&format!("sekisho: {}", told(&error)));

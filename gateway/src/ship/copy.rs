@@ -147,11 +147,11 @@ impl Destination for Copy {
             };
             self.give_statics().await?;
             let completed = portion.give(&self.store).await?;
-            self.store.replace(&path(lane, CHECKPOINT), lane.note.clone()).await?;
-            // Readers of older checkpoints find the full ones.
+            // Readers of older checkpoints find the full ones. Whoever ends here does it again, as the checkpoint tells.
             for tile in completed {
                 self.store.remove_below(&path(lane, &format!("{tile}.p"))).await?;
             }
+            self.store.replace(&path(lane, CHECKPOINT), lane.note.clone()).await?;
         }
         self.give_cosigned(lane).await?;
         Ok(size)

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use gateway_audit::record::Removal;
 use gateway_audit::removal::{FILE, Pointer, Tombstone};
 use gateway_audit::tiles::entry::{Bundle, Entry};
 use gateway_audit::tiles::{CHECKPOINT, Files, Kind, MAX_BUNDLE, Tile, TileHashes, WIDTH};
+use gateway_verify::Directory;
 
 use super::RetentionError;
 use crate::audit::lane::ControlLane;
@@ -37,13 +38,7 @@ impl Files for &Lane {
 
 impl Lane {
     fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.path.join(path)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        let mut bytes = Vec::new();
-        file.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        Directory(self.path.clone()).read(path, limit)
     }
 
     fn failed(&self, file: &str) -> impl FnOnce(io::Error) -> RetentionError {

@@ -1,7 +1,7 @@
 //! Where tiles and checkpoints live: the lane's folder, behind a trait narrow enough that tests can break every call.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use gateway_audit::tiles::Files;
+use gateway_verify::Directory;
 
 use super::spares::Spares;
 use crate::audit::storage::DirectoryError;
@@ -104,13 +105,7 @@ fn sync(file: &File) -> io::Result<()> {
 
 impl TreeStorage for TreeDirectory {
     fn read(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.path.join(path)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        let mut bytes = Vec::new();
-        file.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        Directory(self.path.clone()).read(path, limit)
     }
 
     fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()> {

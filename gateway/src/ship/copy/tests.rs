@@ -1,4 +1,5 @@
 use std::fs;
+use std::task::Poll;
 
 use gateway_audit::note::{KeyKind, Signer, VerifierKey};
 use gateway_audit::tiles::entry;
@@ -128,6 +129,44 @@ async fn a_copy_grows_with_its_log_and_holds_no_secret() {
     let lane = place.lay(1_000, 0);
     assert_eq!(copy.take(&lane, 300).await.unwrap(), 1_000);
     assert_eq!(place.files(), files);
+}
+
+/// Polls a future so often and drops it, as if the process ended there; whether it came to its end.
+fn cut_off(after: usize, future: impl Future<Output = Result<u64, Fault>>) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut future = std::pin::pin!(future);
+    let mut polls = 0;
+    runtime.block_on(std::future::poll_fn(|cx| {
+        if polls == after {
+            return Poll::Ready(false);
+        }
+        polls += 1;
+        future.as_mut().poll(cx).map(|taken| taken.unwrap() > 0)
+    }))
+    // What it had begun on disk is ended before the runtime is gone.
+}
+
+#[test]
+fn a_copy_that_is_cut_off_anywhere_is_good_and_goes_on() {
+    for after in 0.. {
+        let place = Place::new();
+        let keys = [place.signer.verifier().clone()];
+        let size = |taken: bool| if taken { 600 } else { 200 };
+        assert!(cut_off(usize::MAX, place.copy().take(&place.lay(200, 0), 0)));
+        let lane = place.lay(600, 0);
+        let ended = cut_off(after, place.copy().take(&lane, 200));
+        let copied = fs::read(place.path("copy/gw1/lane-1/checkpoint")).unwrap() == lane.note;
+        assert!(copied || !ended);
+        place.is_good(&keys, size(copied));
+        assert!(cut_off(usize::MAX, place.copy().take(&lane, 200)));
+        place.is_good(&keys, 600);
+        let left: Vec<_> = place.files().into_iter().filter(|name| name.contains("000.p/")).collect();
+        assert!(left.iter().all(|name| name.starts_with("lane-1/tile/1/")), "cut off after {after} polls: {left:?}");
+        if ended {
+            assert!(after > 10, "{after}");
+            return;
+        }
+    }
 }
 
 #[tokio::test]
