@@ -255,7 +255,6 @@ fn roles_are_those_of_the_registry_unless_the_operator_maps_them() {
     };
     assert_eq!(roles(&mut wire, json!(["doctor", "nurse"])), (200, json!(["kiosk", "nurse"])), "never more");
     assert_eq!(roles(&mut wire, json!(["doctor"])), (403, json!(["kiosk"])), "and less, if the token says less");
-    drop(roles);
     clinic.reconfigure(|config| {
         config.clear_appended();
         config.append(&format!(
