@@ -69,6 +69,7 @@ fn routes(names: usize) -> RouteTable {
         patients: PatientsDefinition::default(),
         login: None,
         token: None,
+        session: None,
     };
     let mut definitions = vec![route("fhir", "/fhir".into(), RouteKind::Fhir)];
     definitions.extend((1..names).map(|n| route(&format!("app-{n}"), format!("/app/{n}"), RouteKind::Generic)));

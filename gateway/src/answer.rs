@@ -25,9 +25,12 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::HandshakeFailed
         | Refusal::EnrolmentRequest
         | Refusal::LoginAmbiguous
+        | Refusal::SessionAmbiguous
         | Refusal::LoginMalformed => StatusCode::BAD_REQUEST,
         Refusal::LoginEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::EnrolmentCode
+        | Refusal::SessionRequired
+        | Refusal::SessionEnded
         | Refusal::TokenMissing
         | Refusal::TokenInvalid
         | Refusal::TokenExpired
@@ -54,6 +57,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::PolicyNoPermit
         | Refusal::PolicyForbid
         | Refusal::PolicyError
+        | Refusal::SessionStolen
         | Refusal::EnrolmentRenewal => StatusCode::FORBIDDEN,
         Refusal::RouteUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -78,6 +82,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::EnrolmentUnavailable
         | Refusal::LoginUnavailable
         | Refusal::TokenUnavailable
+        | Refusal::SessionUnavailable
         | Refusal::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -99,7 +104,7 @@ fn title(refusal: Refusal, status: StatusCode) -> &'static str {
     match status.as_u16() {
         401 if challenge(refusal).is_some() => "A valid access token is needed.",
         400 => "The request cannot be read safely.",
-        401 => "A valid enrolment code is needed.",
+        401 => "Whoever asks has to prove who they are first.",
         403 => "Access is not permitted. Unauthorised use is recorded and may be prosecuted.",
         404 => "There is nothing here.",
         405 => "The method is not available.",

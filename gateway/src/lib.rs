@@ -23,6 +23,7 @@ pub mod registry;
 mod replace;
 pub mod revocation;
 pub mod run;
+pub mod session;
 pub mod ship;
 pub mod snapshot;
 pub mod store;

@@ -110,6 +110,12 @@ pub struct Metrics {
     pub login_accounts: IntGauge,
     /// Most that it can.
     pub login_accounts_limit: IntGauge,
+    /// Sessions that live.
+    pub sessions: IntGauge,
+    /// Most that can.
+    pub sessions_limit: IntGauge,
+    /// Sessions that another device presented.
+    pub sessions_stolen: IntCounter,
     /// Lockouts in force.
     pub lockouts: IntGauge,
     /// 1 while the login guard's state can be put on stable storage.
@@ -294,6 +300,12 @@ impl Metrics {
             login_accounts: make.put(IntGauge::with_opts(opts("login_accounts", "Accounts that failed lately."))?)?,
             login_accounts_limit: make
                 .put(IntGauge::with_opts(opts("login_accounts_limit", "Most accounts remembered."))?)?,
+            sessions: make.put(IntGauge::with_opts(opts("sessions", "Sessions that live."))?)?,
+            sessions_limit: make.put(IntGauge::with_opts(opts("sessions_limit", "Most sessions that can live."))?)?,
+            sessions_stolen: make.put(IntCounter::with_opts(opts(
+                "sessions_stolen_total",
+                "Sessions that another device presented.",
+            ))?)?,
             lockouts: make.put(IntGauge::with_opts(opts("lockouts", "Lockouts in force."))?)?,
             login_store_available: make
                 .put(IntGauge::with_opts(opts("login_store_available", "1 while attempts can be stored."))?)?,

@@ -13,15 +13,17 @@ use http::HeaderValue;
 use policy::judge::DecisionCache;
 use policy::patients::{PatientId, Studies, StudyPatient, StudySource};
 use policy::{Refusal, ServiceName, Subject};
+use slab::Slab;
 use tokio::sync::watch;
 
 use crate::audit::{Lane, Ticket};
 use crate::clock::{self, Clock as _, KernelClock, Reading};
 use crate::config::OnClockAlarm;
-use crate::listen::{Allowances, Arrival, Connection, Strangers};
+use crate::listen::{Allowances, Arrival, Connection, Control, Strangers};
 use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::registry::Live;
+use crate::session::{Session, Sessions};
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
 use crate::token::Tokens;
 use crate::upstream::headers::Ours;
@@ -51,6 +53,8 @@ pub struct Shared {
     pub draining: watch::Receiver<bool>,
     /// The login guard.
     pub logins: Arc<Logins>,
+    /// Sessions.
+    pub sessions: Arc<Sessions>,
     /// Whose the studies are that passed. Asked for DICOMweb alone, and for a moment only.
     pub studies: Arc<std::sync::Mutex<Studies<RandomState>>>,
     /// How many workers there are.
@@ -81,7 +85,33 @@ pub struct Worker {
     upstreams_of: RefCell<Arc<Loaded>>,
     identities: Identities,
     opening: Cell<usize>,
+    /// Exchanges that are part of a session.
+    carried: RefCell<Slab<Rc<Carried>>>,
     ids: Ids,
+}
+
+/// An exchange that is part of a session.
+pub struct Carried {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Ends the exchange.
+    pub control: Control,
+}
+
+/// An exchange's place among those that are part of a session; given up when dropped.
+pub struct Carrying {
+    /// The exchange.
+    pub carried: Rc<Carried>,
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl Drop for Carrying {
+    fn drop(&mut self) {
+        // Whoever is in the middle of something is not idle.
+        self.carried.session.touch(self.worker.clock.monotonic_ns());
+        self.worker.carried.borrow_mut().try_remove(self.key);
+    }
 }
 
 /// A request that goes to a backend.
@@ -138,6 +168,7 @@ impl Worker {
             upstreams_of: RefCell::new(Arc::clone(&snapshot.loaded)),
             identities: Identities::new(Arc::clone(&shared.signing_key), &snapshot.config.trust_domain, TOKENS),
             opening: Cell::new(0),
+            carried: RefCell::default(),
             ids: Ids::new(index),
             shared,
         });
@@ -191,6 +222,39 @@ impl Worker {
     #[must_use]
     pub const fn logins(&self) -> &Arc<Logins> {
         &self.shared.logins
+    }
+
+    /// Sessions.
+    #[must_use]
+    pub const fn sessions(&self) -> &Arc<Sessions> {
+        &self.shared.sessions
+    }
+
+    /// Registers an exchange that is part of a session, so that it is cut when the session ends.
+    #[must_use]
+    pub fn carries(self: &Rc<Self>, session: &Arc<Session>) -> Carrying {
+        let carried = Rc::new(Carried { session: Arc::clone(session), control: Control::default() });
+        let key = self.carried.borrow_mut().insert(Rc::clone(&carried));
+        // It may have ended since it was found, and whoever ended it looked before it stood here.
+        if session.is_cut(self.clock.monotonic_ns()).is_some() {
+            carried.control.cut(Refusal::SessionEnded);
+        }
+        Carrying { carried, worker: Rc::clone(self), key }
+    }
+
+    /// Cuts exchanges whose session is over.
+    fn cut_sessions(&self) {
+        let now_ns = self.clock.monotonic_ns();
+        let mut cut = 0;
+        for (_, carried) in self.carried.borrow().iter() {
+            if carried.session.is_cut(now_ns).is_some() {
+                carried.control.cut(Refusal::SessionEnded);
+                cut += 1;
+            }
+        }
+        if cut > 0 {
+            tracing::info!(worker = self.index, cut, "ended exchanges of sessions that are over");
+        }
     }
 
     /// Whose a study is, if that passed before.
@@ -345,14 +409,23 @@ impl Worker {
     /// Judges the live connections again at every change of the snapshot, for as long as the worker runs.
     pub async fn keep_judging(self: Rc<Self>) {
         let mut changes = self.shared.snapshots.subscribe();
+        let mut ended = self.shared.sessions.subscribe();
         let mut judged = self.snapshot();
         let mut every_second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
+                changed = ended.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.cut_sessions();
+                    continue;
+                }
                 // Certificates end without anything changing.
                 _ = every_second.tick() => {}
             }
+            self.cut_sessions();
             let snapshot = self.snapshot();
             self.tell_limited(snapshot.config.audit.refusal_interval, false);
             let new_trust = snapshot.has_other_trust(&judged);

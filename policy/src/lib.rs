@@ -15,6 +15,7 @@ pub mod names;
 pub mod patients;
 pub mod refusal;
 pub mod route;
+pub mod session;
 pub mod subject;
 pub mod target;
 pub mod token;

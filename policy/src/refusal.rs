@@ -170,6 +170,16 @@ refusals! {
     TokenNotBound = "token-not-bound", Peer;
     /// Nobody can say whether the token is good: its issuer's keys are not there or too old, or the issuer does not answer.
     TokenUnavailable = "token-unavailable", Service;
+    /// A session's cookie or token is presented by another device than the one it was given to (C14).
+    SessionStolen = "session-stolen", Peer;
+    /// The route is for users who have logged in, and no session of this device is presented.
+    SessionRequired = "session-required", Peer;
+    /// The session ended while the request was under way: by an operator, by its bounds, or since its user may no more (R10, R27).
+    SessionEnded = "session-ended", Operator;
+    /// The request carries a session's cookie that can be read in two ways (C14).
+    SessionAmbiguous = "session-ambiguous", Peer;
+    /// There is no room for another session.
+    SessionUnavailable = "session-unavailable", Service;
     /// The gateway failed in a way nobody planned for.
     InternalError = "internal-error", Service;
 }

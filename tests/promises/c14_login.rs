@@ -185,17 +185,17 @@ login = { account = { basic = true }, success = { status = [200, 206, 304, 400, 
 "#;
 
 /// The application, ended by its process id.
-struct Application {
+pub struct Application {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 fn python() -> PathBuf {
-    std::env::var_os("PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
+    crate::orthanc::python()
 }
 
 impl Application {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let program = gateway_tests::repository().join("tests/backends/ehr.py");
         let mut child = Command::new(python())
             .arg(program)
@@ -247,14 +247,14 @@ failure = { status = [200] }
 "#;
 
 /// `curl` as a device, with a jar of cookies of its own.
-struct Browser<'c> {
+pub struct Browser<'c> {
     clinic: &'c Clinic,
     name: &'c str,
     files: [String; 3],
 }
 
 impl<'c> Browser<'c> {
-    fn new(clinic: &'c Clinic, device: &'c str) -> Self {
+    pub fn new(clinic: &'c Clinic, device: &'c str) -> Self {
         let identity = clinic.identity(device);
         let name = device.rsplit('/').next().expect("site/device");
         let site = device.split('/').next().expect("site/device");
@@ -266,7 +266,7 @@ impl<'c> Browser<'c> {
     }
 
     /// Status and body.
-    fn ask(&self, target: &str, more: &[&str]) -> (String, String) {
+    pub fn ask(&self, target: &str, more: &[&str]) -> (String, String) {
         let [certificate, key, jar] = &self.files;
         let ca = self.clinic.prepared.path("tls/servers-ca.crt");
         let url = format!("https://localhost:{}{target}", self.clinic.door.address.port());
@@ -295,7 +295,14 @@ impl<'c> Browser<'c> {
         (status.to_owned(), body.to_owned())
     }
 
-    fn login(&self, account: &str, password: &str) -> String {
+    /// The value of a cookie in its jar, as long as it has one.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        let jar = std::fs::read_to_string(&self.files[2]).ok()?;
+        let mut lines = jar.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        lines.find(|parts| parts.get(5) == Some(&name)).and_then(|parts| Some((*parts.get(6)?).to_owned()))
+    }
+
+    pub fn login(&self, account: &str, password: &str) -> String {
         let (account, password) = (format!("username={account}"), format!("password={password}"));
         self.ask("/ehr/login", &["--data-urlencode", &account, "--data-urlencode", &password]).0
     }

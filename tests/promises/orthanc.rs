@@ -94,7 +94,7 @@ fn direct(address: SocketAddr, target: &str) -> Option<String> {
 }
 
 /// The Python that `tests/run.sh` sets up.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     if let Some(python) = std::env::var_os("PYTHON") {
         return python.into();
     }

@@ -103,6 +103,7 @@ kinds! {
     7 StreamClosed "stream-closed" "A tunnel has ended.";
     8 Addendum "addendum" "What was found out about an exchange after its record.";
     9 Login "login" "An attempt to log in, and what came of it.";
+    10 Session "session" "A user's session began, ended, or was presented by another device.";
     16 ConnectionOpened "connection-opened" "A device connected.";
     17 ConnectionClosed "connection-closed" "A device's connection ended.";
     18 Refusal "refusal" "A connection or handshake was refused.";

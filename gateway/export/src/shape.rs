@@ -31,6 +31,11 @@ pub(crate) fn shape(kind: Kind, record: Option<&Record>) -> Shape {
             let is_good = record.is_none_or(|record| record.label("outcome") == "success");
             is(code::USER_AUTHENTICATION, Some(code::LOGIN), Execute, if is_good { Success } else { Serious })
         }
+        Kind::Session => match record.map_or("", |record| record.label("event")) {
+            "ended" => is(code::USER_AUTHENTICATION, Some(code::LOGOUT), Execute, Success),
+            "stolen" => alert(Some(code::RESTRICTED_FUNCTION), Execute, Serious),
+            _ => is(code::USER_AUTHENTICATION, Some(code::LOGIN), Execute, Success),
+        },
         Kind::ConnectionOpened => is(code::USER_AUTHENTICATION, Some(code::LOGIN), Execute, Success),
         Kind::ConnectionClosed => is(code::USER_AUTHENTICATION, Some(code::LOGOUT), Execute, Success),
         Kind::Refusal if record.is_some_and(|record| record.label("stage") == "request") => {

@@ -44,6 +44,10 @@ pub(crate) fn every_kind() -> Vec<Record> {
             "account": "tanaka", "connection": asked("read", "permit")["connection"], "outcome": "failure",
             "realm": "ehr", "request": "r-1", "route": "login",
         }),
+        Kind::Session => json!({
+            "account": "tanaka", "authentication": "user", "device": "d-1", "event": "begun", "origin": "learnt",
+            "realm": "ehr", "session": "00112233aabbccdd", "site": "s", "user": "tanaka",
+        }),
         Kind::ConnectionOpened | Kind::ConnectionClosed => {
             json!({ "connection": asked("read", "permit")["connection"] })
         }

@@ -1,5 +1,7 @@
 //! `sekisho check`: judges configurations by the very code that start and reload use.
 
+mod probe;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
@@ -28,9 +30,14 @@ pub struct CheckArgs {
     /// Judge the text alone, on a machine that does not hold the gateway's keys and policies.
     #[arg(long)]
     pub text_only: bool,
+    /// Send a login of an account that nobody has to each backend of a `login` route, and warn where it is taken for a
+    /// success. A backend may count it as a failed attempt.
+    #[arg(long, conflicts_with = "text_only")]
+    pub probe: bool,
 }
 
-/// Checks each file. Writes one line per problem, `file:line:column: message`, and `FILE: ok` for a file without any.
+/// Checks each file. Writes one line per problem, `file:line:column: message`, and `FILE: ok` for a file without any; a warning
+/// of a probe has `warning: ` before its message.
 /// True if there was none at all, which is exit code 0; otherwise it is 1.
 ///
 /// # Errors
@@ -41,6 +48,13 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<bool> {
         let problems = match Config::load(file) {
             Err(error) => error.into_problems(),
             Ok(_) if args.text_only => Vec::new(),
+            Ok(config) if args.probe => {
+                let probed = config.clone();
+                match check_all(config) {
+                    problems if problems.is_empty() => probe::probe(&probed, out)?,
+                    problems => problems,
+                }
+            }
             Ok(config) => check_all(config),
         };
         if problems.is_empty() {
@@ -355,7 +369,7 @@ mod tests {
 
     fn check(dir: &tempfile::TempDir, text_only: bool) -> (bool, String) {
         let mut out = Vec::new();
-        let args = CheckArgs { files: vec![dir.path().join("sekisho.toml")], text_only };
+        let args = CheckArgs { files: vec![dir.path().join("sekisho.toml")], text_only, probe: false };
         let good = run(&args, &mut out).unwrap();
         (good, String::from_utf8(out).unwrap().replace(&format!("{}/", dir.path().display()), ""))
     }
@@ -425,7 +439,7 @@ mod tests {
         let (good, bad) = (dir.path().join("sekisho.toml"), dir.path().join("bad.toml"));
         fs::write(&bad, beside().replace("gw1", "")).unwrap();
         let mut out = Vec::new();
-        let args = CheckArgs { files: vec![bad.clone(), good.clone()], text_only: false };
+        let args = CheckArgs { files: vec![bad.clone(), good.clone()], text_only: false, probe: false };
         assert!(!run(&args, &mut out).unwrap());
         let out = String::from_utf8(out).unwrap();
         assert!(out.starts_with(&format!("{}:3:8: `node.name` is ``; ", bad.display())), "{out}");

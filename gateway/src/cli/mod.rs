@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use self::registry::{DeviceArgs, RegistryCommand, RegistryOptions, RoleArgs, SiteArgs, UserArgs};
+use self::registry::{DeviceArgs, RegistryCommand, RegistryOptions, RoleArgs, SessionArgs, SiteArgs, UserArgs};
 use crate::config::Config;
 use crate::store::Store;
 
@@ -71,6 +71,8 @@ enum Command {
     User(UserArgs),
     /// Professions and duties
     Role(RoleArgs),
+    /// Sessions of users who have logged in
+    Session(SessionArgs),
 }
 
 /// The whole command: parses the arguments, carries them out, and says how it went.
@@ -142,6 +144,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),
         Command::User(UserArgs { options, command }) => registry(options, RegistryCommand::User(command)),
         Command::Role(RoleArgs { options, command }) => registry(options, RegistryCommand::Role(command)),
+        Command::Session(SessionArgs { options, command }) => registry(options, RegistryCommand::Session(command)),
     }
 }
 

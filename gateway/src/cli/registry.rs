@@ -8,6 +8,7 @@ mod certificates;
 mod holders;
 mod lockouts;
 mod print;
+mod sessions;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 pub use actor::operating_system_user;
 pub use args::{
     CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, HolderArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand,
-    SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
+    SessionArgs, SessionCommand, SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
 };
 
 use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
@@ -35,6 +36,8 @@ pub enum RegistryCommand {
     User(UserCommand),
     /// `sekisho role`.
     Role(RoleCommand),
+    /// `sekisho session`.
+    Session(SessionCommand),
 }
 
 impl RegistryCommand {
@@ -52,7 +55,7 @@ impl RegistryCommand {
             Self::Device(DeviceCommand::Enrol(EnrolArgs { ca, .. }) | DeviceCommand::Revoke(RevokeArgs { ca, .. })) => {
                 Some(ca)
             }
-            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) => None,
+            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) | Self::Session(_) => None,
         }
     }
 }
@@ -74,6 +77,7 @@ pub async fn run(
         RegistryCommand::Device(command) => device(command, store, actor, json, out).await,
         RegistryCommand::User(command) => user(command, store, actor, json, out).await,
         RegistryCommand::Role(command) => role(command, store, actor, json, out).await,
+        RegistryCommand::Session(command) => sessions::run(command, store, actor, json, out).await,
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let enrolment = file.section("enrolment", |table| enrolment(table, &mut addresses));
     let acme = file.section("acme", acme);
     let login = file.section("login", super::file_login::login);
+    let session = file.section("session", |table| super::file_session::session(table, state));
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
         count: NonZeroUsize::new(knob::size(table.number("count", &knob::WORKERS))),
@@ -68,6 +69,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         enrolment: enrolment?,
         acme: acme?,
         login,
+        session: session?,
         log,
         workers,
         shutdown,

@@ -127,6 +127,15 @@ knobs! {
     TOKEN_CACHE_S = 10, 0 => 300, "0 asks for each request, and a token that was taken back counts until then";
 }
 
+// Sessions.
+knobs! {
+    SESSION:
+    IDLE_S = 1_800, 1 => 30 * 86_400, "whoever leaves the terminal is logged out by itself, and no one sits before it for a month";
+    ABSOLUTE_S = 43_200, 1 => 366 * 86_400, "a shift is half a day, and after a year nobody knows who logged in";
+    CONCURRENT = 0, 0 => 10_000, "0 is as many as come, and nobody sits before thousands of terminals";
+    SESSIONS = 65_536, 16 => 10_000_000, "each takes about a kilobyte, and those that are over are remembered";
+}
+
 impl Knob {
     pub(super) const fn millis(&self) -> Duration {
         Duration::from_millis(self.default)
@@ -204,7 +213,9 @@ mod tests {
 
     #[test]
     fn every_default_lies_within_its_bounds_and_says_why() {
-        for (name, knob) in LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(LOGIN).chain(TOKEN).chain(REST) {
+        for (name, knob) in
+            LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(LOGIN).chain(SESSION).chain(TOKEN).chain(REST)
+        {
             assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");
             assert!(knob.max <= i64::MAX as u64, "{name}: TOML has no larger integer");
             assert!(knob.why.len() > 20 && !knob.why.ends_with('.'), "{name}");

@@ -11,6 +11,7 @@ mod file_listener;
 mod file_login;
 mod file_route;
 mod file_service;
+mod file_session;
 mod file_token;
 mod knob;
 mod listener;
@@ -32,8 +33,8 @@ pub use listener::{
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
-    EnrolmentListener, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention, Shutdown,
-    Store, Workers,
+    EnrolmentListener, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention, Session,
+    Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
 pub use token::{Introspection, TokenIssuer, TokenSource};
@@ -68,6 +69,8 @@ pub struct Config {
     pub acme: Option<Acme>,
     /// The login guard.
     pub login: Login,
+    /// Sessions.
+    pub session: Session,
     /// Diagnostics.
     pub log: Log,
     /// The threads that serve.

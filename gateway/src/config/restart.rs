@@ -25,6 +25,7 @@ impl Config {
             ("identity.jwks_listen", self.identity.jwks_listen != new.identity.jwks_listen),
             ("admin", self.admin != new.admin),
             ("enrolment", self.enrolment != new.enrolment),
+            ("session.key_file", self.session.key_file != new.session.key_file),
             ("acme", self.acme.is_some() != new.acme.is_some()),
             ("log", self.log != new.log),
             ("workers.count", self.workers != new.workers),

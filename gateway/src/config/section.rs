@@ -171,6 +171,17 @@ pub struct Login {
     pub verified: Duration,
 }
 
+/// Sessions (R10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// How long one lasts, and how many one user has.
+    pub rules: policy::session::Rules,
+    /// Most that live at once, and as many that are over are remembered.
+    pub most: usize,
+    /// The key that secrets are hashed under; made at the first start where it is absent.
+    pub key_file: PathBuf,
+}
+
 /// Diagnostics to standard error. They never name a user or a patient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {

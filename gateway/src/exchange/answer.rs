@@ -49,6 +49,9 @@ impl Body for ResponseBody {
         match &mut self.get_mut().0 {
             Kind::Own(body) => Pin::new(body).poll_frame(cx),
             Kind::Forwarded { body, trail } => {
+                if let Some(ended) = trail.is_cut(cx) {
+                    return Poll::Ready(Some(Err(BodyError::Refused(ended))));
+                }
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {

@@ -15,12 +15,14 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 use policy::login::read::{self, Asked, Head};
 use policy::login::{AccountName, AccountPlace, Attempt, Ended, Login, Reason, answer};
-use policy::{Refusal, Subject};
+use policy::{Refusal, Subject, UserName};
 
+use super::session::{self, Seen};
 use super::trail::Trail;
 use crate::body::{BodyError, FullBody, RequestBody};
 use crate::listen::{Connection, network_of};
 use crate::login::{Password, Reservation, origin_of};
+use crate::snapshot::Snapshot;
 use crate::upstream::{UpstreamBody, UpstreamError};
 
 /// An attempt that may be forwarded.
@@ -28,6 +30,8 @@ pub(super) struct Attempted {
     login: Arc<Login>,
     pass: Pass,
     password: Option<Password>,
+    /// Who logs in, where the registry knows.
+    user: Option<UserName>,
 }
 
 /// By what it passes the guard.
@@ -47,6 +51,7 @@ fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
 /// The refusal; [`Refusal::RateLimited`] is to be counted, not recorded.
 pub(super) async fn guard(
     connection: &Connection,
+    snapshot: &Snapshot,
     login: &Arc<Login>,
     subject: &Subject,
     request: &mut Request<RequestBody>,
@@ -81,6 +86,8 @@ pub(super) async fn guard(
         }
     };
     let attempt = attempt_at(account);
+    let user =
+        session::user_of(login, &attempt.account, subject, snapshot).inspect_err(|_| trail.attempts(&attempt))?;
     let password = match login.place {
         AccountPlace::Basic => request.headers().get(AUTHORIZATION).map(|value| Password::new(value.as_bytes())),
         AccountPlace::Form(_) | AccountPlace::Json(_) | AccountPlace::Query(_) => None,
@@ -92,7 +99,7 @@ pub(super) async fn guard(
     if let Some(password) = password.as_ref().filter(|password| logins.knows(&attempt, password)) {
         trail.attempts(&attempt);
         let password = Some(Password::clone(password));
-        return Ok(Some(Attempted { login: Arc::clone(login), pass: Pass::Verified(attempt), password }));
+        return Ok(Some(Attempted { login: Arc::clone(login), pass: Pass::Verified(attempt), password, user }));
     }
     if !logins.admits(&attempt) {
         return Err(Refusal::RateLimited);
@@ -103,7 +110,7 @@ pub(super) async fn guard(
     }
     match logins.reserve(attempt) {
         Ok(reservation) => {
-            Ok(Some(Attempted { login: Arc::clone(login), pass: Pass::Reserved(reservation), password }))
+            Ok(Some(Attempted { login: Arc::clone(login), pass: Pass::Reserved(reservation), password, user }))
         }
         Err(refused) => {
             let (outcome, refusal) = match refused.reason {
@@ -169,9 +176,10 @@ impl Attempted {
         self,
         answer: Response<UpstreamBody>,
         connection: &Connection,
+        seen: &mut Option<Seen>,
         trail: &mut Trail,
     ) -> Result<Response<UpstreamBody>, Refusal> {
-        let Self { login, pass, password } = self;
+        let Self { login, pass, password, user } = self;
         let (parts, mut body) = answer.into_parts();
         if login.needs_answer_body() {
             body = body.read_ahead(login.max_answer_bytes).await.map_err(|_| Refusal::BackendMalformed)?;
@@ -195,6 +203,10 @@ impl Attempted {
         };
         if let Some(password) = &password {
             logins.learns(attempt, password, ended == Ended::Succeeded);
+        }
+        if ended == Ended::Succeeded {
+            let answer = (&parts.headers, whole.map(|bytes| &bytes[..]));
+            session::begin(&login, &attempt.account, user, seen.take(), answer, connection, trail);
         }
         match pass {
             Pass::Reserved(reservation) => reservation.settle(ended),

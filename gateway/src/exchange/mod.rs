@@ -9,6 +9,7 @@ mod login;
 mod meters;
 mod normalise;
 mod patients;
+mod session;
 mod token;
 mod trail;
 
@@ -89,7 +90,7 @@ async fn pass(
 
     let normal = Normal::of(connection, &mut request)?;
     trail.addressed_to(&normal.authority);
-    let subject = connection.subject(&snapshot)?;
+    let mut subject = connection.subject(&snapshot)?;
     trail.asked_by(&subject);
     worker.clock_allows(&snapshot, trail.begun())?;
 
@@ -97,12 +98,30 @@ async fn pass(
     let target = normal.target(&uri, connection)?;
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
-    let subject = match resolved.route.token() {
-        Some(rules) => Box::pin(token::bear(connection, &snapshot, rules, &subject, &mut request, trail)).await?,
-        None => subject,
+    let mut by_token = None;
+    if let Some(rules) = resolved.route.token() {
+        subject = Box::pin(token::bear(connection, &snapshot, rules, &subject, &mut request, trail)).await?;
+        by_token = trail.is_borne().then(|| Arc::clone(&subject));
+    }
+    let mut seen = match resolved.route.observed() {
+        Some(observed) => {
+            let route = (observed, resolved.route.login().is_some());
+            let (user, seen) = session::identify(connection, &snapshot, route, subject, &mut request, trail)?;
+            subject = user;
+            Some(seen)
+        }
+        None => None,
     };
+    if let Some(by_token) = by_token {
+        // A session and a token of two users: nobody knows who asks.
+        if subject.user() != by_token.user() {
+            return Err(Refusal::RequestAmbiguous);
+        }
+        trail.asked_by(&by_token);
+        subject = by_token;
+    }
     let mut attempt = match resolved.route.login() {
-        Some(rules) => Box::pin(login::guard(connection, rules, &subject, &mut request, trail)).await?,
+        Some(rules) => Box::pin(login::guard(connection, &snapshot, rules, &subject, &mut request, trail)).await?,
         None => None,
     };
     let permit = decide(connection, &snapshot, &subject, &resolved, &request, trail)?;
@@ -124,7 +143,17 @@ async fn pass(
     let tap = trail.reads_request(&request);
     let received = trail.forwards();
     let request = request.map(|body| CountedBody::new(body, received, tap));
-    let answer = upstreams.send(permit, resolved.route.service(), request, ours).await;
+    let sent = upstreams.send(permit, resolved.route.service(), request, ours);
+    let answer = match trail.carried() {
+        None => sent.await,
+        Some(carried) => match carried.control.run(pin!(sent)).await {
+            Ok(answer) => answer,
+            Err(ended) => {
+                trail.sent_to(None);
+                return Err(ended);
+            }
+        },
+    };
     let backend = match &answer {
         Ok(answer) => Some(Arc::clone(&answer.backend)),
         Err(error) => error.backend.clone(),
@@ -142,7 +171,10 @@ async fn pass(
         }
     };
     if let Some(attempt) = attempt {
-        response = Box::pin(attempt.answered(response, connection, trail)).await?;
+        response = Box::pin(attempt.answered(response, connection, &mut seen, trail)).await?;
+    }
+    if let Some(seen) = seen {
+        seen.answered(&response, connection, trail).await;
     }
     trail.reads_answer(&response);
     trail.answered(response.status()).await?;

@@ -4,18 +4,17 @@
 //! something: its intent, durable before the backend sees a byte, and its outcome, durable before its answer. Either
 //! is followed by a completion, which nobody waits for.
 
+mod user;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_audit::record::{
-    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Login, LoginOutcome, Outcome, Request,
-};
+use gateway_audit::record::{Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
 use gateway_audit::{Record, Scope};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
-use policy::login::{AccountName, Attempt};
 use policy::patients::Unread;
 use policy::{Refusal, Subject, UserName};
 
@@ -30,9 +29,11 @@ use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::{Bearing, Connection};
+use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
-use crate::worker::Worker;
+use crate::worker::{Carrying, Worker};
+use user::LoginTold;
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -53,13 +54,6 @@ enum Stage {
     Over,
 }
 
-/// An attempt to log in.
-struct LoginTold {
-    realm: Arc<str>,
-    account: AccountName,
-    outcome: LoginOutcome,
-}
-
 /// The guard of a request's records.
 pub(super) struct Trail {
     connection: Rc<Connection>,
@@ -77,6 +71,10 @@ pub(super) struct Trail {
     login: Option<Box<LoginTold>>,
     /// Ends the connection should its user be suspended meanwhile.
     bearing: Option<Bearing>,
+    /// The session that it is part of; told by its end, and given up with the trail.
+    carrying: Option<Carrying>,
+    /// The one that it begins.
+    begun_session: Option<Arc<Session>>,
     /// Seconds after which a refused request may come again, where that is known.
     retry_after_s: Option<u64>,
     decision: Decision,
@@ -112,6 +110,8 @@ impl Trail {
             asked: None,
             login: None,
             bearing: None,
+            carrying: None,
+            begun_session: None,
             retry_after_s: None,
             decision: Decision::Refuse,
             policies: None,
@@ -166,6 +166,11 @@ impl Trail {
         self.subject = Some(Arc::clone(subject));
     }
 
+    /// Whether a token names who asks.
+    pub(super) const fn is_borne(&self) -> bool {
+        self.bearing.is_some()
+    }
+
     /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
     pub(super) fn stays_while_allowed(&mut self, user: &UserName) {
         self.bearing = Some(Bearing::begin(&self.connection, user));
@@ -184,19 +189,6 @@ impl Trail {
             && target.query().is_some()
         {
             self.target = Target::Raw(Bytes::copy_from_slice(target.path().as_bytes()));
-        }
-    }
-
-    /// It is an attempt to log in; no backend has seen it.
-    pub(super) fn attempts(&mut self, attempt: &Attempt) {
-        let (realm, account) = (Arc::clone(&attempt.realm), attempt.account.clone());
-        self.login = Some(Box::new(LoginTold { realm, account, outcome: LoginOutcome::NotSent }));
-    }
-
-    /// What came of the attempt, as far as that is known.
-    pub(super) fn attempt_ends(&mut self, outcome: LoginOutcome) {
-        if let Some(login) = &mut self.login {
-            login.outcome = outcome;
         }
     }
 
@@ -431,6 +423,7 @@ impl Trail {
         let mut patients: SmallVec<[&[u8]; 4]> =
             asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes()).collect();
         let patient = subject.and_then(Subject::patient).map(ToString::to_string);
+        let session = self.carrying.as_ref().map(|carrying| &*carrying.carried.session);
         let bodies = asked.and_then(|asked| Some((asked, asked.bodies.as_deref()?)));
         let unread = match bodies {
             // The intent is recorded before a byte of a body is read.
@@ -450,6 +443,8 @@ impl Trail {
             patients: &patients,
             patients_unknown: unread.map(Unread::label),
             user: subject.and_then(Subject::user).map(policy::UserName::as_str),
+            session: session.map(|session| &*session.name),
+            acting_for: session.and_then(|session| session.acting_for.as_ref()).map(policy::UserName::as_str),
             patient: patient.as_deref(),
             roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
             authentication: subject.map(|subject| subject.authentication_level.label()),
@@ -475,6 +470,7 @@ impl Trail {
     fn write_answer(&mut self, status: u16, reason: Option<Refusal>) -> Result<(), Refusal> {
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
             self.write_login()?;
+            self.write_session()?;
         }
         match self.stage {
             Stage::Begun => self.write_exchange(Some(status), reason)?,
@@ -494,27 +490,6 @@ impl Trail {
         }
         self.stage = Stage::Answered;
         Ok(())
-    }
-
-    /// The record of an attempt to log in. It stands before that of the answer, which is waited for.
-    fn write_login(&mut self) -> Result<(), Refusal> {
-        let Some(login) = self.login.take() else { return Ok(()) };
-        let reading = self.read_clock();
-        let asked = self.asked.as_ref();
-        let record = Login {
-            request: self.id(),
-            connection: &self.connection.fields,
-            class: asked.map(|asked| asked.class.as_str()),
-            route: asked.map(|asked| asked.route.as_str()),
-            service: asked.map(|asked| asked.service.as_str()),
-            realm: &login.realm,
-            account: login.account.as_str(),
-            outcome: login.outcome,
-        };
-        let worker = &self.connection.worker;
-        let route = asked.map_or("", |asked| asked.route.as_str());
-        worker.metrics.logins.with_label_values(&[route, login.outcome.label()]).inc();
-        put(worker, &record, &reading, self.waits).map(drop)
     }
 
     async fn durable(&mut self) -> Result<(), Refusal> {
@@ -544,7 +519,7 @@ impl Drop for Trail {
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
             // Dropped before there was an answer, and nobody waits for the record of that any more.
             self.waits = false;
-            let reason = self.connection.control.cut_reason();
+            let reason = self.cut_reason();
             let _ = self.write_answer(CLIENT_CLOSED_REQUEST, reason);
         }
         self.add_patients();
@@ -552,7 +527,7 @@ impl Drop for Trail {
             return;
         }
         let reading = self.read_clock();
-        let end = match (self.ended, self.connection.control.cut_reason()) {
+        let end = match (self.ended, self.cut_reason()) {
             (true, _) => End::Complete,
             (false, Some(Refusal::Draining)) => End::Drained,
             (false, Some(_)) => End::Revoked,

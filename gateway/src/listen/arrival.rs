@@ -11,7 +11,7 @@ use certs::{PeerIdentity, VerifiedPeer};
 use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic, Refused, Stage};
 use http::HeaderValue;
 use policy::judge::TlsVersion;
-use policy::{Party, Refusal, SiteName, Subject, UserName};
+use policy::{DeviceId, Party, Refusal, SiteName, Subject, UserName};
 use rustls::pki_types::CertificateDer;
 
 use super::allowance::{Allowance, Rate};
@@ -21,6 +21,7 @@ use super::tls::Parameters;
 use crate::clock::Clock as _;
 use crate::config::Listener;
 use crate::exchange::Meters;
+use crate::session::Session;
 use crate::snapshot::{Door, Snapshot};
 use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
@@ -90,6 +91,14 @@ pub struct Connection {
     bearers: RefCell<Vec<UserName>>,
     /// Who its peer is, and the version of the snapshot that says so.
     subject: RefCell<Option<(u64, Arc<Subject>)>>,
+    /// The same of the user whose session was last used on it.
+    in_session: RefCell<Option<InSession>>,
+}
+
+struct InSession {
+    snapshot: u64,
+    session: Arc<Session>,
+    subject: Arc<Subject>,
 }
 
 impl Connection {
@@ -155,6 +164,7 @@ impl Connection {
             deadlines: RefCell::default(),
             bearers: RefCell::default(),
             subject: RefCell::default(),
+            in_session: RefCell::default(),
         })
     }
 
@@ -209,6 +219,33 @@ impl Connection {
             return Ok(());
         };
         bearers.iter().try_for_each(|user| snapshot.directory.admit_user(site, user))
+    }
+
+    /// Who the user of a session is at this device by the registry in force; looked up once for each snapshot.
+    ///
+    /// # Errors
+    /// As [`Directory::user_at`](crate::registry::Directory::user_at).
+    pub fn subject_in(
+        &self,
+        snapshot: &Snapshot,
+        session: &Arc<Session>,
+        device: &DeviceId,
+        user: &UserName,
+    ) -> Result<Arc<Subject>, Refusal> {
+        let mut known = self.in_session.borrow_mut();
+        let level = session.proof().level;
+        if let Some(known) = known.as_ref()
+            && known.snapshot == snapshot.version
+            && Arc::ptr_eq(&known.session, session)
+            && known.subject.authentication_level == level
+        {
+            return Ok(Arc::clone(&known.subject));
+        }
+        *known = None;
+        let subject = snapshot.directory.user_at(device, user, level)?;
+        let (snapshot, session) = (snapshot.version, Arc::clone(session));
+        *known = Some(InSession { snapshot, session, subject: Arc::clone(&subject) });
+        Ok(subject)
     }
 
     /// Records the connection's beginning (R5: when a peer came).

@@ -55,6 +55,14 @@ impl Control {
         }
     }
 
+    /// Why it was ended, if it was; otherwise `cx` is told when it is.
+    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Option<Refusal> {
+        if self.cut.get().is_none() {
+            self.register(cx.waker());
+        }
+        self.cut.get()
+    }
+
     /// Runs `task` until it ends or the connection is cut. The cut is looked at first, so that the cause that is
     /// recorded is the true one.
     pub async fn run<F: Future>(&self, mut task: Pin<&mut F>) -> Result<F::Output, Refusal> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::client::{Client, Seen, Version, get_plain};
 use super::layout::Layout;
 use super::scene::{Expected, SCENES, Scene};
-use super::{log, show};
+use super::{log, login, show};
 
 /// How long a record or a count may take to be seen. Records of refused handshakes are not waited for by anyone.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const JWKS: &str = "/.well-known/sekisho/jwks.json";
 const REQUEST_ID: &str = "x-request-id";
 
 /// One comparison.
-struct Line {
+pub(super) struct Line {
     title: String,
     expected: String,
     seen: String,
@@ -55,6 +55,11 @@ pub(super) async fn check(layout: &Layout, out: &mut dyn Write) -> io::Result<bo
         report.line(line)?;
         traces.extend(trace);
     }
+    let (lines, of_logins) = login::play(layout, &client).await;
+    for line in lines {
+        report.line(line)?;
+    }
+    traces.extend(of_logins);
     report.line(recorded(layout, before, &traces).await)?;
     report.line(counted(layout, &traces).await)?;
     report.line(keys(layout).await)?;
@@ -86,7 +91,7 @@ impl Report<'_> {
 }
 
 impl Line {
-    fn of(title: &str, expected: impl Into<String>, seen: impl Into<String>, agrees: bool) -> Self {
+    pub(super) fn of(title: &str, expected: impl Into<String>, seen: impl Into<String>, agrees: bool) -> Self {
         Self { title: title.to_owned(), expected: expected.into(), seen: seen.into(), agrees }
     }
 }
@@ -159,7 +164,7 @@ fn agrees(expected: Expected, seen: &Seen) -> bool {
     }
 }
 
-fn sight(seen: &Seen, traced: bool) -> String {
+pub(super) fn sight(seen: &Seen, traced: bool) -> String {
     match seen {
         Seen::Answer { .. } if !traced => format!("an answer without {REQUEST_ID}"),
         Seen::Answer { status, headers, body } if is_media_type(headers, "application/problem+json") => {
@@ -172,7 +177,7 @@ fn sight(seen: &Seen, traced: bool) -> String {
 }
 
 /// The last part of a problem's `type` (RFC 9457).
-fn problem_label(body: &[u8]) -> Option<String> {
+pub(super) fn problem_label(body: &[u8]) -> Option<String> {
     let problem: Value = serde_json::from_slice(body).ok()?;
     problem.get("type")?.as_str()?.rsplit(['/', ':', '#']).next().map(str::to_owned)
 }
@@ -181,7 +186,7 @@ fn is_media_type(headers: &HeaderMap, wanted: &str) -> bool {
     text(headers, CONTENT_TYPE.as_str()).is_some_and(|value| value.split(';').next().unwrap_or_default() == wanted)
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 

@@ -18,6 +18,8 @@ use crate::audit::segments_directory;
 pub(super) enum Trace {
     /// A request, by its id.
     Request(String),
+    /// A record of that kind beside a request's own.
+    Beside(String, &'static str),
     /// A refused handshake, by its reason.
     Refusal(Refusal),
 }
@@ -26,6 +28,7 @@ impl Display for Trace {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(id) => write!(f, "request {id}"),
+            Self::Beside(id, kind) => write!(f, "{kind} of request {id}"),
             Self::Refusal(reason) => write!(f, "{reason}"),
         }
     }
@@ -48,6 +51,7 @@ impl Records {
             Trace::Request(id) => self.requests.get(id).is_some_and(|kinds| {
                 kinds.contains("request") || (kinds.contains("intent") && kinds.contains("outcome"))
             }),
+            Trace::Beside(id, kind) => self.requests.get(id).is_some_and(|kinds| kinds.contains(*kind)),
             Trace::Refusal(reason) => self.refusals.contains(reason.label()),
         }
     }

@@ -11,6 +11,7 @@ mod error;
 pub mod fhir;
 mod layout;
 mod log;
+mod login;
 mod pki;
 mod policies;
 mod registry;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::layout::Layout;
+use super::login::{LOGINS, LoginScene, Told};
 use super::scene::{Expected, SCENES, Scene};
 
 /// The text for a person who has just started it.
@@ -33,6 +34,14 @@ impl Display for Welcome<'_> {
             writeln!(f, "# {} {}", scene.story, Outcome(scene.expected))?;
             writeln!(f, "{}\n", Command { layout, scene })?;
         }
+        for (at, scene) in LOGINS.iter().enumerate() {
+            let before = at.checked_sub(1).and_then(|at| LOGINS.get(at));
+            if before.is_none_or(|before| before.story != scene.story) {
+                writeln!(f, "# {} {}", scene.story, LoginOutcome(scene.expected))?;
+            }
+            writeln!(f, "{}\n", LoginCommand { layout, scene })?;
+        }
+        writeln!(f, "{} session list --config {}\n", Word(program), Word(&layout.configuration()))?;
         writeln!(f, "# Suspend the doctor's terminal, and its connections end within a second; then resume it.")?;
         for verb in ["suspend", "resume"] {
             let (program, file) = (Word(program), layout.configuration());
@@ -67,6 +76,40 @@ impl Display for Command<'_> {
             write!(f, " \\\n  -H 'Content-Type: application/fhir+json' -d '{body}'")?;
         }
         write!(f, " \\\n  '{}{}'", base(layout.addresses().listen, "https"), scene.target)
+    }
+}
+
+/// The `curl` command of a scene of logins.
+struct LoginCommand<'a> {
+    layout: &'a Layout,
+    scene: &'a LoginScene,
+}
+
+impl Display for LoginCommand<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { layout, scene } = self;
+        let files = layout.client(scene.client.0, scene.client.1);
+        let jar = layout.dir().join("ehr.cookies");
+        write!(f, "curl -sSi --cacert {}", Word(&layout.ca_certificate()))?;
+        write!(f, " \\\n  --cert {} \\\n  --key {}", Word(&files.certificate), Word(&files.key))?;
+        if scene.cookie {
+            write!(f, " \\\n  -b {}", Word(&jar))?;
+        }
+        if let Some(form) = scene.form {
+            write!(f, " \\\n  -c {} \\\n  -d '{}'", Word(&jar), form.replace("-{run}", ""))?;
+        }
+        write!(f, " \\\n  '{}{}'", base(layout.addresses().listen, "https"), scene.target)
+    }
+}
+
+struct LoginOutcome(Told);
+
+impl Display for LoginOutcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Told::Answer(status) => write!(f, "→ {status}"),
+            Told::Refused(status, reason) => write!(f, "→ {status}, {reason}"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use certs::PeerIdentity;
 use certs::hpki::RoleTable;
 use certs::peers::Holder;
+use policy::login::Origin;
 use policy::token::Roles;
 use policy::{
     AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject, UserName,
@@ -58,21 +59,26 @@ pub struct StatusCounts {
     pub suspended: u64,
 }
 
-/// A user of a site, as far as the registry tells.
-#[derive(Debug, Clone)]
-struct Person {
-    /// Active ones, sorted.
-    roles: Vec<RoleName>,
-    version: u64,
-}
-
 #[derive(Debug, Clone)]
 struct SiteEntry {
     status: Status,
-    users: HashMap<UserName, Result<Person, Refusal>>,
-    /// Roles of the devices themselves, without those of the users they are assigned to; of none where there is none.
-    device_roles: HashMap<DeviceName, Vec<RoleName>>,
     devices: HashMap<DeviceName, Result<Arc<Subject>, Refusal>>,
+    /// The roles of those devices that have some of their own.
+    device_roles: HashMap<DeviceName, Box<[RoleName]>>,
+    users: HashMap<UserName, Result<Person, Refusal>>,
+}
+
+/// A user, whatever device they are at.
+#[derive(Debug, Clone)]
+struct Person {
+    version: u64,
+    roles: Box<[RoleName]>,
+}
+
+impl SiteEntry {
+    fn new(status: Status) -> Self {
+        Self { status, devices: HashMap::new(), device_roles: HashMap::new(), users: HashMap::new() }
+    }
 }
 
 impl Directory {
@@ -85,20 +91,23 @@ impl Directory {
             entries.users.iter().map(|user| ((&user.site, &user.name), user)).collect();
         let mut sites: HashMap<SiteName, (&Site, SiteEntry)> =
             entries.sites.iter().map(|site| (site.name.clone(), (site, SiteEntry::new(site.status)))).collect();
-        for user in &entries.users {
-            if let Some((_, entry)) = sites.get_mut(&user.site) {
-                entry.users.insert(user.name.clone(), person(user, &active));
-            }
-        }
         for device in &entries.devices {
             // A device of a site that is not there is refused as of an unregistered site; the store has none.
             if let Some((site, entry)) = sites.get_mut(&device.site) {
                 let user = device.user.as_ref().map(|user| users.get(&(&device.site, user)).copied());
                 entry.devices.insert(device.name.clone(), judge(site, device, user, &active));
-                let own: Vec<_> = device.roles.iter().filter(|role| active.contains(role)).cloned().collect();
+                let own: Box<[_]> = device.roles.iter().filter(|role| active.contains(role)).cloned().collect();
                 if !own.is_empty() {
                     entry.device_roles.insert(device.name.clone(), own);
                 }
+            }
+        }
+        for user in &entries.users {
+            if let Some((_, entry)) = sites.get_mut(&user.site) {
+                let roles = user.roles.iter().filter(|role| active.contains(role)).cloned().collect();
+                let person = Person { version: user.version, roles };
+                let is_active = user.status == Status::Active;
+                entry.users.insert(user.name.clone(), is_active.then_some(person).ok_or(Refusal::UserSuspended));
             }
         }
         let mut holders = HashMap::new();
@@ -145,6 +154,66 @@ impl Directory {
         self.holders.get(holder).cloned().unwrap_or(Err(Refusal::UserUnregistered))
     }
 
+    fn person(&self, site: &str, user: &UserName) -> Result<&Person, Refusal> {
+        let site = self.sites.get(site).ok_or(Refusal::SiteUnregistered)?;
+        match site.status {
+            Status::Suspended => Err(Refusal::SiteSuspended),
+            Status::Active => site.users.get(user).map_or(Err(Refusal::UserUnregistered), |person| match person {
+                Ok(person) => Ok(person),
+                Err(refusal) => Err(*refusal),
+            }),
+        }
+    }
+
+    /// A user who has logged in at a device: with the roles of both, and without whoever the device is assigned to.
+    ///
+    /// # Errors
+    /// As [`Directory::lookup`], and [`Refusal::UserUnregistered`] or [`Refusal::UserSuspended`] of the one who has logged in.
+    pub fn user_at(
+        &self,
+        device: &DeviceId,
+        user: &UserName,
+        level: AuthenticationLevel,
+    ) -> Result<Arc<Subject>, Refusal> {
+        let bare = self.lookup(device)?;
+        let person = self.person(device.site.as_str(), user)?;
+        let own = self.sites.get(&device.site).and_then(|site| site.device_roles.get(&device.device));
+        let mut roles: Vec<RoleName> = own.into_iter().flatten().chain(&person.roles).cloned().collect();
+        roles.sort();
+        roles.dedup();
+        Ok(Arc::new(Subject {
+            party: Party::Device { device: device.clone(), user: Some(user.clone()) },
+            roles: roles.into(),
+            authentication_level: level,
+            versions: EntityVersions { user: person.version, ..bare.versions },
+        }))
+    }
+
+    /// The roles of whoever has a session there: those of its user, without those of the device. `place` is a device, or a card
+    /// or a patient as [`origin_of`](crate::login::origin_of) has them.
+    ///
+    /// # Errors
+    /// As [`Directory::user_at`], if the registry takes site, device or user no more.
+    pub fn roles_at(&self, place: &Origin, user: Option<&UserName>) -> Result<Vec<RoleName>, Refusal> {
+        if place.site.is_empty() {
+            return Ok(Vec::new());
+        }
+        let site = SiteName::new(&place.site).map_err(|_| Refusal::SiteUnregistered)?;
+        if place.device.contains('/') {
+            let site = self.sites.get(&site).ok_or(Refusal::SiteUnregistered)?;
+            if site.status == Status::Suspended {
+                return Err(Refusal::SiteSuspended);
+            }
+            if let Some(holder) = place.device.strip_prefix("user/").and_then(|name| UserName::new(name).ok()) {
+                self.person(&place.site, &holder)?;
+            }
+        } else {
+            let device = DeviceName::new(&place.device).map_err(|_| Refusal::DeviceUnregistered)?;
+            self.lookup(&DeviceId { site, device })?;
+        }
+        user.map_or(Ok(Vec::new()), |user| Ok(self.person(&place.site, user)?.roles.to_vec()))
+    }
+
     /// May the peer connect?
     ///
     /// # Errors
@@ -189,19 +258,7 @@ impl Directory {
     /// [`Refusal::SiteUnregistered`], [`Refusal::SiteSuspended`], [`Refusal::UserUnregistered`] or
     /// [`Refusal::UserSuspended`]: the first that holds.
     pub fn admit_user(&self, site: &SiteName, user: &UserName) -> Result<(), Refusal> {
-        self.person(site, user).map(drop)
-    }
-
-    fn person(&self, site: &SiteName, user: &UserName) -> Result<&Person, Refusal> {
-        let site = self.sites.get(site).ok_or(Refusal::SiteUnregistered)?;
-        match site.status {
-            Status::Suspended => Err(Refusal::SiteSuspended),
-            Status::Active => match site.users.get(user) {
-                Some(Ok(person)) => Ok(person),
-                Some(Err(refusal)) => Err(*refusal),
-                None => Err(Refusal::UserUnregistered),
-            },
-        }
+        self.person(site.as_str(), user).map(drop)
     }
 
     /// Who asks, once somebody who is trusted to know said that it is this user of the peer's site. Whom a device is
@@ -219,12 +276,12 @@ impl Directory {
         level: AuthenticationLevel,
     ) -> Result<Subject, Refusal> {
         let site = peer.site().ok_or(Refusal::TokenInvalid)?;
-        let person = self.person(site, user)?;
+        let person = self.person(site.as_str(), user)?;
         let (party, own) = match &peer.party {
             Party::Device { device, .. } => {
                 let entry = self.sites.get(&device.site).and_then(|entry| entry.device_roles.get(&device.device));
                 let party = Party::Device { device: device.clone(), user: Some(user.clone()) };
-                (party, entry.map_or(&[][..], Vec::as_slice))
+                (party, entry.map_or(&[][..], |roles| roles))
             }
             Party::User { user: proved, .. } if proved == user => (peer.party.clone(), &[][..]),
             Party::User { .. } | Party::Patient(_) => return Err(Refusal::TokenInvalid),
@@ -263,23 +320,6 @@ impl Directory {
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
-    }
-}
-
-impl SiteEntry {
-    fn new(status: Status) -> Self {
-        Self { status, users: HashMap::new(), device_roles: HashMap::new(), devices: HashMap::new() }
-    }
-}
-
-fn person(user: &User, active: &HashSet<&RoleName>) -> Result<Person, Refusal> {
-    match user.status {
-        Status::Suspended => Err(Refusal::UserSuspended),
-        Status::Active => {
-            let mut roles: Vec<_> = user.roles.iter().filter(|role| active.contains(role)).cloned().collect();
-            roles.sort();
-            Ok(Person { roles, version: user.version })
-        }
     }
 }
 

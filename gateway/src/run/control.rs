@@ -32,6 +32,7 @@ use crate::load::load;
 use crate::login;
 use crate::registry::watch::Watch;
 use crate::revocation;
+use crate::session;
 use crate::snapshot::Snapshots;
 use crate::token;
 use crate::worker::Shared;
@@ -111,11 +112,22 @@ impl Control {
         let recorder = Recorder { lane: lane.clone(), sealing, marks: marks.clone() };
         let boot = clock::boot_id().map_err(StartError::Clock)?;
         let (logins, kept) = login::prepare(&config.login, Arc::clone(&prepared.clock));
-        let hook = Follow { snapshots: Arc::clone(&snapshots), recorder, logins: Arc::clone(&logins) };
+        let (sessions, held) =
+            session::prepare(&config.session, prepared.session_key.clone(), Arc::clone(&prepared.clock));
+        let hook = Follow {
+            snapshots: Arc::clone(&snapshots),
+            recorder,
+            logins: Arc::clone(&logins),
+            sessions: Arc::clone(&sessions),
+        };
         let mut watching = Watch::new(prepared.store.clone(), &config.node, hook);
         snapshots.publish_directory(watching.catch_up(audited).await?);
         // After the changes that were made while no gateway ran: what an operator unlocked is not remembered.
-        let keeper = login::Keeper::open(kept, &logins, prepared.store.clone(), boot).await?;
+        let keeper = login::Keeper::open(kept, &logins, prepared.store.clone(), boot.clone()).await?;
+        spawn_local(keeper.keep());
+        let directory = Arc::clone(&snapshots.load().directory);
+        let (store, told) = (prepared.store.clone(), lane.clone());
+        let keeper = session::Keeper::open(held, &sessions, store, told, boot, &directory).await?;
         spawn_local(keeper.keep());
         spawn_local(marks.clone().keep());
 
@@ -133,6 +145,7 @@ impl Control {
             strangers: Arc::new(Strangers::new(config.audit.refusal_interval, config.audit.refusal_bytes)),
             draining,
             logins,
+            sessions,
             studies: Arc::new(std::sync::Mutex::new(Studies::new(MAX_STUDIES, RandomState::new()))),
             backend_counters: Arc::default(),
             workers: count,
@@ -328,6 +341,7 @@ impl Control {
                     handle.reload().map_err(|error| error.to_string())?;
                 }
                 self.shared.logins.configure(&loaded.config.login);
+                self.shared.sessions.configure(&loaded.config.session, &old.directory);
                 Ok(self.shared.snapshots.publish_loaded(Arc::new(loaded)))
             } else {
                 Err(format!("needs a restart: {}", fixed.join(", ")))
@@ -425,6 +439,7 @@ impl Control {
         }
         tell_summaries(&self.shared, &self.lane, true);
         self.shared.logins.flush(FLUSH_PATIENCE).await;
+        self.shared.sessions.flush(FLUSH_PATIENCE).await;
         self.marks.write();
         let closed = close(&self.prepared.log, if clean { "drained" } else { "cut" });
         tracing::info!(clean, "ended");

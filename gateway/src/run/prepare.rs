@@ -19,6 +19,7 @@ use crate::load::{LoadError, load_config};
 use crate::metrics::{Metrics, MetricsError};
 use crate::registry::Directory;
 use crate::registry::watch::CatchUpError;
+use crate::session::{SessionKey, SessionKeyError};
 use crate::snapshot::Loaded;
 use crate::store::{Store, StoreError};
 use crate::upstream::identity::{KeyError, SigningKey};
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The key that identities are signed with.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The key that secrets of sessions are hashed under.
+    #[error(transparent)]
+    SessionKey(#[from] SessionKeyError),
     /// A listener's address.
     #[error("listener `{name}` on {address}: {error}")]
     Bind {
@@ -116,6 +120,7 @@ pub(super) struct Prepared {
     pub(super) clock: Arc<KernelClock>,
     pub(super) log: Arc<Log>,
     pub(super) signing_key: Arc<SigningKey>,
+    pub(super) session_key: SessionKey,
     pub(super) metrics: Metrics,
     pub(super) store: Store,
 }
@@ -139,9 +144,11 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     config.store.file.parent().map_or(Ok(()), folder)?;
     config.identity.key_file.parent().map_or(Ok(()), folder)?;
     let signing_key = Arc::new(SigningKey::load_or_create(&config.identity.key_file)?);
+    config.session.key_file.parent().map_or(Ok(()), folder)?;
+    let session_key = SessionKey::load_or_create(&config.session.key_file)?;
     let store = Store::open(&config.store.file).await?;
     let log = Arc::new(open_log(config, &clock, metrics.clone())?);
-    Ok(Prepared { loaded, directory, admit, clock, log, signing_key, metrics, store })
+    Ok(Prepared { loaded, directory, admit, clock, log, signing_key, session_key, metrics, store })
 }
 
 /// Opens the log that a configuration names, as its writer.

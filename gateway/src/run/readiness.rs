@@ -106,6 +106,9 @@ impl Sources {
             metrics.token_keys_fetched.with_label_values(&[name]).set(fetched as f64);
         }
         let logins = self.shared.logins.status(reading.monotonic_ns);
+        let sessions = self.shared.sessions.status();
+        metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
+        metrics.sessions_limit.set(i64::try_from(sessions.most).unwrap_or(i64::MAX));
         metrics.login_accounts.set(i64::try_from(logins.accounts).unwrap_or(i64::MAX));
         metrics.login_accounts_limit.set(i64::try_from(logins.most_accounts).unwrap_or(i64::MAX));
         metrics.lockouts.set(i64::try_from(logins.lockouts).unwrap_or(i64::MAX));

@@ -5,7 +5,7 @@ use std::fmt;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, DisplayName, EnrolmentCode, Lockout, UserCertificate};
+use super::{Certificate, DisplayName, EndedSessions, EnrolmentCode, Lockout, UserCertificate};
 
 /// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum Kind {
     UserCertificate,
     /// A lockout of the login guard, or failures that it counts.
     Lockout,
+    /// A session of a user.
+    Session,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Self::EnrolmentCode => "enrolment-code",
             Self::UserCertificate => "user-certificate",
             Self::Lockout => "lockout",
+            Self::Session => "session",
         }
     }
 }
@@ -113,6 +116,8 @@ pub enum EntryName {
     UserCertificate(String),
     /// What the login guard held something against.
     Lockout(String),
+    /// Sessions that were ended.
+    Session(String),
 }
 
 impl EntryName {
@@ -128,6 +133,7 @@ impl EntryName {
             Self::EnrolmentCode(_) => Kind::EnrolmentCode,
             Self::UserCertificate(_) => Kind::UserCertificate,
             Self::Lockout(_) => Kind::Lockout,
+            Self::Session(_) => Kind::Session,
         }
     }
 }
@@ -139,9 +145,11 @@ impl fmt::Display for EntryName {
             Self::Device(id) => id.fmt(f),
             Self::User(id) => id.fmt(f),
             Self::Role(name) => name.fmt(f),
-            Self::Certificate(name) | Self::EnrolmentCode(name) | Self::UserCertificate(name) | Self::Lockout(name) => {
-                name.fmt(f)
-            }
+            Self::Certificate(name)
+            | Self::EnrolmentCode(name)
+            | Self::UserCertificate(name)
+            | Self::Lockout(name)
+            | Self::Session(name) => name.fmt(f),
         }
     }
 }
@@ -258,6 +266,8 @@ pub enum Entry {
     UserCertificate(UserCertificate),
     /// A lockout, or failures, that an operator lifted.
     Lockout(Lockout),
+    /// Sessions that an operator ended.
+    Session(EndedSessions),
 }
 
 impl Entry {
@@ -273,6 +283,7 @@ impl Entry {
             Self::EnrolmentCode(code) => EntryName::EnrolmentCode(code.id.clone()),
             Self::UserCertificate(binding) => EntryName::UserCertificate(binding.name()),
             Self::Lockout(lockout) => EntryName::Lockout(lockout.lifted.name()),
+            Self::Session(ended) => EntryName::Session(ended.target.name()),
         }
     }
 }

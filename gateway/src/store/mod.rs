@@ -25,6 +25,7 @@ mod login;
 mod mutate;
 mod named;
 mod open;
+mod session;
 mod table;
 mod user;
 
@@ -47,6 +48,7 @@ pub use entry::{Device, Entries, Entry, EntryName, Kind, Role, Site, Status, Use
 pub use error::StoreError;
 pub use login::{Lift, Lockout, LockoutRow, LoginChange, LoginMemory};
 pub use mutate::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetUser};
+pub use session::{EndedSessions, SessionChange, SessionMemory, SessionRow, SessionShown, SessionTarget};
 
 use crate::registry::directory::Directory;
 use table::Table;

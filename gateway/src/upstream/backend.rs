@@ -332,7 +332,7 @@ impl BackendState {
         self.h2.borrow_mut().take();
     }
 
-    async fn stream(&self) -> Result<Stream, Failure> {
+    pub(super) async fn stream(&self) -> Result<Stream, Failure> {
         Stream::open(&self.config, self.tls.as_ref(), self.service.http2).await
     }
 

@@ -33,7 +33,7 @@ pub(super) type Sender = http2::SendRequest<OutgoingBody>;
 
 /// Runs hyper's futures on this worker.
 #[derive(Debug, Clone, Copy)]
-struct Local;
+pub(super) struct Local;
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
     fn execute(&self, future: F) {

@@ -32,6 +32,7 @@ mod h1;
 mod h2;
 pub mod headers;
 pub mod identity;
+pub(crate) mod probe;
 mod relay;
 mod watch;
 

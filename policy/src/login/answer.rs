@@ -103,7 +103,16 @@ impl Login {
     /// Whether the answer's body says something about the password.
     #[must_use]
     pub fn needs_answer_body(&self) -> bool {
-        self.success.needs_body() || self.failure.as_ref().is_some_and(Signs::needs_body)
+        let gives_token = self.session.as_ref().is_some_and(|session| session.token.is_some());
+        gives_token || self.success.needs_body() || self.failure.as_ref().is_some_and(Signs::needs_body)
+    }
+
+    /// The token that an answer's body gives a session in, where it does.
+    #[must_use]
+    pub fn token(&self, body: &[u8]) -> Option<String> {
+        let names = self.session.as_ref()?.token.as_ref()?;
+        let whole: Value = serde_json::from_slice(body).ok()?;
+        Some(place(&whole, names)?.as_str()?.to_owned())
     }
 
     /// What an answer says about the password.
@@ -124,22 +133,22 @@ impl Login {
 
 fn stands(body: &[u8], names: &[String], wanted: Option<&JsonScalar>) -> bool {
     let Ok(whole) = serde_json::from_slice::<Value>(body) else { return false };
-    let mut place = &whole;
-    for name in names {
-        let next = match place {
-            Value::Object(members) => members.get(name),
-            Value::Array(elements) => name.parse::<usize>().ok().and_then(|index| elements.get(index)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-        };
-        let Some(next) = next else { return false };
-        place = next;
-    }
+    let Some(place) = place(&whole, names) else { return false };
     match wanted {
         None => !matches!(place, Value::Null | Value::Bool(false)),
         Some(JsonScalar::Boolean(wanted)) => place.as_bool() == Some(*wanted),
         Some(JsonScalar::Integer(wanted)) => place.as_i64() == Some(*wanted),
         Some(JsonScalar::Text(wanted)) => place.as_str() == Some(wanted),
     }
+}
+
+/// What a pointer leads to.
+fn place<'v>(whole: &'v Value, names: &[String]) -> Option<&'v Value> {
+    names.iter().try_fold(whole, |place, name| match place {
+        Value::Object(members) => members.get(name),
+        Value::Array(elements) => name.parse::<usize>().ok().and_then(|index| elements.get(index)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    })
 }
 
 /// The path of a `Location`, whether it is a whole URL or not.

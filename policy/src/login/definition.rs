@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::Spelling;
 use super::answer::Signs;
 use crate::ServiceName;
+use crate::session::{LoginSessionDefinition, SessionProblem, Tie};
 
 /// Bytes of a login request's body that are read, unless the route says otherwise. More is refused.
 const DEFAULT_BODY_BYTES: u64 = 16 * 1024;
@@ -49,6 +50,8 @@ pub struct LoginDefinition {
     /// Whether a JSON body may hold lists. A list can hold many passwords, of which a backend may try each.
     #[serde(default)]
     pub lists: bool,
+    /// What the session looks like that the backend begins, if the gateway is to know it.
+    pub session: Option<LoginSessionDefinition>,
 }
 
 const fn default_body_bytes() -> u64 {
@@ -159,6 +162,9 @@ pub enum LoginProblem {
     /// Lists where no JSON body is.
     #[error("only a JSON body has lists")]
     ListsElsewhere,
+    /// What its session looks like.
+    #[error(transparent)]
+    Session(Box<SessionProblem>),
 }
 
 /// Where a request names its account, checked.
@@ -193,6 +199,8 @@ pub struct Login {
     pub success: Signs,
     /// Signs of a wrong one.
     pub failure: Option<Signs>,
+    /// How a success gives a session away.
+    pub session: Option<Arc<Tie>>,
 }
 
 impl Login {
@@ -226,14 +234,23 @@ impl Login {
             Some(realm) => name(realm).map_err(at("realm"))?.into(),
         };
         let signs = |key: &str, signs| Signs::new(signs).map_err(|(below, problem)| (join(key, below), problem));
+        let spelling = Spelling {
+            folds_case: definition.case == Sameness::Ignore,
+            ignores_marks: definition.marks == Sameness::Ignore,
+            ignores_tags: definition.tags == Sameness::Ignore,
+        };
+        let session = match &definition.session {
+            None => None,
+            Some(session) => Some(Arc::new(
+                Tie::new(session, spelling)
+                    .map_err(|(below, problem)| (join("session", below), LoginProblem::Session(Box::new(problem))))?,
+            )),
+        };
         Ok(Self {
             realm,
             place,
-            spelling: Spelling {
-                folds_case: definition.case == Sameness::Ignore,
-                ignores_marks: definition.marks == Sameness::Ignore,
-                ignores_tags: definition.tags == Sameness::Ignore,
-            },
+            spelling,
+            session,
             max_body_bytes: bytes(definition.max_body_bytes).map_err(at("max_body_bytes"))?,
             max_answer_bytes: bytes(definition.max_answer_bytes).map_err(at("max_answer_bytes"))?,
             lists: definition.lists,
@@ -257,7 +274,7 @@ fn bytes(number: u64) -> Result<usize, LoginProblem> {
 }
 
 /// A name of ASCII: a realm, a header, a cookie.
-pub(super) fn name(text: &str) -> Result<&str, LoginProblem> {
+pub(crate) fn name(text: &str) -> Result<&str, LoginProblem> {
     let is_name = (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_name { Ok(text) } else { Err(LoginProblem::BadName(shown(text))) }
 }
@@ -267,7 +284,7 @@ fn field(text: &str) -> Result<String, LoginProblem> {
 }
 
 /// The names in a JSON pointer; none for the whole document.
-pub(super) fn pointer(text: &str) -> Result<Vec<String>, LoginProblem> {
+pub(crate) fn pointer(text: &str) -> Result<Vec<String>, LoginProblem> {
     let bad = || LoginProblem::BadPointer(shown(text));
     if text.is_empty() {
         return Ok(Vec::new());

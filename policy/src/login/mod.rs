@@ -6,7 +6,7 @@
 
 mod account;
 pub mod answer;
-mod definition;
+pub(crate) mod definition;
 mod guard;
 mod limits;
 pub mod read;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::login::LoginDefinition;
 use crate::patients::DEFAULT_BODY_BYTES;
+use crate::session::RouteSessionDefinition;
 use crate::{Action, Effect, InformationClass, RouteName, ServiceName};
 
 /// One `[[route]]` of the configuration. Unknown keys are refused. [`RouteTable::new`](super::RouteTable::new)
@@ -37,6 +38,8 @@ pub struct RouteDefinition {
     pub login: Option<LoginDefinition>,
     /// Whose tokens its requests carry, where they do (R1).
     pub token: Option<TokenDefinition>,
+    /// What sessions mean here, where their login does not say it all.
+    pub session: Option<RouteSessionDefinition>,
 }
 
 /// `token` of a `[[route]]`: tokens of identity providers in `Authorization: Bearer`. Unknown keys are refused.

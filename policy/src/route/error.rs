@@ -3,6 +3,7 @@
 use super::method::Method;
 use crate::RouteName;
 use crate::login::LoginProblem;
+use crate::session::SessionProblem;
 
 /// A route that cannot be used: its name, the field and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,4 +88,7 @@ pub enum RouteProblem {
     /// What makes a request a login cannot be read from it.
     #[error(transparent)]
     Login(#[from] LoginProblem),
+    /// What it says about sessions.
+    #[error(transparent)]
+    Session(SessionProblem),
 }

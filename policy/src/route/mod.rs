@@ -9,6 +9,7 @@ mod error;
 mod fhir;
 mod method;
 mod pattern;
+mod sessions;
 mod table;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use table::RouteTable;
 
 use crate::login::Login;
 use crate::patients::scan::BodyRules;
+use crate::session::Observed;
 use crate::{Action, Effect, InformationClass, Refusal, RouteName, ServiceName};
 use method::Method;
 use pattern::Pattern;
@@ -44,6 +46,7 @@ pub struct Route {
     max_body_bytes: u64,
     login: Option<Arc<Login>>,
     token: Option<Arc<TokenDefinition>>,
+    observed: Option<Arc<Observed>>,
 }
 
 /// A rule, checked.
@@ -153,6 +156,12 @@ impl Route {
     #[must_use]
     pub const fn token(&self) -> Option<&Arc<TokenDefinition>> {
         self.token.as_ref()
+    }
+
+    /// Where its requests carry a session's secret, if the gateway is to look.
+    #[must_use]
+    pub const fn observed(&self) -> Option<&Arc<Observed>> {
+        self.observed.as_ref()
     }
 
     fn takes(&self, segments: &[Cow<'_, str>]) -> bool {

@@ -34,6 +34,7 @@ impl RouteTable {
     /// [`RouteError`] for the first field that is wrong; see [`RouteProblem`] for what can be.
     pub fn new(definitions: Vec<RouteDefinition>) -> Result<Self, RouteError> {
         let mut routes: Vec<Route> = Vec::with_capacity(definitions.len());
+        let mut said = Vec::new();
         for definition in definitions {
             let error = |field: &str, problem| {
                 let route = definition.name.clone();
@@ -73,7 +74,8 @@ impl RouteTable {
                 }
             }
             let token = definition.token.clone().map(Arc::new);
-            let RouteDefinition { name, path, service, class, kind, patients, .. } = definition;
+            let RouteDefinition { name, path, service, class, kind, patients, session, .. } = definition;
+            said.push(session);
             let max_body_bytes = patients.max_body_bytes;
             routes.push(Route {
                 name,
@@ -87,8 +89,10 @@ impl RouteTable {
                 max_body_bytes,
                 login,
                 token,
+                observed: None,
             });
         }
+        super::sessions::observe(&mut routes, &said)?;
         routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
         Ok(Self { routes })
     }

@@ -32,9 +32,9 @@ impl Decision {
 
 /// Who asks for what, and the decision: the common part of [`Request`] and [`Intent`].
 ///
-/// Keys: `action`, `authentication`, `authority`, `backend`, `class`, `connection`, `decision`, `method`,
-/// `patient`, `patients`, `patients_unknown`, `policies`, `reason`, `request`, `roles`, `route`, `service`, `snapshot`,
-/// `target`, `user`.
+/// Keys: `acting_for`, `action`, `authentication`, `authority`, `backend`, `class`, `connection`, `decision`, `method`,
+/// `patient`, `patients`, `patients_unknown`, `policies`, `reason`, `request`, `roles`, `route`, `service`,
+/// `session`, `snapshot`, `target`, `user`.
 #[derive(Debug)]
 pub struct Exchange<'a, R, Q, P> {
     /// The request's id.
@@ -63,6 +63,10 @@ pub struct Exchange<'a, R, Q, P> {
     pub patients_unknown: Option<&'static str>,
     /// The user.
     pub user: Option<&'a str>,
+    /// The session that says so, by the name that records of kind `session` have for it: they tell when its user logged in (R5).
+    pub session: Option<&'a str>,
+    /// Whom the user acts for (R23).
+    pub acting_for: Option<&'a str>,
     /// The patient who asks, where it is one: who vouches, `/` and what they call the patient.
     pub patient: Option<&'a str>,
     /// The roles the decision was made with.
@@ -179,6 +183,7 @@ fn write_exchange<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>>(
     let start = out.len();
     out.reserve(1_024);
     let mut object = Object::new(out);
+    object.optional_text(key!("acting_for"), exchange.acting_for);
     if let Some(action) = exchange.action {
         object.label(key!("action"), action);
     }
@@ -217,6 +222,7 @@ fn write_exchange<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>>(
     object.optional_text(key!("route"), exchange.route);
     let splice = write_sequence(&mut object, start);
     object.optional_text(key!("service"), exchange.service);
+    object.optional_text(key!("session"), exchange.session);
     object.number(key!("snapshot"), exchange.snapshot);
     object.optional_number(key!("status"), result.map(|(status, _)| u64::from(status)));
     write_target(&mut object, exchange.target);

@@ -22,6 +22,7 @@ mod keys;
 mod lifecycle;
 mod login;
 mod refused;
+mod session;
 
 pub use addendum::{Addendum, Origin};
 pub use clock::{ClockChange, ClockEvent};
@@ -36,6 +37,7 @@ pub use lifecycle::{
 };
 pub use login::{Login, LoginOutcome};
 pub use refused::{Refused, RefusedSummary, Stage};
+pub use session::{SessionEvent, SessionNote};
 
 use crate::header::Kind;
 use crate::json::{Object, key};

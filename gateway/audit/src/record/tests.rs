@@ -78,6 +78,8 @@ fn exchange<'a>(connection: &'a Connection, target: &'a [u8]) -> Exchange<'a, &'
         patients: &["p1"],
         patients_unknown: None,
         user: Some("tanaka"),
+        session: None,
+        acting_for: None,
         patient: None,
         roles: &["doctor", "staff"],
         authentication: Some("device"),
@@ -408,4 +410,35 @@ fn what_happens_to_data_keys_is_canonical() {
     let tombstone = Tombstone { entries: 512, next: 500, root: [0xef; 32] };
     let text = tombstone.to_string();
     canonical(&Removal { tombstone: &tombstone, text: &text }, 5);
+}
+
+#[test]
+fn a_session_is_told_with_its_user_and_its_login() {
+    let note = SessionNote {
+        event: SessionEvent::Ended,
+        reason: Some("stolen"),
+        request: Some("r"),
+        session: "00112233aabbccdd",
+        origin: "learnt",
+        realm: "ehr",
+        account: "tanaka\r\n",
+        site: Some("s"),
+        device: "exam-1",
+        user: Some("tanaka"),
+        acting_for: Some("dr-sato"),
+        authentication: "user",
+        factors: vec!["device", "password"],
+        since: "2026-11-23T00:00:00Z",
+    };
+    let value = canonical(&note, 5);
+    assert_eq!(
+        (&value["kind"], &value["event"], &value["reason"]),
+        (&"session".into(), &"ended".into(), &"stolen".into())
+    );
+    assert_eq!((&value["user"], &value["acting_for"]), (&"tanaka".into(), &"dr-sato".into()));
+    assert_eq!(value["factors"], serde_json::json!(["device", "password"]));
+    assert_eq!(value["account"], "tanaka\r\n");
+    let begun = SessionNote { event: SessionEvent::Begun, reason: None, site: None, acting_for: None, ..note };
+    let value = canonical(&begun, 6);
+    assert!(value.get("reason").is_none() && value.get("site").is_none());
 }

@@ -420,6 +420,8 @@ fn a3_intents_without_outcome_are_named_once() {
         patients: &[],
         patients_unknown: None,
         user: None,
+        session: None,
+        acting_for: None,
         patient: None,
         roles: &[],
         authentication: None,

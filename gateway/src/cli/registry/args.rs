@@ -371,6 +371,52 @@ pub enum UserCommand {
     },
 }
 
+/// `sekisho session`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct SessionArgs {
+    /// Which store, and how to answer.
+    #[command(flatten)]
+    pub options: RegistryOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SessionCommand,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum SessionCommand {
+    /// List sessions that are not over, all or some
+    List {
+        /// Which.
+        #[command(flatten)]
+        of: SessionsOf,
+    },
+    /// End sessions at once, their requests and streams included
+    #[command(group = ArgGroup::new("which").required(true).args(["name", "user", "device", "site"]))]
+    End {
+        /// Which.
+        #[command(flatten)]
+        of: SessionsOf,
+    },
+}
+
+/// Which sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct SessionsOf {
+    /// The session of this name
+    #[arg(value_name = "SESSION")]
+    pub name: Option<String>,
+    /// Those of a user
+    #[arg(long, value_name = "SITE/USER", value_parser = user_id, conflicts_with = "name")]
+    pub user: Option<UserId>,
+    /// Those bound to a device
+    #[arg(long, value_name = "SITE/DEVICE", value_parser = device_id, conflicts_with_all = ["name", "user"])]
+    pub device: Option<DeviceId>,
+    /// Those of a site
+    #[arg(long, conflicts_with_all = ["name", "user", "device"])]
+    pub site: Option<SiteName>,
+}
+
 /// What to do with users' certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum UserCertificateCommand {

@@ -2,6 +2,7 @@
 //! memory, knows nobody, checks nobody, and therefore binds loopback addresses only.
 
 mod answer;
+mod ehr;
 mod people;
 mod resources;
 mod search;

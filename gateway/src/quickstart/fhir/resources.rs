@@ -24,6 +24,8 @@ pub(super) struct Resources {
     entries: BTreeMap<String, BTreeMap<String, Entry>>,
     kept: usize,
     created: u64,
+    /// The application beside.
+    pub(super) ehr: super::ehr::Ehr,
 }
 
 #[derive(Debug)]

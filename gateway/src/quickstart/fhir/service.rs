@@ -37,6 +37,10 @@ async fn interact(
 ) -> Result<Answer, Fault> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
+    if let Some(page) = path.strip_prefix("/ehr/") {
+        let body = read(body).await?;
+        return Ok(resources.borrow_mut().ehr.respond(&head.method, page, &head.headers, &body));
+    }
     let Some(rest) = path.strip_prefix("/fhir/") else {
         return Err(Fault::not_found(path));
     };

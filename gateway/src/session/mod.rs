@@ -1,0 +1,509 @@
+//! Sessions of the running gateway: one mechanism for all kinds, one state for all workers (R10, R13, C14).
+//!
+//! `policy::session` decides how long a session lasts. This holds them: readers find one by a keyed hash of its secret in maps
+//! that nobody locks (`shards`); whoever begins or ends one takes the one lock, which requests never do. The [`Keeper`] puts
+//! what must not be forgotten into the store and the log. Under the lock things are put into its queue in the order in which
+//! they were decided.
+
+mod book;
+mod entry;
+mod keeper;
+mod key;
+mod shards;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use policy::login::Origin;
+use policy::session::{Factors, Kind, Limits, Reason};
+use policy::{AuthenticationLevel, Party, Refusal, RoleName, SiteName, UserName};
+use tokio::sync::{mpsc, oneshot, watch};
+use zeroize::{Zeroize as _, Zeroizing};
+
+pub use entry::{Proof, Session};
+pub(crate) use keeper::note;
+pub use keeper::{Keeper, Kept};
+pub use key::{Hash, SessionKey, SessionKeyError};
+
+use crate::clock::{Clock as _, KernelClock};
+use crate::config;
+use crate::login::origin_of;
+use crate::registry::Directory;
+use crate::store::SessionChange;
+use book::Book;
+use keeper::Order;
+use shards::{Shards, Slot};
+
+/// Secrets that one session goes on with at once: a browser has so many requests under way while its cookie is re-issued.
+const SECRETS: usize = 8;
+/// Secrets of people who have not logged in that one device may have been given.
+const GIVEN: usize = 32;
+
+/// A session that begins.
+#[derive(Debug, Clone)]
+pub struct Begin<'a> {
+    /// Who begins it.
+    pub kind: Kind,
+    /// Whose accounts.
+    pub realm: &'a str,
+    /// Who is connected: it is bound to this device, card or patient.
+    pub party: &'a Party,
+    /// The registry's user of the party's site; none: it is bound to the device and stands for nobody.
+    pub user: Option<UserName>,
+    /// The account that was logged in with.
+    pub account: &'a str,
+    /// Whom the user acts for (R23).
+    pub acting_for: Option<UserName>,
+    /// How strongly the user is known.
+    pub level: AuthenticationLevel,
+    /// By what.
+    pub factors: Factors,
+    /// When that was proved, monotonic nanoseconds.
+    pub authenticated_ns: u64,
+    /// Something to end it by from outside.
+    pub tag: Option<&'a str>,
+    /// Its bounds: [`Sessions::limits`].
+    pub limits: Limits,
+}
+
+/// A secret that stands for a session: 43 characters of base64url. Given out once, kept nowhere.
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    fn make() -> Result<Self, Refusal> {
+        let mut bytes = [0; 32];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Refusal::SessionUnavailable)?;
+        let text = URL_SAFE_NO_PAD.encode(bytes);
+        bytes.zeroize();
+        Ok(Self(Zeroizing::new(text)))
+    }
+
+    /// As it is given out.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a presented secret stands for.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// A session of this peer.
+    Live(Arc<Session>),
+    /// A session of another device, over or not.
+    Stolen(Arc<Session>),
+    /// A session of this peer that is over.
+    Over(Reason),
+    /// Nobody: the backend gave it to this peer, who has not logged in.
+    Given,
+    /// Nothing.
+    Unknown,
+}
+
+/// Which sessions are to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Of {
+    /// One, by its name.
+    Name(String),
+    /// Those of a user.
+    User {
+        /// The site.
+        site: SiteName,
+        /// The user.
+        user: UserName,
+    },
+    /// Those that are bound to a device, or to a card.
+    Place(Origin),
+    /// Those of a site.
+    Site(SiteName),
+    /// Those with this tag.
+    Tag {
+        /// Who began them.
+        kind: Kind,
+        /// The tag.
+        tag: String,
+    },
+}
+
+impl Of {
+    pub(super) fn takes(&self, session: &Session) -> bool {
+        match self {
+            Self::Name(name) => *session.name == **name,
+            Self::User { site, user } => *session.place.site == *site.as_str() && session.user.as_ref() == Some(user),
+            Self::Place(place) => session.place == *place,
+            Self::Site(site) => *session.place.site == *site.as_str(),
+            Self::Tag { kind, tag } => session.kind == *kind && session.tag.as_deref() == Some(tag),
+        }
+    }
+}
+
+/// Ready when the store has it.
+#[must_use]
+pub struct Stored(Option<oneshot::Receiver<bool>>);
+
+impl Stored {
+    /// Waits; `false` if the store could not take it, and a restart would not know of it.
+    pub async fn wait(self) -> bool {
+        match self.0 {
+            Some(stored) => stored.await.unwrap_or(false),
+            None => true,
+        }
+    }
+}
+
+/// How sessions fare; for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Live sessions.
+    pub live: usize,
+    /// Most that can be.
+    pub most: usize,
+}
+
+/// All sessions.
+pub struct Sessions {
+    key: SessionKey,
+    shards: Shards,
+    book: Mutex<Book>,
+    config: ArcSwap<config::Session>,
+    orders: mpsc::UnboundedSender<Order>,
+    changed: watch::Sender<u64>,
+    clock: Arc<KernelClock>,
+}
+
+/// Makes what holds the sessions, and what its keeper is made of. None is remembered until [`Keeper::open`] has read the store.
+#[must_use]
+pub fn prepare(config: &config::Session, key: SessionKey, clock: Arc<KernelClock>) -> (Arc<Sessions>, Kept) {
+    let (orders, kept) = mpsc::unbounded_channel();
+    let sessions = Arc::new(Sessions {
+        key,
+        shards: Shards::default(),
+        book: Mutex::default(),
+        config: ArcSwap::from_pointee(config.clone()),
+        orders,
+        changed: watch::Sender::new(0),
+        clock,
+    });
+    (sessions, Kept(kept))
+}
+
+impl Sessions {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order(&self, order: Order) {
+        // Without a keeper nothing is stored, and whoever waits for that hears that it is not.
+        let _ = self.orders.send(order);
+    }
+
+    /// The bounds of a user with these roles at this site.
+    #[must_use]
+    pub fn limits(&self, site: Option<&SiteName>, roles: &[RoleName]) -> Limits {
+        self.config.load().rules.limits(site, roles)
+    }
+
+    /// Puts other bounds in force, for those that live as well.
+    pub fn configure(&self, config: &config::Session, directory: &Directory) {
+        self.config.store(Arc::new(config.clone()));
+        self.review(directory);
+    }
+
+    /// What a presented secret stands for: one keyed hash, and no lock. It is not touched by that.
+    #[must_use]
+    pub fn find(&self, kind: Kind, realm: &str, secret: &[u8], party: &Party) -> Found {
+        let Some(Slot { session, superseded }) = self.shards.get(&self.key.hash(kind, realm, secret)) else {
+            return Found::Unknown;
+        };
+        if !session.is_of(party) {
+            return if session.is_given { Found::Unknown } else { Found::Stolen(session) };
+        }
+        if session.is_given {
+            return Found::Given;
+        }
+        if let Some(reason) = session.ended() {
+            return Found::Over(reason);
+        }
+        if superseded {
+            return Found::Over(Reason::Replaced);
+        }
+        match session.is_over(self.clock.monotonic_ns()) {
+            Some(reason) => {
+                drop(self.end(&session, reason));
+                Found::Over(reason)
+            }
+            None => Found::Live(session),
+        }
+    }
+
+    /// Begins a session under a secret of the gateway's own making.
+    ///
+    /// # Errors
+    /// [`Refusal::SessionUnavailable`] if there is no room, or no random bytes.
+    pub fn begin(&self, begin: &Begin<'_>) -> Result<(Secret, Arc<Session>), Refusal> {
+        let secret = Secret::make()?;
+        let session = self.learn(secret.as_str().as_bytes(), begin)?;
+        Ok((secret, session))
+    }
+
+    /// Begins a session under a secret that somebody else made. What was tied to that secret ends.
+    ///
+    /// # Errors
+    /// [`Refusal::SessionUnavailable`] if there is no room, or no random bytes.
+    pub fn learn(&self, secret: &[u8], begin: &Begin<'_>) -> Result<Arc<Session>, Refusal> {
+        let hash = self.key.hash(begin.kind, begin.realm, secret);
+        let name = name()?;
+        let mut book = self.book();
+        let now_ns = self.clock.monotonic_ns();
+        if let Some(slot) = self.shards.get(&hash) {
+            self.finish(&mut book, &slot.session, Reason::Replaced, None);
+        }
+        for surplus in book.surplus(begin) {
+            self.finish(&mut book, &surplus, Reason::Surplus, None);
+        }
+        if book.live() >= self.config.load().most {
+            return Err(Refusal::SessionUnavailable);
+        }
+        let session = Arc::new(Session {
+            name,
+            kind: begin.kind,
+            realm: begin.realm.into(),
+            account: begin.account.into(),
+            place: origin_of(begin.party),
+            user: begin.user.clone(),
+            acting_for: begin.acting_for.clone(),
+            tag: begin.tag.map(Arc::from),
+            begun_ns: now_ns,
+            since: format!("{:.0}", jiff::Timestamp::now()).into(),
+            is_given: false,
+            proof: ArcSwap::from_pointee(Proof {
+                level: begin.level,
+                factors: begin.factors,
+                authenticated_ns: begin.authenticated_ns,
+            }),
+            used_ns: AtomicU64::new(now_ns),
+            stored_ns: AtomicU64::new(now_ns),
+            idle_ns: AtomicU64::new(begin.limits.idle_ns),
+            absolute_ns: AtomicU64::new(begin.limits.absolute_ns),
+            ended: AtomicU8::new(0),
+        });
+        book.put(Arc::clone(&session), now_ns);
+        self.order(Order::Write(SessionChange::Begun(Box::new(keeper::row(&session)))));
+        self.tie(&mut book, &session, hash);
+        Ok(session)
+    }
+
+    /// Ties one more secret to a session; the oldest of too many no longer stands for it.
+    fn tie(&self, book: &mut Book, session: &Arc<Session>, hash: Hash) {
+        let slot = Slot { session: Arc::clone(session), superseded: false };
+        self.shards.put(hash, slot);
+        self.order(Order::Write(SessionChange::Secret { name: session.name.to_string(), hash }));
+        let most = self.config.load().most;
+        let (superseded, forgotten) = book.tie(&session.name, hash, SECRETS, most);
+        if let Some(hash) = superseded {
+            self.shards.put(hash, Slot { session: Arc::clone(session), superseded: true });
+            self.order(Order::Write(SessionChange::Superseded { hash }));
+        }
+        // One that came back meanwhile stands for its session again.
+        let is_superseded = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| slot.superseded);
+        for hash in forgotten.into_iter().filter(is_superseded) {
+            self.shards.remove(&hash);
+            self.order(Order::Write(SessionChange::Forgotten { hash }));
+        }
+    }
+
+    /// Ties another secret, which somebody else made, to the same session: its backend re-issued it. The older ones go on for a
+    /// while, since requests with them may be under way.
+    pub fn reissue(&self, session: &Arc<Session>, secret: &[u8]) {
+        let hash = self.key.hash(session.kind, &session.realm, secret);
+        let same = |slot: &Slot| Arc::ptr_eq(&slot.session, session) && !slot.superseded;
+        // Mostly it is the one that was presented.
+        if self.shards.get(&hash).as_ref().is_some_and(same) {
+            return;
+        }
+        let mut book = self.book();
+        match self.shards.get(&hash) {
+            Some(slot) if same(&slot) => return,
+            Some(slot) if !Arc::ptr_eq(&slot.session, session) => {
+                self.finish(&mut book, &slot.session, Reason::Replaced, None);
+            }
+            Some(_) | None => {}
+        }
+        if session.ended().is_none() {
+            self.tie(&mut book, session, hash);
+        }
+    }
+
+    /// Ties another secret of the gateway's own making to the same session.
+    ///
+    /// # Errors
+    /// [`Refusal::SessionUnavailable`] if there are no random bytes.
+    pub fn rotate(&self, session: &Arc<Session>) -> Result<Secret, Refusal> {
+        let secret = Secret::make()?;
+        self.reissue(session, secret.as_str().as_bytes());
+        Ok(secret)
+    }
+
+    /// Notes that a backend gave a secret to this peer, who has not logged in. Only in memory.
+    pub fn give(&self, realm: &str, secret: &[u8], party: &Party) {
+        let hash = self.key.hash(Kind::Learnt, realm, secret);
+        let known = |slot: &Slot| slot.session.is_of(party) || !slot.session.is_given;
+        if self.shards.get(&hash).as_ref().is_some_and(known) {
+            return;
+        }
+        let mut book = self.book();
+        if self.shards.len() >= self.config.load().most.saturating_mul(4) {
+            return;
+        }
+        let place = origin_of(party);
+        let none: Arc<str> = "".into();
+        let session = Arc::new(Session {
+            name: Arc::clone(&none),
+            kind: Kind::Learnt,
+            realm: realm.into(),
+            account: Arc::clone(&none),
+            place: place.clone(),
+            user: None,
+            acting_for: None,
+            tag: None,
+            begun_ns: 0,
+            since: none,
+            is_given: true,
+            proof: ArcSwap::from_pointee(Proof {
+                level: AuthenticationLevel::Device,
+                factors: Factors::default(),
+                authenticated_ns: 0,
+            }),
+            used_ns: AtomicU64::new(0),
+            stored_ns: AtomicU64::new(0),
+            idle_ns: AtomicU64::new(0),
+            absolute_ns: AtomicU64::new(0),
+            ended: AtomicU8::new(0),
+        });
+        self.shards.put(hash, Slot { session, superseded: false });
+        if let Some(oldest) = book.give(place, hash, GIVEN)
+            && self.shards.get(&oldest).is_some_and(|slot| slot.session.is_given)
+        {
+            self.shards.remove(&oldest);
+        }
+    }
+
+    /// Raises a live session: its user proved more. Give it another secret as well ([`rotate`](Self::rotate)).
+    pub fn raise(&self, session: &Arc<Session>, level: AuthenticationLevel, factors: Factors, authenticated_ns: u64) {
+        let _one_at_a_time = self.book();
+        session.proof.store(Arc::new(Proof { level, factors, authenticated_ns }));
+        let name = session.name.to_string();
+        self.order(Order::Write(SessionChange::Raised { name, level, factors, authenticated_ns }));
+    }
+
+    /// Ends a session: at once for all workers, which cut what it is used for within a second where the reason says so, and
+    /// then in the store and the log.
+    pub fn end(&self, session: &Arc<Session>, why: Reason) -> Stored {
+        let (answer, stored) = oneshot::channel();
+        let ended = self.finish(&mut self.book(), session, why, Some(answer));
+        Stored(ended.then_some(stored))
+    }
+
+    fn finish(
+        &self,
+        book: &mut Book,
+        session: &Arc<Session>,
+        why: Reason,
+        answer: Option<oneshot::Sender<bool>>,
+    ) -> bool {
+        if session.is_given {
+            return false;
+        }
+        let place = Reason::ALL.iter().position(|known| *known == why).and_then(|place| u8::try_from(place + 1).ok());
+        let mark = place.unwrap_or(1);
+        if session.ended.compare_exchange(0, mark, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return false;
+        }
+        let at_ns = self.clock.monotonic_ns();
+        for hash in book.end(session, at_ns, self.config.load().most) {
+            self.shards.remove(&hash);
+        }
+        let change = SessionChange::Ended { name: session.name.to_string(), why, at_ns };
+        self.order(Order::End { change, session: Arc::clone(session), why, answer });
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+        true
+    }
+
+    /// Ends every session that fits. Returns how many.
+    pub fn end_all(&self, of: &Of, why: Reason) -> usize {
+        let mut book = self.book();
+        let fitting = book.living(|session| of.takes(session));
+        fitting.iter().filter(|session| self.finish(&mut book, session, why, None)).count()
+    }
+
+    /// Ends the sessions whose user, device or site the registry takes no more (R27), and gives the others the bounds of their
+    /// users' roles.
+    pub fn review(&self, directory: &Directory) {
+        let config = self.config.load_full();
+        let mut book = self.book();
+        for session in book.living(|_| true) {
+            match directory.roles_at(&session.place, session.user.as_ref()) {
+                Ok(roles) => {
+                    let site = SiteName::new(&session.place.site).ok();
+                    session.set_limits(&config.rules.limits(site.as_ref(), &roles));
+                }
+                Err(_) => drop(self.finish(&mut book, &session, Reason::Revoked, None)),
+            }
+        }
+    }
+
+    /// Ends what is over by now, and forgets the oldest that are. Returns those that were used since the store was told.
+    fn sweep(&self) -> Vec<SessionChange> {
+        let now_ns = self.clock.monotonic_ns();
+        let mut book = self.book();
+        let mut used = Vec::new();
+        for session in book.living(|_| true) {
+            if let Some(reason) = session.is_over(now_ns) {
+                self.finish(&mut book, &session, reason, None);
+                continue;
+            }
+            let at_ns = session.used_ns.load(Ordering::Relaxed);
+            if session.stored_ns.swap(at_ns, Ordering::Relaxed) != at_ns {
+                used.push(SessionChange::Used { name: session.name.to_string(), at_ns });
+            }
+        }
+        for hash in book.forget(now_ns) {
+            self.shards.remove(&hash);
+        }
+        used
+    }
+
+    /// Tells of every end.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// How sessions fare.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status { live: self.book().live(), most: self.config.load().most }
+    }
+
+    /// Returns once all that was decided so far is in the store, or `patience` is over.
+    pub async fn flush(&self, patience: Duration) {
+        let (answer, flushed) = oneshot::channel();
+        self.order(Order::Flush(answer));
+        if tokio::time::timeout(patience, flushed).await.is_err() {
+            tracing::warn!("what became of the last sessions is not stored");
+        }
+    }
+}
+
+/// 16 hexadecimal digits that no other session has.
+fn name() -> Result<Arc<str>, Refusal> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Refusal::SessionUnavailable)?;
+    Ok(format!("{:016x}", u64::from_be_bytes(random)).into())
+}

@@ -1,0 +1,189 @@
+//! R10, R27: a session ends when nobody uses it, when it has lasted long enough, when an operator or the registry says so, and
+//! then what is under way ends within a second. A restart of the gateway ends none, and brings none back.
+
+use std::time::{Duration, Instant};
+
+use gateway_tests::audit::text;
+use gateway_tests::h2::Client;
+use gateway_tests::{Clinic, DOCTOR, Ended, Wire, until};
+use serde_json::Value;
+
+use crate::login_guard::{ELSEWHERE, WARD};
+use crate::session_bound::{ask, body, clinic, ended, login, serve, sessions, start};
+
+fn begun(clinic: &Clinic) -> String {
+    text(&sessions(clinic, "begun").pop().expect("a record"), "session").to_owned()
+}
+
+fn stream(clinic: &Clinic, device: &str, cookie: &str) -> Wire {
+    let mut wire = clinic.wire(device);
+    wire.send_request("GET", "/app/stream", &[("Cookie", cookie)], b"");
+    assert!(wire.reads_until(b"only so much"), "the stream begins");
+    wire
+}
+
+#[test]
+fn whoever_leaves_is_logged_out() {
+    let clinic = start(clinic().config(|config| config.set("session", "idle_s", 2)));
+    let mut wire = clinic.wire(DOCTOR);
+    let cookie = login(&mut wire, "tanaka", None);
+    let name = begun(&clinic);
+    // Whoever uses it stays, for longer than it may be idle. A machine that pauses for so long says nothing.
+    let (since, mut last) = (Instant::now(), Instant::now());
+    while since.elapsed() < Duration::from_secs(5) {
+        let answer = ask(&mut wire, "/charts/1", &cookie);
+        if std::mem::replace(&mut last, Instant::now()).elapsed() > Duration::from_secs(1) {
+            break;
+        }
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    ended(&clinic, &name, "idle");
+    assert_eq!(ask(&mut wire, "/charts/1", &cookie).problem(), "session-required");
+    assert_eq!(body(&ask(&mut wire, "/app/x", &cookie)), "nobody");
+}
+
+#[test]
+fn no_session_lasts_for_ever() {
+    let clinic = start(clinic().config(|config| config.set("session", "absolute_s", 8)));
+    let mut wire = clinic.wire(DOCTOR);
+    let cookie = login(&mut wire, "tanaka", None);
+    let name = begun(&clinic);
+    let mut streaming = stream(&clinic, DOCTOR, &cookie);
+    until("the end of a session that is in use", || (ask(&mut wire, "/charts/1", &cookie).status == 401).then_some(()));
+    ended(&clinic, &name, "expired");
+    streaming.closes();
+}
+
+#[test]
+fn bounds_are_those_of_role_and_site() {
+    let rule = "[[session.rule]]\nsites = [\"ume-clinic\"]\nidle_s = 2\n";
+    let clinic = start(clinic().config(|config| config.append(rule)));
+    let (mut here, mut there) = (clinic.wire(DOCTOR), clinic.wire(ELSEWHERE));
+    let kept = login(&mut here, "tanaka", None);
+    login(&mut there, "suzuki", None);
+    ended(&clinic, &begun(&clinic), "idle");
+    assert_eq!(body(&ask(&mut here, "/charts/1", &kept)), "tanaka");
+}
+
+#[test]
+fn one_more_than_allowed_ends_the_oldest() {
+    let clinic = start(clinic().config(|config| config.set("session", "concurrent", 1)));
+    let (mut exam, mut ward) = (clinic.wire(DOCTOR), clinic.wire(WARD));
+    let first = login(&mut exam, "tanaka", None);
+    let name = begun(&clinic);
+    let other = login(&mut exam, "suzuki", None);
+    let second = login(&mut ward, "tanaka", None);
+    ended(&clinic, &name, "surplus");
+    assert_eq!(ask(&mut exam, "/charts/1", &first).problem(), "session-required");
+    assert_eq!(body(&ask(&mut exam, "/charts/1", &other)), "suzuki");
+    assert_eq!(body(&ask(&mut ward, "/charts/1", &second)), "tanaka");
+}
+
+/// Every way to end a session from outside, and what is recorded of it.
+const WAYS: &[(&[&str], &str)] = &[
+    (&["session", "end", "NAME"], "operator"),
+    (&["session", "end", "--user", "sakura-clinic/tanaka"], "operator"),
+    (&["session", "end", "--device", DOCTOR], "operator"),
+    (&["user", "suspend", "sakura-clinic/tanaka"], "revoked"),
+    (&["user", "remove", "sakura-clinic/tanaka"], "revoked"),
+    (&["device", "suspend", DOCTOR], "revoked"),
+];
+
+#[test]
+fn what_is_under_way_ends_with_its_session() {
+    for (command, reason) in WAYS {
+        let clinic = start(clinic());
+        let (mut exam, mut ward) = (clinic.wire(DOCTOR), clinic.wire(WARD));
+        let cookie = login(&mut exam, "tanaka", None);
+        let name = begun(&clinic);
+        let others = login(&mut ward, "suzuki", None);
+        let mut streaming = stream(&clinic, DOCTOR, &cookie);
+        let mut of_others = stream(&clinic, WARD, &others);
+        let mut waiting = clinic.wire(DOCTOR);
+        waiting.send_request("GET", "/app/slow", &[("Cookie", &cookie)], b"");
+        let (handshake, address, secret) = (clinic.handshake(DOCTOR), clinic.door.address, cookie.clone());
+        let over_h2 = std::thread::spawn(move || {
+            Client::open(&handshake, address).request("GET", "/app/stream", &[("cookie", &secret)], b"").is_ok()
+        });
+        until("all of it at the backend", || {
+            let seen = clinic.backend().seen();
+            let count = |target: &str| seen.iter().filter(|seen| seen.target() == target).count();
+            (count("/app/slow") == 1 && count("/app/stream") == 3).then_some(())
+        });
+        let what = command.join(" ");
+        until("the store to know the session", || {
+            clinic.registry(&["session", "list"]).stdout.contains(&name).then_some(())
+        });
+        let command: Vec<_> = command.iter().map(|part| if *part == "NAME" { &*name } else { part }).collect();
+        clinic.registry(&command);
+        let since = Instant::now();
+        streaming.closes();
+        println!("{what}: cut {:?} after the command", since.elapsed());
+        assert!(!over_h2.join().expect("a thread"), "{what}: over HTTP/2 the stream is whole");
+        match waiting.try_answer() {
+            Ok(answer) => assert_eq!((answer.status, &*answer.problem()), (401, "session-ended"), "{what}"),
+            // The device itself is refused.
+            Err(_) => assert_eq!(command[0], "device", "{what}"),
+        }
+        ended(&clinic, &name, reason);
+        if *reason == "operator" {
+            assert_eq!(ask(&mut exam, "/charts/1", &cookie).problem(), "session-required", "{what}");
+        }
+        assert_eq!(body(&ask(&mut ward, "/charts/1", &others)), "suzuki", "{what}");
+        of_others.set_patience(Duration::from_millis(100));
+        assert!(matches!(of_others.try_answer(), Err(Ended::Silent)), "{what}: the others' stream goes on");
+        let over = clinic.wait_for_record("the completion", |record| {
+            text(record, "kind") == "completion" && text(record, "end") == "revoked"
+        });
+        assert!(over["bytes"]["sent"].as_u64().expect("bytes") > 0, "{over:#}");
+        if command[0] == "user" {
+            // Nobody logs in as whoever may no more, although the backend would let them in.
+            let answer = exam.request("POST", "/login", &[crate::login_guard::FORM], b"username=tanaka&password=right");
+            if command[1] == "suspend" {
+                assert_eq!(answer.problem(), "user-suspended", "{what}: {answer:?}");
+            } else {
+                assert_eq!(answer.status, 302, "{what}: a name that the registry does not know is nobody's");
+            }
+        }
+        if command[0] == "session" {
+            let listed: Value =
+                serde_json::from_str(&clinic.registry(&["session", "list", "--json"]).stdout).expect("JSON");
+            let listed = listed["sessions"].as_array().expect("a list");
+            assert_eq!(listed.iter().map(|session| text(session, "user")).collect::<Vec<_>>(), ["suzuki"]);
+        }
+    }
+}
+
+#[test]
+fn a_restart_and_a_kill_keep_sessions() {
+    let clinic = start(clinic());
+    let (mut exam, mut ward) = (clinic.wire(DOCTOR), clinic.wire(WARD));
+    let kept = login(&mut exam, "tanaka", None);
+    let over = login(&mut ward, "suzuki", None);
+    let name = begun(&clinic);
+    until("the store to know both", || clinic.registry(&["session", "list"]).stdout.contains(&name).then_some(()));
+    let stored = std::fs::read(clinic.prepared.path("state/sekisho.db")).expect("the store");
+    let log = std::fs::read(clinic.prepared.path("state/sekisho.db-wal")).unwrap_or_default();
+    assert!(![stored, log].concat().windows(7).any(|part| part == b"secret-"), "the store holds no secret");
+    let mut clinic = clinic;
+    clinic.kill();
+    let prepared = clinic.stop();
+    prepared.registry(&["session", "end", &name]);
+    let clinic = prepared.start();
+    serve(clinic.backend(), false);
+    let (mut exam, mut ward) = (clinic.wire(DOCTOR), clinic.wire(WARD));
+    assert_eq!(ask(&mut exam, "/charts/1", &kept).status, 200);
+    assert_eq!(text(&clinic.asked_by(&exam).pop().expect("a record"), "user"), "tanaka");
+    assert_eq!(ask(&mut ward, "/charts/1", &over).problem(), "session-required");
+    let clinic = clinic.stop().start();
+    serve(clinic.backend(), false);
+    assert_eq!(ask(&mut clinic.wire(DOCTOR), "/charts/1", &kept).status, 200);
+    assert_eq!(ask(&mut clinic.wire(WARD), "/charts/1", &kept).problem(), "session-stolen");
+
+    // Without the key nobody's secret is known, and nobody is let in by the store alone.
+    let prepared = clinic.stop();
+    std::fs::remove_file(prepared.path("state/session.key")).expect("the key");
+    let clinic = prepared.start();
+    serve(clinic.backend(), false);
+    assert_eq!(ask(&mut clinic.wire(DOCTOR), "/charts/1", &kept).problem(), "session-required");
+}
