@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::registry::Live;
 use crate::session::{Session, Sessions};
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
+use crate::token::Tokens;
 use crate::upstream::headers::Ours;
 use crate::upstream::identity::{Identities, SigningKey, Statement};
 use crate::upstream::{BackendCounters, Upstreams};
@@ -76,6 +77,8 @@ pub struct Worker {
     pub live: Live,
     /// What devices may have.
     pub allowances: Allowances,
+    /// What tokens said.
+    pub tokens: Tokens,
     /// The judge's memory.
     pub decisions: RefCell<DecisionCache>,
     index: usize,
@@ -159,6 +162,7 @@ impl Worker {
             metrics: shared.metrics.clone(),
             live: Live::default(),
             allowances: Allowances::default(),
+            tokens: Tokens::default(),
             decisions: RefCell::new(DecisionCache::new(DECISIONS, RandomState::new())),
             index,
             cell: shared.snapshots.cell(),

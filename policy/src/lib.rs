@@ -19,6 +19,7 @@ pub mod route;
 pub mod session;
 pub mod subject;
 pub mod target;
+pub mod token;
 
 pub use action::{Action, Effect};
 pub use judge::{Denial, Judge, Permit, PolicyName};

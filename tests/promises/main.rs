@@ -76,3 +76,6 @@ mod session_life;
 mod systemd;
 mod timeouts;
 mod tls_profiles;
+mod token_jwt;
+mod token_keys;
+mod token_opaque;

@@ -20,6 +20,7 @@ pub mod copies;
 mod door;
 pub mod h2;
 mod http1;
+pub mod idp;
 mod metrics;
 pub mod ocsp;
 pub mod openssl;

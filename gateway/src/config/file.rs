@@ -52,7 +52,13 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let listeners = file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses, by_acme));
     let mut service_names = Names::of("service", &[]);
     let services = file.tables("service", |table| service(table, &mut service_names));
-    let routes = routes(file, &service_names);
+    let mut issuer_names = Names::of("token issuer", &[]);
+    let token_issuers = file.elements_optional("token_issuer").unwrap_or_default();
+    let token_issuers: Vec<_> = token_issuers
+        .into_iter()
+        .filter_map(|table| table.read(|table| super::file_token::issuer(table, &mut issuer_names, state)))
+        .collect();
+    let routes = routes(file, &service_names, &issuer_names);
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,
@@ -72,6 +78,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         shutdown,
         listeners,
         services,
+        token_issuers,
         routes,
         places: Places::default(),
     })

@@ -129,6 +129,17 @@ knobs! {
     STAGE_S = 300, 30 => 3_600, "a password has to be thought of, and a half-open login must not wait for whoever sits down next";
 }
 
+// Issuers of tokens.
+knobs! {
+    TOKEN:
+    TOKEN_LEEWAY_S = 5, 0 => 300, "an issuer's clock may be a little ahead, and nobody's is by more than minutes";
+    TOKEN_MAX_LIFETIME_S = 86_400, 60 => 31 * 86_400, "a token cannot be taken back before it ends, and a day is a working day";
+    TOKEN_TIMEOUT_MS = 3_000, 50 => MINUTE_MS, "a provider is near, and a client may wait for it";
+    TOKEN_REFRESH_S = 3_600, 10 => 7 * 86_400, "a key that its issuer withdrew is believed no longer than this";
+    TOKEN_GRACE_S = 86_400, 0 => 30 * 86_400, "0 is none, and after a month nobody knows what was withdrawn";
+    TOKEN_CACHE_S = 10, 0 => 300, "0 asks for each request, and a token that was taken back counts until then";
+}
+
 // Sessions.
 knobs! {
     SESSION:
@@ -215,8 +226,15 @@ mod tests {
 
     #[test]
     fn every_default_lies_within_its_bounds_and_says_why() {
-        for (name, knob) in
-            LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(LOGIN).chain(ACCOUNT).chain(SESSION).chain(REST)
+        for (name, knob) in LISTENER
+            .iter()
+            .chain(REVOCATION)
+            .chain(SERVICE)
+            .chain(LOGIN)
+            .chain(ACCOUNT)
+            .chain(SESSION)
+            .chain(TOKEN)
+            .chain(REST)
         {
             assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");
             assert!(knob.max <= i64::MAX as u64, "{name}: TOML has no larger integer");

@@ -13,6 +13,7 @@ mod file_login;
 mod file_route;
 mod file_service;
 mod file_session;
+mod file_token;
 mod knob;
 mod listener;
 mod problem;
@@ -22,6 +23,7 @@ mod service;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token;
 
 use std::path::Path;
 
@@ -36,6 +38,7 @@ pub use section::{
     Session, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
+pub use token::{Introspection, TokenIssuer, TokenSource};
 
 use document::Context;
 use problem::{Places, folder_of};
@@ -81,6 +84,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where requests go.
     pub services: Vec<Service>,
+    /// Whose tokens are taken.
+    pub token_issuers: Vec<TokenIssuer>,
     /// How a request becomes an action, in the order of the file.
     pub routes: Vec<RouteDefinition>,
     pub(crate) places: Places,

@@ -11,6 +11,7 @@ mod meters;
 mod normalise;
 mod patients;
 mod session;
+mod token;
 mod trail;
 
 use std::future::{Future as _, poll_fn};
@@ -113,6 +114,11 @@ async fn pass(
     let device = Arc::clone(&subject);
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
+    let mut by_token = None;
+    if let Some(rules) = resolved.route.token() {
+        subject = Box::pin(token::bear(connection, &snapshot, rules, &subject, &mut request, trail)).await?;
+        by_token = trail.is_borne().then(|| Arc::clone(&subject));
+    }
     let mut seen = match resolved.route.observed() {
         Some(observed) => {
             let route = (observed, resolved.route.login().is_some());
@@ -124,6 +130,14 @@ async fn pass(
     };
     if let Some(own) = own {
         subject = account::carry_own(connection, &snapshot, &own, (&device, &subject), trail)?;
+    }
+    if let Some(by_token) = by_token {
+        // A session and a token of two users: nobody knows who asks.
+        if subject.user() != by_token.user() {
+            return Err(Refusal::RequestAmbiguous);
+        }
+        trail.asked_by(&by_token);
+        subject = by_token;
     }
     let mut attempt = match resolved.route.login() {
         Some(rules) => Box::pin(login::guard(connection, &snapshot, rules, &subject, &mut request, trail)).await?,

@@ -16,7 +16,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
 use policy::patients::Unread;
-use policy::{Refusal, Subject};
+use policy::{Refusal, Subject, UserName};
 
 use smallvec::SmallVec;
 
@@ -29,7 +29,7 @@ use crate::answer::{X_REQUEST_ID, problem, status_of, without_content};
 use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
-use crate::listen::Connection;
+use crate::listen::{Bearing, Connection};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
@@ -70,6 +70,8 @@ pub(super) struct Trail {
     subject: Option<Arc<Subject>>,
     asked: Option<Asked>,
     login: Option<Box<LoginTold>>,
+    /// Ends the connection should its user be suspended meanwhile.
+    bearing: Option<Bearing>,
     /// The session that it is part of; told by its end, and given up with the trail.
     carrying: Option<Carrying>,
     /// The one that it begins.
@@ -108,6 +110,7 @@ impl Trail {
             subject: None,
             asked: None,
             login: None,
+            bearing: None,
             carrying: None,
             begun_session: None,
             retry_after_s: None,
@@ -162,6 +165,16 @@ impl Trail {
 
     pub(super) fn asked_by(&mut self, subject: &Arc<Subject>) {
         self.subject = Some(Arc::clone(subject));
+    }
+
+    /// Whether a token names who asks.
+    pub(super) const fn is_borne(&self) -> bool {
+        self.bearing.is_some()
+    }
+
+    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
+    pub(super) fn stays_while_allowed(&mut self, user: &UserName) {
+        self.bearing = Some(Bearing::begin(&self.connection, user));
     }
 
     pub(super) fn asks(&mut self, mut asked: Asked) {

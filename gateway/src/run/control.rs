@@ -35,6 +35,7 @@ use crate::registry::watch::Watch;
 use crate::revocation;
 use crate::session;
 use crate::snapshot::Snapshots;
+use crate::token;
 use crate::worker::Shared;
 
 /// How long the end waits for the login guard's last outcomes to be stored.
@@ -306,6 +307,8 @@ impl Control {
         spawn_local(async move { match identities::follow(following, admin_tls).await {} });
         let stapling = self.shared.clone();
         spawn_local(async move { match staples::keep(stapling).await {} });
+        let (tokens, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
+        spawn_local(async move { match token::keep(tokens, metrics).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
