@@ -46,6 +46,8 @@ packages() {
     has cc build-essential
     has c++ g++
     has curl curl
+    has oathtool oathtool
+    has chromium chromium
     has openssl openssl
     has gnutls-cli gnutls-bin
     has strace strace

@@ -68,6 +68,7 @@ fn routes(names: usize) -> RouteTable {
         read_only_operations: None,
         patients: PatientsDefinition::default(),
         login: None,
+        token: None,
         session: None,
     };
     let mut definitions = vec![route("fhir", "/fhir".into(), RouteKind::Fhir)];

@@ -25,6 +25,7 @@ fn planned(kind: RouteKind, target: &str) -> Plan {
         read_only_operations: None,
         patients: PatientsDefinition { max_body_bytes: 1 << 30 },
         login: None,
+        token: None,
         session: None,
     };
     let table = RouteTable::new(vec![route]).unwrap();

@@ -1,7 +1,7 @@
 //! The one table from refusals to answers (RFC 9457). What strangers learn is a label, a title and a request id.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use policy::Refusal;
@@ -28,7 +28,13 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::SessionAmbiguous
         | Refusal::LoginMalformed => StatusCode::BAD_REQUEST,
         Refusal::LoginEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Refusal::EnrolmentCode | Refusal::SessionRequired | Refusal::SessionEnded => StatusCode::UNAUTHORIZED,
+        Refusal::EnrolmentCode
+        | Refusal::SessionRequired
+        | Refusal::SessionEnded
+        | Refusal::TokenMissing
+        | Refusal::TokenInvalid
+        | Refusal::TokenExpired
+        | Refusal::TokenNotBound => StatusCode::UNAUTHORIZED,
         Refusal::CertificateMissing
         | Refusal::CertificateMalformed
         | Refusal::CertificateUntrusted
@@ -52,7 +58,9 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::PolicyForbid
         | Refusal::PolicyError
         | Refusal::SessionStolen
-        | Refusal::EnrolmentRenewal => StatusCode::FORBIDDEN,
+        | Refusal::EnrolmentRenewal
+        | Refusal::LoginFailed
+        | Refusal::LoginForm => StatusCode::FORBIDDEN,
         Refusal::RouteUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::RequestTimeout | Refusal::HandshakeTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -75,15 +83,28 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::Draining
         | Refusal::EnrolmentUnavailable
         | Refusal::LoginUnavailable
+        | Refusal::TokenUnavailable
         | Refusal::SessionUnavailable
         | Refusal::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 
+/// What a client must present, where that is why it is refused (RFC 9110 11.6.1, RFC 6750 3).
+const fn challenge(refusal: Refusal) -> Option<HeaderValue> {
+    if matches!(refusal, Refusal::TokenMissing) {
+        return Some(HeaderValue::from_static("Bearer"));
+    }
+    if matches!(refusal, Refusal::TokenInvalid | Refusal::TokenExpired | Refusal::TokenNotBound) {
+        return Some(HeaderValue::from_static("Bearer error=\"invalid_token\""));
+    }
+    None
+}
+
 /// What a person may read about a status. No refusal tells a stranger what a policy says.
-fn title(status: StatusCode) -> &'static str {
+fn title(refusal: Refusal, status: StatusCode) -> &'static str {
     match status.as_u16() {
+        401 if challenge(refusal).is_some() => "A valid access token is needed.",
         400 => "The request cannot be read safely.",
         401 => "Whoever asks has to prove who they are first.",
         403 => "Access is not permitted. Unauthorised use is recorded and may be prosecuted.",
@@ -112,7 +133,7 @@ pub fn problem(refusal: Refusal, request_id: &str) -> Response<FullBody> {
     let label = refusal.told().label();
     let body = format!(
         "{{\"type\":\"{PROBLEM_TYPE}{label}\",\"title\":\"{}\",\"status\":{},\"instance\":\"urn:sekisho:request:{request_id}\"}}",
-        title(status),
+        title(refusal, status),
         status.as_u16()
     );
     let mut response = Response::new(FullBody::new(Bytes::from(body)));
@@ -120,6 +141,9 @@ pub fn problem(refusal: Refusal, request_id: &str) -> Response<FullBody> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(challenge) = challenge(refusal) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, id);
     }

@@ -1,6 +1,7 @@
 //! Sekisho, a zero-trust gateway for medical services. `gateway/ARCHITECTURE.md` follows one request through it.
 #![deny(unsafe_code)]
 
+pub mod accounts;
 pub mod acme;
 pub mod admin;
 pub mod answer;
@@ -13,6 +14,7 @@ pub mod config;
 pub mod enrolment;
 pub mod exchange;
 mod files;
+mod http_client;
 pub mod listen;
 pub mod load;
 pub mod login;
@@ -26,5 +28,6 @@ pub mod session;
 pub mod ship;
 pub mod snapshot;
 pub mod store;
+pub mod token;
 pub mod upstream;
 pub mod worker;

@@ -100,6 +100,12 @@ pub struct Metrics {
     pub refusal_summaries: IntCounter,
     /// Attempts to log in, by route and outcome.
     pub logins: IntCounterVec,
+    /// Fetches of token issuers' keys, by issuer and outcome: `ok` or `failed`.
+    pub token_fetches: IntCounterVec,
+    /// When token issuers' keys were fetched, as Unix time.
+    pub token_keys_fetched: GaugeVec,
+    /// 1 while a token issuer's keys are there and believed.
+    pub token_keys_available: IntGaugeVec,
     /// Accounts whose failures the login guard remembers.
     pub login_accounts: IntGauge,
     /// Most that it can.
@@ -279,6 +285,20 @@ impl Metrics {
             refusal_summaries: make
                 .put(IntCounter::with_opts(opts("refusal_summaries_total", "Summaries of strangers' refusals."))?)?,
             logins: make.counters("logins_total", "Attempts to log in.", &["route", "outcome"])?,
+            token_fetches: make.counters(
+                "token_key_fetches_total",
+                "Fetches of token issuers' keys.",
+                &["issuer", "outcome"],
+            )?,
+            token_keys_fetched: make.put(GaugeVec::new(
+                opts("token_keys_fetched_timestamp_seconds", "When token issuers' keys were fetched."),
+                &["issuer"],
+            )?)?,
+            token_keys_available: make.gauges(
+                "token_keys_available",
+                "1 while a token issuer's keys are there and believed.",
+                &["issuer"],
+            )?,
             login_accounts: make.put(IntGauge::with_opts(opts("login_accounts", "Accounts that failed lately."))?)?,
             login_accounts_limit: make
                 .put(IntGauge::with_opts(opts("login_accounts_limit", "Most accounts remembered."))?)?,

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::config::{Config, Listener};
 use crate::listen::TlsListener;
 use crate::registry::Directory;
+use crate::token::Issuer;
 
 /// Everything that decides about a request. Immutable.
 pub struct Snapshot {
@@ -35,6 +36,8 @@ pub struct Loaded {
     pub routes: RouteTable,
     /// TLS towards the backends of each service, where they use it; in the order of `config.services`.
     pub backend_tls: Vec<Option<Arc<rustls::ClientConfig>>>,
+    /// Whose tokens are taken.
+    pub token_issuers: Vec<Arc<Issuer>>,
     /// Whom the clock is asked of.
     pub time_sources: crate::clock::Asking,
     /// When the certificates of services and the authorities of listeners end, for the metrics.
@@ -117,6 +120,12 @@ impl Snapshot {
     #[must_use]
     pub fn has_other_trust(&self, other: &Self) -> bool {
         !Arc::ptr_eq(&self.loaded, &other.loaded) || self.revocation != other.revocation
+    }
+
+    /// The issuer of tokens of that name.
+    #[must_use]
+    pub fn token_issuer(&self, name: &str) -> Option<&Arc<Issuer>> {
+        self.loaded.token_issuers.iter().find(|issuer| &*issuer.config.rules.name == name)
     }
 
     /// The listener of that name, if the configuration in force has it.

@@ -16,6 +16,7 @@ use policy::{Refusal, ServiceName, Subject};
 use slab::Slab;
 use tokio::sync::watch;
 
+use crate::accounts::Accounts;
 use crate::audit::{Lane, Ticket};
 use crate::clock::{self, Clock as _, KernelClock, Reading};
 use crate::config::OnClockAlarm;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::registry::Live;
 use crate::session::{Session, Sessions};
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
+use crate::token::Tokens;
 use crate::upstream::headers::Ours;
 use crate::upstream::identity::{Identities, SigningKey, Statement};
 use crate::upstream::{BackendCounters, Upstreams};
@@ -52,6 +54,8 @@ pub struct Shared {
     pub draining: watch::Receiver<bool>,
     /// The login guard.
     pub logins: Arc<Logins>,
+    /// The gateway's own accounts; none where no listener has a login page.
+    pub accounts: Option<Arc<Accounts>>,
     /// Sessions.
     pub sessions: Arc<Sessions>,
     /// Whose the studies are that passed. Asked for DICOMweb alone, and for a moment only.
@@ -73,6 +77,8 @@ pub struct Worker {
     pub live: Live,
     /// What devices may have.
     pub allowances: Allowances,
+    /// What tokens said.
+    pub tokens: Tokens,
     /// The judge's memory.
     pub decisions: RefCell<DecisionCache>,
     index: usize,
@@ -156,6 +162,7 @@ impl Worker {
             metrics: shared.metrics.clone(),
             live: Live::default(),
             allowances: Allowances::default(),
+            tokens: Tokens::default(),
             decisions: RefCell::new(DecisionCache::new(DECISIONS, RandomState::new())),
             index,
             cell: shared.snapshots.cell(),
@@ -218,6 +225,14 @@ impl Worker {
     #[must_use]
     pub const fn logins(&self) -> &Arc<Logins> {
         &self.shared.logins
+    }
+
+    /// The gateway's own accounts.
+    ///
+    /// # Errors
+    /// [`Refusal::RouteUnknown`] where nobody can log in to it.
+    pub fn accounts(&self) -> Result<&Arc<Accounts>, Refusal> {
+        self.shared.accounts.as_ref().ok_or(Refusal::RouteUnknown)
     }
 
     /// Sessions.

@@ -7,6 +7,7 @@
 //! The crate is pure: no sockets, no files, no clock. Time and content come in as arguments, verdicts go out.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod action;
 pub mod cases;
 pub mod judge;
@@ -18,6 +19,7 @@ pub mod route;
 pub mod session;
 pub mod subject;
 pub mod target;
+pub mod token;
 
 pub use action::{Action, Effect};
 pub use judge::{Denial, Judge, Permit, PolicyName};

@@ -160,6 +160,20 @@ refusals! {
     LoginLocked = "login-locked", Peer;
     /// The guard has no room for another account, or cannot put the attempt on stable storage.
     LoginUnavailable = "login-unavailable", Service;
+    /// Account and password, or the code of the second factor, are not right; or the account may not be used (R8, R9).
+    LoginFailed = "login-failed", Peer;
+    /// A form of the gateway's own pages did not come from there: its token, its `Origin` or its age is wrong.
+    LoginForm = "login-form", Peer;
+    /// The route wants a token of an identity provider, and the request has none (R1).
+    TokenMissing = "token-missing", Peer;
+    /// The token is none that an issuer of the route made for this gateway, its time has not come, or it stands in the query.
+    TokenInvalid = "token-invalid", Peer;
+    /// The token's time is over.
+    TokenExpired = "token-expired", Peer;
+    /// The token is bound to another certificate, or to none where it must be (RFC 8705).
+    TokenNotBound = "token-not-bound", Peer;
+    /// Nobody can say whether the token is good: its issuer's keys are not there or too old, or the issuer does not answer.
+    TokenUnavailable = "token-unavailable", Service;
     /// A session's cookie or token is presented by another device than the one it was given to (C14).
     SessionStolen = "session-stolen", Peer;
     /// The route is for users who have logged in, and no session of this device is presented.

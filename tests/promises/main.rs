@@ -2,6 +2,11 @@
 //!
 //! C1 to C17 are classes of mistakes that other gateways made; a file's first lines say which.
 
+mod account;
+mod account_attacks;
+mod account_browser;
+mod account_login;
+mod account_timing;
 mod acme;
 mod admin;
 mod audit_clock;
@@ -71,3 +76,6 @@ mod session_life;
 mod systemd;
 mod timeouts;
 mod tls_profiles;
+mod token_jwt;
+mod token_keys;
+mod token_opaque;

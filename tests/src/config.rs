@@ -50,6 +50,7 @@ rules = [
 #[derive(Debug, Clone)]
 pub struct Config {
     sections: BTreeMap<String, Table>,
+    listener: Table,
     limits: Table,
     server_names: Vec<String>,
     identities: String,
@@ -63,6 +64,7 @@ impl Default for Config {
     fn default() -> Self {
         let mut config = Self {
             sections: BTreeMap::new(),
+            listener: Table::new(),
             limits: Table::new(),
             server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             identities: String::new(),
@@ -97,6 +99,11 @@ impl Config {
     /// A key of a section such as `audit`.
     pub fn set(&mut self, section: &str, key: &str, value: impl Into<Value>) {
         self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.into());
+    }
+
+    /// A key of the listener itself.
+    pub fn set_listener(&mut self, key: &str, value: impl Into<Value>) {
+        self.listener.insert(key.to_owned(), value.into());
     }
 
     /// A key of the listener's limits.
@@ -185,12 +192,14 @@ impl Config {
 name = \"clinics\"
 address = \"{listen}\"
 server_names = {}
+{}
 \
              [listener.limits]
 {}
 [listener.tls]
 {}",
             Value::from(self.server_names.clone()),
+            self.listener,
             self.limits,
             self.identities,
         ));

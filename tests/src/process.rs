@@ -69,6 +69,17 @@ pub fn sekisho(arguments: &[&str]) -> Output {
     }
 }
 
+/// A command of the binary that still runs, and asks things on its standard input.
+///
+/// # Panics
+/// If it cannot be started.
+#[must_use]
+pub fn sekisho_asking(arguments: &[&str]) -> Child {
+    let mut command = command(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("`sekisho` starts")
+}
+
 /// An address of the loopback that no other process uses, for programs that cannot choose a free port themselves: the
 /// process id is in the address, and in the port as well, since some programs listen on all addresses. Another port each
 /// time, below those that the kernel hands out itself (from 32768 on).

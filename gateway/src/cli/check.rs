@@ -93,6 +93,7 @@ fn key_of(error: &LoadError) -> &'static str {
         LoadError::Routes(_) => "route",
         LoadError::Listener(_) => "listener",
         LoadError::Service { .. } | LoadError::Backends(_) => "service",
+        LoadError::Token(_) => "token_issuer",
         LoadError::TimeServer(_) => "clock.server",
     }
 }

@@ -159,6 +159,11 @@ fn registry(options: RegistryOptions, mut command: RegistryCommand) -> anyhow::R
     {
         *folder = config(&options)?.enrolment.map(|enrolment| enrolment.directory);
     }
+    if options.store.is_none()
+        && let Some(settings @ None) = command.account()
+    {
+        *settings = Some(config(&options)?.account);
+    }
     block_on(async {
         let store = if command.makes_store() { Store::open(&path).await? } else { Store::open_existing(&path).await? };
         let actor = registry::operating_system_user();

@@ -2,6 +2,7 @@
 //!
 //! A running gateway acts on a change within one second; nothing has to be reloaded.
 
+mod accounts;
 mod actor;
 mod args;
 mod certificates;
@@ -16,6 +17,7 @@ mod tests;
 use std::io::Write;
 use std::path::PathBuf;
 
+pub use accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
 pub use actor::operating_system_user;
 pub use args::{
     CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, HolderArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand,
@@ -55,6 +57,16 @@ impl RegistryCommand {
             Self::Device(DeviceCommand::Enrol(EnrolArgs { ca, .. }) | DeviceCommand::Revoke(RevokeArgs { ca, .. })) => {
                 Some(ca)
             }
+            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) | Self::Session(_) => None,
+        }
+    }
+
+    /// Where the command gets `[account]`, for a command that needs it.
+    pub const fn account(&mut self) -> Option<&mut Option<crate::config::Account>> {
+        match self {
+            Self::User(
+                UserCommand::Passwd(PasswdArgs { settings, .. }) | UserCommand::Totp(TotpArgs { settings, .. }),
+            ) => Some(settings),
             Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) | Self::Session(_) => None,
         }
     }
@@ -170,6 +182,9 @@ async fn user(command: UserCommand, store: &Store, actor: &str, json: bool, out:
         UserCommand::Unlock { account, realm, site } => {
             lockouts::unlock(&account, realm, site, store, actor, json, out).await?;
         }
+        UserCommand::Passwd(arguments) => accounts::passwd(arguments, store, actor, json, out).await?,
+        UserCommand::Totp(arguments) => accounts::totp(arguments, store, actor, json, out).await?,
+        UserCommand::Recovery(arguments) => accounts::recovery(arguments, store, actor, json, out).await?,
         UserCommand::Certificate { command } => holders::run(command, store, actor, json, out).await?,
         UserCommand::Suspend { id } => edited(&store.user_suspend(actor, &id).await?, "suspended", json, out)?,
         UserCommand::Resume { id } => edited(&store.user_resume(actor, &id).await?, "resumed", json, out)?,

@@ -38,6 +38,8 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let enrolment = file.section("enrolment", |table| enrolment(table, &mut addresses));
     let acme = file.section("acme", acme);
     let login = file.section("login", super::file_login::login);
+    let account =
+        file.section("account", |table| super::file_account::account(table, store.as_deref().and_then(Path::parent)));
     let session = file.section("session", |table| super::file_session::session(table, state));
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
@@ -50,7 +52,13 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let listeners = file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses, by_acme));
     let mut service_names = Names::of("service", &[]);
     let services = file.tables("service", |table| service(table, &mut service_names));
-    let routes = routes(file, &service_names);
+    let mut issuer_names = Names::of("token issuer", &[]);
+    let token_issuers = file.elements_optional("token_issuer").unwrap_or_default();
+    let token_issuers: Vec<_> = token_issuers
+        .into_iter()
+        .filter_map(|table| table.read(|table| super::file_token::issuer(table, &mut issuer_names, state)))
+        .collect();
+    let routes = routes(file, &service_names, &issuer_names);
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,
@@ -63,12 +71,14 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         enrolment: enrolment?,
         acme: acme?,
         login,
+        account: account?,
         session: session?,
         log,
         workers,
         shutdown,
         listeners,
         services,
+        token_issuers,
         routes,
         places: Places::default(),
     })

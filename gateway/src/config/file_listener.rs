@@ -43,8 +43,14 @@ pub(super) fn listener(
     let server_names = server_names(table);
     let by_acme = ByAcme { acme, listener: name.as_ref().map_or("", |name| name.text), server_names: &server_names };
     let tls = table.section("tls", |table| listener_tls(table, &by_acme));
+    let login_page = table.boolean("login_page", false);
+    if login_page && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices)) {
+        let why =
+            "accounts are for whoever sits at a device; the users of this listener are known by their certificates";
+        table.problem("login_page", format!("`{}` is true, and {why}", table.key("login_page")));
+    }
     let limits = table.section("limits", limits);
-    Some(Listener { name: name?.text.to_owned(), address: address?, server_names, tls: tls?, limits })
+    Some(Listener { name: name?.text.to_owned(), address: address?, server_names, tls: tls?, login_page, limits })
 }
 
 /// What a certificate by ACME is made of.

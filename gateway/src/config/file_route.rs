@@ -10,7 +10,7 @@ use super::file::Names;
 use super::problem::suggestion;
 use super::table::Table;
 
-pub(super) fn routes(file: &Table<'_>, services: &Names) -> Vec<RouteDefinition> {
+pub(super) fn routes(file: &Table<'_>, services: &Names, issuers: &Names) -> Vec<RouteDefinition> {
     let mut names = Names::of("route", &[]);
     let mut routes: Vec<RouteDefinition> = Vec::new();
     let mut tables = Vec::new();
@@ -22,6 +22,11 @@ pub(super) fn routes(file: &Table<'_>, services: &Names) -> Vec<RouteDefinition>
             services.know(&table, &service);
         }
         if let Some(route) = definition(&table) {
+            let named = route.token.iter().flat_map(|token| &token.issuers).enumerate();
+            for (index, name) in named.filter(|(_, name)| !issuers.taken.contains(name)) {
+                let key = format!("{}.token.issuers[{index}]", table.path);
+                table.problem_at(&key, format!("{} is {}; no token issuer has that name", quoted(&key), quoted(name)));
+            }
             routes.push(route);
             tables.push(table);
         }

@@ -116,6 +116,30 @@ knobs! {
     VERIFIED_S = 900, 0 => 86_400, "0 has every Basic request guarded one by one, and a day is a working day";
 }
 
+// The gateway's own accounts.
+knobs! {
+    ACCOUNT:
+    MEMORY_KIB = 65_536, 8 => 4_194_304, "RFC 9106 section 4 recommends 64 MiB where 2 GiB are too much, and each thread takes as much";
+    PASSES = 3, 1 => 100, "RFC 9106 section 4 recommends three passes over 64 MiB";
+    LANES = 4, 1 => 64, "RFC 9106 section 4 recommends four lanes";
+    HASH_THREADS = 2, 1 => 64, "they run behind everything else, and each takes the memory of a hash";
+    HASH_QUEUE = 64, 1 => 10_000, "whoever waits for more than a few seconds tries again, and waits twice";
+    REMEMBER = 5, 1 => 24, "a new password is hashed once for each, and nobody remembers more";
+    TOTP_WINDOW = 1, 0 => 10, "RFC 6238 section 5.2 recommends one step for the way a code takes, and each more is another guess";
+    STAGE_S = 300, 30 => 3_600, "a password has to be thought of, and a half-open login must not wait for whoever sits down next";
+}
+
+// Issuers of tokens.
+knobs! {
+    TOKEN:
+    TOKEN_LEEWAY_S = 5, 0 => 300, "an issuer's clock may be a little ahead, and nobody's is by more than minutes";
+    TOKEN_MAX_LIFETIME_S = 86_400, 60 => 31 * 86_400, "a token cannot be taken back before it ends, and a day is a working day";
+    TOKEN_TIMEOUT_MS = 3_000, 50 => MINUTE_MS, "a provider is near, and a client may wait for it";
+    TOKEN_REFRESH_S = 3_600, 10 => 7 * 86_400, "a key that its issuer withdrew is believed no longer than this";
+    TOKEN_GRACE_S = 86_400, 0 => 30 * 86_400, "0 is none, and after a month nobody knows what was withdrawn";
+    TOKEN_CACHE_S = 10, 0 => 300, "0 asks for each request, and a token that was taken back counts until then";
+}
+
 // Sessions.
 knobs! {
     SESSION:
@@ -202,7 +226,16 @@ mod tests {
 
     #[test]
     fn every_default_lies_within_its_bounds_and_says_why() {
-        for (name, knob) in LISTENER.iter().chain(REVOCATION).chain(SERVICE).chain(LOGIN).chain(SESSION).chain(REST) {
+        for (name, knob) in LISTENER
+            .iter()
+            .chain(REVOCATION)
+            .chain(SERVICE)
+            .chain(LOGIN)
+            .chain(ACCOUNT)
+            .chain(SESSION)
+            .chain(TOKEN)
+            .chain(REST)
+        {
             assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");
             assert!(knob.max <= i64::MAX as u64, "{name}: TOML has no larger integer");
             assert!(knob.why.len() > 20 && !knob.why.ends_with('.'), "{name}");

@@ -18,6 +18,8 @@ pub struct Listener {
     pub server_names: Vec<String>,
     /// Certificate, anchors and profile.
     pub tls: ListenerTls,
+    /// Whether users log in to the gateway itself here, at pages below `/.sekisho/`.
+    pub login_page: bool,
     /// Bounds on everything a peer can send.
     pub limits: Limits,
 }

@@ -7,11 +7,13 @@
 mod document;
 mod expand;
 mod file;
+mod file_account;
 mod file_listener;
 mod file_login;
 mod file_route;
 mod file_service;
 mod file_session;
+mod file_token;
 mod knob;
 mod listener;
 mod problem;
@@ -21,6 +23,7 @@ mod service;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token;
 
 use std::path::Path;
 
@@ -30,11 +33,12 @@ pub use listener::{
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
-    ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
-    EnrolmentListener, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention, Session,
-    Shutdown, Store, Workers,
+    ACME_CHAIN, ACME_CURRENT, ACME_KEY, Account, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
+    EnrolmentListener, Hashing, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention,
+    Session, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
+pub use token::{Introspection, TokenIssuer, TokenSource};
 
 use document::Context;
 use problem::{Places, folder_of};
@@ -66,6 +70,8 @@ pub struct Config {
     pub acme: Option<Acme>,
     /// The login guard.
     pub login: Login,
+    /// The gateway's own accounts.
+    pub account: Account,
     /// Sessions.
     pub session: Session,
     /// Diagnostics.
@@ -78,6 +84,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where requests go.
     pub services: Vec<Service>,
+    /// Whose tokens are taken.
+    pub token_issuers: Vec<TokenIssuer>,
     /// How a request becomes an action, in the order of the file.
     pub routes: Vec<RouteDefinition>,
     pub(crate) places: Places,

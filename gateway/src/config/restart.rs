@@ -3,6 +3,12 @@
 use super::{Config, Listener};
 
 impl Config {
+    /// Whether users log in to the gateway itself anywhere.
+    #[must_use]
+    pub fn has_login_page(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.login_page)
+    }
+
     /// The keys that differ between this configuration and `new` and cannot change while the gateway runs: sockets are
     /// bound, the audit log has its writer, threads are started. A reload that would change one is refused whole, so
     /// that a running gateway never is half of each.
@@ -27,6 +33,8 @@ impl Config {
             ("enrolment", self.enrolment != new.enrolment),
             ("session.key_file", self.session.key_file != new.session.key_file),
             ("acme", self.acme.is_some() != new.acme.is_some()),
+            ("listener.login_page", self.has_login_page() != new.has_login_page()),
+            ("account", self.account != new.account),
             ("log", self.log != new.log),
             ("workers.count", self.workers != new.workers),
             ("listener.address", sockets(&self.listeners) != sockets(&new.listeners)),

@@ -171,6 +171,44 @@ pub struct Login {
     pub verified: Duration,
 }
 
+/// The gateway's own accounts (R8, R9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// What a password must be.
+    pub profile: policy::account::Profile,
+    /// What hashing one costs.
+    pub hashing: Hashing,
+    /// Threads that hash.
+    pub threads: usize,
+    /// Logins that may wait for them.
+    pub queue: usize,
+    /// Passwords before the present one that must not come back.
+    pub remember: u32,
+    /// Time steps before and after the present one of which a code is taken.
+    pub totp_window: u64,
+    /// How long a login may take from its first step to its last.
+    pub stage: Duration,
+    /// What authenticators call the gateway.
+    pub issuer: String,
+    /// The key that authenticators' secrets are sealed under; made at its first use where it is absent.
+    pub key_file: PathBuf,
+    /// What the login page warns of, in Japanese (R32); none: the text that ships.
+    pub notice_ja: Option<String>,
+    /// The same in English.
+    pub notice_en: Option<String>,
+}
+
+/// What one argon2id hash costs (RFC 9106 section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashing {
+    /// Memory, KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
 /// Sessions (R10).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {

@@ -548,3 +548,63 @@ proptest! {
         judge(&text)?;
     }
 }
+
+const ISSUER: &str = r#"
+[[token_issuer]]
+name = "idp"
+issuer = "https://idp.example"
+audiences = ["sekisho"]
+algorithms = ["ES256"]
+sites = ["*"]
+jwks_file = "idp.json"
+"#;
+
+#[test]
+fn an_issuer_that_could_be_abused_is_refused_by_its_key() {
+    let found = parse(&format!("{MINIMAL}token = {{ issuers = [\"idp\"] }}\n{ISSUER}")).unwrap();
+    let token = found.routes[0].token.as_ref().unwrap();
+    assert_eq!((token.required, token.forward), (true, false), "the safe side");
+    assert_eq!(found.token_issuers[0].rules.binding, ::policy::token::Binding::Required);
+    let with = |from: &str, to: &str| problems(&format!("{MINIMAL}{}", ISSUER.replace(from, to)));
+    let file = "jwks_file = \"idp.json\"";
+    for (from, to, key, why) in [
+        ("[\"ES256\"]", "[\"none\"]", "algorithms[0]", "proves nothing"),
+        ("[\"ES256\"]", "[\"ES256\", \"HS256\"]", "algorithms[1]", "symmetric"),
+        ("[\"ES256\"]", "[]", "algorithms", "empty"),
+        ("[\"sekisho\"]", "[]", "audiences", "empty"),
+        ("[\"sekisho\"]", "[\"\"]", "audiences[0]", "empty"),
+        ("sites = [\"*\"]", "", "sites", "missing"),
+        ("sites = [\"*\"]", "sites = [\"*\", \"a\"]", "sites[0]", "no site"),
+        ("sites = [\"*\"]", "sites = [\"a\"]\nsite_claim = \"/s\"", "site_claim", "no use"),
+        ("sites = [\"*\"]", "site_claim = \"site\"", "site_claim", "pointer"),
+        ("sites", "user_claim = \"sub\"\nsites", "user_claim", "pointer"),
+        ("sites", "bound = \"never\"\nsites", "bound", "must be"),
+        ("sites", "roles = [{ claim = \"a\", role = \"b\" }]\nsites", "roles", "role_claims"),
+        (file, "", "jwks_uri", "exactly one"),
+        (file, "jwks_file = \"a\"\nintrospection_uri = \"http://127.0.0.1/\"", "jwks_uri", "exactly one"),
+        (file, "jwks_uri = \"http://idp.example/\"", "jwks_uri", "loopback"),
+        (file, "jwks_uri = \"https://idp.example/\"", "jwks_uri", "ca_file"),
+        (file, "jwks_uri = \"ftp://idp.example/\"", "jwks_uri", "https"),
+        (file, "introspection_uri = \"http://127.0.0.1/\"", "introspection_uri", "who asks"),
+        (file, "introspection_uri = \"http://127.0.0.1/\"\nclient_id = \"a\"", "client_secret_file", "go together"),
+        ("sites", "client_id = \"a\"\nsites", "client_id", "introspection_uri"),
+    ] {
+        let found = with(from, to);
+        assert!(found.iter().any(|problem| problem.contains(key) && problem.contains(why)), "{to}: {found:?}");
+    }
+    let twice = problems(&format!("{MINIMAL}{ISSUER}{ISSUER}"));
+    assert!(twice[0].contains("another token issuer"), "{twice:?}");
+    for (token, key) in [
+        ("{ issuers = [\"ldap\"] }", "route[0].token.issuers[0]"),
+        ("{ issuers = [] }", "route[0].token.issuers"),
+        ("{}", "route[0].token.issuers"),
+        ("{ issuers = [\"idp\"], optional = true }", "route[0].token.optional"),
+    ] {
+        let found = problems(&format!("{MINIMAL}token = {token}\n{ISSUER}"));
+        assert!(found.len() == 1 && found[0].contains(key), "{token}: {found:?}");
+    }
+    let basic =
+        "login = { account = { basic = true }, success = { status = [200] } }\ntoken = { issuers = [\"idp\"] }\n";
+    let found = problems(&format!("{MINIMAL}{basic}{ISSUER}"));
+    assert!(found[0].contains("cannot hold a token as well"), "{found:?}");
+}

@@ -41,7 +41,7 @@ enum Pass {
     Verified(Attempt),
 }
 
-fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+pub(super) fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
     headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect()
 }
 
@@ -126,7 +126,7 @@ pub(super) async fn guard(
 }
 
 /// The whole of a body.
-async fn whole(body: &mut RequestBody, most: usize, trail: &mut Trail) -> Result<Bytes, Refusal> {
+pub(super) async fn whole(body: &mut RequestBody, most: usize, trail: &mut Trail) -> Result<Bytes, Refusal> {
     trail.awaits_body(true);
     let mut bytes = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {

@@ -3,6 +3,7 @@
 //! `Connection → Subject → Action → Permit → Response`. Each type is made in one place and needed by the next, so
 //! that a step left out does not compile. The [`Trail`] writes the records; dropped unfinished it writes that too.
 
+mod account;
 mod answer;
 mod asked;
 mod login;
@@ -10,6 +11,7 @@ mod meters;
 mod normalise;
 mod patients;
 mod session;
+mod token;
 mod trail;
 
 use std::future::{Future as _, poll_fn};
@@ -57,7 +59,8 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) 
         .await
     };
     match passed.unwrap_or_else(|| Err(trail.overdue())) {
-        Ok(mut response) => {
+        Ok(Passed::Own(page)) => trail.page(page).await,
+        Ok(Passed::Forwarded(mut response)) => {
             // Whatever the backend calls the request, the client and the log call it the same.
             response.headers_mut().insert(X_REQUEST_ID, trail.id_header());
             response.map(|body| ResponseBody::forwarded(body, trail))
@@ -78,11 +81,19 @@ pub async fn refuse(
     Trail::begin(connection, method.as_bytes(), Target::Raw(Bytes::copy_from_slice(target))).refuse(refusal).await
 }
 
+/// What a request is answered with.
+enum Passed {
+    /// A backend's answer.
+    Forwarded(Response<crate::upstream::UpstreamBody>),
+    /// A page of the gateway's own.
+    Own(account::Own),
+}
+
 async fn pass(
     connection: &Rc<Connection>,
     mut request: Request<RequestBody>,
     trail: &mut Trail,
-) -> Result<Response<crate::upstream::UpstreamBody>, Refusal> {
+) -> Result<Passed, Refusal> {
     let worker = &connection.worker;
     let snapshot = worker.snapshot();
     trail.judged_by(&snapshot);
@@ -95,8 +106,19 @@ async fn pass(
 
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;
+    if account::takes(connection, &target) {
+        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
+        return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
+    }
+    let own = account::of_request(connection, &subject, &mut request, trail)?;
+    let device = Arc::clone(&subject);
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
+    let mut by_token = None;
+    if let Some(rules) = resolved.route.token() {
+        subject = Box::pin(token::bear(connection, &snapshot, rules, &subject, &mut request, trail)).await?;
+        by_token = trail.is_borne().then(|| Arc::clone(&subject));
+    }
     let mut seen = match resolved.route.observed() {
         Some(observed) => {
             let route = (observed, resolved.route.login().is_some());
@@ -106,6 +128,17 @@ async fn pass(
         }
         None => None,
     };
+    if let Some(own) = own {
+        subject = account::carry_own(connection, &snapshot, &own, (&device, &subject), trail)?;
+    }
+    if let Some(by_token) = by_token {
+        // A session and a token of two users: nobody knows who asks.
+        if subject.user() != by_token.user() {
+            return Err(Refusal::RequestAmbiguous);
+        }
+        trail.asked_by(&by_token);
+        subject = by_token;
+    }
     let mut attempt = match resolved.route.login() {
         Some(rules) => Box::pin(login::guard(connection, &snapshot, rules, &subject, &mut request, trail)).await?,
         None => None,
@@ -164,7 +197,7 @@ async fn pass(
     }
     trail.reads_answer(&response);
     trail.answered(response.status()).await?;
-    Ok(response)
+    Ok(Passed::Forwarded(response))
 }
 
 fn decide(

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use policy::login::{AccountName, AccountPlace, Login};
 use policy::session::set_cookie::{Fate, fate};
 use policy::session::{Factors, Kind, Observed, Reason, Unknown, cookie};
+use policy::target::form_pairs;
 use policy::{AuthenticationLevel, Party, Refusal, Subject, UserName};
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 use super::trail::Trail;
 use crate::body::RequestBody;
 use crate::listen::Connection;
-use crate::session::{Begin, Found, Session, note};
+use crate::session::{Begin, Found, Session, Stored, note};
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
 
@@ -69,7 +70,7 @@ pub(super) async fn identify(
         take_out(request.headers_mut(), name);
     }
     if observed.bearer
-        && let Some(token) = bearer(request.headers())?
+        && let Some(token) = bearer(request)?
         && !seen.look(connection, &subject.party, token.as_bytes(), trail).await?
     {
         request.headers_mut().remove(AUTHORIZATION);
@@ -82,19 +83,26 @@ pub(super) async fn identify(
     Ok((subject, seen))
 }
 
-/// A token of `Authorization: Bearer` (RFC 6750).
-fn bearer(headers: &HeaderMap) -> Result<Option<Zeroizing<String>>, Refusal> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return if headers.contains_key(AUTHORIZATION) { Err(Refusal::SessionAmbiguous) } else { Ok(None) };
+/// A token of `Authorization: Bearer` (RFC 6750). What some backend would take for one all the same is refused: another scheme
+/// but `Basic`, other blanks, the parameter of the query.
+fn bearer(request: &Request<RequestBody>) -> Result<Option<Zeroizing<String>>, Refusal> {
+    let query = request.uri().query().unwrap_or_default();
+    if form_pairs(query.as_bytes()).any(|(name, _)| name.eq_ignore_ascii_case("access_token")) {
+        return Err(Refusal::SessionAmbiguous);
+    }
+    let mut values = request.headers().get_all(AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Err(Refusal::SessionAmbiguous),
     };
-    let text = value.to_str().map_err(|_| Refusal::SessionAmbiguous)?.trim();
-    let Some((scheme, token)) = text.split_once(' ') else { return Ok(None) };
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    let text = value.to_str().map_err(|_| Refusal::SessionAmbiguous)?.trim_matches(' ');
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if scheme.eq_ignore_ascii_case("basic") {
         return Ok(None);
     }
-    let token = token.trim();
-    if token.is_empty() || token.contains([' ', ',', '\t']) {
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.contains([' ', ',', '\t']) {
         return Err(Refusal::SessionAmbiguous);
     }
     Ok(Some(Zeroizing::new(token.to_owned())))
@@ -132,7 +140,8 @@ impl Seen {
                 true
             }
             Found::Stolen(session) => {
-                stolen(connection, &session, trail).await;
+                // It is refused whatever becomes of this; the keeper says so where it cannot be stored, and goes on trying.
+                let _ = stolen(connection, &session, trail).wait().await;
                 return Err(Refusal::SessionStolen);
             }
             Found::Given => true,
@@ -186,14 +195,13 @@ impl Seen {
 }
 
 /// Another device than its own presents a session: it ends, since somebody else knows its secret.
-async fn stolen(connection: &Connection, session: &Arc<Session>, trail: &Trail) {
+pub(super) fn stolen(connection: &Connection, session: &Arc<Session>, trail: &Trail) -> Stored {
     let ended = connection.worker.sessions().end(session, Reason::Stolen);
     connection.worker.metrics.sessions_stolen.inc();
     if connection.may_record(2 * 1024) {
         connection.worker.append_unwaited(&note(session, SessionEvent::Stolen, None, Some(trail.id())));
     }
-    // It is refused whatever becomes of this; the keeper says so where it cannot be stored, and goes on trying.
-    let _ = ended.wait().await;
+    ended
 }
 
 /// Makes a request part of a session: its user asks, its record says so, and it is cut when the session ends.

@@ -16,19 +16,20 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
 use policy::patients::Unread;
-use policy::{Refusal, Subject};
+use policy::{Refusal, Subject, UserName};
 
 use smallvec::SmallVec;
 
+use super::account::Own;
 use super::answer::ResponseBody;
 use super::asked::{Asked, Target};
 use super::meters::Counted;
 use super::patients::Bodies;
-use crate::answer::{problem, status_of, without_content};
+use crate::answer::{X_REQUEST_ID, problem, status_of, without_content};
 use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
-use crate::listen::Connection;
+use crate::listen::{Bearing, Connection};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
@@ -69,6 +70,8 @@ pub(super) struct Trail {
     subject: Option<Arc<Subject>>,
     asked: Option<Asked>,
     login: Option<Box<LoginTold>>,
+    /// Ends the connection should its user be suspended meanwhile.
+    bearing: Option<Bearing>,
     /// The session that it is part of; told by its end, and given up with the trail.
     carrying: Option<Carrying>,
     /// The one that it begins.
@@ -107,6 +110,7 @@ impl Trail {
             subject: None,
             asked: None,
             login: None,
+            bearing: None,
             carrying: None,
             begun_session: None,
             retry_after_s: None,
@@ -161,6 +165,16 @@ impl Trail {
 
     pub(super) fn asked_by(&mut self, subject: &Arc<Subject>) {
         self.subject = Some(Arc::clone(subject));
+    }
+
+    /// Whether a token names who asks.
+    pub(super) const fn is_borne(&self) -> bool {
+        self.bearing.is_some()
+    }
+
+    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
+    pub(super) fn stays_while_allowed(&mut self, user: &UserName) {
+        self.bearing = Some(Bearing::begin(&self.connection, user));
     }
 
     pub(super) fn asks(&mut self, mut asked: Asked) {
@@ -278,6 +292,28 @@ impl Trail {
         let refusal = recorded.unwrap_or_else(|unrecorded| unrecorded);
         self.count(status_of(refusal), Some(refusal));
         self.answer(refusal)
+    }
+
+    /// Answers with a page of the gateway's own, once its record is durable.
+    pub(super) async fn page(mut self, page: Own) -> Response<ResponseBody> {
+        let Own { response, reason } = page;
+        if reason.is_some() && !self.connection.may_record(self.record_bytes()) {
+            return self.limit();
+        }
+        self.decision = if reason.is_some() { Decision::Refuse } else { Decision::Permit };
+        let recorded = match self.write_answer(response.status().as_u16(), reason) {
+            Ok(()) => self.durable().await,
+            Err(unrecorded) => Err(unrecorded),
+        };
+        self.stage = Stage::Over;
+        if let Err(unrecorded) = recorded {
+            self.count(status_of(unrecorded), Some(unrecorded));
+            return self.answer(unrecorded);
+        }
+        self.count(response.status(), reason);
+        let mut response = if self.method[..] == *b"HEAD" { without_content(response) } else { response };
+        response.headers_mut().insert(X_REQUEST_ID, self.id_header());
+        response.map(ResponseBody::own)
     }
 
     /// Answers that the peer is over its bounds. That is counted, and told as a summary.

@@ -87,6 +87,8 @@ pub struct Connection {
     pub meters: Meters,
     /// Timers of exchanges that are over. A timer that is used again is moved by a store.
     deadlines: RefCell<Vec<Deadline>>,
+    /// Users of requests under way, besides whom the peer itself stands for; one for each request.
+    bearers: RefCell<Vec<UserName>>,
     /// Who its peer is, and the version of the snapshot that says so.
     subject: RefCell<Option<(u64, Arc<Subject>)>>,
     /// The same of the user whose session was last used on it.
@@ -160,6 +162,7 @@ impl Connection {
             requests: Cell::new(0),
             meters: Meters::default(),
             deadlines: RefCell::default(),
+            bearers: RefCell::default(),
             subject: RefCell::default(),
             in_session: RefCell::default(),
         })
@@ -204,6 +207,18 @@ impl Connection {
         let subject = snapshot.directory.subject(self.peer.identity(), door.tls.proved())?;
         *known = Some((snapshot.version, Arc::clone(&subject)));
         Ok(subject)
+    }
+
+    /// Whether the registry still takes every user of a request under way (R27).
+    ///
+    /// # Errors
+    /// As [`Directory::admit_user`](crate::registry::Directory::admit_user).
+    pub(crate) fn admits_bearers(&self, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let bearers = self.bearers.borrow();
+        let Some(site) = self.party.as_ref().and_then(Party::site).filter(|_| !bearers.is_empty()) else {
+            return Ok(());
+        };
+        bearers.iter().try_for_each(|user| snapshot.directory.admit_user(site, user))
     }
 
     /// Who the user of a session is at this device by the registry in force; looked up once for each snapshot.
@@ -306,6 +321,30 @@ fn party_of(peer: &VerifiedPeer, door: &Door, snapshot: &Snapshot) -> Option<Par
         PeerIdentity::Patient(patient) => Some(Party::Patient(patient.clone())),
         identity @ PeerIdentity::User { .. } => {
             Some(snapshot.directory.subject(identity, door.tls.proved()).ok()?.party.clone())
+        }
+    }
+}
+
+/// A request under way whose user the peer itself does not stand for. Should the registry suspend that user, its connection
+/// is ended.
+pub(crate) struct Bearing {
+    connection: Rc<Connection>,
+    user: UserName,
+}
+
+impl Bearing {
+    /// The request begins.
+    pub(crate) fn begin(connection: &Rc<Connection>, user: &UserName) -> Self {
+        connection.bearers.borrow_mut().push(user.clone());
+        Self { connection: Rc::clone(connection), user: user.clone() }
+    }
+}
+
+impl Drop for Bearing {
+    fn drop(&mut self) {
+        let mut bearers = self.connection.bearers.borrow_mut();
+        if let Some(place) = bearers.iter().position(|user| *user == self.user) {
+            bearers.swap_remove(place);
         }
     }
 }

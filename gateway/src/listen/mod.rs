@@ -16,6 +16,7 @@ mod tls;
 
 pub use accept::{accept_loop, bind};
 pub use allowance::{Allowance, Allowances, Rate, Summary};
+pub(crate) use arrival::Bearing;
 pub use arrival::{Arrival, Connection};
 pub use control::Control;
 pub(crate) use gate::network_of;

@@ -12,6 +12,7 @@ use crate::clock::{Asking, KeyFileError};
 use crate::config::{Config, ConfigError, ListenerPeers};
 use crate::listen::{ListenerTlsError, TlsListener};
 use crate::snapshot::{CertificateEnd, Door, Loaded, Purpose};
+use crate::token::{Issuer, TokenError};
 use crate::upstream::{InvalidService, Upstreams};
 
 mod backend_tls;
@@ -52,6 +53,9 @@ pub enum LoadError {
     /// A service's backends.
     #[error(transparent)]
     Backends(#[from] InvalidService),
+    /// An issuer of tokens.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A time server's key.
     #[error(transparent)]
     TimeServer(#[from] KeyFileError),
@@ -90,8 +94,18 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
     }
     // The pools themselves are made by each worker; that they can be made is found out here.
     Upstreams::new(config.services.iter().zip(tls.iter().cloned()))?;
+    let token_issuers = config
+        .token_issuers
+        .iter()
+        .map(|issuer| {
+            // Keys that were fetched, and what was verified by them, stay.
+            let old =
+                old.and_then(|old| old.token_issuers.iter().find(|old| old.config == *issuer && !old.has_files()));
+            old.map_or_else(|| Issuer::load(issuer).map(Arc::new), |old| Ok(Arc::clone(old)))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
     let time_sources = Asking::load(&config.clock)?;
-    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, time_sources, certificates })
+    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, token_issuers, time_sources, certificates })
 }
 
 /// Of the authorities alone: a listener's own certificates change without a reload, and say themselves when they end.

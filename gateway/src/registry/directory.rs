@@ -7,6 +7,7 @@ use certs::PeerIdentity;
 use certs::hpki::RoleTable;
 use certs::peers::Holder;
 use policy::login::Origin;
+use policy::token::Roles;
 use policy::{
     AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject, UserName,
 };
@@ -251,6 +252,64 @@ impl Directory {
         }
     }
 
+    /// Whether a user of a site may do anything at all.
+    ///
+    /// # Errors
+    /// [`Refusal::SiteUnregistered`], [`Refusal::SiteSuspended`], [`Refusal::UserUnregistered`] or
+    /// [`Refusal::UserSuspended`]: the first that holds.
+    pub fn admit_user(&self, site: &SiteName, user: &UserName) -> Result<(), Refusal> {
+        self.person(site.as_str(), user).map(drop)
+    }
+
+    /// Who asks, once somebody who is trusted to know said that it is this user of the peer's site. Whom a device is
+    /// assigned to is only what is supposed until then: the user takes that one's place, roles included. A user who proved
+    /// a certificate stays who that says. The roles are the user's and the device's own, as `roles` says; the suspended
+    /// are never among them.
+    ///
+    /// # Errors
+    /// As [`admit_user`](Self::admit_user); [`Refusal::TokenInvalid`] if the peer is another user, or nobody's user can be.
+    pub fn with_user(
+        &self,
+        peer: &Subject,
+        user: &UserName,
+        roles: &Roles,
+        level: AuthenticationLevel,
+    ) -> Result<Subject, Refusal> {
+        let site = peer.site().ok_or(Refusal::TokenInvalid)?;
+        let person = self.person(site.as_str(), user)?;
+        let (party, own) = match &peer.party {
+            Party::Device { device, .. } => {
+                let entry = self.sites.get(&device.site).and_then(|entry| entry.device_roles.get(&device.device));
+                let party = Party::Device { device: device.clone(), user: Some(user.clone()) };
+                (party, entry.map_or(&[][..], |roles| roles))
+            }
+            Party::User { user: proved, .. } if proved == user => (peer.party.clone(), &[][..]),
+            Party::User { .. } | Party::Patient(_) => return Err(Refusal::TokenInvalid),
+        };
+        // A certificate's own qualifications are among the roles of whoever proved it.
+        let known = match &peer.party {
+            Party::User { .. } => &peer.roles[..],
+            Party::Device { .. } | Party::Patient(_) => &person.roles[..],
+        };
+        let mut held: Vec<RoleName> = match roles {
+            Roles::Registry => known.to_vec(),
+            Roles::Only(these) => known.iter().filter(|role| these.contains(role)).cloned().collect(),
+            Roles::And(these) => {
+                let mapped = these.iter().filter(|role| !self.suspended_roles.contains(*role));
+                known.iter().chain(mapped).cloned().collect()
+            }
+        };
+        held.extend_from_slice(own);
+        held.sort();
+        held.dedup();
+        Ok(Subject {
+            party,
+            roles: held.into(),
+            authentication_level: level.max(peer.authentication_level),
+            versions: EntityVersions { user: person.version, ..peer.versions },
+        })
+    }
+
     /// Number of the last change of the registry that this directory contains; 0 before the first.
     #[must_use]
     pub const fn version(&self) -> u64 {
@@ -491,6 +550,61 @@ mod tests {
         assert_eq!(subject.party, Party::User { site: "s".parse().unwrap(), user: "u".parse().unwrap() });
         assert_eq!(subject.authentication_level, AuthenticationLevel::TwoFactor);
         assert_eq!(subject.versions, EntityVersions { site: 1, device: 0, user: 3 });
+    }
+
+    #[test]
+    fn whoever_a_token_names_takes_the_place_of_whom_the_device_is_assigned_to() {
+        use Status::{Active, Suspended};
+        let entries = Entries {
+            sites: vec![site("s", Active)],
+            devices: vec![device("d", Active, Some("u"), &["ward", "porter"])],
+            users: vec![
+                user("u", Active, &["doctor"]),
+                user("v", Active, &["nurse", "clerk", "porter"]),
+                user("w", Suspended, &["doctor"]),
+            ],
+            roles: ["doctor", "nurse", "clerk", "ward", "head"]
+                .iter()
+                .map(|name| role(name, Active))
+                .chain([role("porter", Suspended)])
+                .collect(),
+            user_certificates: vec![binding("v")],
+            ..Entries::default()
+        };
+        let directory = Directory::build(&entries);
+        let peer = directory.lookup(&id("s", "d")).unwrap();
+        let with = |user: &str, roles: &Roles| {
+            directory.with_user(&peer, &user.parse().unwrap(), roles, AuthenticationLevel::User)
+        };
+        let subject = with("v", &Roles::Registry).unwrap();
+        assert_eq!(subject.party, Party::Device { device: id("s", "d"), user: Some("v".parse().unwrap()) });
+        assert_eq!(subject.roles.to_vec(), names::<RoleName>(&["clerk", "nurse", "ward"]), "not the doctor's");
+        assert_eq!(subject.authentication_level, AuthenticationLevel::User);
+        assert_eq!(subject.versions, EntityVersions { site: 1, device: 4, user: 3 });
+        for (said, roles, why) in [
+            (Roles::Only(names(&["nurse", "head"])), vec!["nurse", "ward"], "never more than the registry"),
+            (Roles::Only(Vec::new()), vec!["ward"], "the device keeps its own"),
+            (
+                Roles::And(names(&["head", "porter", "nurse"])),
+                vec!["clerk", "head", "nurse", "ward"],
+                "but what is mapped",
+            ),
+        ] {
+            assert_eq!(with("v", &said).unwrap().roles.to_vec(), names::<RoleName>(&roles), "{why}");
+        }
+        assert_eq!(with("w", &Roles::Registry), Err(Refusal::UserSuspended));
+        assert_eq!(with("x", &Roles::Registry), Err(Refusal::UserUnregistered));
+        let (table, level) = (RoleTable::default(), AuthenticationLevel::TwoFactor);
+        let proved = directory.subject(&card("7", &["Medical Doctor"]), Proved { roles: &table, level }).unwrap();
+        let by_card = |user: &str| {
+            directory.with_user(&proved, &user.parse().unwrap(), &Roles::Registry, AuthenticationLevel::User)
+        };
+        assert_eq!(by_card("v").unwrap(), *proved, "the card says who it is, how strongly, and what");
+        assert_eq!(by_card("u"), Err(Refusal::TokenInvalid), "a token makes nobody somebody else");
+        let patient =
+            Subject { party: Party::Patient(policy::Patient::new(&[1; 32], "1").unwrap()), ..Subject::clone(&peer) };
+        let said = directory.with_user(&patient, &"u".parse().unwrap(), &Roles::Registry, AuthenticationLevel::User);
+        assert_eq!(said, Err(Refusal::TokenInvalid));
     }
 
     #[test]

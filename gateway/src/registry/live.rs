@@ -96,7 +96,8 @@ impl Drop for Registered<'_> {
     }
 }
 
-/// Whether the snapshot still takes the peer: its listener, its certificate, its site, and its device or user.
+/// Whether the snapshot still takes the peer: its listener, its certificate, its site, its device or user, and whoever a
+/// token of a request under way names.
 fn judge(connection: &Connection, snapshot: &Snapshot, new_trust: bool) -> Result<(), Refusal> {
     let door = snapshot.door(&connection.listener.name).ok_or(Refusal::Draining)?;
     let now = connection.worker.clock.now().unix_ns;
@@ -111,5 +112,6 @@ fn judge(connection: &Connection, snapshot: &Snapshot, new_trust: bool) -> Resul
             return Err(Refusal::CertificateIdentity);
         }
     }
-    snapshot.directory.admit(connection.peer.identity())
+    snapshot.directory.admit(connection.peer.identity())?;
+    connection.admits_bearers(snapshot)
 }

@@ -20,6 +20,7 @@ use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
 use super::{Command, Ending, Sockets, identities, retention, reviewers, staples, threads};
+use crate::accounts::Accounts;
 use crate::acme;
 use crate::admin::{self, Admin};
 use crate::audit::retention::Place;
@@ -34,6 +35,7 @@ use crate::registry::watch::Watch;
 use crate::revocation;
 use crate::session;
 use crate::snapshot::Snapshots;
+use crate::token;
 use crate::worker::Shared;
 
 /// How long the end waits for the login guard's last outcomes to be stored.
@@ -132,6 +134,13 @@ impl Control {
 
         let (drain, draining) = watch::channel(false);
         let (cut, cutting) = watch::channel(false);
+        let accounts = match config.has_login_page() {
+            true => {
+                let (store, clock) = (prepared.store.clone(), Arc::clone(&prepared.clock));
+                Some(Arc::new(Accounts::start(&config.account, store, clock)?))
+            }
+            false => None,
+        };
         let count = config.workers.count.map_or_else(
             || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             std::num::NonZeroUsize::get,
@@ -144,6 +153,7 @@ impl Control {
             strangers: Arc::new(Strangers::new(config.audit.refusal_interval, config.audit.refusal_bytes)),
             draining,
             logins,
+            accounts,
             sessions,
             studies: Arc::new(std::sync::Mutex::new(Studies::new(MAX_STUDIES, RandomState::new()))),
             backend_counters: Arc::default(),
@@ -297,6 +307,8 @@ impl Control {
         spawn_local(async move { match identities::follow(following, admin_tls).await {} });
         let stapling = self.shared.clone();
         spawn_local(async move { match staples::keep(stapling).await {} });
+        let (tokens, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
+        spawn_local(async move { match token::keep(tokens, metrics).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

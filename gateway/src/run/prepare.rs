@@ -10,6 +10,7 @@ use policy::Refusal;
 
 use super::registry::RegistryError;
 use super::reviewers::{self, ReviewersError};
+use crate::accounts::AccountError;
 use crate::audit::init::InitError;
 use crate::audit::{self, Audit as Log, Options, Sealing};
 use crate::clock::{Clock as _, KernelClock, boot_id};
@@ -93,6 +94,9 @@ pub enum StartError {
     /// The clinic's own authority, or where devices enrol.
     #[error(transparent)]
     Enrolment(#[from] EnrolmentError),
+    /// The gateway's own accounts.
+    #[error(transparent)]
+    Accounts(#[from] AccountError),
     /// The metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),

@@ -97,6 +97,14 @@ impl Sources {
         metrics.audit_available.set(i64::from(status.state == State::Serving));
         metrics.audit_alarm.set(i64::from(status.alarm));
         metrics.store_available.set(i64::from(self.store.borrow().store_error.is_none()));
+        metrics.token_keys_available.reset();
+        metrics.token_keys_fetched.reset();
+        for issuer in &snapshot.token_issuers {
+            let Some((fetched, available)) = issuer.status() else { continue };
+            let name = &*issuer.config.rules.name;
+            metrics.token_keys_available.with_label_values(&[name]).set(i64::from(available));
+            metrics.token_keys_fetched.with_label_values(&[name]).set(fetched as f64);
+        }
         let logins = self.shared.logins.status(reading.monotonic_ns);
         let sessions = self.shared.sessions.status();
         metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));

@@ -246,6 +246,13 @@ impl OnChange for Follow {
             if let Some(Entry::Session(ended)) = &change.body.before {
                 self.sessions.end_all(&of(&ended.target), Reason::Operator);
             }
+            // Somebody else changed what the user logs in by: whoever got in by what it was before is out.
+            if let Some(Entry::Account(account)) = &change.body.after
+                && account.identified_by.is_some()
+            {
+                let of = Of::User { site: account.site.clone(), user: account.name.clone() };
+                self.sessions.end_all(&of, Reason::Operator);
+            }
         }
     }
 

@@ -15,7 +15,6 @@ pub mod cursor;
 pub mod fault;
 mod fhir;
 mod growing;
-mod http;
 pub mod lane;
 mod process;
 mod records;

@@ -5,7 +5,7 @@ use std::fmt;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, DisplayName, EndedSessions, EnrolmentCode, Lockout, UserCertificate};
+use super::{Account, Certificate, DisplayName, EndedSessions, EnrolmentCode, Lockout, UserCertificate};
 
 /// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum Kind {
     UserCertificate,
     /// A lockout of the login guard, or failures that it counts.
     Lockout,
+    /// What a user logs in by at the gateway itself.
+    Account,
     /// A session of a user.
     Session,
 }
@@ -44,6 +46,7 @@ impl Kind {
             Self::EnrolmentCode => "enrolment-code",
             Self::UserCertificate => "user-certificate",
             Self::Lockout => "lockout",
+            Self::Account => "account",
             Self::Session => "session",
         }
     }
@@ -116,6 +119,8 @@ pub enum EntryName {
     UserCertificate(String),
     /// What the login guard held something against.
     Lockout(String),
+    /// A user's account.
+    Account(UserId),
     /// Sessions that were ended.
     Session(String),
 }
@@ -133,6 +138,7 @@ impl EntryName {
             Self::EnrolmentCode(_) => Kind::EnrolmentCode,
             Self::UserCertificate(_) => Kind::UserCertificate,
             Self::Lockout(_) => Kind::Lockout,
+            Self::Account(_) => Kind::Account,
             Self::Session(_) => Kind::Session,
         }
     }
@@ -143,7 +149,7 @@ impl fmt::Display for EntryName {
         match self {
             Self::Site(name) => name.fmt(f),
             Self::Device(id) => id.fmt(f),
-            Self::User(id) => id.fmt(f),
+            Self::User(id) | Self::Account(id) => id.fmt(f),
             Self::Role(name) => name.fmt(f),
             Self::Certificate(name)
             | Self::EnrolmentCode(name)
@@ -266,6 +272,8 @@ pub enum Entry {
     UserCertificate(UserCertificate),
     /// A lockout, or failures, that an operator lifted.
     Lockout(Lockout),
+    /// A change of what a user logs in by.
+    Account(Account),
     /// Sessions that an operator ended.
     Session(EndedSessions),
 }
@@ -283,6 +291,7 @@ impl Entry {
             Self::EnrolmentCode(code) => EntryName::EnrolmentCode(code.id.clone()),
             Self::UserCertificate(binding) => EntryName::UserCertificate(binding.name()),
             Self::Lockout(lockout) => EntryName::Lockout(lockout.lifted.name()),
+            Self::Account(account) => EntryName::Account(account.id()),
             Self::Session(ended) => EntryName::Session(ended.target.name()),
         }
     }

@@ -38,6 +38,20 @@ pub enum StoreError {
         /// The user.
         user: UserId,
     },
+    /// Another user's account has the same one spelling: the login guard could not tell them apart.
+    #[error("user `{user}` cannot have an account: `{other}` of the same site has one, and both are one spelling")]
+    Spelling {
+        /// Whose account it was to be.
+        user: UserId,
+        /// Who has it.
+        other: String,
+    },
+    /// The user's name spells nobody.
+    #[error("user `{0}` cannot have an account: nothing is left of the name in its one spelling")]
+    NoAccountName(UserId),
+    /// Somebody else changed it meanwhile.
+    #[error("{kind} `{}` was changed meanwhile", .0, kind = .0.kind())]
+    Changed(EntryName),
     /// The device or its site is suspended.
     #[error("{kind} `{}` or its site is suspended", .0, kind = .0.kind())]
     NotActive(EntryName),

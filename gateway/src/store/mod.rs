@@ -13,6 +13,7 @@
 //!   version, too, with one row for the role in the journal.
 //! - A change is on disk (`synchronous = FULL`) when the call returns.
 
+mod account;
 mod binding;
 mod certificate;
 mod change;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use policy::{DeviceId, RoleName, SiteName};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
+pub use account::{Account, Credential, NewHash, SealedTotp};
 pub use binding::{UserCertificate, hash};
 pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin, Renewal, Right};
 pub use change::{Change, ChangeBody, Verb};

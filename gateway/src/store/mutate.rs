@@ -158,6 +158,7 @@ impl Store {
         }
         for user in users {
             removed.extend(edit.unbind(&user.id(), |_| true).await?);
+            removed.extend(edit.close_account(&user.id()).await?);
             removed.push(edit.remove(user).await?);
         }
         removed.push(edit.remove(site).await?);
@@ -334,6 +335,7 @@ impl Store {
             edit.replace(Verb::Suspend, device, suspended).await?;
         }
         let mut removed = edit.unbind(id, |_| true).await?;
+        removed.extend(edit.close_account(id).await?);
         removed.push(edit.remove(user).await?);
         edit.commit().await?;
         Ok(removed)

@@ -36,8 +36,28 @@ pub struct RouteDefinition {
     pub patients: PatientsDefinition,
     /// Where its requests are logins: how the login guard reads them (R8).
     pub login: Option<LoginDefinition>,
+    /// Whose tokens its requests carry, where they do (R1).
+    pub token: Option<TokenDefinition>,
     /// What sessions mean here, where their login does not say it all.
     pub session: Option<RouteSessionDefinition>,
+}
+
+/// `token` of a `[[route]]`: tokens of identity providers in `Authorization: Bearer`. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenDefinition {
+    /// Names of the issuers whose tokens are taken; at least one.
+    pub issuers: Vec<String>,
+    /// Whether a request without a token is refused; otherwise it is asked by the device, as without this table.
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// Whether the backend gets the token. What it needs to know is in `Sekisho-Identity`.
+    #[serde(default)]
+    pub forward: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// How a route's bodies are read for the patients they name (R5). Unknown keys are refused.

@@ -77,6 +77,14 @@ pub enum RouteProblem {
     /// Operations on a route that has none.
     #[error("only a route of kind `fhir` has operations")]
     OperationsElsewhere,
+    /// Tokens of nobody.
+    #[error("at least one issuer is needed")]
+    NoIssuer,
+    /// Two kinds of credentials in one header.
+    #[error(
+        "`Authorization` holds the login's password already (`login.account.basic`), and cannot hold a token as well"
+    )]
+    TokenAndBasic,
     /// What makes a request a login cannot be read from it.
     #[error(transparent)]
     Login(#[from] LoginProblem),

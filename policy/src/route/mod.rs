@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-pub use definition::{PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition};
+pub use definition::{PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition, TokenDefinition};
 pub use error::{RouteError, RouteProblem};
 pub use fhir::READ_ONLY_OPERATIONS;
 pub use table::RouteTable;
@@ -45,6 +45,7 @@ pub struct Route {
     read_only_operations: Vec<String>,
     max_body_bytes: u64,
     login: Option<Arc<Login>>,
+    token: Option<Arc<TokenDefinition>>,
     observed: Option<Arc<Observed>>,
 }
 
@@ -149,6 +150,12 @@ impl Route {
     #[must_use]
     pub const fn login(&self) -> Option<&Arc<Login>> {
         self.login.as_ref()
+    }
+
+    /// Whose tokens its requests carry, where they do.
+    #[must_use]
+    pub const fn token(&self) -> Option<&Arc<TokenDefinition>> {
+        self.token.as_ref()
     }
 
     /// Where its requests carry a session's secret, if the gateway is to look.

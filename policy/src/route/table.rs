@@ -11,7 +11,7 @@ use super::fhir::READ_ONLY_OPERATIONS;
 use super::method::Method;
 use super::pattern::{Pattern, literal_segments};
 use super::{Resolved, Route, Rule};
-use crate::login::Login;
+use crate::login::{AccountPlace, Login};
 use crate::patients::scan::BodyRules;
 use crate::patients::scan::pointers::{MAX_POINTERS, Pointer};
 use crate::target::CanonicalTarget;
@@ -65,6 +65,15 @@ impl RouteTable {
                     Err((key, problem)) => return error(&format!("login.{key}"), problem.into()),
                 },
             };
+            if let Some(token) = &definition.token {
+                if token.issuers.is_empty() {
+                    return error("token.issuers", RouteProblem::NoIssuer);
+                }
+                if login.as_ref().is_some_and(|login| login.place == AccountPlace::Basic) {
+                    return error("token", RouteProblem::TokenAndBasic);
+                }
+            }
+            let token = definition.token.clone().map(Arc::new);
             let RouteDefinition { name, path, service, class, kind, patients, session, .. } = definition;
             said.push(session);
             let max_body_bytes = patients.max_body_bytes;
@@ -79,6 +88,7 @@ impl RouteTable {
                 read_only_operations,
                 max_body_bytes,
                 login,
+                token,
                 observed: None,
             });
         }

@@ -58,37 +58,76 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// How often anybody could read a cookie of that name: wherever the name stands, in whatever case and with PHP's eyes, behind
-/// what some reader takes for the end of a cookie.
+/// what some reader takes for the end of a cookie. The work grows with the field's length and no faster.
 fn mentions(field: &[u8], name: &[u8]) -> usize {
-    let ends_one = |byte: &u8| matches!(byte, b';' | b',' | b'"' | b'\'' | b'\\' | 0..=b' ' | 0x7f..);
     let is_start = |start: &usize| start.checked_sub(1).is_none_or(|before| field.get(before).is_some_and(ends_one));
-    let at = |start: usize| {
-        let rest = field.get(start..).unwrap_or_default();
-        let (head, after) = rest.split_at_checked(name.len()).unwrap_or_default();
-        !head.is_empty()
-            && head.iter().zip(name).all(|(found, wanted)| folded(*found) == folded(*wanted))
-            // A list, a name that goes on after white space, or no value at all.
-            && after.trim_ascii_start().first().is_none_or(|next| ends_one(next) || matches!(next, b'=' | b'[' | b'%'))
-    };
-    // Old PHP decodes names, and then cuts off blanks before them.
-    let hides = |byte: &u8| matches!(byte, b'%' | b'+');
-    let hidden = |start: usize| {
-        let rest = field.get(start..).unwrap_or_default();
-        let key = rest.split(|byte| matches!(byte, b'=' | b';' | b',')).next().unwrap_or_default();
-        key.iter().any(hides) && {
-            let decoded = percent_decoded(key);
-            let base = decoded.split(|byte| *byte == b'[').next().unwrap_or_default().trim_ascii();
-            base.len() == name.len() && base.iter().zip(name).all(|(found, wanted)| folded(*found) == folded(*wanted))
-        }
-    };
     let has_hidden = field.iter().any(hides);
-    (0..field.len()).filter(is_start).filter(|start| at(*start) || (has_hidden && hidden(*start))).count()
+    let count = |start: &usize| {
+        let (before, rest) = field.split_at_checked(*start).unwrap_or_default();
+        is_plain(before, rest, name) || (has_hidden && is_hidden(rest, name))
+    };
+    (0..field.len()).filter(is_start).filter(count).count()
 }
 
-/// PHP makes `_` of what cannot be in its variables' names.
+/// What some reader takes for the end of a cookie.
+const fn ends_one(byte: &u8) -> bool {
+    matches!(byte, b';' | b',' | b'"' | b'\'' | b'\\' | 0..=b' ' | 0x7f..)
+}
+
+/// What stands for another byte where names are decoded.
+const fn hides(byte: &u8) -> bool {
+    matches!(byte, b'%' | b'+')
+}
+
+fn is_named(key: &[u8], name: &[u8]) -> bool {
+    key.len() == name.len() && key.iter().zip(name).all(|(found, wanted)| folded(*found) == folded(*wanted))
+}
+
+/// Whether the name stands there as it is, and with it a value, or a cookie that is nothing but the name.
+fn is_plain(before: &[u8], rest: &[u8], name: &[u8]) -> bool {
+    let (head, after) = rest.split_at_checked(name.len()).unwrap_or_default();
+    if head.is_empty() || !is_named(head, name) {
+        return false;
+    }
+    let after = after.trim_ascii_start();
+    let separates = |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b';' | b','));
+    match after.first() {
+        // A quoted name.
+        Some(b'"' | b'\'' | b'\\') => after.get(1..).unwrap_or_default().trim_ascii_start().starts_with(b"="),
+        // A word in another cookie's value is nobody's cookie.
+        next if separates(next) => separates(before.trim_ascii_end().last()),
+        // A value, a list, or a name that goes on after what is no letter.
+        next => next.is_none_or(|next| ends_one(next) || hides(next) || matches!(next, b'=' | b'[')),
+    }
+}
+
+/// Whether the name stands there when decoded. Old PHP decodes names, and then cuts off blanks before them.
+fn is_hidden(rest: &[u8], name: &[u8]) -> bool {
+    let mut key = rest;
+    // Raw blanks begin something new themselves. Encoded ones do not, so that no byte is passed over twice.
+    while let [b'+', after @ ..]
+    | [b'%', b'2', b'0', after @ ..]
+    | [b'%', b'0', b'9' | b'a'..=b'd' | b'A'..=b'D', after @ ..] = key
+    {
+        key = after;
+    }
+    let passed = key.len() < rest.len();
+    // No more than the name and one byte behind it can be.
+    let longest = name.len().saturating_add(1).saturating_mul(3);
+    let key =
+        key.get(..longest).unwrap_or(key).split(|byte| matches!(byte, b'=' | b';' | b',')).next().unwrap_or_default();
+    if !passed && !key.iter().any(hides) {
+        return false;
+    }
+    let decoded = percent_decoded(key);
+    let (head, after) = decoded.split_at_checked(name.len()).unwrap_or_default();
+    !head.is_empty() && is_named(head, name) && after.first().is_none_or(|next| ends_one(next) || *next == b'[')
+}
+
+/// PHP makes `_` of what cannot be in its variables' names, and of `[` where no `]` follows.
 const fn folded(byte: u8) -> u8 {
     match byte {
-        b'.' | b' ' => b'_',
+        b'.' | b' ' | b'[' => b'_',
         other => other.to_ascii_lowercase(),
     }
 }
@@ -164,6 +203,10 @@ mod tests {
             (vec!["xsid=abc; sidx=1; my.sid=2"], None),
             (vec!["next=/?sid=1; sid=abc"], Some("abc")),
             (vec!["sid="], Some("")),
+            // Words in others' values.
+            (vec!["prefs={\"sid\":\"dark\"}; sid=abc"], Some("abc")),
+            (vec!["title=my sid; sid=abc"], Some("abc")),
+            (vec!["title=my%20sid; sid=abc"], Some("abc")),
         ] {
             assert_eq!(read(&fields).unwrap().as_deref(), expected, "{fields:?}");
         }
@@ -182,6 +225,13 @@ mod tests {
             vec!["x=\"sid=a\""],
             vec!["sid"],
             vec!["sid; x=1"],
+            vec!["x=1, sid , y=2"],
+            vec!["\"sid\"=a"],
+            vec!["sid\" =a"],
+            vec!["sid%00=a"],
+            vec!["%73id%20=a"],
+            vec!["+%0A+%73id=a"],
+            vec!["%73id[0]=a"],
             vec!["sid[0]=a"],
             vec!["s%69d=a"],
             vec!["%73id=a; sid=b"],
@@ -196,6 +246,26 @@ mod tests {
             vec!["sid=a\tb"],
         ] {
             assert_eq!(read(&fields), Err(Refusal::SessionAmbiguous), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_an_underscore_has_phps_spellings() {
+        let read = |field: &str| find([field.as_bytes()].into_iter(), "my_sid").map(|found| found.is_some());
+        for field in ["my[sid=a", "my[sid=a; my_sid=b", "my.sid=a", "my%5Bsid=a", "my%20sid=a", "my+sid=a", "MY_SID=a"]
+        {
+            assert_eq!(read(field), Err(Refusal::SessionAmbiguous), "{field}");
+        }
+        assert_eq!((read("my_sid=a"), read("my-sid=a; mysid=b")), (Ok(true), Ok(false)));
+    }
+
+    #[test]
+    fn a_long_field_takes_no_longer_than_it_is() {
+        // A reader that goes over the rest at each byte needs 10^10 steps and more for one of these, which is minutes.
+        let long = 100_000;
+        for unit in ["'", "+ ", "+", "%20 ", " ", "%73id%20", "sid ", "'%"] {
+            let field = format!("{}%", unit.repeat(long));
+            let _ = find([field.as_bytes()].into_iter(), "sid");
         }
     }
 

@@ -73,8 +73,12 @@ fn year_and_more(text: &[u8]) -> Option<i64> {
         let number = |part: &[u8]| std::str::from_utf8(part).ok().and_then(|text| text.parse::<i64>().ok());
         let mut clock = token.split(|byte| *byte == b':');
         if time.is_none() && token.contains(&b':') {
-            let (hour, minute, second) = (clock.next().and_then(number), clock.next().and_then(number), clock.next());
-            time = Some(hour? * 3_600 + minute? * 60 + second.and_then(number)?);
+            let (hour, minute, second) =
+                (clock.next().and_then(number)?, clock.next().and_then(number)?, clock.next().and_then(number)?);
+            if !(0..=23).contains(&hour) || !(0..=59).contains(&minute) || !(0..=59).contains(&second) {
+                return None;
+            }
+            time = Some(hour * 3_600 + minute * 60 + second);
         } else if let Some(number) = number(token) {
             if day.is_none() && token.len() <= 2 {
                 day = Some(number);
@@ -135,6 +139,7 @@ mod tests {
             (vec!["sid=abc; Expires=Fri, 15 Jan 2027 08:00:01 GMT"], Some("abc")),
             (vec!["sid=abc; Expires=Fri, 15 Jan 2027 07:59:59 GMT"], Some("cleared")),
             (vec!["sid=abc; Expires=never"], Some("abc")),
+            (vec!["sid=abc; Expires=Fri, 15 Jan 2027 9223372036854775807:00:00"], Some("abc")),
             (vec!["sid=; Path=/old", "sid=abc; Path=/"], Some("abc")),
             (vec!["sid=abc; Path=/", "sid=; Path=/old"], Some("abc")),
             (vec!["sid=abc", "sid=abc"], Some("abc")),

@@ -34,6 +34,7 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
         read_only_operations: None,
         patients: PatientsDefinition { max_body_bytes: 4_000 },
         login: None,
+        token: None,
         session: None,
     };
     let own = RuleDefinition {

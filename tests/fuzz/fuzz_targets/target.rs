@@ -27,6 +27,7 @@ static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
         read_only_operations: None,
         patients: PatientsDefinition::default(),
         login: None,
+        token: None,
         session: None,
     };
     let rule = |methods: &[&str], path: &str, effect, query: &[&str]| RuleDefinition {

@@ -9,6 +9,8 @@ use crate::json::{Object, key};
 pub enum LoginOutcome {
     /// The password was right.
     Success,
+    /// It was right, and the account asks for more: a second factor, whose own attempt follows.
+    Incomplete,
     /// It was wrong.
     Failure,
     /// The answer says neither, or both; it counts as a failure.
@@ -31,6 +33,7 @@ impl LoginOutcome {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Success => "success",
+            Self::Incomplete => "incomplete",
             Self::Failure => "failure",
             Self::Unclear => "unclear",
             Self::NoAnswer => "no-answer",

@@ -7,6 +7,7 @@ use certs::path::RevocationReason;
 use clap::{ArgGroup, Args, Subcommand};
 use policy::{DeviceId, RoleName, SiteName, UserName};
 
+use super::accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
 use crate::store::{DisplayName, UserId};
 
 /// Which store, and how to answer.
@@ -329,6 +330,12 @@ pub enum UserCommand {
         #[arg(long = "no-role", value_name = "ROLE", group = "fields")]
         no_roles: Vec<RoleName>,
     },
+    /// Give a user a first password at the gateway itself, typed or on standard input; it must be changed at its first use
+    Passwd(PasswdArgs),
+    /// Give a user an authenticator (RFC 6238): shows its URI, and asks for a code before it counts
+    Totp(TotpArgs),
+    /// Print recovery codes for whoever loses the authenticator; those before count no more
+    Recovery(RecoveryArgs),
     /// List lockouts of accounts, devices, sites and addresses by the login guard
     Lockouts,
     /// Lift the lockouts of an account at backends, and forget its failures
@@ -503,7 +510,7 @@ fn device_id(text: &str) -> Result<DeviceId, String> {
     Ok(DeviceId { site, device })
 }
 
-fn user_id(text: &str) -> Result<UserId, String> {
+pub(super) fn user_id(text: &str) -> Result<UserId, String> {
     let (site, user) = halves(text, "SITE/USER")?;
     let site = SiteName::new(site).map_err(|e| e.to_string())?;
     let user = user.parse().map_err(|e: policy::InvalidName| e.to_string())?;

@@ -18,7 +18,7 @@ use object_store::client::{
 };
 
 use super::settings::S3Settings;
-use crate::ship::http::{Client, HttpFailure};
+use crate::http_client::{Client, HttpFailure};
 
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(60);

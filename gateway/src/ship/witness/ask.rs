@@ -12,8 +12,8 @@ use http::{Method, Request, Uri};
 use http_body_util::Full;
 
 use super::WitnessPlace;
+use crate::http_client::Client;
 use crate::ship::growing::Growing;
-use crate::ship::http::Client;
 use crate::ship::{Fault, Lane};
 
 /// A witness and the way to it.

@@ -1,4 +1,5 @@
-//! HTTP/1.1 to receivers, over TLS whose authorities the settings pin. Plain text goes to this machine alone.
+//! HTTP/1.1 to servers of the operator's choice (receivers of the log, identity providers), over TLS whose authorities the
+//! settings pin. Plain text goes to this machine alone.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use certs::profile::{ClientSettings, client_config};
 use certs::verifier::BackendVerifier;
-use certs::{Anchors, Profile};
+use certs::{Anchors, Profile, ServerIdentity};
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -27,7 +28,7 @@ const KEPT: usize = 8;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HttpFailure {
+pub(crate) enum HttpFailure {
     /// No connection.
     #[error("no connection to `{host}`: {why}")]
     Connect { host: String, why: String },
@@ -39,8 +40,8 @@ pub(super) enum HttpFailure {
     Late { host: String, seconds: u64 },
 }
 
-/// A client of one receiver.
-pub(super) struct Client {
+/// A client of one server.
+pub(crate) struct Client {
     tls: Option<Arc<ClientConfig>>,
     host: String,
     port: u16,
@@ -61,13 +62,27 @@ impl Client {
     ///
     /// # Errors
     /// In words, if the URL is none, TLS lacks its authorities, or plain text would leave this machine.
-    pub(super) fn new(url: &Uri, ca_file: Option<&Path>, timeout: Duration, longest: usize) -> Result<Self, String> {
+    pub(crate) fn new(url: &Uri, ca_file: Option<&Path>, timeout: Duration, longest: usize) -> Result<Self, String> {
+        Self::with_identity(url, ca_file, None, timeout, longest)
+    }
+
+    /// As [`new`](Self::new), and shows a certificate of its own: the files of its chain and its key.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or if the files cannot be read or do not fit.
+    pub(crate) fn with_identity(
+        url: &Uri,
+        ca_file: Option<&Path>,
+        identity: Option<(&Path, &Path)>,
+        timeout: Duration,
+        longest: usize,
+    ) -> Result<Self, String> {
         let shown = url.to_string().escape_debug().to_string();
         let authority = url.authority().filter(|authority| !authority.as_str().contains('@'));
         let authority = authority.ok_or_else(|| format!("`{shown}` names no host, or a user"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let (tls, port) = match (url.scheme_str(), ca_file) {
-            (Some("https"), Some(file)) => (Some(tls(file)?), 443),
+            (Some("https"), Some(file)) => (Some(tls(file, identity)?), 443),
             (Some("https"), None) => return Err(format!("`{shown}` needs `ca_file`, the authorities of its server")),
             (Some("http"), None) if is_this_machine(&host) => (None, 80),
             (Some("http"), None) => {
@@ -86,7 +101,7 @@ impl Client {
     ///
     /// # Errors
     /// [`HttpFailure`].
-    pub(super) async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpFailure> {
+    pub(crate) async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpFailure> {
         let done = tokio::time::timeout(self.timeout, self.exchange_slowly(request)).await;
         done.unwrap_or_else(|_| Err(HttpFailure::Late { host: self.host.clone(), seconds: self.timeout.as_secs() }))
     }
@@ -161,14 +176,16 @@ fn is_this_machine(host: &str) -> bool {
     host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-fn tls(ca_file: &Path) -> Result<Arc<ClientConfig>, String> {
+fn tls(ca_file: &Path, identity: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>, String> {
     let authorities = Anchors::load_file(ca_file).map_err(|error| error.to_string())?;
+    let identity = identity.map(|(certificate, key)| ServerIdentity::load_files(certificate, key)).transpose();
+    let identity = identity.map_err(|error| error.to_string())?;
     // A public service may be behind something that knows no TLS 1.3.
     let profile = Profile::CryptrecHighTls12;
     let settings = ClientSettings {
         profile,
         verifier: Arc::new(BackendVerifier::new(&authorities, profile)),
-        identity: None,
+        identity: identity.as_ref(),
         alpn: &[b"http/1.1"],
         clock: Arc::new(TlsTime),
     };

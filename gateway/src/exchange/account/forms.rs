@@ -1,0 +1,165 @@
+//! What a browser sends to the gateway's own pages, in its one reading (C14).
+
+use bytes::Bytes;
+use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, ORIGIN};
+use http::{HeaderMap, HeaderValue, Request};
+use policy::Refusal;
+use policy::account::form::{Form, local_target};
+use policy::session::cookie;
+use policy::target::CanonicalTarget;
+
+use crate::accounts::page::Language;
+use crate::body::RequestBody;
+use crate::exchange::login::{values, whole};
+use crate::exchange::trail::Trail;
+
+/// Most bytes of a form: two passwords of the longest, each byte of them encoded.
+const MAX_FORM_BYTES: usize = 16 * 1024;
+
+/// Fields of any of the forms.
+const FIELDS: [&str; 7] = ["csrf", "return", "account", "password", "code", "new", "repeat"];
+
+/// The fields of a form.
+#[derive(Clone, Copy)]
+pub(super) struct Posted<'a> {
+    pub(super) account: Option<&'a str>,
+    pub(super) password: Option<&'a str>,
+    pub(super) code: Option<&'a str>,
+    pub(super) new: Option<&'a str>,
+    pub(super) repeat: Option<&'a str>,
+    pub(super) target: Option<&'a str>,
+}
+
+impl<'a> Posted<'a> {
+    /// # Errors
+    /// [`Refusal::LoginMalformed`] if the browser is to be sent elsewhere.
+    pub(super) fn of(form: &'a Form<'_>) -> Result<Self, Refusal> {
+        Ok(Self {
+            account: form.get("account"),
+            password: form.get("password"),
+            code: form.get("code"),
+            new: form.get("new"),
+            repeat: form.get("repeat"),
+            target: form.get("return").map(local).transpose()?,
+        })
+    }
+}
+
+fn local(text: &str) -> Result<&str, Refusal> {
+    local_target(text).ok_or(Refusal::LoginMalformed)
+}
+
+/// Where the browser wants to go, of a GET.
+///
+/// # Errors
+/// [`Refusal::LoginAmbiguous`] if the query says something else, or says it twice; [`Refusal::LoginMalformed`] if that is no path
+/// of this host.
+pub(super) fn target_of(target: &CanonicalTarget<'_>) -> Result<Option<String>, Refusal> {
+    let mut pairs = target.query_pairs();
+    let Some((name, value)) = pairs.next() else { return Ok(None) };
+    if name != "return" || pairs.next().is_some() {
+        return Err(Refusal::LoginAmbiguous);
+    }
+    local(&value).map(|value| Some(value.to_owned()))
+}
+
+/// Reads the body whole.
+///
+/// # Errors
+/// [`Refusal::LoginEncoding`] unless it is a form in UTF-8; [`Refusal::LoginAmbiguous`] if a password comes beside it.
+pub(super) async fn body(request: &mut Request<RequestBody>, trail: &mut Trail) -> Result<Bytes, Refusal> {
+    let headers = request.headers();
+    if headers.contains_key(AUTHORIZATION) {
+        return Err(Refusal::LoginAmbiguous);
+    }
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err(Refusal::LoginEncoding);
+    }
+    match &values(headers, CONTENT_TYPE.as_str())[..] {
+        [one] if is_form(one) => {}
+        _ => return Err(Refusal::LoginEncoding),
+    }
+    whole(request.body_mut(), MAX_FORM_BYTES, trail).await
+}
+
+fn is_form(content_type: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(content_type) else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let is_form = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+    is_form && parts.all(|parameter| parameter.eq_ignore_ascii_case("charset=utf-8"))
+}
+
+/// Reads a form.
+///
+/// # Errors
+/// Those of [`Form::read`].
+pub(super) fn read(body: &Bytes) -> Result<Form<'_>, Refusal> {
+    Form::read(body, &FIELDS)
+}
+
+/// Whether a form was sent by a page of this very host (RFC 6454 section 7): every browser says so with a POST.
+pub(super) fn is_from_here(headers: &HeaderMap, authority: &HeaderValue) -> bool {
+    let (mut origins, Ok(authority)) = (headers.get_all(ORIGIN).iter(), authority.to_str()) else { return false };
+    let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
+    let Some(host) = origin.to_str().ok().and_then(|origin| origin.strip_prefix("https://")) else { return false };
+    let bare = |text: &'_ str| text.strip_suffix(":443").unwrap_or(text).to_ascii_lowercase();
+    bare(host) == bare(authority)
+}
+
+/// The value of a cookie of ours; none where there is none.
+///
+/// # Errors
+/// [`Refusal::SessionAmbiguous`] if it can be read in two ways.
+pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
+    let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let value = cookie::find(fields, name)?;
+    Ok(value.and_then(|value| String::from_utf8(value.into_owned()).ok()).filter(|value| !value.is_empty()))
+}
+
+/// The language that the reader likes.
+pub(super) fn language(headers: &HeaderMap) -> Language {
+    Language::of(headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_comes_from_here_or_from_elsewhere() {
+        let authority = HeaderValue::from_static("gw.example:8443");
+        let is = |origins: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for origin in origins {
+                headers.append(ORIGIN, HeaderValue::from_static(origin));
+            }
+            is_from_here(&headers, &authority)
+        };
+        assert!(is(&["https://gw.example:8443"]) && is(&["https://GW.example:8443"]));
+        for bad in [
+            &[][..],
+            &["null"],
+            &["http://gw.example:8443"],
+            &["https://gw.example"],
+            &["https://gw.example:8443.evil.example"],
+            &["https://evil.example"],
+            &["https://gw.example:8443", "https://evil.example"],
+            &["https://gw.example:8443/"],
+        ] {
+            assert!(!is(bad), "{bad:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append(ORIGIN, HeaderValue::from_static("https://gw.example"));
+        assert!(is_from_here(&headers, &HeaderValue::from_static("gw.example:443")));
+    }
+
+    #[test]
+    fn a_form_is_of_one_type() {
+        for good in ["application/x-www-form-urlencoded", "application/x-www-form-urlencoded; charset=UTF-8"] {
+            assert!(is_form(good.as_bytes()));
+        }
+        for bad in ["multipart/form-data", "application/x-www-form-urlencoded; charset=shift_jis", "text/plain", ""] {
+            assert!(!is_form(bad.as_bytes()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Sessions of the gateway's own accounts: begun by a login, carried by a cookie, ended by a log-out.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue, Request};
+use policy::account::Proved;
+use policy::session::cookie::{self, without};
+use policy::session::{Factors, Kind, Reason};
+use policy::{AuthenticationLevel, Refusal, Subject};
+
+use super::{Asked, answer};
+use crate::body::RequestBody;
+use crate::clock::Clock as _;
+use crate::exchange::session::{carry, stolen};
+use crate::exchange::trail::Trail;
+use crate::listen::Connection;
+use crate::session::{Begin, Found, Secret, Session};
+use crate::snapshot::Snapshot;
+use crate::store::UserId;
+
+/// The realm of their sessions.
+const REALM: &str = "local";
+
+/// A login that has proved all that is asked.
+pub(super) struct Login<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) level: AuthenticationLevel,
+    pub(super) proved: Proved,
+    /// The session that the browser came with.
+    pub(super) old: Option<&'a Arc<Session>>,
+}
+
+/// The session that a request's cookie stands for, if that is alive and this device's.
+///
+/// # Errors
+/// [`Refusal::SessionAmbiguous`]; [`Refusal::SessionStolen`] if it is another device's.
+pub(super) fn find(
+    connection: &Connection,
+    subject: &Subject,
+    headers: &HeaderMap,
+    trail: &Trail,
+) -> Result<Option<Arc<Session>>, Refusal> {
+    if !headers.contains_key(COOKIE) {
+        return Ok(None);
+    }
+    let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let Some(secret) = cookie::find(fields, answer::SESSION_COOKIE)?.filter(|secret| !secret.is_empty()) else {
+        return Ok(None);
+    };
+    match connection.worker.sessions().find(Kind::Local, REALM, &secret, &subject.party) {
+        Found::Live(session) => Ok(Some(session)),
+        Found::Stolen(session) => {
+            drop(stolen(connection, &session, trail));
+            Err(Refusal::SessionStolen)
+        }
+        Found::Over(_) | Found::Given | Found::Unknown => Ok(None),
+    }
+}
+
+/// The session of ours that a request for a backend comes with, if any. The cookies of ours go to no backend.
+///
+/// # Errors
+/// As [`find`].
+pub(in crate::exchange) fn of_request(
+    connection: &Connection,
+    subject: &Subject,
+    request: &mut Request<RequestBody>,
+    trail: &Trail,
+) -> Result<Option<Arc<Session>>, Refusal> {
+    if !connection.listener.login_page || !request.headers().contains_key(COOKIE) {
+        return Ok(None);
+    }
+    let session = find(connection, subject, request.headers(), trail)?;
+    strip(request.headers_mut());
+    Ok(session)
+}
+
+/// Makes a request part of a session of ours. `asks` is who asks by the device alone, and who asks by a session of the backend's as
+/// well: where both name a user, it is the same one, and ours says how strongly that is known.
+///
+/// # Errors
+/// [`Refusal::SessionAmbiguous`] if the backend's session is another user's; those of [`carry`].
+pub(in crate::exchange) fn carry_own(
+    connection: &Rc<Connection>,
+    snapshot: &Snapshot,
+    session: &Arc<Session>,
+    asks: (&Arc<Subject>, &Arc<Subject>),
+    trail: &mut Trail,
+) -> Result<Arc<Subject>, Refusal> {
+    let (device, learnt) = asks;
+    let is_other = !Arc::ptr_eq(device, learnt) && learnt.user() != session.user.as_ref();
+    if is_other {
+        return Err(Refusal::SessionAmbiguous);
+    }
+    carry(connection, snapshot, session, device, trail)
+}
+
+fn strip(headers: &mut HeaderMap) {
+    let is_ours = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), b"__Host-sekisho").is_some();
+    if !headers.get_all(COOKIE).iter().any(is_ours) {
+        return;
+    }
+    let fields: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+    headers.remove(COOKIE);
+    for field in fields {
+        let rest = without(field.as_bytes(), answer::SESSION_COOKIE);
+        let rest = rest.and_then(|rest| without(&rest, answer::STAGE_COOKIE));
+        if let Some(Ok(mut rest)) = rest.map(|rest| HeaderValue::from_bytes(&rest)) {
+            rest.set_sensitive(field.is_sensitive());
+            headers.append(COOKIE, rest);
+        }
+    }
+}
+
+/// Begins the session of a login, in place of the one that the browser came with: a secret that was known before the login is worth
+/// nothing after it.
+///
+/// # Errors
+/// [`Refusal::SessionUnavailable`]; those of the registry where the user may not be here.
+pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trail) -> Result<Secret, Refusal> {
+    let (connection, party) = (asked.connection, &asked.subject.party);
+    let sessions = connection.worker.sessions();
+    let device = party.device().ok_or(Refusal::RouteUnknown)?;
+    let user = asked.snapshot.directory.user_at(device, &login.user.user, login.level)?;
+    if let Some(old) = login.old {
+        sessions.end(old, Reason::Replaced).wait().await;
+    }
+    let factors = Factors::PASSWORD;
+    let factors = if login.proved.second { factors.with(Factors::TOTP) } else { factors };
+    let begin = Begin {
+        kind: Kind::Local,
+        realm: REALM,
+        party,
+        user: Some(login.user.user.clone()),
+        account: login.user.user.as_str(),
+        acting_for: None,
+        level: login.level,
+        factors,
+        authenticated_ns: connection.worker.clock.monotonic_ns(),
+        tag: None,
+        limits: sessions.limits(party.site(), &user.roles),
+    };
+    let (secret, session) = sessions.begin(&begin)?;
+    trail.begins_session(session);
+    Ok(secret)
+}
+
+/// Ends a session whose user logs out: once this returns, the store has it.
+///
+/// # Errors
+/// [`Refusal::SessionUnavailable`] if it cannot be put there; it has ended here all the same.
+pub(super) async fn end(connection: &Connection, session: &Arc<Session>) -> Result<(), Refusal> {
+    if connection.worker.sessions().end(session, Reason::LoggedOut).wait().await {
+        Ok(())
+    } else {
+        Err(Refusal::SessionUnavailable)
+    }
+}

@@ -1,0 +1,259 @@
+//! One identity provider, and the keys of it that are in force.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use policy::token::{InvalidKeys, KeySet, MAX_ANSWER_BYTES, MAX_SET_BYTES};
+use tokio::sync::watch;
+
+use super::cache;
+use crate::config::{Introspection, TokenIssuer, TokenSource};
+use crate::files::Watched;
+use crate::http_client::Client;
+use crate::load::read_bounded;
+use crate::revocation::unix_seconds;
+
+/// The shortest time between two fetches that requests ask for by naming keys that nobody knows.
+const LEAST_REFETCH: Duration = Duration::from_secs(10);
+/// How long a request waits for such a fetch.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest secret, in bytes.
+const MAX_SECRET: usize = 4096;
+
+/// Why an issuer cannot be used. The message names the file.
+#[derive(Debug, thiserror::Error)]
+#[error("token issuer `{issuer}`: {message}")]
+pub struct TokenError {
+    issuer: String,
+    message: String,
+}
+
+/// Keys that are in force.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// The keys.
+    pub set: KeySet,
+    /// Different for every set that was ever in force in this process.
+    pub number: u64,
+    /// When they were fetched, seconds since 1970.
+    pub at_s: i64,
+}
+
+/// An identity provider. Shared by all workers and [`keep`](super::keep).
+pub struct Issuer {
+    /// What was configured.
+    pub config: TokenIssuer,
+    keys: ArcSwapOption<Keys>,
+    /// A request names a key that nobody knows.
+    pub(super) wanted: AtomicBool,
+    /// How many fetches have ended.
+    fetched: watch::Sender<u64>,
+    started: Instant,
+    /// When the last fetch began, milliseconds since `started`; negative before the first.
+    begun_ms: AtomicI64,
+    /// Whether one is under way.
+    pub(super) under_way: AtomicBool,
+    /// When the next fetch is due, seconds since 1970.
+    pub(super) next_s: AtomicI64,
+    /// Fetches that failed since the last that did not.
+    pub(super) failures: AtomicU32,
+    /// The file of keys, where there is one.
+    watched: Mutex<Watched>,
+    pub(super) client: Option<Client>,
+    /// `Authorization` of the gateway as a client that asks about tokens.
+    pub(super) credentials: Option<HeaderValue>,
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer").field("name", &self.config.rules.name).finish_non_exhaustive()
+    }
+}
+
+impl Issuer {
+    /// Reads what the configuration names. Keys that were fetched before lie on disk; without them, and while nothing could
+    /// be fetched, the issuer's tokens are refused.
+    ///
+    /// # Errors
+    /// [`TokenError`] if a file is missing or cannot be used (C7).
+    pub fn load(config: &TokenIssuer) -> Result<Self, TokenError> {
+        let failed = |message| TokenError { issuer: config.rules.name.to_string(), message };
+        let (mut keys, mut client, mut credentials) = (None, None, None);
+        let mut watched = Watched::new(Vec::new());
+        match &config.source {
+            TokenSource::File(path) => {
+                watched = Watched::new(vec![path.clone()]);
+                let set = read_keys(path).map_err(failed)?;
+                keys = Some(Keys { set, number: next_number(), at_s: unix_seconds() });
+            }
+            TokenSource::Fetched { url, ca_file, timeout, cache, .. } => {
+                let uri = url.parse().map_err(|_| failed(format!("`{}` is no URL", url.escape_debug())))?;
+                let made = Client::new(&uri, ca_file.as_deref(), *timeout, MAX_SET_BYTES);
+                client = Some(made.map_err(failed)?);
+                keys = cache::read(cache, url).map(|(set, at_s)| Keys { set, number: next_number(), at_s });
+            }
+            TokenSource::Introspection(asked) => {
+                client = Some(introspector(asked).map_err(failed)?);
+                credentials = asked.basic.as_ref().map(|(id, file)| basic(id, file)).transpose().map_err(failed)?;
+            }
+        }
+        Ok(Self {
+            config: config.clone(),
+            keys: ArcSwapOption::from_pointee(keys),
+            wanted: AtomicBool::new(false),
+            fetched: watch::Sender::new(0),
+            started: Instant::now(),
+            begun_ms: AtomicI64::new(-1),
+            under_way: AtomicBool::new(false),
+            next_s: AtomicI64::new(i64::MIN),
+            failures: AtomicU32::new(0),
+            watched: Mutex::new(watched),
+            client,
+            credentials,
+        })
+    }
+
+    /// Whether files say who it is, which may have become others: authorities, keys, secrets.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        match &self.config.source {
+            TokenSource::File(_) | TokenSource::Introspection(_) => true,
+            TokenSource::Fetched { ca_file, .. } => ca_file.is_some(),
+        }
+    }
+
+    /// The keys in force; none where there are none, or they are too old to be believed.
+    pub(super) fn keys(&self) -> Option<Arc<Keys>> {
+        let keys = self.keys.load_full()?;
+        match &self.config.source {
+            TokenSource::Fetched { refresh, grace, .. } => {
+                let most = i64::try_from((*refresh + *grace).as_secs()).unwrap_or(i64::MAX);
+                (unix_seconds().saturating_sub(keys.at_s) <= most).then_some(keys)
+            }
+            TokenSource::File(_) | TokenSource::Introspection(_) => Some(keys),
+        }
+    }
+
+    /// When the keys were fetched, seconds since 1970, and whether they are believed; for metrics. Nothing where tokens are
+    /// not judged by keys.
+    #[must_use]
+    pub fn status(&self) -> Option<(i64, bool)> {
+        if matches!(self.config.source, TokenSource::Introspection(_)) {
+            return None;
+        }
+        Some((self.keys.load().as_ref().map_or(0, |keys| keys.at_s), self.keys().is_some()))
+    }
+
+    /// Puts other keys in force. Where they are the same, tokens that were verified by them stay so.
+    pub(super) fn take(&self, set: KeySet, at_s: i64) {
+        let old = self.keys.load_full();
+        let number = match &old {
+            Some(old) if old.set == set => old.number,
+            Some(_) | None => next_number(),
+        };
+        if old.as_ref().is_none_or(|old| old.number != number) {
+            tracing::info!(issuer = %self.config.rules.name, keys = set.len(), "an issuer's keys are in force");
+        }
+        self.keys.store(Some(Arc::new(Keys { set, number, at_s })));
+    }
+
+    /// Whether the file of keys has become another and stays so.
+    pub(super) fn file_settled(&self) -> bool {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).settled()
+    }
+
+    pub(super) fn is_in_force(&self, number: u64) -> bool {
+        self.keys().is_some_and(|keys| keys.number == number)
+    }
+
+    pub(super) fn begins_fetch(&self) {
+        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.begun_ms.store(since, Ordering::Relaxed);
+        self.wanted.store(false, Ordering::Relaxed);
+        self.under_way.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn ends_fetch(&self) {
+        self.under_way.store(false, Ordering::Relaxed);
+        self.fetched.send_modify(|count| *count += 1);
+    }
+
+    /// Whether another fetch may begin because a request names a key that nobody knows.
+    pub(super) fn may_refetch(&self) -> bool {
+        let begun = self.begun_ms.load(Ordering::Relaxed);
+        let least = i64::try_from(LEAST_REFETCH.as_millis()).unwrap_or(i64::MAX);
+        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        begun < 0 || since.saturating_sub(begun) >= least
+    }
+
+    /// Asks for the keys to be fetched again and waits for it, if that is not too soon. False: they are as they were.
+    pub(super) async fn refetched(&self) -> bool {
+        if !matches!(self.config.source, TokenSource::Fetched { .. }) {
+            return false;
+        }
+        let mut fetched = self.fetched.subscribe();
+        if self.may_refetch() {
+            self.wanted.store(true, Ordering::Relaxed);
+        } else if !self.under_way.load(Ordering::Relaxed) {
+            return false;
+        }
+        tokio::time::timeout(PATIENCE, fetched.changed()).await.is_ok_and(|changed| changed.is_ok())
+    }
+}
+
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Reads a file of keys.
+pub(super) fn read_keys(path: &Path) -> Result<KeySet, String> {
+    let read = read_bounded(path, MAX_SET_BYTES).map_err(|error| error.to_string())?;
+    KeySet::parse(read.as_bytes()).map_err(|error: InvalidKeys| format!("`{}`: {error}", path.display()))
+}
+
+fn introspector(asked: &Introspection) -> Result<Client, String> {
+    let uri = asked.url.parse().map_err(|_| format!("`{}` is no URL", asked.url.escape_debug()))?;
+    let identity = asked.identity.as_ref().map(|(certificate, key): &(PathBuf, PathBuf)| (&**certificate, &**key));
+    Client::with_identity(&uri, asked.ca_file.as_deref(), identity, asked.timeout, MAX_ANSWER_BYTES)
+}
+
+/// RFC 6749 2.3.1: both parts are form-encoded first.
+fn basic(id: &str, file: &Path) -> Result<HeaderValue, String> {
+    let failed = |why: &str| format!("`{}`: {why}", file.display());
+    let metadata = std::fs::metadata(file).map_err(|error| failed(&error.to_string()))?;
+    if metadata.mode() & 0o077 != 0 {
+        return Err(failed("it can be used by others: its mode must be 600"));
+    }
+    let secret = read_bounded(file, MAX_SECRET).map_err(|error| error.to_string())?;
+    let secret = secret.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(failed("it is empty"));
+    }
+    let credentials = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret)));
+    let mut value = HeaderValue::from_str(&format!("Basic {credentials}")).map_err(|_| failed("it is not text"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b'-' | b'.' | b'_' | b'*' => out.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            // INVARIANT: writing to a string does not fail.
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
+}
