@@ -78,6 +78,7 @@ impl Shards {
         self.change(hash, |map| drop(map.remove(hash)));
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(|shard| shard.load().len()).sum()
     }
