@@ -98,26 +98,26 @@ pub fn logout_token(
 /// harms less than one too few.
 #[derive(Debug, Default)]
 pub struct Obeyed {
-    known: HashSet<(u32, String)>,
-    by_time: BTreeSet<(u64, u32, String)>,
+    known: HashSet<String>,
+    by_time: BTreeSet<(u64, String)>,
 }
 
 impl Obeyed {
-    /// Whether the token is one that was not obeyed before; it is from here on. `provider` is the number of whoever made it, times
-    /// are monotonic nanoseconds.
-    pub fn is_new(&mut self, provider: u32, id: &str, now_ns: u64, leeway_s: u32) -> bool {
+    /// Whether the token is one that was not obeyed before; it is from here on. `id` is what it names itself, with the provider
+    /// before it; times are monotonic nanoseconds.
+    pub fn is_new(&mut self, id: &str, now_ns: u64, leeway_s: u32) -> bool {
         let life_s = u64::from(LOGOUT_LIFETIME_S) + 2 * u64::from(leeway_s) + 60;
         while let Some((until_ns, ..)) = self.by_time.first()
             && (*until_ns <= now_ns || self.by_time.len() >= MOST)
         {
-            if let Some((_, provider, id)) = self.by_time.pop_first() {
-                self.known.remove(&(provider, id));
+            if let Some((_, id)) = self.by_time.pop_first() {
+                self.known.remove(&id);
             }
         }
-        if !self.known.insert((provider, id.to_owned())) {
+        if !self.known.insert(id.to_owned()) {
             return false;
         }
-        self.by_time.insert((now_ns.saturating_add(life_s.saturating_mul(1_000_000_000)), provider, id.to_owned()));
+        self.by_time.insert((now_ns.saturating_add(life_s.saturating_mul(1_000_000_000)), id.to_owned()));
         true
     }
 }
