@@ -299,7 +299,7 @@ mod tests {
             second_factor: false,
             present: true,
         },
-        Page::SignedIn { user: "<i>" },
+        Page::SignedIn { user: "<i>", can_change: true },
         Page::SignedOut,
     ];
 
