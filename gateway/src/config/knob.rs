@@ -241,6 +241,7 @@ mod tests {
             .chain(ACCOUNT)
             .chain(SESSION)
             .chain(TOKEN)
+            .chain(OIDC)
             .chain(REST)
         {
             assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");
