@@ -119,7 +119,11 @@ impl Scene {
         let idp = Idp::start();
         let issuer = format!("http://127.0.0.1:{}", idp.port);
         idp.obey(&json!({"document": document(&issuer)}));
-        let clinic = start(clinic(), &issuer, "client_secret_file = \"oidc.secret\"\nmax_age_s = 3600");
+        let clinic = start(
+            clinic(),
+            &issuer,
+            "client_secret_file = \"oidc.secret\"\nmax_age_s = 3600\ntwo_factor_amr = [\"mfa\"]",
+        );
         wait_for_keys(&clinic);
         Self { idp, clinic }
     }
@@ -260,7 +264,8 @@ fn whoever_the_provider_vouches_for_is_in_and_a_cookie_of_before_is_worth_nothin
     // A cookie that somebody chose beforehand.
     let chosen = "A".repeat(43);
     let jar = std::fs::read_to_string(&browser.files[2]).expect("a jar");
-    let away = jar.lines().find(|line| line.contains(AWAY)).and_then(|line| line.split('\t').next_back()).expect("a cookie");
+    let away =
+        jar.lines().find(|line| line.contains(AWAY)).and_then(|line| line.split('\t').next_back()).expect("a cookie");
     let cookies = format!("Cookie: {AWAY}={away}; {SESSION}={chosen}");
     let fixated = Browser::forgetful(&scene.clinic, DOCTOR);
     let page = come(&fixated, &scene.query(&begun), &["-H", &cookies]);
@@ -302,7 +307,9 @@ fn whoever_the_provider_vouches_for_is_in_and_a_cookie_of_before_is_worth_nothin
     );
     // A second login in the same browser ends the first session; another device with a cookie ends it, too.
     let page = {
-        let begun = Begun::of(&fixated.ask("/.sekisho/oidc/idp/login?return=%2Fopen%2Fx", &["-H", &format!("Cookie: {AWAY}={away}")]));
+        let begun = Begun::of(
+            &fixated.ask("/.sekisho/oidc/idp/login?return=%2Fopen%2Fx", &["-H", &format!("Cookie: {AWAY}={away}")]),
+        );
         scene.gives(&scene.mint(&scene.claims(&begun)));
         come(&fixated, &scene.query(&begun), &["-H", &format!("Cookie: {AWAY}={away}; {SESSION}={first}")])
     };
@@ -317,20 +324,22 @@ fn whoever_the_provider_vouches_for_is_in_and_a_cookie_of_before_is_worth_nothin
 #[test]
 fn an_answer_is_for_one_login_of_one_browser_at_one_device() {
     let scene = Scene::new();
+    let bare = Browser::forgetful(&scene.clinic, DOCTOR);
     let (browser, ward) = (Browser::new(&scene.clinic, DOCTOR), Browser::new(&scene.clinic, WARD));
     let begun = begin(&browser);
     scene.gives(&scene.mint(&scene.claims(&begun)));
     let (state, good) = (begun.get("state"), scene.query(&begun));
     let jar = std::fs::read_to_string(&browser.files[2]).expect("a jar");
-    let away = jar.lines().find(|line| line.contains(AWAY)).and_then(|line| line.split('\t').next_back()).expect("a cookie");
+    let away =
+        jar.lines().find(|line| line.contains(AWAY)).and_then(|line| line.split('\t').next_back()).expect("a cookie");
     let cookie = format!("Cookie: {AWAY}={away}");
     let other = URL_SAFE_NO_PAD.encode([7; 32]);
     let label = "login-callback";
     scene.refused(&come(&browser, &good.replace(state, &other), &[]), 403, label);
     scene.refused(&come(&ward, &good, &["-H", &cookie]), 403, label);
-    scene.refused(&come(&Browser::forgetful(&scene.clinic, DOCTOR), &good, &[]), 403, label);
+    scene.refused(&come(&bare, &good, &[]), 403, label);
     let planted = format!("Cookie: {AWAY}={other}");
-    scene.refused(&come(&Browser::forgetful(&scene.clinic, DOCTOR), &good, &["-H", &planted]), 403, label);
+    scene.refused(&come(&bare, &good, &["-H", &planted]), 403, label);
     for (query, label) in [
         (format!("{good}&state={state}"), "login-ambiguous"),
         (format!("{good}&code=x"), "login-ambiguous"),
@@ -411,7 +420,8 @@ fn an_id_token_that_is_not_for_this_login_begins_nothing() {
     attempt("user-unregistered", 403, &with("sub", json!("suzuki")));
     scene.clinic.registry(&["user", "suspend", TANAKA]);
     until("the suspension", || {
-        (scene.clinic.metric("sekisho_registry_entries", &[("kind", "user"), ("status", "suspended")]) >= 1.0).then_some(())
+        (scene.clinic.metric("sekisho_registry_entries", &[("kind", "user"), ("status", "suspended")]) >= 1.0)
+            .then_some(())
     });
     attempt("user-suspended", 403, &|claims| scene.mint(&claims));
 
@@ -432,7 +442,46 @@ fn an_id_token_that_is_not_for_this_login_begins_nothing() {
 }
 
 #[test]
-fn a_browser_is_sent_nowhere_else_and_refusals_are_told_in_its_language() {
+fn whoever_is_in_proves_more_in_the_same_session_and_under_another_secret() {
+    let scene = Scene::new();
+    let browser = Browser::new(&scene.clinic, DOCTOR);
+    let first = scene.log_in(&browser).cookie(SESSION).expect("a session");
+    let ends = || scene.clinic.records().iter().filter(|record| is(record, "session")).count();
+    let anew = || Begun::of(&browser.get("/.sekisho/oidc/idp/login?return=%2Fopen%2Fmore"));
+    let begun = anew();
+    assert_eq!((begun.get("prompt"), begun.get("max_age")), ("login", "0"));
+    // What was proved before is not proved anew.
+    let mut old = scene.claims(&begun);
+    old["auth_time"] = json!(now() - 600);
+    scene.gives(&scene.mint(&old));
+    scene.refused(&come(&browser, &scene.query(&begun), &[]), 401, "token-invalid");
+    let begun = anew();
+    let mut claims = scene.claims(&begun);
+    claims["auth_time"] = json!(now());
+    claims["amr"] = json!(["pwd", "otp", "mfa"]);
+    scene.gives(&scene.mint(&claims));
+    let page = come(&browser, &scene.query(&begun), &[]);
+    assert_eq!((page.status, page.field("location")), (303, "/open/more"), "{page:?}");
+    assert_ne!(page.cookie(SESSION).expect("a secret"), first);
+    assert_eq!(ends(), 1, "it is the same session");
+    let page = browser.ask("/open/more", &[]);
+    assert_eq!(page.status, 200, "{page:?}");
+    let id = page.field("x-request-id").to_owned();
+    let record = scene.clinic.wait_for_record("the request", |record| text(record, "request") == id);
+    assert_eq!(text(&record, "authentication"), "two-factor", "{record}");
+    // Somebody else at the same browser has a session of their own.
+    let begun = anew();
+    let mut claims = scene.claims(&begun);
+    (claims["sub"], claims["auth_time"], claims["sid"]) = (json!("dr-sato"), json!(now()), json!("s9"));
+    scene.gives(&scene.mint(&claims));
+    assert_eq!(come(&browser, &scene.query(&begun), &[]).status, 303);
+    let replaced =
+        scene.clinic.wait_for_record("the end", |record| is(record, "session") && text(record, "event") == "ended");
+    assert_eq!(text(&replaced, "reason"), "replaced", "{replaced}");
+}
+
+#[test]
+fn a_browser_is_sent_nowhere_else_and_refusals_are_told_on_a_page() {
     let scene = Scene::new();
     let browser = Browser::new(&scene.clinic, DOCTOR);
     for bad in [
@@ -462,14 +511,17 @@ fn a_browser_is_sent_nowhere_else_and_refusals_are_told_in_its_language() {
         let page = come(&browser, &format!("error={error}&error_description=%3Cb%3Ex&state={state}&iss={issuer}"), &[]);
         let label = if status == 403 { "login-failed" } else { "provider-unavailable" };
         scene.refused(&page, status, label);
-        assert!(page.alert().contains(alert) && !page.body.contains("<b>") && !page.body.contains("<script"), "{page:?}");
+        assert!(
+            page.alert().contains(alert) && !page.body.contains("<b>") && !page.body.contains("<script"),
+            "{page:?}"
+        );
         assert!(page.body.contains("href=\"/.sekisho/oidc/idp/login?return=%2F%6F%70%65%6E"), "{page:?}");
         assert!(page.head.contains("frame-ancestors 'none'"), "{page:?}");
     }
     let begun = begin(&browser);
     let query = format!("error=access_denied&state={}&iss={}", begun.get("state"), encoded(&scene.issuer()));
-    let page = come(&browser, &query, &["-H", "Accept-Language: ja"]);
-    assert!(page.body.contains("lang=\"ja\"") || page.body.contains("lang=\"en\""), "{page:?}");
+    let page = come(&browser, &query, &[]);
+    assert!(page.body.contains("lang=\"en\"") && page.field("content-language") == "en", "{page:?}");
 }
 
 #[test]
@@ -542,7 +594,9 @@ fn only_the_provider_ends_sessions_and_each_of_its_tokens_once() {
         claims[name] = value;
         claims
     };
-    let sign = |claims: &Value, key: &str, algorithm: &str, headers: Value| scene.idp.mint_by(claims, key, algorithm, &headers);
+    let sign = |claims: &Value, key: &str, algorithm: &str, headers: Value| {
+        scene.idp.mint_by(claims, key, algorithm, &headers)
+    };
     let typed = || json!({"typ": "logout+jwt"});
     let is_in = || browser.ask("/open/x", &[]).status == 200;
     let id_token = {
@@ -589,12 +643,14 @@ fn only_the_provider_ends_sessions_and_each_of_its_tokens_once() {
 
     assert_eq!(tell(address, TARGET, &format!("logout_token={good}")), 200);
     assert!(!is_in());
-    let ended = scene.clinic.wait_for_record("the end", |record| is(record, "session") && text(record, "event") == "ended");
+    let ended =
+        scene.clinic.wait_for_record("the end", |record| is(record, "session") && text(record, "event") == "ended");
     assert_eq!(text(&ended, "reason"), "provider", "{ended}");
     scene.log_in(&browser);
     assert_eq!(tell(address, TARGET, &format!("logout_token={good}")), 400, "a second time");
     assert!(is_in(), "what was said once ends no later session");
-    let outcome = |outcome| scene.clinic.metric("sekisho_oidc_logouts_total", &[("provider", "idp"), ("outcome", outcome)]);
+    let outcome =
+        |outcome| scene.clinic.metric("sekisho_oidc_logouts_total", &[("provider", "idp"), ("outcome", outcome)]);
     assert_eq!((outcome("ended"), outcome("replayed")), (2.0, 1.0));
     // All of a user's.
     let mut all = changed("sub", json!("tanaka"));
@@ -614,7 +670,8 @@ fn a_log_out_ends_the_session_here_and_there_and_nobody_elses_form_does() {
     assert!(page.head.contains(&format!("form-action 'self' {}", scene.issuer())), "{page:?}");
     let token = page.token();
     for (csrf, origin) in [("x", browser.origin()), (&*token, "https://evil.example".to_owned())] {
-        let page = browser.ask("/.sekisho/logout", &["-H", &format!("Origin: {origin}"), "-d", &format!("csrf={csrf}")]);
+        let page =
+            browser.ask("/.sekisho/logout", &["-H", &format!("Origin: {origin}"), "-d", &format!("csrf={csrf}")]);
         assert_eq!(page.status, 403, "{page:?}");
     }
     assert!(browser.is_in());

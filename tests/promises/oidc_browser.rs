@@ -55,11 +55,8 @@ fn a_person_logs_in_at_a_provider_and_out_again_in_a_real_browser() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaints}\n{said}\nThe gateway said:\n{}", clinic.gateway.said());
-    let begun: Vec<Value> = clinic
-        .records()
-        .into_iter()
-        .filter(|record| gateway_tests::audit::is(record, "session"))
-        .collect();
+    let begun: Vec<Value> =
+        clinic.records().into_iter().filter(|record| gateway_tests::audit::is(record, "session")).collect();
     let events: Vec<&str> = begun.iter().map(|record| gateway_tests::audit::text(record, "event")).collect();
     assert!(events.iter().filter(|event| **event == "begun").count() >= 2, "{begun:?}");
     let seen = clinic.backend().last();

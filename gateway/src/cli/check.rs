@@ -126,7 +126,9 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
             check.key("enrolment.key_file", &est.key_file);
         }
     }
-    if let Some((certificate, key)) = config.back_channel.as_ref().and_then(|back_channel| back_channel.identity.as_ref()) {
+    if let Some((certificate, key)) =
+        config.back_channel.as_ref().and_then(|back_channel| back_channel.identity.as_ref())
+    {
         check.certificates("back_channel.certificate_file", certificate);
         check.key("back_channel.key_file", key);
     }

@@ -24,7 +24,10 @@ pub(super) fn oidc(table: &Table<'_>, names: &mut Names, state: Option<&Path>) -
     if let Some(text) = &issuer {
         check_url(table, text, ca_file.is_some());
         if discovery_path(text.text).is_none() {
-            table.refuse(text, "it must be an address without query and fragment: the provider's document stands below it");
+            table.refuse(
+                text,
+                "it must be an address without query and fragment: the provider's document stands below it",
+            );
         }
     }
     let secret = table.path_optional("client_secret_file");
@@ -40,7 +43,8 @@ pub(super) fn oidc(table: &Table<'_>, names: &mut Names, state: Option<&Path>) -
     };
     let origins = origins(table);
     let scope = scope(table);
-    let acr_values: Vec<String> = table.texts_optional("acr_values").into_iter().filter_map(|text| word(table, &text)).collect();
+    let acr_values: Vec<String> =
+        table.texts_optional("acr_values").into_iter().filter_map(|text| word(table, &text)).collect();
     let max_age_s = table.number("max_age_s", &knob::OIDC_MAX_AGE_S);
     let login = table.seconds("login_s", &knob::OIDC_LOGIN_S);
     let timeout = table.millis("timeout_ms", &knob::TOKEN_TIMEOUT_MS);
@@ -55,7 +59,8 @@ pub(super) fn oidc(table: &Table<'_>, names: &mut Names, state: Option<&Path>) -
 
 /// A word without blanks, as OAuth lists them.
 fn word(table: &Table<'_>, text: &Text<'_>) -> Option<String> {
-    let is_word = !text.text.is_empty() && text.text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+    let is_word =
+        !text.text.is_empty() && text.text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
     if !is_word {
         table.refuse(text, "it must be a word of printable ASCII without blanks, quotes and backslashes");
     }
@@ -69,7 +74,8 @@ fn scope(table: &Table<'_>) -> String {
         words = vec!["openid".to_owned()];
     }
     if !words.iter().any(|word| word == "openid") {
-        table.problem("scopes", format!("`{}` lacks `openid`, without which there is no ID token", table.key("scopes")));
+        table
+            .problem("scopes", format!("`{}` lacks `openid`, without which there is no ID token", table.key("scopes")));
     }
     words.join(" ")
 }
@@ -82,7 +88,10 @@ fn origins(table: &Table<'_>) -> Vec<String> {
             && !text.text.ends_with(":443")
             && text.text.to_ascii_lowercase() == text.text;
         if !is_origin {
-            table.refuse(&text, "it must be `https://`, a host in lower case and, unless it is 443, a port, and nothing more");
+            table.refuse(
+                &text,
+                "it must be `https://`, a host in lower case and, unless it is 443, a port, and nothing more",
+            );
         } else if origins.iter().any(|known| known == text.text) {
             table.refuse(&text, "it is named twice");
         } else {

@@ -44,7 +44,8 @@ pub(super) fn routes(
             if let Some(name) = route.oidc.as_ref().map(|oidc| &oidc.provider) {
                 let key = format!("{}.oidc.provider", table.path);
                 if !is_known(name) {
-                    table.problem_at(&key, format!("{} is {}; no `[[oidc]]` has that name", quoted(&key), quoted(name)));
+                    table
+                        .problem_at(&key, format!("{} is {}; no `[[oidc]]` has that name", quoted(&key), quoted(name)));
                 } else if !listeners.iter().any(|listener| listener.oidc.contains(name)) {
                     let why = "no listener names it in `oidc`, so that nobody could log in";
                     table.problem_at(&key, format!("{} is {}; {why}", quoted(&key), quoted(name)));

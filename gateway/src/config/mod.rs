@@ -33,6 +33,7 @@ pub use ::policy::route::RouteDefinition;
 pub use listener::{
     IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
 };
+pub use oidc::{BackChannel, ClientProof, Oidc};
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Account, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
@@ -40,7 +41,6 @@ pub use section::{
     Session, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Service};
-pub use oidc::{BackChannel, ClientProof, Oidc};
 pub use token::{Introspection, TokenIssuer, TokenSource};
 
 use document::Context;

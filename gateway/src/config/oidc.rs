@@ -48,7 +48,9 @@ impl Oidc {
     pub fn reach(&self) -> (Duration, Option<&PathBuf>) {
         match &self.issuer.source {
             TokenSource::Discovered { timeout, ca_file, .. } => (*timeout, ca_file.as_ref()),
-            TokenSource::File(_) | TokenSource::Fetched { .. } | TokenSource::Introspection(_) => (Duration::ZERO, None),
+            TokenSource::File(_) | TokenSource::Fetched { .. } | TokenSource::Introspection(_) => {
+                (Duration::ZERO, None)
+            }
         }
     }
 }

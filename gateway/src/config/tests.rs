@@ -680,7 +680,10 @@ fn a_provider_that_could_be_abused_is_refused_by_its_key() {
         ("listen = \"127.0.0.1:9445\"\nkey_file = \"a\"", "go together"),
     ] {
         let found = problems(&format!("{MINIMAL}[back_channel]\n{table}\n"));
-        assert!(found.iter().any(|problem| problem.contains("back_channel") && problem.contains(why)), "{table}: {found:?}");
+        assert!(
+            found.iter().any(|problem| problem.contains("back_channel") && problem.contains(why)),
+            "{table}: {found:?}"
+        );
     }
     assert!(parse(&format!("{MINIMAL}[back_channel]\nlisten = \"127.0.0.1:9445\"\n")).unwrap().back_channel.is_some());
 }

@@ -123,9 +123,15 @@ pub(super) async fn serve(
         return match page {
             "login" => {
                 let target = forms::target_of(target)?;
-                authorize(asked, provider, Authorize { target, ..Authorize::default() }, request.headers()).await.map(Some)
+                // Whoever is in already comes since something asks for more: the session is raised, and the user proves it anew.
+                let session = account::find(asked.connection, asked.subject, request.headers(), trail)?;
+                let raises = session.filter(|session| is_of(session, name));
+                let wanted = Authorize { target, max_age_s: None, prompt_login: raises.is_some(), raises };
+                authorize(asked, provider, wanted, request.headers()).await.map(Some)
             }
-            "callback" => Back { asked, provider, place: place(asked)? }.come(target, request.headers(), trail).await.map(Some),
+            "callback" => {
+                Back { asked, provider, place: place(asked)? }.come(target, request.headers(), trail).await.map(Some)
+            }
             _ => logout::came_back(asked, provider, target, request.headers()).map(Some),
         };
     }
@@ -135,7 +141,9 @@ pub(super) async fn serve(
     let session = account::find(asked.connection, asked.subject, request.headers(), trail)?;
     let session = session.filter(|session| session.kind == Kind::Oidc);
     match (session, target.path()) {
-        (Some(session), LOGIN) if is_get && target.query().is_none() => Ok(Some(logout::signed_in(asked, &session, request)?)),
+        (Some(session), LOGIN) if is_get && target.query().is_none() => {
+            Ok(Some(logout::signed_in(asked, &session, request)?))
+        }
         (Some(session), LOGOUT) if *request.method() == Method::POST => {
             logout::log_out(asked, &session, request, trail).await.map(Some)
         }
@@ -276,7 +284,9 @@ impl Back<'_> {
         let now_ns = worker.clock.monotonic_ns();
         let flow = worker.oidc().flows().take(now_ns, (&self.place.origin, browser.as_deref()), &back.state);
         let Some(flow) = flow.filter(|flow| flow.provider == *provider.config.name()) else { return Ok(over()) };
-        let Purpose::Login { secrets, redirect_uri, earliest_ns, target, raises } = flow.purpose else { return Ok(over()) };
+        let Purpose::Login { secrets, redirect_uri, earliest_ns, target, raises } = flow.purpose else {
+            return Ok(over());
+        };
         let sent = Sent { secrets, redirect_uri, earliest_ns, target, raises };
         let wanted = sent.target.as_deref();
         let rules = provider.config.rules();
@@ -407,8 +417,13 @@ mod tests {
 
     #[test]
     fn what_was_long_ago_is_as_long_ago_as_can_be() {
-        let reading =
-            |unix_ns, monotonic_ns| Reading { unix_ns, monotonic_ns, error_ns: None, source: "test", synchronised: true };
+        let reading = |unix_ns, monotonic_ns| Reading {
+            unix_ns,
+            monotonic_ns,
+            error_ns: None,
+            source: "test",
+            synchronised: true,
+        };
         assert_eq!(monotonic_of(90, &reading(100, 50)), 40);
         assert_eq!(monotonic_of(10, &reading(100, 50)), 0);
         assert_eq!(monotonic_of(110, &reading(100, 50)), 50, "not in the future");

@@ -10,8 +10,8 @@ use policy::route::RouteTable;
 
 use crate::clock::{Asking, KeyFileError};
 use crate::config::{Config, ConfigError, ListenerPeers};
-use crate::oidc::{Provider, ProviderError};
 use crate::listen::{ListenerTlsError, TlsListener};
+use crate::oidc::{Provider, ProviderError};
 use crate::snapshot::{CertificateEnd, Door, Loaded, Purpose};
 use crate::token::{Issuer, TokenError};
 use crate::upstream::{InvalidService, Upstreams};

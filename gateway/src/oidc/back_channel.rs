@@ -125,7 +125,8 @@ fn tls(certificate: &std::path::Path, key: &std::path::Path) -> Result<TlsAccept
     let failed = |error: &dyn ToString| BackChannelError::Tls(error.to_string());
     let identity = ServerIdentity::load_files(certificate, key).map_err(|error| failed(&error))?;
     // A provider may know no TLS 1.3.
-    let config = public_config(Profile::CryptrecHighTls12, &identity, Arc::new(TlsTime)).map_err(|error| failed(&error))?;
+    let config =
+        public_config(Profile::CryptrecHighTls12, &identity, Arc::new(TlsTime)).map_err(|error| failed(&error))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -167,7 +168,8 @@ impl Judged {
 async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let snapshot = shared.snapshots.load();
     let place = request.uri().path().strip_prefix(PAGES).and_then(|rest| rest.split_once('/'));
-    let Some((provider, page)) = place.and_then(|(name, page)| Some((Arc::clone(snapshot.provider(name)?), page))) else {
+    let Some((provider, page)) = place.and_then(|(name, page)| Some((Arc::clone(snapshot.provider(name)?), page)))
+    else {
         return said(StatusCode::NOT_FOUND, "");
     };
     match (page, request.method()) {

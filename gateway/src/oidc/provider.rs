@@ -144,7 +144,11 @@ impl Provider {
             Answered::Worthless => Err(Failure::Worthless),
             Answered::Refused => {
                 let status = answer.status().as_u16();
-                tracing::error!(provider, status, "a provider does not know the gateway: its client, its secret or its key");
+                tracing::error!(
+                    provider,
+                    status,
+                    "a provider does not know the gateway: its client, its secret or its key"
+                );
                 Err(Failure::Unavailable)
             }
             Answered::Unreadable => {

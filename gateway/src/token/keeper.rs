@@ -94,7 +94,8 @@ async fn fetch(issuer: &Issuer) -> Result<Duration, String> {
             let from = &issuer.config.rules.issuer;
             let path = discovery_path(from).ok_or("its issuer is no address")?;
             let document = get(client, &path).await?;
-            let metadata = Metadata::parse(&document, from).map_err(|error| format!("`{}`: {error}", path.escape_debug()))?;
+            let metadata =
+                Metadata::parse(&document, from).map_err(|error| format!("`{}`: {error}", path.escape_debug()))?;
             let discovered = issuer.discovers(metadata)?;
             (from, get(&discovered.keys, &discovered.metadata.jwks_uri).await?, refresh, cache)
         }

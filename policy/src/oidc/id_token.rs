@@ -39,7 +39,8 @@ pub struct Told {
 pub fn judge(rules: &Rules, claims: &Map<String, Value>, expected: &Expected<'_>, now: Now) -> Result<Told, Fault> {
     let malformed = Fault::Malformed;
     let said = rules.judge(claims, now)?;
-    let text = |name: &str| claims.get(name).map(|value| value.as_str().ok_or(malformed("a name is no text"))).transpose();
+    let text =
+        |name: &str| claims.get(name).map(|value| value.as_str().ok_or(malformed("a name is no text"))).transpose();
     let is_alone = match claims.get("aud") {
         Some(Value::String(audience)) => audience == expected.client_id,
         Some(Value::Array(audiences)) => audiences.len() == 1 && audiences.iter().all(|one| one == expected.client_id),

@@ -51,7 +51,8 @@ pub fn logout_token(
     now: Now,
 ) -> Result<Logout, Fault> {
     let malformed = Fault::Malformed;
-    let text = |name: &str| claims.get(name).map(|value| value.as_str().ok_or(malformed("a name is no text"))).transpose();
+    let text =
+        |name: &str| claims.get(name).map(|value| value.as_str().ok_or(malformed("a name is no text"))).transpose();
     if text("iss")? != Some(issuer) {
         return Err(malformed("its `iss` is another"));
     }
@@ -73,14 +74,17 @@ pub fn logout_token(
     }
     let named = |claim: &'static str| match text(claim)? {
         None => Ok(None),
-        Some(found) => name(found).map(|found| Some(found.to_owned())).ok_or(malformed("a name is too long or not plain")),
+        Some(found) => {
+            name(found).map(|found| Some(found.to_owned())).ok_or(malformed("a name is too long or not plain"))
+        }
     };
     let end = End { subject: named("sub")?, session: named("sid")? };
     if end.subject.is_none() && end.session.is_none() {
         return Err(malformed("it names neither `sub` nor `sid`"));
     }
     let id = named("jti")?.ok_or(malformed("it has no `jti`"))?;
-    let at = |name: &str| claims.get(name).map(|value| numeric_date(value).ok_or(malformed("a date is none"))).transpose();
+    let at =
+        |name: &str| claims.get(name).map(|value| numeric_date(value).ok_or(malformed("a date is none"))).transpose();
     let seconds = |s: u32| i64::from(s).saturating_mul(1_000_000_000);
     let made_ns = at("iat")?.ok_or(malformed("it has no `iat`"))?;
     let latest_ns = now.unix_ns.saturating_add(now.error_ns);

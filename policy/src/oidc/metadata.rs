@@ -72,7 +72,8 @@ pub fn origin_of(address: &str) -> Option<&str> {
 /// nothing that has to be encoded.
 #[must_use]
 pub fn is_endpoint(address: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'#' | b'`' | b'{' | b'}');
+    let is_plain =
+        |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'#' | b'`' | b'{' | b'}');
     let Some(origin) = origin_of(address) else { return false };
     if address.len() > MAX_ADDRESS || !address.bytes().all(is_plain) {
         return false;

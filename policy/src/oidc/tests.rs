@@ -55,7 +55,11 @@ fn a_document_is_the_issuers_own_and_its_addresses_are_safe() {
         ("token_endpoint", json!("file:///etc/passwd"), InvalidMetadata::Address("token_endpoint")),
         ("jwks_uri", json!("https://idp.example/ a"), InvalidMetadata::Address("jwks_uri")),
         ("authorization_endpoint", json!("https://idp.example/#a"), InvalidMetadata::Address("authorization_endpoint")),
-        ("authorization_endpoint", json!("javascript://%0aalert(1)"), InvalidMetadata::Address("authorization_endpoint")),
+        (
+            "authorization_endpoint",
+            json!("javascript://%0aalert(1)"),
+            InvalidMetadata::Address("authorization_endpoint"),
+        ),
         ("end_session_endpoint", json!("//idp.example"), InvalidMetadata::Address("end_session_endpoint")),
         ("end_session_endpoint", json!(null), InvalidMetadata::Address("end_session_endpoint")),
         (
@@ -118,7 +122,8 @@ fn an_answer_of_the_token_endpoint_is_an_id_token_or_nothing() {
 
 #[test]
 fn a_callback_has_one_reading() {
-    let good = came(&format!("code=abc&state={STATE}&iss=https%3A%2F%2Fidp.example%2Frealms%2Fa&session_state=x")).unwrap();
+    let good =
+        came(&format!("code=abc&state={STATE}&iss=https%3A%2F%2Fidp.example%2Frealms%2Fa&session_state=x")).unwrap();
     assert_eq!((good.came, good.value.as_str(), good.state.as_str()), (Came::Code, "abc", STATE));
     assert!(good.is_of(ISSUER, true) && good.is_of(ISSUER, false) && !good.is_of("https://other.example", false));
     let silent = came(&format!("code=abc&state={STATE}")).unwrap();
@@ -194,7 +199,10 @@ fn changed(name: &str, value: Option<Value>) -> Map<String, Value> {
 #[test]
 fn an_id_token_is_for_this_login_and_for_nobody_else() {
     let told = judge(&rules(), &claims(), &expected(), NOW).unwrap();
-    assert_eq!((told.subject.as_str(), told.session.as_deref(), told.said.user.as_str()), ("248", Some("s1"), "tanaka"));
+    assert_eq!(
+        (told.subject.as_str(), told.session.as_deref(), told.said.user.as_str()),
+        ("248", Some("s1"), "tanaka")
+    );
     assert_eq!(told.authenticated_ns, (NOW_S - 60) * 1_000_000_000);
     assert_eq!(told.said.level, crate::AuthenticationLevel::TwoFactor);
     assert_eq!(told.factors, Factors::PROVIDER.with(Factors::PASSWORD).with(Factors::TOTP));

@@ -38,7 +38,8 @@ impl Own {
 
     /// Lets the page's forms be answered with a way to that origin as well.
     pub(in crate::exchange) fn leads_to(mut self, origin: &str) -> Self {
-        let policy = page::CONTENT_SECURITY_POLICY.replace("form-action 'self'", &format!("form-action 'self' {origin}"));
+        let policy =
+            page::CONTENT_SECURITY_POLICY.replace("form-action 'self'", &format!("form-action 'self' {origin}"));
         // INVARIANT: an origin is visible ASCII.
         if let Ok(policy) = HeaderValue::from_str(&policy) {
             self.response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
@@ -76,7 +77,12 @@ pub(in crate::exchange) struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    pub(in crate::exchange) const fn new(config: &'a config::Account, language: Language, token: String, page: Page<'a>) -> Self {
+    pub(in crate::exchange) const fn new(
+        config: &'a config::Account,
+        language: Language,
+        token: String,
+        page: Page<'a>,
+    ) -> Self {
         let (target, alert, reason, retry_after_s) = (None, None, None, None);
         let status = StatusCode::OK;
         Self { config, language, token, page, target, alert, reason, status, retry_after_s, cleared: Vec::new() }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Request};
+use policy::Refusal;
 use policy::oidc::{end_session_url, origin_of as origin_of_address};
 use policy::session::Reason;
 use policy::target::CanonicalTarget;
-use policy::Refusal;
 
 use super::{BROWSER_COOKIE, known_as, page_of, place};
 use crate::accounts::page::{Alert, LOGIN, Page};
@@ -130,8 +130,7 @@ pub(super) fn came_back(
         _ => return Ok(answer::see_other(LOGIN)),
     };
     let flow = worker.oidc().flows().take(worker.clock.monotonic_ns(), (&device, browser.as_deref()), &state);
-    let is_ours = flow.is_some_and(|flow| {
-        flow.provider == *provider.config.name() && matches!(flow.purpose, Purpose::Logout)
-    });
+    let is_ours =
+        flow.is_some_and(|flow| flow.provider == *provider.config.name() && matches!(flow.purpose, Purpose::Logout));
     Ok(if is_ours { signed_out(asked, headers) } else { answer::see_other(LOGIN) })
 }
