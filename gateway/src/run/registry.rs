@@ -26,7 +26,7 @@ use crate::registry::watch::OnChange;
 use crate::replace::replace;
 use crate::session::{Of, Sessions};
 use crate::snapshot::Snapshots;
-use crate::store::{Change, Entry, SessionTarget, Store, StoreError};
+use crate::store::{Change, ChangeBody, Device, Entry, SessionTarget, Site, Status, Store, StoreError, User};
 
 /// The file in the audit directory: the last recorded change.
 const MARK: &str = "registry-mark.json";
@@ -232,28 +232,54 @@ fn of(target: &SessionTarget) -> Of {
     }
 }
 
+/// Whose sessions a change ends (R27), even if another takes it back before anybody looks.
+fn out(change: &ChangeBody) -> Option<Of> {
+    let is_active = match change.after.as_ref() {
+        Some(
+            Entry::Site(Site { status, .. }) | Entry::Device(Device { status, .. }) | Entry::User(User { status, .. }),
+        ) => *status == Status::Active,
+        Some(_) => true,
+        None => false,
+    };
+    let target = match change.before.as_ref()? {
+        Entry::Site(site) => SessionTarget::Site { site: site.name.clone() },
+        Entry::Device(device) => SessionTarget::Device { site: device.site.clone(), device: device.name.clone() },
+        Entry::User(user) => SessionTarget::User { site: user.site.clone(), user: user.name.clone() },
+        _ => return None,
+    };
+    (!is_active).then(|| of(&target))
+}
+
+/// Ends the sessions that a change of the registry ends; whoever was proved under what it made of the registry stays.
+fn ended_by(sessions: &Sessions, change: &Change) {
+    if let Some(of) = out(&change.body) {
+        sessions.end_earlier(&of, Reason::Revoked, change.sequence);
+    }
+    if let Some(Entry::Session(ended)) = &change.body.before {
+        sessions.end_earlier(&of(&ended.target), Reason::Operator, change.sequence);
+    }
+    // Somebody else changed what the user logs in by: whoever got in by what it was before is out.
+    if let Some(Entry::Account(account)) = &change.body.after
+        && account.identified_by.is_some()
+    {
+        let of = Of::User { site: account.site.clone(), user: account.name.clone() };
+        sessions.end_earlier(&of, Reason::Operator, change.sequence);
+    }
+}
+
 impl OnChange for Follow {
     type Error = Refusal;
 
     fn publish(&self, directory: Arc<Directory>, changes: &[Change]) {
         let snapshot = self.snapshots.publish_directory(Arc::clone(&directory));
-        self.sessions.review(&directory);
         tracing::info!(snapshot, changes = changes.len(), "the registry has changed");
         for change in changes {
             if let Some(Entry::Lockout(lockout)) = &change.body.before {
                 self.logins.lift(&lockout.lifted);
             }
-            if let Some(Entry::Session(ended)) = &change.body.before {
-                self.sessions.end_all(&of(&ended.target), Reason::Operator);
-            }
-            // Somebody else changed what the user logs in by: whoever got in by what it was before is out.
-            if let Some(Entry::Account(account)) = &change.body.after
-                && account.identified_by.is_some()
-            {
-                let of = Of::User { site: account.site.clone(), user: account.name.clone() };
-                self.sessions.end_all(&of, Reason::Operator);
-            }
+            ended_by(&self.sessions, change);
         }
+        self.sessions.review(&directory);
     }
 
     async fn record(&self, change: &Change) -> Result<(), Refusal> {

@@ -243,6 +243,7 @@ fn session_of(row: SessionRow, now_ns: u64) -> Session {
         user: row.user,
         acting_for: row.acting_for,
         tag: row.tag.map(Into::into),
+        as_of: 0,
         begun_ns: row.begun_ns.min(now_ns),
         since: row.since.into(),
         is_given: false,

@@ -73,6 +73,8 @@ pub struct Begin<'a> {
     pub factors: Factors,
     /// When that was proved, monotonic nanoseconds.
     pub authenticated_ns: u64,
+    /// Number of the last change of the registry that it was proved under.
+    pub as_of: u64,
     /// Something to end it by from outside.
     pub tag: Option<&'a str>,
     /// Its bounds: [`Sessions::limits`].
@@ -352,6 +354,7 @@ impl Sessions {
             user: begin.user.clone(),
             acting_for: begin.acting_for.clone(),
             tag: begin.tag.map(Arc::from),
+            as_of: begin.as_of,
             begun_ns: now_ns,
             since: format!("{:.0}", jiff::Timestamp::now()).into(),
             is_given: false,
@@ -455,6 +458,7 @@ impl Sessions {
             user: None,
             acting_for: None,
             tag: None,
+            as_of: 0,
             begun_ns: 0,
             since: none,
             is_given: true,
@@ -531,8 +535,14 @@ impl Sessions {
 
     /// Ends every session that fits. Returns how many.
     pub fn end_all(&self, of: &Of, why: Reason) -> usize {
+        self.end_earlier(of, why, u64::MAX)
+    }
+
+    /// Ends those of them that were proved before a change of the registry: whoever logs in by what it made of the account stays.
+    /// Returns how many.
+    pub fn end_earlier(&self, of: &Of, why: Reason, change: u64) -> usize {
         let mut book = self.book();
-        let fitting = book.living(|session| of.takes(session));
+        let fitting = book.living(|session| session.as_of < change && of.takes(session));
         fitting.iter().filter(|session| self.finish(&mut book, session, why, None)).count()
     }
 
