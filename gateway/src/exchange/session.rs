@@ -66,6 +66,12 @@ pub(super) async fn identify(
             }
         }
     }
+    for name in &observed.foreign[..] {
+        let fields = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+        if cookie::find(fields, name)?.is_some() {
+            removed.push(name);
+        }
+    }
     for name in removed {
         take_out(request.headers_mut(), name);
     }
