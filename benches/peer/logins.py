@@ -215,7 +215,8 @@ def main():
     options = parser.parse_args()
     bench = compare.load(os.environ["SEKISHO_BENCH"])
     ours = shlex.quote(os.path.join(compare.HERE, "sekisho.sh"))
-    bench.PEERS[NAME] = f"SEKISHO_LOGINS=1 SEKISHO_BIN={shlex.quote(os.environ['SEKISHO_BIN'])} {ours}"
+    kind = "people" if options.what == "hashes" else "guesses"
+    bench.PEERS[NAME] = f"SEKISHO_LOGINS={kind} SEKISHO_BIN={shlex.quote(os.environ['SEKISHO_BIN'])} {ours}"
     os.sched_setaffinity(0, {int(bench.LOAD_CORE)})
     os.makedirs(bench.OUT, exist_ok=True)
     origin = bench.start_origin()

@@ -4,7 +4,7 @@
 #
 # Nothing is left out that a clinic has: policies decide each request, and no answer leaves before its record is durable.
 # SEKISHO_BIN is the binary (the release build), SEKISHO_ADMIN the address of metrics and health (127.0.0.1:9443),
-# SEKISHO_DURABILITY another audit.durability than before-answer; SEKISHO_LOGINS=1 adds logins (logins.py). `who.sh $BENCH_DIR` shows whom the records name.
+# SEKISHO_DURABILITY another audit.durability than before-answer; SEKISHO_LOGINS adds logins (logins.py). `who.sh $BENCH_DIR` shows whom the records name.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
@@ -79,10 +79,15 @@ CEDAR
 page= logins=
 if [ -n "${SEKISHO_LOGINS:-}" ]; then
   page='login_page = true'
-  # A thousand people whom nobody knows log in from twenty devices.
-  logins='[login]
+  # A thousand people at once, whom nobody knows, at twenty devices.
+  people='[login]
 device_failures = 0
 site_failures = 0
+device_attempts_per_minute = 1000000
+site_attempts_per_minute = 1000000
+address_attempts_per_minute = 1000000'
+  [ "$SEKISHO_LOGINS" = people ] || people=
+  logins=$people'
 [account]
 notice_en = "bench"
 [[route]]
