@@ -10,6 +10,7 @@ The first line of output is its port. Then each line of input is an order, answe
   {"document": {…}}         what it says of itself, at /.well-known/openid-configuration; 404 before
   {"answer": [status, {…}]} what it gives for a code, at /token
   {"exchanged": true}       what it was last asked for a code: [Authorization, form, how often]
+  {"hold": whether}         whether answers about opaque tokens wait until that is over
   {"count": true}           how often it was asked: [keys, introspections]
 """
 
@@ -30,6 +31,9 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 keys = {}
 state = {"published": [], "jwks": 200, "introspect": 200, "tokens": {}, "count": [0, 0], "document": None}
 state |= {"answer": [500, {}], "exchanged": ["", {}, 0]}
+
+released = threading.Event()
+released.set()
 
 
 def key(name):
@@ -82,6 +86,7 @@ class Handler(BaseHTTPRequestHandler):
             state["exchanged"] = [self.headers.get("Authorization", ""), form, state["exchanged"][2] + 1]
             return self.answer(*state["answer"])
         state["count"][1] += 1
+        released.wait()
         credentials = base64.b64encode(b"gateway:s3cret%2B").decode()
         if self.headers.get("Authorization") != f"Basic {credentials}":
             return self.answer(401, {"error": "invalid_client"})
@@ -115,6 +120,8 @@ def obey(order):
         for name in order["publish"]:
             key(name)
         state["published"] = order["publish"]
+    if "hold" in order:
+        released.clear() if order["hold"] else released.set()
     if "exchanged" in order:
         return state["exchanged"]
     for name in ("jwks", "introspect", "tokens", "document", "answer"):

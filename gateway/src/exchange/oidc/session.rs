@@ -71,6 +71,8 @@ pub(super) async fn begin(
         level: told.said.level,
         factors,
         authenticated_ns,
+        // What ended the user's sessions while the provider was asked ends this one as well.
+        as_of: asked.snapshot.directory.version(),
         tag: Some(&tag),
         limits: sessions.limits(party.site(), &user.roles),
     };
