@@ -95,7 +95,8 @@ fn leave(
     let Some(provider) = provider_of(asked, session) else { return Ok(None) };
     let Some(discovered) = provider.issuer.discovered() else { return Ok(None) };
     let Some(endpoint) = &discovered.metadata.end_session_endpoint else { return Ok(None) };
-    let origin = known_as(asked, provider)?;
+    // The session is over whatever name the browser knows the gateway by.
+    let Ok(origin) = known_as(asked, provider) else { return Ok(None) };
     let config = &provider.config;
     let back = format!("{origin}{}", page_of(provider, "logged-out"));
     let flow = Flow { provider: Arc::clone(config.name()), origin, purpose: Purpose::Logout };
