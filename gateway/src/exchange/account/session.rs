@@ -121,7 +121,11 @@ fn strip(headers: &mut HeaderMap) {
 ///
 /// # Errors
 /// [`Refusal::SessionUnavailable`]; those of the registry where the user may not be here.
-pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trail) -> Result<Secret, Refusal> {
+pub(super) async fn begin(
+    asked: &Asked<'_>,
+    login: &Login<'_>,
+    trail: &mut Trail,
+) -> Result<(Secret, Arc<Session>), Refusal> {
     let (connection, party) = (asked.connection, &asked.subject.party);
     let sessions = connection.worker.sessions();
     let device = party.device().ok_or(Refusal::RouteUnknown)?;
@@ -146,8 +150,13 @@ pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trai
         limits: sessions.limits(party.site(), &user.roles),
     };
     let (secret, session) = sessions.begin(&begin)?;
-    trail.begins_session(session);
-    Ok(secret)
+    trail.begins_session(Arc::clone(&session));
+    Ok((secret, session))
+}
+
+/// Ends a session whose account has changed since it was proved. Nobody has its secret.
+pub(super) fn revoke(connection: &Connection, session: &Arc<Session>) {
+    drop(connection.worker.sessions().end(session, Reason::Revoked));
 }
 
 /// Ends a session whose user logs out: once this returns, the store has it.
