@@ -39,6 +39,11 @@ use tokens::Tokens;
 /// The realm of the gateway's own accounts for the login guard: no route's `realm` has blanks.
 pub const REALM: &str = "sekisho accounts";
 
+/// The cookie of a session: of this host alone (RFC 6265bis section 4.1.3.2).
+pub const SESSION_COOKIE: &str = "__Host-sekisho";
+/// The cookie of a login that is half done.
+pub const STAGE_COOKIE: &str = "__Host-sekisho-login";
+
 /// Why accounts cannot be served or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {

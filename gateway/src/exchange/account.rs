@@ -30,9 +30,9 @@ use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::store::Credential;
 
-pub(super) use answer::Own;
 use answer::Reply;
-use forms::{Posted, target_of};
+pub(super) use answer::{Own, forget};
+use forms::{Posted, Wiped, target_of};
 pub(super) use session::{carry_own, of_request};
 
 /// Whether the target is one of the gateway's own.
@@ -95,8 +95,8 @@ impl Asked<'_> {
         if target.query().is_some() {
             return Err(Refusal::LoginAmbiguous);
         }
-        let body = forms::body(request, trail).await?;
-        let form = forms::read(&body)?;
+        let body = Wiped(forms::body(request, trail).await?);
+        let form = forms::read(&body.0)?;
         let is_ours = forms::is_from_here(request.headers(), self.authority)
             && form.get("csrf").is_some_and(|token| step.accounts.tokens.knows(step.now_ns, &step.origin, token));
         let posted = Posted::of(&form)?;
@@ -111,7 +111,7 @@ impl Asked<'_> {
         }
     }
 
-    fn step(&self, request: &Request<RequestBody>, trail: &Trail) -> Result<Step<'_>, Refusal> {
+    fn step(&self, request: &Request<RequestBody>, trail: &mut Trail) -> Result<Step<'_>, Refusal> {
         // Accounts are of whoever sits at a device of a site.
         let Party::Device { device, .. } = &self.subject.party else { return Err(Refusal::RouteUnknown) };
         let accounts = self.connection.worker.accounts()?;
@@ -123,6 +123,11 @@ impl Asked<'_> {
             let stages = accounts.stages.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             stages.look(now_ns, &origin, &name).cloned().map(|stage| (name, stage))
         });
+        let session = match session::find(self.connection, self.subject, headers, trail) {
+            // That is recorded and the session over, and whoever sits here may log in.
+            Err(Refusal::SessionStolen) => None,
+            found => found?,
+        };
         Ok(Step {
             asked: self,
             accounts,
@@ -131,7 +136,7 @@ impl Asked<'_> {
             language: forms::language(headers),
             now_ns,
             stage,
-            session: session::find(self.connection, self.subject, headers, trail)?,
+            session,
         })
     }
 }

@@ -37,12 +37,13 @@ pub(super) struct Login<'a> {
 /// The session that a request's cookie stands for, if that is alive and this device's.
 ///
 /// # Errors
-/// [`Refusal::SessionAmbiguous`]; [`Refusal::SessionStolen`] if it is another device's.
+/// [`Refusal::SessionAmbiguous`]; [`Refusal::SessionStolen`] if it is another device's: then the answer has the browser forget it, or
+/// a terminal that got another name would be refused for as long as the session is known.
 pub(super) fn find(
     connection: &Connection,
     subject: &Subject,
     headers: &HeaderMap,
-    trail: &Trail,
+    trail: &mut Trail,
 ) -> Result<Option<Arc<Session>>, Refusal> {
     if !headers.contains_key(COOKIE) {
         return Ok(None);
@@ -55,6 +56,7 @@ pub(super) fn find(
         Found::Live(session) => Ok(Some(session)),
         Found::Stolen(session) => {
             drop(stolen(connection, &session, trail));
+            trail.forgets_cookies();
             Err(Refusal::SessionStolen)
         }
         Found::Over(_) | Found::Given | Found::Unknown => Ok(None),
@@ -69,12 +71,14 @@ pub(in crate::exchange) fn of_request(
     connection: &Connection,
     subject: &Subject,
     request: &mut Request<RequestBody>,
-    trail: &Trail,
+    trail: &mut Trail,
 ) -> Result<Option<Arc<Session>>, Refusal> {
-    if !connection.listener.login_page || !request.headers().contains_key(COOKIE) {
+    if !request.headers().contains_key(COOKIE) {
         return Ok(None);
     }
-    let session = find(connection, subject, request.headers(), trail)?;
+    // Browsers send a host's cookies to all of its ports: those of the other listeners are ours as well.
+    let session =
+        if connection.listener.login_page { find(connection, subject, request.headers(), trail)? } else { None };
     strip(request.headers_mut());
     Ok(session)
 }

@@ -56,6 +56,11 @@ impl Trail {
         self.begun_session = Some(session);
     }
 
+    /// Its answer has the browser forget the gateway's own cookies, but for those that it sets.
+    pub(in crate::exchange) fn forgets_cookies(&mut self) {
+        self.forgets_cookies = true;
+    }
+
     /// It is an attempt to log in; no backend has seen it.
     pub(in crate::exchange) fn attempts(&mut self, attempt: &Attempt) {
         let (realm, account) = (Arc::clone(&attempt.realm), attempt.account.clone());
