@@ -83,10 +83,12 @@ impl Pool {
     ) -> Result<T, Overloaded> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |handle| {
-            let _share = share;
             // Whoever asked may be gone, and then nothing is to be done.
             if !answer.is_closed() && begins() {
-                let _ = answer.send(work(handle));
+                let done = work(handle);
+                // Whoever hears of it may come again at once.
+                drop(share);
+                let _ = answer.send(done);
             }
         });
         match self.jobs.try_send(job) {
@@ -181,6 +183,9 @@ mod tests {
         assert_eq!(pool.run((), || false, |_| ()).await, Err(Overloaded), "given up by whoever counts it");
         assert_eq!(pool.run((), || true, |_| 1).await, Ok(1));
         assert!(!asked.load(std::sync::atomic::Ordering::Relaxed));
-        assert_eq!(Arc::strong_count(&share), 1);
+        for _ in 0..100 {
+            assert_eq!(pool.run(Arc::clone(&share), || true, |_| 1).await, Ok(1));
+            assert_eq!(Arc::strong_count(&share), 1, "whoever has an answer may come again at once");
+        }
     }
 }

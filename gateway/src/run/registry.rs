@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use gateway_audit::record::{RegistryChange, RegistryRollback};
 use policy::Refusal;
-use policy::login::Origin;
-use policy::session::Reason;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
@@ -24,9 +22,9 @@ use crate::login::Logins;
 use crate::registry::Directory;
 use crate::registry::watch::OnChange;
 use crate::replace::replace;
-use crate::session::{Of, Sessions};
+use crate::session::Sessions;
 use crate::snapshot::Snapshots;
-use crate::store::{Change, ChangeBody, Device, Entry, SessionTarget, Site, Status, Store, StoreError, User};
+use crate::store::{Change, Entry, Store, StoreError};
 
 /// The file in the audit directory: the last recorded change.
 const MARK: &str = "registry-mark.json";
@@ -220,53 +218,6 @@ pub(super) struct Follow {
     pub(super) sessions: Arc<Sessions>,
 }
 
-/// Which of the running gateway's sessions an operator ended in the store.
-fn of(target: &SessionTarget) -> Of {
-    match target {
-        SessionTarget::Name { name } => Of::Name(name.clone()),
-        SessionTarget::User { site, user } => Of::User { site: site.clone(), user: user.clone() },
-        SessionTarget::Device { site, device } => {
-            Of::Place(Origin { site: site.as_str().into(), device: device.as_str().into() })
-        }
-        SessionTarget::Site { site } => Of::Site(site.clone()),
-    }
-}
-
-/// Whose sessions a change ends (R27), even if another takes it back before anybody looks.
-fn out(change: &ChangeBody) -> Option<Of> {
-    let is_active = match change.after.as_ref() {
-        Some(
-            Entry::Site(Site { status, .. }) | Entry::Device(Device { status, .. }) | Entry::User(User { status, .. }),
-        ) => *status == Status::Active,
-        Some(_) => true,
-        None => false,
-    };
-    let target = match change.before.as_ref()? {
-        Entry::Site(site) => SessionTarget::Site { site: site.name.clone() },
-        Entry::Device(device) => SessionTarget::Device { site: device.site.clone(), device: device.name.clone() },
-        Entry::User(user) => SessionTarget::User { site: user.site.clone(), user: user.name.clone() },
-        _ => return None,
-    };
-    (!is_active).then(|| of(&target))
-}
-
-/// Ends the sessions that a change of the registry ends; whoever was proved under what it made of the registry stays.
-fn ended_by(sessions: &Sessions, change: &Change) {
-    if let Some(of) = out(&change.body) {
-        sessions.end_earlier(&of, Reason::Revoked, change.sequence);
-    }
-    if let Some(Entry::Session(ended)) = &change.body.before {
-        sessions.end_earlier(&of(&ended.target), Reason::Operator, change.sequence);
-    }
-    // Somebody else changed what the user logs in by: whoever got in by what it was before is out.
-    if let Some(Entry::Account(account)) = &change.body.after
-        && account.identified_by.is_some()
-    {
-        let of = Of::User { site: account.site.clone(), user: account.name.clone() };
-        sessions.end_earlier(&of, Reason::Operator, change.sequence);
-    }
-}
-
 impl OnChange for Follow {
     type Error = Refusal;
 
@@ -277,7 +228,7 @@ impl OnChange for Follow {
             if let Some(Entry::Lockout(lockout)) = &change.body.before {
                 self.logins.lift(&lockout.lifted);
             }
-            ended_by(&self.sessions, change);
+            self.sessions.follow(change);
         }
         self.sessions.review(&directory);
     }

@@ -7,6 +7,7 @@
 
 mod book;
 mod entry;
+mod follow;
 mod keeper;
 mod key;
 mod shards;
@@ -330,27 +331,13 @@ impl Sessions {
             return Err(Refusal::SessionUnavailable);
         }
         let now_ns = self.clock.monotonic_ns();
-        if let Some(slot) = self.shards.get(&hash) {
-            self.finish(book, &slot.session, Reason::Replaced, None);
-        }
-        for surplus in book.surplus(begin) {
-            self.finish(book, &surplus, Reason::Surplus, None);
-        }
-        let most = self.config.load().most;
         let place = origin_of(begin.party);
-        if book.is_crowded(&place, most) {
-            let oldest = book.at(&place).next().cloned().ok_or(Refusal::SessionUnavailable)?;
-            self.finish(book, &oldest, Reason::Surplus, None);
-        }
-        if book.live() >= most {
-            return Err(Refusal::SessionUnavailable);
-        }
         let session = Arc::new(Session {
             name,
             kind: begin.kind,
             realm: begin.realm.into(),
             account: begin.account.into(),
-            place,
+            place: place.clone(),
             user: begin.user.clone(),
             acting_for: begin.acting_for.clone(),
             tag: begin.tag.map(Arc::from),
@@ -369,6 +356,21 @@ impl Sessions {
             absolute_ns: AtomicU64::new(begin.limits.absolute_ns),
             ended: AtomicU8::new(0),
         });
+        book.ends.allow(&session)?;
+        if let Some(slot) = self.shards.get(&hash) {
+            self.finish(book, &slot.session, Reason::Replaced, None);
+        }
+        for surplus in book.surplus(begin) {
+            self.finish(book, &surplus, Reason::Surplus, None);
+        }
+        let most = self.config.load().most;
+        if book.is_crowded(&place, most) {
+            let oldest = book.at(&place).next().cloned().ok_or(Refusal::SessionUnavailable)?;
+            self.finish(book, &oldest, Reason::Surplus, None);
+        }
+        if book.live() >= most {
+            return Err(Refusal::SessionUnavailable);
+        }
         book.put(Arc::clone(&session), now_ns);
         self.order(Order::Write(SessionChange::Begun(Box::new(keeper::row(&session)))));
         self.tie(book, &session, hash);
@@ -535,14 +537,8 @@ impl Sessions {
 
     /// Ends every session that fits. Returns how many.
     pub fn end_all(&self, of: &Of, why: Reason) -> usize {
-        self.end_earlier(of, why, u64::MAX)
-    }
-
-    /// Ends those of them that were proved before a change of the registry: whoever logs in by what it made of the account stays.
-    /// Returns how many.
-    pub fn end_earlier(&self, of: &Of, why: Reason, change: u64) -> usize {
         let mut book = self.book();
-        let fitting = book.living(|session| session.as_of < change && of.takes(session));
+        let fitting = book.living(|session| of.takes(session));
         fitting.iter().filter(|session| self.finish(&mut book, session, why, None)).count()
     }
 

@@ -1,20 +1,14 @@
 use gateway_audit::frame::SegmentHeader;
 use gateway_audit::reader::Verifier;
 use gateway_audit::reviewer::private::ReviewerKey;
-use policy::login::{AccountName, Spelling};
-use policy::session::{Factors, Kind as SessionKind, Limits, Rules};
-use policy::{AuthenticationLevel, DeviceId, Party};
 use tempfile::TempDir;
 
 use super::*;
 use crate::audit::opening::Opener;
 use crate::audit::{Options, init, segment_first, segments_directory};
-use crate::clock::KernelClock;
 use crate::clock::tests::TestClock;
-use crate::config;
 use crate::registry::watch::Watch;
-use crate::session::{Begin, SessionKey, prepare};
-use crate::store::{DisplayName, UserId};
+use crate::store::DisplayName;
 
 /// A node's store and log, without the rest of a gateway.
 struct Node {
@@ -201,69 +195,4 @@ async fn a_file_that_nobody_wrote_so_is_refused() {
     fs::write(node.audit().join(MARK), "7").unwrap();
     let refused = node.run().await.unwrap_err().to_string();
     assert!(refused.contains(MARK) && refused.contains("recorded last"), "{refused}");
-}
-
-/// The registry is followed a moment after it changes: whoever logs in within that moment is let stay or not by what was proved.
-#[tokio::test]
-async fn a_change_ends_what_was_proved_before_it_and_nothing_later() {
-    use crate::store::{NewHash, NewUser};
-    let node = Node::new().await;
-    node.add("a").await;
-    let user = UserId { site: "a".parse().unwrap(), user: "tanaka".parse().unwrap() };
-    let new = NewUser { id: user.clone(), display_name: DisplayName::default(), roles: Vec::new() };
-    node.store.user_add("tester", new).await.unwrap();
-    let account = AccountName::new("tanaka", Spelling::default()).unwrap();
-    let password = |identified_by: Option<&str>| NewHash {
-        password: "hash".to_owned(),
-        instead_of: None,
-        must_change: false,
-        is_short: false,
-        at_s: 1,
-        remember: 0,
-        identified_by: identified_by.map(str::to_owned),
-    };
-    let rules = Rules { default: Limits { idle_ns: 1 << 60, absolute_ns: 1 << 60, concurrent: 0 }, rules: Vec::new() };
-    let config = config::Session { rules, most: 100, key_file: "unused".into() };
-    let clock = Arc::new(KernelClock::new().unwrap());
-    let (sessions, _kept) = prepare(&config, SessionKey::new(&[1; 32]), clock);
-    let device = DeviceId { site: user.site.clone(), device: "one".parse().unwrap() };
-    let party = Party::Device { device, user: None };
-    let login = async || {
-        let as_of = node.store.account_find(&user.site, &account).await.unwrap().unwrap().as_of;
-        let begin = Begin {
-            kind: SessionKind::Local,
-            realm: "local",
-            party: &party,
-            user: Some(user.user.clone()),
-            account: "tanaka",
-            acting_for: None,
-            level: AuthenticationLevel::User,
-            factors: Factors::PASSWORD,
-            authenticated_ns: 1,
-            as_of,
-            tag: None,
-            limits: sessions.limits(None, &[]),
-        };
-        sessions.begin(&begin).unwrap().1
-    };
-    node.store.account_password("tester", &user, password(None)).await.unwrap();
-    let mut followed = node.store.sequence().await.unwrap();
-    let earlier = login().await;
-    node.store.account_password("tester", &user, password(Some("staff card"))).await.unwrap();
-    let later = login().await;
-    for change in node.store.changes_after(followed, 10).await.unwrap() {
-        ended_by(&sessions, &change);
-        followed = change.sequence;
-    }
-    assert_eq!((earlier.ended(), later.ended()), (Some(Reason::Operator), None));
-
-    // Taken back before anybody looked.
-    let earlier = login().await;
-    node.store.user_suspend("tester", &user).await.unwrap();
-    node.store.user_resume("tester", &user).await.unwrap();
-    let later = login().await;
-    for change in node.store.changes_after(followed, 10).await.unwrap() {
-        ended_by(&sessions, &change);
-    }
-    assert_eq!((earlier.ended(), later.ended()), (Some(Reason::Revoked), None));
 }
