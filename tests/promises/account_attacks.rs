@@ -2,7 +2,7 @@
 //! twice, encodings that come by surprise, and floods.
 
 use gateway_tests::audit::{is, text};
-use gateway_tests::{Clinic, DOCTOR, until};
+use gateway_tests::{Clinic, DOCTOR, Reply, until};
 
 use crate::account::{Authenticator, Browser, GOOD, WARD, clinic, with_account};
 
@@ -232,7 +232,42 @@ fn the_pages_are_where_they_are_wanted_alone() {
     assert!(there.backend().seen().iter().all(|seen| !seen.target().contains(".sekisho")));
 
     let without = crate::account::clinic().config(|config| config.set_listener("login_page", false)).start();
-    assert_eq!(Browser::new(&without, DOCTOR).get(LOGIN).status, 404);
+    let browser = Browser::forgetful(&without, DOCTOR);
+    assert_eq!(browser.get(LOGIN).status, 404);
+    // A browser sends its cookies to all listeners of a host, and no backend gets ours or sets one.
+    without.backend().answers(|_| {
+        let cookies = "Set-Cookie: sid=1\r\nSet-Cookie: __Host-sekisho=x; Path=/; Secure\r\n";
+        Reply::raw(format!("HTTP/1.1 200 OK\r\n{cookies}Content-Length: 0\r\n\r\n"))
+    });
+    let page = browser.ask("/open/x", &["-H", "Cookie: a=1; __Host-sekisho=secret; __Host-sekisho-login=name"]);
+    assert_eq!((page.cookie("sid").as_deref(), page.cookie("__Host-sekisho")), (Some("1"), None), "{page:?}");
+    assert_eq!(without.backend().last().values("cookie"), ["a=1"]);
+}
+
+/// A terminal that was given another name still has the cookie of what it was: it loses that, and whoever sits there logs in.
+#[test]
+fn a_cookie_of_another_device_is_let_go() {
+    let clinic = with_account(clinic());
+    let (browser, ward) = (Browser::forgetful(&clinic, DOCTOR), Browser::forgetful(&clinic, WARD));
+    let secret = browser.login("tanaka", GOOD).cookie("__Host-sekisho").expect("a session");
+    let old = format!("Cookie: __Host-sekisho={secret}");
+    // The first time it is recorded as stolen and ends; from then on it is over, and still another device's.
+    for _ in 0..2 {
+        let page = ward.ask("/open/x", &["-H", &old]);
+        assert_eq!(page.status, 403, "{page:?}");
+        assert!(page.body.contains("session-stolen"), "{page:?}");
+        for name in ["__Host-sekisho", "__Host-sekisho-login"] {
+            assert_eq!(page.cookie(name).as_deref(), Some(""), "{name}: {page:?}");
+        }
+    }
+    let page = ward.ask(LOGIN, &["-H", &old]);
+    assert_eq!((page.status, page.cookie("__Host-sekisho").as_deref()), (200, Some("")), "{page:?}");
+    let token = page.token();
+    let fields = [("csrf", &*token), ("account", "tanaka"), ("password", GOOD)];
+    let page = ward.post_raw(LOGIN, &fields, &["-H", &old]);
+    assert_eq!(page.status, 303, "{page:?}");
+    assert!(page.cookie("__Host-sekisho").is_some_and(|own| own.len() == 43 && own != secret), "{page:?}");
+    clinic.wait_for_record("what was stolen", |record| is(record, "session") && text(record, "event") == "stolen");
 }
 
 /// A queue that is full says so, and whoever has logged in notices nothing of it.

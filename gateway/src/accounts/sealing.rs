@@ -7,9 +7,12 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use policy::SiteName;
 use policy::account::totp::{Algorithm, Secret};
+use policy::login::AccountName;
 use zeroize::Zeroizing;
 
 use super::AccountError;
@@ -17,8 +20,11 @@ use crate::store::{SealedTotp, UserId};
 
 const NONCE_BYTES: usize = 12;
 
-/// The key.
-pub struct SealingKey(RandomizedNonceKey);
+/// The key, and one that is made of it for names.
+pub struct SealingKey {
+    secrets: RandomizedNonceKey,
+    names: hmac::Key,
+}
 
 impl SealingKey {
     /// Reads the key; makes it where there is none.
@@ -37,7 +43,17 @@ impl SealingKey {
         let text = text.map_err(|error| failed(&error))?;
         let bytes = certs::unhex(text.trim_end()).map(Zeroizing::new).filter(|bytes| bytes.len() == 32);
         let bytes = bytes.ok_or_else(|| failed(&"it does not hold 64 hexadecimal digits"))?;
-        RandomizedNonceKey::new(&AES_256_GCM, &bytes).map(Self).map_err(|error| failed(&error))
+        let secrets = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|error| failed(&error))?;
+        let of_names = hmac::sign(&hmac::Key::new(HMAC_SHA256, &bytes), b"sekisho names of accounts");
+        Ok(Self { secrets, names: hmac::Key::new(HMAC_SHA256, of_names.as_ref()) })
+    }
+
+    /// A number for a name at a site that says nothing to whoever has not the key, and is the same after a restart.
+    #[must_use]
+    pub fn mark(&self, site: &SiteName, account: &AccountName) -> u64 {
+        // No site's name has a blank.
+        let tag = hmac::sign(&self.names, format!("{site} {}", account.as_str()).as_bytes());
+        tag.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
     /// Seals a user's secret. It can be opened as that user's alone.
@@ -47,7 +63,8 @@ impl SealingKey {
     pub fn seal(&self, id: &UserId, secret: &Secret, last: Option<u64>) -> Result<SealedTotp, AccountError> {
         let mut bytes = secret.expose().to_vec();
         let aad = aad(id, secret.algorithm());
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(aad), &mut bytes).map_err(|_| AccountError::Sealing)?;
+        let nonce =
+            self.secrets.seal_in_place_append_tag(Aad::from(aad), &mut bytes).map_err(|_| AccountError::Sealing)?;
         let sealed = STANDARD_NO_PAD.encode([nonce.as_ref().as_slice(), &bytes].concat());
         Ok(SealedTotp { sealed, algorithm: secret.algorithm().label().to_owned(), last })
     }
@@ -62,7 +79,7 @@ impl SealingKey {
         let nonce = bytes.first_chunk::<NONCE_BYTES>().copied().ok_or(AccountError::Sealing)?;
         let body = bytes.get_mut(NONCE_BYTES..).ok_or(AccountError::Sealing)?;
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let opened = self.0.open_in_place(nonce, Aad::from(aad(id, algorithm)), body);
+        let opened = self.secrets.open_in_place(nonce, Aad::from(aad(id, algorithm)), body);
         opened.map(|secret| Secret::new(secret, algorithm)).map_err(|_| AccountError::Sealing)
     }
 }
@@ -120,6 +137,11 @@ mod tests {
         assert!(!sealed.sealed.contains(&STANDARD_NO_PAD.encode([7; 30])));
         let again = SealingKey::load_or_make(&path).unwrap();
         assert_eq!(again.open(&id("a"), &sealed).unwrap(), secret);
+        let mark = |key: &SealingKey, site: &str, name: &str| {
+            key.mark(&site.parse().unwrap(), &AccountName::new(name, policy::login::Spelling::default()).unwrap())
+        };
+        assert_eq!(mark(&key, "s", "a"), mark(&again, "s", "a"));
+        assert_ne!(mark(&key, "s", "a"), mark(&key, "t", "a"));
         assert!(again.open(&id("b"), &sealed).is_err());
         assert!(again.open(&id("a"), &SealedTotp { algorithm: "SHA1".to_owned(), ..sealed.clone() }).is_err());
         assert!(again.open(&id("a"), &SealedTotp { sealed: "AAAA".to_owned(), ..sealed.clone() }).is_err());
@@ -127,5 +149,6 @@ mod tests {
         assert!(SealingKey::load_or_make(&path).is_err(), "others can read it");
         let other = SealingKey::load_or_make(&folder.path().join("other.key")).unwrap();
         assert!(other.open(&id("a"), &sealed).is_err());
+        assert_ne!(mark(&key, "s", "a"), mark(&other, "s", "a"));
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use policy::SiteName;
-use policy::account::Proved;
+use policy::account::{Facts, Proved};
 use policy::login::{AccountName, Origin};
 use sha2::{Digest as _, Sha256};
 
-use super::{AccountError, random};
-use crate::store::UserId;
+use super::{AccountError, facts, random};
+use crate::store::{Credential, UserId};
 
 /// Most that are kept; whoever comes then has proved a password, and is told to try again.
 const MOST: usize = 65_536;
@@ -28,10 +28,45 @@ pub struct Stage {
     pub user: UserId,
     /// The hash of the password that was right.
     pub password: String,
+    /// The sealed secret of the authenticator that was the account's then.
+    pub totp: Option<String>,
+    /// Number of the registry's last change when the first of it was proved.
+    pub as_of: u64,
+    /// How the account stood.
+    pub facts: Facts,
     /// What was proved.
     pub proved: Proved,
     /// Where the browser wants to go.
     pub target: Option<String>,
+}
+
+impl Stage {
+    /// Of an account as it was when something was proved.
+    #[must_use]
+    pub fn of(account: &AccountName, found: &Credential, proved: Proved, target: Option<String>) -> Self {
+        Self {
+            site: found.user.site.clone(),
+            account: account.clone(),
+            user: found.user.clone(),
+            password: found.password.clone(),
+            totp: found.totp.as_ref().map(|totp| totp.sealed.clone()),
+            as_of: found.as_of,
+            facts: facts(found),
+            proved,
+            target,
+        }
+    }
+
+    /// The account as it is, if it is the one that the login began with, and its user still gets in by the very password and
+    /// authenticator that were proved. What was proved first says from when on a change of the registry ends all of it.
+    #[must_use]
+    pub fn still(&self, mut found: Credential) -> Option<Credential> {
+        let totp = found.totp.as_ref().map(|totp| &totp.sealed);
+        let is =
+            found.enabled && found.user == self.user && found.password == self.password && totp == self.totp.as_ref();
+        found.as_of = found.as_of.min(self.as_of);
+        is.then_some(found)
+    }
 }
 
 struct Kept {
@@ -108,6 +143,9 @@ mod tests {
             account: AccountName::new("a", Spelling::default()).unwrap(),
             user: UserId { site: "s".parse().unwrap(), user: "a".parse().unwrap() },
             password: String::new(),
+            totp: None,
+            as_of: 0,
+            facts: Facts { enabled: true, must_change: false, changed_s: 0, is_short: false, totp: false },
             proved: Proved::default(),
             target: None,
         };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use gateway_audit::record::LoginOutcome;
 use http::{HeaderValue, Method, Request};
 use policy::account::form::local_target;
-use policy::account::{Next, Password, Proved, Standing};
+use policy::account::{Facts, Next, Password, Proved, Standing};
 use policy::login::{AccountName, Attempt, Ended, Origin, Reason, Spelling};
 use policy::target::CanonicalTarget;
 use policy::{Party, Refusal, SiteName, Subject};
@@ -22,18 +22,18 @@ use super::oidc;
 use super::trail::Trail;
 use crate::accounts::page::{Alert, FACTOR, LOGIN, LOGOUT, Language, PASSWORD, Page, RESERVED, STYLE};
 use crate::accounts::stages::Stage;
-use crate::accounts::{Accounts, Changed, Factor, REALM, actor, facts};
+use crate::accounts::{Accounts, Changed, Factor, Factored, REALM, facts};
 use crate::body::RequestBody;
 use crate::clock::Clock as _;
 use crate::listen::{Connection, network_of};
-use crate::login::{Reservation, origin_of};
+use crate::login::{Reservation, Start, origin_of};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::store::Credential;
 
-pub(super) use answer::Own;
 use answer::Reply;
-use forms::{Posted, target_of};
+pub(super) use answer::{Own, forget};
+use forms::{Posted, Wiped, target_of};
 pub(super) use session::{carry_own, find, of_request};
 
 /// Whether the target is one of the gateway's own.
@@ -89,7 +89,7 @@ impl Asked<'_> {
             let wanted = target_of(target)?;
             return match target.path() {
                 LOGIN => Ok(step.show(wanted.as_deref())),
-                FACTOR | PASSWORD => step.show_stage(target.path()).await,
+                FACTOR | PASSWORD => Ok(step.show_stage(target.path())),
                 _ => Err(Refusal::RouteUnknown),
             };
         }
@@ -99,8 +99,8 @@ impl Asked<'_> {
         if target.query().is_some() {
             return Err(Refusal::LoginAmbiguous);
         }
-        let body = forms::body(request, trail).await?;
-        let form = forms::read(&body)?;
+        let body = Wiped(forms::body(request, trail).await?);
+        let form = forms::read(&body.0)?;
         let is_ours = forms::is_from_here(request.headers(), self.authority)
             && form.get("csrf").is_some_and(|token| step.accounts.tokens.knows(step.now_ns, &step.origin, token));
         let posted = Posted::of(&form)?;
@@ -115,7 +115,7 @@ impl Asked<'_> {
         }
     }
 
-    fn step(&self, request: &Request<RequestBody>, trail: &Trail) -> Result<Step<'_>, Refusal> {
+    fn step(&self, request: &Request<RequestBody>, trail: &mut Trail) -> Result<Step<'_>, Refusal> {
         // Accounts are of whoever sits at a device of a site.
         let Party::Device { device, .. } = &self.subject.party else { return Err(Refusal::RouteUnknown) };
         let accounts = self.connection.worker.accounts()?;
@@ -127,6 +127,11 @@ impl Asked<'_> {
             let stages = accounts.stages.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             stages.look(now_ns, &origin, &name).cloned().map(|stage| (name, stage))
         });
+        let session = match session::find(self.connection, self.subject, headers, trail) {
+            // That is recorded and the session over, and whoever sits here may log in.
+            Err(Refusal::SessionStolen) => None,
+            found => found?,
+        };
         Ok(Step {
             asked: self,
             accounts,
@@ -135,13 +140,13 @@ impl Asked<'_> {
             language: forms::language(headers),
             now_ns,
             stage,
-            session: session::find(self.connection, self.subject, headers, trail)?,
+            session,
         })
     }
 }
 
-/// A password or a code that may be compared: the attempt is where no crash forgets it.
-type Taken = Result<Reservation, Own>;
+/// A password or a code that may be compared: the attempt is where no crash forgets it. Whoever compares it asks [`Start`] first.
+type Taken = Result<(Reservation, Start), Own>;
 
 impl Step<'_> {
     /// GET of the login page: the form, or how far this browser has come. With a target, whoever is logged in already may do it
@@ -154,22 +159,23 @@ impl Step<'_> {
         self.reply(page).target(target).own()
     }
 
-    /// GET of a later step.
-    async fn show_stage(&self, path: &str) -> Result<Own, Refusal> {
+    /// GET of a later step. It asks nobody: what became of the account meanwhile is looked at when the form comes.
+    fn show_stage(&self, path: &str) -> Own {
         let Some((_, stage)) = &self.stage else {
-            return Ok(match (&self.session, path) {
+            return match (&self.session, path) {
                 (Some(_), PASSWORD) => self.reply(self.voluntary()).own(),
                 _ => answer::see_other(LOGIN),
-            });
+            };
         };
-        let Some(found) = self.still(stage).await? else { return Ok(answer::see_other(LOGIN)) };
-        Ok(match (self.next(&found, stage.proved), path) {
+        match (self.next(stage.facts, stage.proved), path) {
             (Next::SecondFactor, FACTOR) => self.reply(Page::Factor).own(),
-            (Next::NewPassword(standing), PASSWORD) => self.reply(self.choose(&found, standing)).own(),
+            // The code was right, and the session could not begin.
+            (Next::Begin(_), FACTOR) if stage.proved.second => self.reply(Page::Factor).own(),
+            (Next::NewPassword(standing), PASSWORD) => self.reply(self.choose(stage.facts, standing)).own(),
             (Next::SecondFactor, _) => answer::see_other(FACTOR),
             (Next::NewPassword(_), _) => answer::see_other(PASSWORD),
             (Next::Refuse | Next::Begin(_), _) => answer::see_other(LOGIN),
-        })
+        }
     }
 
     /// POST of account and password.
@@ -179,11 +185,11 @@ impl Step<'_> {
         let password = posted.password.ok_or(Refusal::LoginMalformed)?;
         let password = Password::new(password).map_err(|_| Refusal::LoginMalformed)?;
         let page = Page::Login { account: text };
-        let reservation = match self.take(&account, page, posted.target, trail).await? {
-            Ok(reservation) => reservation,
+        let (reservation, start) = match self.take(&account, page, posted.target, trail).await? {
+            Ok(taken) => taken,
             Err(own) => return Ok(own),
         };
-        let found = match self.accounts.verify(&self.site, &account, password).await {
+        let found = match self.accounts.verify(&self.site, &account, password, (&self.origin, start)).await {
             Ok(found) => found,
             Err(refusal) => return Ok(self.unanswered(reservation, page, posted.target, refusal, trail)),
         };
@@ -193,41 +199,67 @@ impl Step<'_> {
             return Ok(self.reply(page).target(posted.target).alert(Alert::Failed, Refusal::LoginFailed).own());
         };
         let proved = Proved { password: true, second: false };
-        let next = self.next(&found, proved);
+        let next = self.next(facts(&found), proved);
         let (outcome, ended) = match next {
             Next::SecondFactor => (LoginOutcome::Incomplete, Ended::Withdrawn),
             Next::Refuse | Next::NewPassword(_) | Next::Begin(_) => (LoginOutcome::Success, Ended::Succeeded),
         };
         trail.attempt_ends(outcome);
         reservation.settle(ended);
-        self.go_on(&account, *found, proved, posted.target.map(str::to_owned), trail).await
+        self.go_on(&account, found, proved, posted.target.map(str::to_owned), trail).await
     }
 
     /// POST of a code.
     async fn factor(&self, posted: Posted<'_>, trail: &mut Trail) -> Result<Own, Refusal> {
         let code = posted.code.ok_or(Refusal::LoginMalformed)?;
         let Some((name, stage)) = &self.stage else { return Ok(self.over()) };
-        let reservation = match self.take(&stage.account, Page::Factor, None, trail).await? {
-            Ok(reservation) => reservation,
+        if stage.proved.second {
+            // A code was right before, and the session could not begin.
+            self.admits(&self.attempt(&stage.account))?;
+            let found = match self.accounts.still(stage).await {
+                Ok(found) => found,
+                Err(refusal) => return Ok(self.reply(Page::Factor).alert(Alert::Busy, refusal).own()),
+            };
+            let Some(found) = found else { return Ok(self.over()) };
+            return self.factor_proved(name, found, trail).await;
+        }
+        let (reservation, start) = match self.take(&stage.account, Page::Factor, None, trail).await? {
+            Ok(taken) => taken,
             Err(own) => return Ok(own),
         };
         let code = Factor::Code(zeroize::Zeroizing::new(code.to_owned()));
-        let by = actor(&stage.user, &self.origin);
-        let is_right = match self.accounts.factor(&self.site, &stage.account, code, by).await {
-            Ok(is_right) => is_right,
+        let found = match self.accounts.factor(stage, code, (&self.origin, start)).await {
+            Ok(Factored::Right(found)) => found,
+            Ok(Factored::Wrong) => {
+                trail.attempt_ends(LoginOutcome::Failure);
+                reservation.settle(Ended::Failed);
+                return Ok(self.reply(Page::Factor).alert(Alert::Code, Refusal::LoginFailed).own());
+            }
+            Ok(Factored::Over) => {
+                trail.attempt_ends(LoginOutcome::NotSent);
+                reservation.settle(Ended::Withdrawn);
+                return Ok(self.over());
+            }
             Err(refusal) => return Ok(self.unanswered(reservation, Page::Factor, None, refusal, trail)),
         };
-        if !is_right {
-            trail.attempt_ends(LoginOutcome::Failure);
-            reservation.settle(Ended::Failed);
-            return Ok(self.reply(Page::Factor).alert(Alert::Code, Refusal::LoginFailed).own());
-        }
         trail.attempt_ends(LoginOutcome::Success);
         reservation.settle(Ended::Succeeded);
+        self.factor_proved(name, *found, trail).await
+    }
+
+    /// Goes on after a code that is used up by now: should no session begin, it counts all the same when the form comes again.
+    async fn factor_proved(&self, name: &str, found: Credential, trail: &mut Trail) -> Result<Own, Refusal> {
         let Some(stage) = self.finish(name) else { return Ok(self.over()) };
-        let Some(found) = self.still(&stage).await? else { return Ok(self.over()) };
         let proved = Proved { second: true, ..stage.proved };
-        self.go_on(&stage.account, found, proved, stage.target, trail).await
+        let again = Stage::of(&stage.account, &found, proved, stage.target.clone());
+        match self.go_on(&stage.account, found, proved, stage.target, trail).await {
+            Err(refusal @ (Refusal::SessionUnavailable | Refusal::LoginUnavailable)) => {
+                let name = self.keep(again)?;
+                let page = self.reply(Page::Factor).alert(Alert::Busy, refusal).own();
+                Ok(page.cookie(answer::STAGE_COOKIE, &name))
+            }
+            gone_on => gone_on,
+        }
     }
 
     /// POST of a new password: within a login, or by whoever is logged in and shows the present one.
@@ -237,25 +269,19 @@ impl Step<'_> {
         let Some((name, stage)) = &self.stage else {
             return self.change_own(posted, new_password, trail).await;
         };
-        let Some(found) = self.still(stage).await? else { return Ok(self.over()) };
-        let Next::NewPassword(standing) = self.next(&found, stage.proved) else { return Ok(self.over()) };
-        let page = self.choose(&found, standing);
+        let Next::NewPassword(standing) = self.next(stage.facts, stage.proved) else { return Ok(self.over()) };
+        let page = self.choose(stage.facts, standing);
         if new != repeat {
             return Ok(self.reply(page).warn(Alert::Differ).own());
         }
-        let attempt = self.attempt(&stage.account);
-        if !self.asked.connection.worker.logins().admits(&attempt) {
-            return Err(Refusal::RateLimited);
-        }
-        let by = actor(&stage.user, &self.origin);
-        match self.accounts.change(&self.site, &stage.account, stage.password.clone(), new_password, by).await {
-            Ok(Changed::Done) => {}
+        self.admits(&self.attempt(&stage.account))?;
+        let found = match self.accounts.change(stage, new_password, &self.origin).await {
+            Ok(Changed::Done(found)) => found,
             Ok(Changed::Weak(weakness)) => return Ok(self.reply(page).warn(Alert::Weak(weakness)).own()),
             Ok(Changed::Elsewhere) => return Ok(self.over()),
             Err(refusal) => return Ok(self.reply(page).alert(Alert::Busy, refusal).own()),
-        }
+        };
         let Some(stage) = self.finish(name) else { return Ok(self.over()) };
-        let Some(found) = self.accounts.find(&self.site, &stage.account).await? else { return Ok(self.over()) };
         self.go_on(&stage.account, *found, stage.proved, stage.target, trail).await
     }
 
@@ -271,11 +297,13 @@ impl Step<'_> {
             return Ok(self.reply(page).warn(Alert::Differ).own());
         }
         let account = AccountName::new(&session.account, Spelling::default()).map_err(|_| Refusal::InternalError)?;
-        let reservation = match self.take(&account, page, None, trail).await? {
-            Ok(reservation) => reservation,
+        // The passwords before cost a hash each: it is more than one attempt.
+        self.admits(&self.attempt(&account))?;
+        let (reservation, start) = match self.take(&account, page, None, trail).await? {
+            Ok(taken) => taken,
             Err(own) => return Ok(own),
         };
-        let found = match self.accounts.verify(&self.site, &account, present).await {
+        let found = match self.accounts.verify(&self.site, &account, present, (&self.origin, start)).await {
             Ok(found) => found,
             Err(refusal) => return Ok(self.unanswered(reservation, page, None, refusal, trail)),
         };
@@ -286,9 +314,9 @@ impl Step<'_> {
         };
         trail.attempt_ends(LoginOutcome::Success);
         reservation.settle(Ended::Succeeded);
-        let by = actor(&found.user, &self.origin);
-        match self.accounts.change(&self.site, &account, found.password, new, by).await {
-            Ok(Changed::Done) => Ok(answer::see_other(LOGIN)),
+        let proved = Stage::of(&account, &found, Proved { password: true, second: false }, None);
+        match self.accounts.change(&proved, new, &self.origin).await {
+            Ok(Changed::Done(_)) => Ok(answer::see_other(LOGIN)),
             Ok(Changed::Weak(weakness)) => Ok(self.reply(page).warn(Alert::Weak(weakness)).own()),
             Ok(Changed::Elsewhere) => Ok(self.over()),
             Err(refusal) => Ok(self.reply(page).alert(Alert::Busy, refusal).own()),
@@ -315,34 +343,42 @@ impl Step<'_> {
         target: Option<String>,
         trail: &mut Trail,
     ) -> Result<Own, Refusal> {
-        let path = match self.next(&found, proved) {
+        let stage = Stage::of(account, &found, proved, target);
+        let path = match self.next(stage.facts, proved) {
             Next::Refuse => return Ok(self.over()),
             Next::SecondFactor => FACTOR,
             Next::NewPassword(_) => PASSWORD,
             Next::Begin(level) => {
                 let login =
                     session::Login { user: &found.user, level, proved, as_of: found.as_of, old: self.session.as_ref() };
-                let secret = session::begin(self.asked, &login, trail).await?;
-                let target = target.as_deref().and_then(local_target).unwrap_or(LOGIN);
+                let (secret, session) = session::begin(self.asked, &login, trail).await?;
+                // A change of the account that comes now finds the session and ends it; one that came before is found here.
+                let still = self.accounts.still(&stage).await;
+                if !matches!(still, Ok(Some(_))) {
+                    session::revoke(self.asked.connection, &session);
+                    return still.map(|_| self.over());
+                }
+                let target = stage.target.as_deref().and_then(local_target).unwrap_or(LOGIN);
                 return Ok(answer::see_other(target)
                     .cookie(answer::SESSION_COOKIE, secret.as_str())
                     .clear(answer::STAGE_COOKIE));
             }
         };
-        let stage = Stage {
-            site: self.site.clone(),
-            account: account.clone(),
-            user: found.user,
-            password: found.password,
-            proved,
-            target,
-        };
+        Ok(answer::see_other(path).cookie(answer::STAGE_COOKIE, &self.keep(stage)?))
+    }
+
+    /// Remembers how far a login has come. Returns the name that its browser gets.
+    fn keep(&self, stage: Stage) -> Result<String, Refusal> {
         let kept = {
             let mut stages = self.accounts.stages.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             stages.keep(self.now_ns, self.origin.clone(), stage)
         };
-        let name = kept.map_err(|_| Refusal::InternalError)?.ok_or(Refusal::LoginUnavailable)?;
-        Ok(answer::see_other(path).cookie(answer::STAGE_COOKIE, &name))
+        kept.map_err(|_| Refusal::InternalError)?.ok_or(Refusal::LoginUnavailable)
+    }
+
+    /// Counts what is going to cost something, before it does.
+    fn admits(&self, attempt: &Attempt) -> Result<(), Refusal> {
+        self.asked.connection.worker.logins().admits(attempt).then_some(()).ok_or(Refusal::RateLimited)
     }
 
     fn attempt(&self, account: &AccountName) -> Attempt {
@@ -364,9 +400,7 @@ impl Step<'_> {
     ) -> Result<Taken, Refusal> {
         let worker = &self.asked.connection.worker;
         let attempt = self.attempt(account);
-        if !worker.logins().admits(&attempt) {
-            return Err(Refusal::RateLimited);
-        }
+        self.admits(&attempt)?;
         trail.attempts(&attempt);
         if worker.is_draining() {
             return Err(Refusal::Draining);
@@ -384,12 +418,16 @@ impl Step<'_> {
                 return Ok(Err(self.reply(page).target(target).alert(alert, refusal).retry_after(seconds).own()));
             }
         };
-        if let Err(refusal) = reservation.sends().await {
-            trail.attempt_ends(LoginOutcome::Unavailable);
-            return Ok(Err(self.reply(page).target(target).alert(Alert::Busy, refusal).own()));
+        match reservation.stored().await {
+            Ok(start) => {
+                trail.attempt_waits(start.clone());
+                Ok(Ok((reservation, start)))
+            }
+            Err(refusal) => {
+                trail.attempt_ends(LoginOutcome::Unavailable);
+                Ok(Err(self.reply(page).target(target).alert(Alert::Busy, refusal).own()))
+            }
         }
-        trail.attempt_ends(LoginOutcome::NoAnswer);
-        Ok(Ok(reservation))
     }
 
     /// Nobody compared anything.
@@ -406,16 +444,8 @@ impl Step<'_> {
         self.reply(page).target(target).alert(Alert::Busy, refusal).own()
     }
 
-    fn next(&self, found: &Credential, proved: Proved) -> Next {
-        facts(found).next(self.accounts.config().profile, self.accounts.now_s(), proved)
-    }
-
-    /// The account of a half-done login, if its password is still the one that was right.
-    async fn still(&self, stage: &Stage) -> Result<Option<Credential>, Refusal> {
-        let found = self.accounts.find(&self.site, &stage.account).await?;
-        Ok(found.map(|found| *found).filter(|found| {
-            found.enabled && found.password == stage.password && found.user == stage.user && self.site == stage.site
-        }))
+    fn next(&self, facts: Facts, proved: Proved) -> Next {
+        facts.next(self.accounts.config().profile, self.accounts.now_s(), proved)
     }
 
     /// Ends a stage; whoever comes second with its name finds nothing.
@@ -424,9 +454,9 @@ impl Step<'_> {
         stages.take(self.now_ns, &self.origin, name)
     }
 
-    fn choose(&self, found: &Credential, standing: Standing) -> Page<'static> {
+    fn choose(&self, facts: Facts, standing: Standing) -> Page<'static> {
         let profile = self.accounts.config().profile;
-        Page::NewPassword { standing, profile, second_factor: found.totp.is_some(), present: false }
+        Page::NewPassword { standing, profile, second_factor: facts.totp, present: false }
     }
 
     fn voluntary(&self) -> Page<'static> {

@@ -23,6 +23,7 @@ use policy::{Party, Refusal, SiteName};
 
 use super::account::{self, Asked, Own, answer, forms};
 use super::trail::Trail;
+pub(super) use crate::accounts::BROWSER_COOKIE;
 use crate::accounts::page::{Alert, LOGIN, LOGOUT, Page, STYLE};
 use crate::body::RequestBody;
 use crate::clock::{Clock as _, Reading};
@@ -32,8 +33,6 @@ use crate::oidc::{Failure, Flow, PAGES, Provider, Purpose, Secrets};
 use crate::session::Session;
 use crate::token::now_of;
 
-/// The cookie of a browser that is at a provider.
-pub(super) const BROWSER_COOKIE: &str = "__Host-sekisho-oidc";
 /// How long a browser is asked to wait for a provider that does not answer, seconds.
 const RETRY_S: u64 = 10;
 

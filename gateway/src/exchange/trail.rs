@@ -20,7 +20,7 @@ use policy::{Refusal, Subject, UserName};
 
 use smallvec::SmallVec;
 
-use super::account::Own;
+use super::account::{Own, forget};
 use super::answer::ResponseBody;
 use super::asked::{Asked, Target};
 use super::meters::Counted;
@@ -76,6 +76,8 @@ pub(super) struct Trail {
     carrying: Option<Carrying>,
     /// The one that it begins.
     begun_session: Option<Arc<Session>>,
+    /// The answer has the browser forget the gateway's own cookies.
+    forgets_cookies: bool,
     /// Seconds after which a refused request may come again, where that is known.
     retry_after_s: Option<u64>,
     decision: Decision,
@@ -113,6 +115,7 @@ impl Trail {
             bearing: None,
             carrying: None,
             begun_session: None,
+            forgets_cookies: false,
             retry_after_s: None,
             decision: Decision::Refuse,
             policies: None,
@@ -313,6 +316,9 @@ impl Trail {
         self.count(response.status(), reason);
         let mut response = if self.method[..] == *b"HEAD" { without_content(response) } else { response };
         response.headers_mut().insert(X_REQUEST_ID, self.id_header());
+        if self.forgets_cookies {
+            forget(response.headers_mut());
+        }
         response.map(ResponseBody::own)
     }
 
@@ -343,6 +349,9 @@ impl Trail {
         let mut answer = problem(refusal, self.id());
         if let Some(seconds) = self.retry_after_s {
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.forgets_cookies {
+            forget(answer.headers_mut());
         }
         let answer = if self.method[..] == *b"HEAD" { without_content(answer) } else { answer };
         answer.map(ResponseBody::own)

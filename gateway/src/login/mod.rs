@@ -8,7 +8,7 @@ mod keeper;
 mod rates;
 mod verified;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -140,7 +140,14 @@ impl Logins {
         let change = LoginChange::Reserved { id: ticket.0, attempt: attempt.clone(), at_ns };
         self.order(Order::Reserve(change, answer));
         drop(guard);
-        Ok(Reservation { logins: Arc::clone(self), ticket, attempt, stored: Some(stored), sent: false, settled: false })
+        Ok(Reservation {
+            logins: Arc::clone(self),
+            ticket,
+            attempt,
+            stored: Some(stored),
+            start: Start::default(),
+            settled: false,
+        })
     }
 
     /// Counts a failure of an attempt that was let through because its password was known to be right.
@@ -225,7 +232,35 @@ const fn kind(of: &Locked) -> &'static str {
     }
 }
 
-/// An attempt that was taken. Dropped unsettled it failed if a backend may have seen it, and is withdrawn if not.
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+/// Whether anybody has looked at an attempt's password. Whoever is going to says so before, and is told no where the attempt was
+/// given up: one that waits counts for nothing, and none is compared that does not count.
+#[derive(Debug, Clone, Default)]
+pub struct Start(Arc<AtomicU8>);
+
+impl Start {
+    /// Somebody looks at it from here on; `false` if it was given up, and nobody may.
+    #[must_use]
+    pub fn begins(&self) -> bool {
+        self.0.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire) != Err(GIVEN_UP)
+    }
+
+    /// Whether somebody may have looked at it.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire) == BEGUN
+    }
+
+    /// Nobody may look at it any more; `false` if somebody may have.
+    fn is_given_up(&self) -> bool {
+        self.0.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) != Err(BEGUN)
+    }
+}
+
+/// An attempt that was taken. Dropped unsettled it failed if anybody may have seen it, and is withdrawn if not.
 #[must_use]
 pub struct Reservation {
     logins: Arc<Logins>,
@@ -233,22 +268,31 @@ pub struct Reservation {
     /// Whose.
     pub attempt: Attempt,
     stored: Option<oneshot::Receiver<bool>>,
-    sent: bool,
+    start: Start,
     settled: bool,
 }
 
 impl Reservation {
-    /// Returns once the attempt is on stable storage; a backend must not see a byte of it before. From here on it may.
+    /// Returns once the attempt is on stable storage; nobody must see a byte of it before. Whoever then does says
+    /// [`Start::begins`] first.
     ///
     /// # Errors
     /// [`Refusal::LoginUnavailable`] if it cannot be put there.
-    pub async fn sends(&mut self) -> Result<(), Refusal> {
+    pub async fn stored(&mut self) -> Result<Start, Refusal> {
         let Some(stored) = self.stored.take() else { return Err(Refusal::InternalError) };
         if !stored.await.unwrap_or(false) {
             return Err(Refusal::LoginUnavailable);
         }
-        self.sent = true;
-        Ok(())
+        Ok(self.start.clone())
+    }
+
+    /// The same, for a backend, which may see it from here on.
+    ///
+    /// # Errors
+    /// As [`stored`](Self::stored).
+    pub async fn sends(&mut self) -> Result<(), Refusal> {
+        let start = self.stored().await?;
+        if start.begins() { Ok(()) } else { Err(Refusal::InternalError) }
     }
 
     /// Says what became of it.
@@ -265,6 +309,62 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.end(if self.sent { Ended::Failed } else { Ended::Withdrawn });
+        self.end(if self.start.is_given_up() { Ended::Withdrawn } else { Ended::Failed });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::login::{Bound, Limits, LockScope, Pause, Spelling};
+    use std::num::NonZeroU32;
+
+    /// Takes an attempt as far as the store.
+    async fn stored(logins: &Arc<Logins>, kept: &mut Kept) -> Result<(Reservation, Start), Refused> {
+        let attempt = Attempt {
+            realm: "r".into(),
+            account: AccountName::new("tanaka", Spelling::default()).unwrap(),
+            origin: Origin { site: "s".into(), device: "d".into() },
+            address: [192, 0, 2, 1].into(),
+        };
+        let mut reservation = logins.reserve(attempt)?;
+        loop {
+            match kept.0.recv().await.unwrap() {
+                Order::Reserve(_, answer) => break answer.send(true).unwrap(),
+                Order::Write(_) | Order::Flush(_) => {}
+            }
+        }
+        let start = reservation.stored().await.unwrap();
+        Ok((reservation, start))
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_nobody_looked_at_counts_for_nothing() {
+        let most = 3;
+        let minute = 60_000_000_000;
+        let limits = Limits {
+            pause: Pause { first_ns: 0, most_ns: 0 },
+            scope: LockScope::AccountAtSite,
+            account: Bound { failures: most, window_ns: minute, lockout_ns: minute },
+            global: None,
+            device: None,
+            site: None,
+            address: None,
+            accounts: 16,
+        };
+        let [device_attempts, site_attempts, address_attempts] = [NonZeroU32::MAX; 3];
+        let config = Login { limits, device_attempts, site_attempts, address_attempts, verified: Duration::ZERO };
+        let (logins, mut kept) = prepare(&config, Arc::new(KernelClock::new().unwrap()));
+        for _ in 0..2 * most {
+            let (reservation, start) = stored(&logins, &mut kept).await.unwrap();
+            drop(reservation);
+            assert!(!start.begins() && !start.has_begun(), "given up while it waited: nobody may compare it");
+        }
+        for _ in 0..most {
+            let (reservation, start) = stored(&logins, &mut kept).await.unwrap();
+            assert!(start.begins() && start.has_begun());
+            drop(reservation);
+        }
+        assert!(stored(&logins, &mut kept).await.is_err(), "what was looked at has failed");
     }
 }

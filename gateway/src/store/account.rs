@@ -1,6 +1,8 @@
 //! The gateway's own accounts (R8, R9): hashes of passwords, sealed secrets, hashes of recovery codes. Changes are journalled as
 //! [`Account`], which says that something changed and nothing of what it is.
 
+use std::collections::BTreeMap;
+
 use policy::account::recovery::CodeHash;
 use policy::login::{AccountName, Spelling};
 use policy::{SiteName, UserName};
@@ -267,13 +269,33 @@ impl Store {
         Ok(after)
     }
 
-    /// Writes the same password's hash anew, by other parameters. Nothing is journalled: nothing has changed.
+    /// What the hashes cost that are kept, as they say it themselves (all of a PHC string but salt and hash), and how many do.
+    ///
+    /// # Errors
+    /// Those of every reading call.
+    pub async fn account_costs(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let rows: Vec<(String,)> = sqlx::query_as("SELECT password FROM accounts")
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(|e| self.sql(e))?;
+        let mut costs = BTreeMap::new();
+        for (password,) in rows {
+            if let Some(of) = password.rsplitn(3, '$').nth(2) {
+                *costs.entry(of.to_owned()).or_default() += 1;
+            }
+        }
+        Ok(costs)
+    }
+
+    /// Writes the same password's hash anew, by other parameters. Nothing is journalled: nothing has changed. False if the hash is
+    /// another than `old` by now.
     ///
     /// # Errors
     /// Those of every mutating call.
-    pub async fn account_rehash(&self, id: &UserId, old: &str, new: &str) -> Result<(), StoreError> {
+    pub async fn account_rehash(&self, id: &UserId, old: &str, new: &str) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query("UPDATE accounts SET password = $1 WHERE site = $2 AND name = $3 AND password = $4")
+        let done = sqlx::query("UPDATE accounts SET password = $1 WHERE site = $2 AND name = $3 AND password = $4")
             .bind(new)
             .bind(id.site.as_str())
             .bind(id.user.as_str())
@@ -281,7 +303,8 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(|e| self.sql(e))?;
-        transaction.commit().await.map_err(|e| self.sql(e))
+        transaction.commit().await.map_err(|e| self.sql(e))?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Gives an account an authenticator, or takes it away together with its recovery codes.
@@ -521,8 +544,8 @@ mod tests {
         let found = store.account_find(&id.site, &name("ＴＡＮＡＫＡ")).await.unwrap().unwrap();
         assert_eq!((found.user.clone(), &*found.password, found.changed_s), (id.clone(), "4", 7));
         assert_eq!(found.history, ["3", "2"]);
-        store.account_rehash(&id, "4", "4b").await.unwrap();
-        store.account_rehash(&id, "4", "5").await.unwrap();
+        assert!(store.account_rehash(&id, "4", "4b").await.unwrap());
+        assert!(!store.account_rehash(&id, "4", "5").await.unwrap());
         assert_eq!(store.account_find(&id.site, &name("tanaka")).await.unwrap().unwrap().password, "4b");
         // Another user whose name is the same but for its case has no account.
         let other = UserId { user: "TANAKA".parse().unwrap(), ..id.clone() };

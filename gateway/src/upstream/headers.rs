@@ -9,8 +9,11 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{self, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, VIA};
+use http::header::{self, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TE, VIA};
+use policy::session::cookie;
 use smallvec::SmallVec;
+
+use crate::accounts::OWN_COOKIES;
 
 /// RFC 9440: the client's certificate.
 pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
@@ -248,9 +251,34 @@ fn is_not_answered(name: &str) -> bool {
     }
 }
 
+/// Takes away what an answer sets of the gateway's own cookies, in any reading that they are found by: no backend logs anybody in or
+/// out of the gateway.
+fn clean_cookies(headers: &mut HeaderMap) {
+    let is_ours = |value: &HeaderValue| {
+        let set = value.as_bytes();
+        let pair = memchr::memchr(b';', set).and_then(|end| set.get(..end)).unwrap_or(set);
+        // Some browsers send a cookie without a name as its bare value (RFC 6265bis section 5.6).
+        let bare = pair.trim_ascii_start();
+        let bare = bare.strip_prefix(b"=").unwrap_or(bare);
+        OWN_COOKIES.iter().any(|name| !matches!(cookie::find(std::iter::once(bare), name), Ok(None)))
+    };
+    if !headers.get_all(SET_COOKIE).iter().any(is_ours) {
+        return;
+    }
+    let others: SmallVec<[HeaderValue; 4]> =
+        headers.get_all(SET_COOKIE).iter().filter(|value| !is_ours(value)).cloned().collect();
+    headers.remove(SET_COOKIE);
+    for value in others {
+        headers.append(SET_COOKIE, value);
+    }
+}
+
 /// Takes away every field of an answer that belongs to the backend's connection, that echoes the gateway's own, or
 /// that sends the client past the gateway (`Alt-Svc`).
 pub fn clean_response(headers: &mut HeaderMap) {
+    if headers.contains_key(SET_COOKIE) {
+        clean_cookies(headers);
+    }
     let removed: SmallVec<[HeaderName; 4]> =
         headers.keys().filter(|name| is_not_answered(name.as_str())).cloned().collect();
     if removed.is_empty() {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use zeroize::Zeroize as _;
+
 use crate::Refusal;
 use crate::target::form_pairs;
 
@@ -44,6 +46,17 @@ impl<'a> Form<'a> {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| &**value)
+    }
+}
+
+/// Passwords are in it.
+impl Drop for Form<'_> {
+    fn drop(&mut self) {
+        for value in self.0.values_mut() {
+            if let Cow::Owned(text) = value {
+                text.zeroize();
+            }
+        }
     }
 }
 

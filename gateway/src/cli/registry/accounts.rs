@@ -227,6 +227,14 @@ pub(super) async fn totp(
     let sealed = key.seal(&id, &secret, Some(step))?;
     let account = store.account_totp(actor, &id, Some(sealed), identified_by).await?;
     print::done(&account, "has an authenticator", json, out)?;
+    if !json && account.recovery_codes > 0 {
+        // They are factors of their own, on paper (NIST SP 800-63B-4 section 4.2.1): who loses a telephone has them still.
+        let left = account.recovery_codes;
+        writeln!(
+            out,
+            "{left} recovery codes from before still count; `sekisho user recovery` makes others in their place"
+        )?;
+    }
     Ok(())
 }
 

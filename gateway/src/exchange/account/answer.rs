@@ -5,18 +5,14 @@ use http::header::{
     CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION, REFERRER_POLICY,
     RETRY_AFTER, SET_COOKIE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use policy::Refusal;
 
 use crate::accounts::page::{self, Alert, Language, Page, View};
+pub(in crate::exchange) use crate::accounts::{SESSION_COOKIE, STAGE_COOKIE};
 use crate::answer::status_of;
 use crate::body::FullBody;
 use crate::config;
-
-/// The cookie of a session: of this host alone (RFC 6265bis section 4.1.3.2).
-pub(in crate::exchange) const SESSION_COOKIE: &str = "__Host-sekisho";
-/// The cookie of a login that is half done.
-pub(in crate::exchange) const STAGE_COOKIE: &str = "__Host-sekisho-login";
 
 /// An answer of the gateway's own, and why it is no permission.
 pub(in crate::exchange) struct Own {
@@ -48,17 +44,38 @@ impl Own {
     }
 
     /// Has a cookie forgotten.
-    pub(in crate::exchange) fn clear(self, name: &str) -> Self {
-        self.set(&format!("{name}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0"))
+    pub(in crate::exchange) fn clear(mut self, name: &str) -> Self {
+        clear(self.response.headers_mut(), name);
+        self
     }
 
     fn set(mut self, cookie: &str) -> Self {
-        // INVARIANT: names are ours, and values base64url.
-        if let Ok(mut cookie) = HeaderValue::from_str(cookie) {
-            cookie.set_sensitive(true);
-            self.response.headers_mut().append(SET_COOKIE, cookie);
-        }
+        set(self.response.headers_mut(), cookie);
         self
+    }
+}
+
+fn set(headers: &mut HeaderMap, cookie: &str) {
+    // INVARIANT: names are ours, and values base64url.
+    if let Ok(mut cookie) = HeaderValue::from_str(cookie) {
+        cookie.set_sensitive(true);
+        headers.append(SET_COOKIE, cookie);
+    }
+}
+
+fn clear(headers: &mut HeaderMap, name: &str) {
+    set(headers, &format!("{name}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0"));
+}
+
+/// Has the cookies of ours forgotten that an answer does not set.
+pub(in crate::exchange) fn forget(headers: &mut HeaderMap) {
+    for name in [SESSION_COOKIE, STAGE_COOKIE] {
+        let sets = |cookie: &HeaderValue| {
+            cookie.as_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+        };
+        if !headers.get_all(SET_COOKIE).iter().any(sets) {
+            clear(headers, name);
+        }
     }
 }
 

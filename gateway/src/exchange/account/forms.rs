@@ -7,6 +7,7 @@ use policy::Refusal;
 use policy::account::form::{Form, local_target};
 use policy::session::cookie;
 use policy::target::CanonicalTarget;
+use zeroize::Zeroize as _;
 
 use crate::accounts::page::Language;
 use crate::body::RequestBody;
@@ -80,6 +81,18 @@ pub(in crate::exchange) async fn body(request: &mut Request<RequestBody>, trail:
         _ => return Err(Refusal::LoginEncoding),
     }
     whole(request.body_mut(), MAX_FORM_BYTES, trail).await
+}
+
+/// The bytes of a form, overwritten when dropped: passwords are in them.
+pub(super) struct Wiped(pub(super) Bytes);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        // It was read into one piece of memory that nobody else holds.
+        if let Ok(mut bytes) = std::mem::take(&mut self.0).try_into_mut() {
+            bytes.zeroize();
+        }
+    }
 }
 
 fn is_form(content_type: &[u8]) -> bool {

@@ -11,9 +11,9 @@ use policy::session::{Factors, Kind, Reason};
 use policy::{AuthenticationLevel, Refusal, Subject};
 
 use super::{Asked, answer};
+use crate::accounts::OWN_COOKIES;
 use crate::body::RequestBody;
 use crate::clock::Clock as _;
-use crate::exchange::oidc::BROWSER_COOKIE;
 use crate::exchange::session::{carry, stolen};
 use crate::exchange::trail::Trail;
 use crate::listen::Connection;
@@ -38,12 +38,13 @@ pub(super) struct Login<'a> {
 /// The session that a request's cookie stands for, if that is alive and this device's.
 ///
 /// # Errors
-/// [`Refusal::SessionAmbiguous`]; [`Refusal::SessionStolen`] if it is another device's.
+/// [`Refusal::SessionAmbiguous`]; [`Refusal::SessionStolen`] if it is another device's: then the answer has the browser forget it, or
+/// a terminal that got another name would be refused for as long as the session is known.
 pub(in crate::exchange) fn find(
     connection: &Connection,
     subject: &Subject,
     headers: &HeaderMap,
-    trail: &Trail,
+    trail: &mut Trail,
 ) -> Result<Option<Arc<Session>>, Refusal> {
     if !headers.contains_key(COOKIE) {
         return Ok(None);
@@ -59,6 +60,7 @@ pub(in crate::exchange) fn find(
             Found::Live(session) => return Ok(Some(session)),
             Found::Stolen(session) => {
                 drop(stolen(connection, &session, trail));
+                trail.forgets_cookies();
                 return Err(Refusal::SessionStolen);
             }
             Found::Over(_) | Found::Given | Found::Unknown => {}
@@ -75,12 +77,14 @@ pub(in crate::exchange) fn of_request(
     connection: &Connection,
     subject: &Subject,
     request: &mut Request<RequestBody>,
-    trail: &Trail,
+    trail: &mut Trail,
 ) -> Result<Option<Arc<Session>>, Refusal> {
-    if !connection.listener.has_pages() || !request.headers().contains_key(COOKIE) {
+    if !request.headers().contains_key(COOKIE) {
         return Ok(None);
     }
-    let session = find(connection, subject, request.headers(), trail)?;
+    // Browsers send a host's cookies to all of its ports: those of the other listeners are ours as well.
+    let session =
+        if connection.listener.has_pages() { find(connection, subject, request.headers(), trail)? } else { None };
     strip(request.headers_mut());
     Ok(session)
 }
@@ -113,9 +117,7 @@ fn strip(headers: &mut HeaderMap) {
     let fields: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
     headers.remove(COOKIE);
     for field in fields {
-        let rest = without(field.as_bytes(), answer::SESSION_COOKIE);
-        let rest = rest.and_then(|rest| without(&rest, answer::STAGE_COOKIE));
-        let rest = rest.and_then(|rest| without(&rest, BROWSER_COOKIE));
+        let rest = OWN_COOKIES.iter().try_fold(field.as_bytes().to_vec(), |rest, name| without(&rest, name));
         if let Some(Ok(mut rest)) = rest.map(|rest| HeaderValue::from_bytes(&rest)) {
             rest.set_sensitive(field.is_sensitive());
             headers.append(COOKIE, rest);
@@ -128,7 +130,11 @@ fn strip(headers: &mut HeaderMap) {
 ///
 /// # Errors
 /// [`Refusal::SessionUnavailable`]; those of the registry where the user may not be here.
-pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trail) -> Result<Secret, Refusal> {
+pub(super) async fn begin(
+    asked: &Asked<'_>,
+    login: &Login<'_>,
+    trail: &mut Trail,
+) -> Result<(Secret, Arc<Session>), Refusal> {
     let (connection, party) = (asked.connection, &asked.subject.party);
     let sessions = connection.worker.sessions();
     let device = party.device().ok_or(Refusal::RouteUnknown)?;
@@ -153,8 +159,13 @@ pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trai
         limits: sessions.limits(party.site(), &user.roles),
     };
     let (secret, session) = sessions.begin(&begin)?;
-    trail.begins_session(session);
-    Ok(secret)
+    trail.begins_session(Arc::clone(&session));
+    Ok((secret, session))
+}
+
+/// Ends a session whose account has changed since it was proved. Nobody has its secret.
+pub(super) fn revoke(connection: &Connection, session: &Arc<Session>) {
+    drop(connection.worker.sessions().end(session, Reason::Revoked));
 }
 
 /// Ends a session whose user logs out: once this returns, the store has it.

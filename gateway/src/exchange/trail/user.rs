@@ -9,6 +9,7 @@ use policy::login::{AccountName, Attempt};
 use policy::{Party, Refusal, Subject};
 
 use super::{Trail, put};
+use crate::login::Start;
 use crate::session::{Session, note};
 use crate::worker::{Carried, Carrying};
 
@@ -17,6 +18,8 @@ pub(super) struct LoginTold {
     realm: Arc<str>,
     pub(super) account: AccountName,
     outcome: LoginOutcome,
+    /// Says whether the attempt was looked at, where that is not known here.
+    start: Option<Start>,
 }
 
 impl Trail {
@@ -53,22 +56,38 @@ impl Trail {
         self.begun_session = Some(session);
     }
 
+    /// Its answer has the browser forget the gateway's own cookies, but for those that it sets.
+    pub(in crate::exchange) fn forgets_cookies(&mut self) {
+        self.forgets_cookies = true;
+    }
+
     /// It is an attempt to log in; no backend has seen it.
     pub(in crate::exchange) fn attempts(&mut self, attempt: &Attempt) {
         let (realm, account) = (Arc::clone(&attempt.realm), attempt.account.clone());
-        self.login = Some(Box::new(LoginTold { realm, account, outcome: LoginOutcome::NotSent }));
+        self.login = Some(Box::new(LoginTold { realm, account, outcome: LoginOutcome::NotSent, start: None }));
+    }
+
+    /// The attempt waits to be looked at.
+    pub(in crate::exchange) fn attempt_waits(&mut self, start: Start) {
+        if let Some(login) = &mut self.login {
+            login.start = Some(start);
+        }
     }
 
     /// What came of the attempt, as far as that is known.
     pub(in crate::exchange) fn attempt_ends(&mut self, outcome: LoginOutcome) {
         if let Some(login) = &mut self.login {
             login.outcome = outcome;
+            login.start = None;
         }
     }
 
     /// The record of an attempt to log in. It stands before that of the answer, which is waited for.
     pub(super) fn write_login(&mut self) -> Result<(), Refusal> {
-        let Some(login) = self.login.take() else { return Ok(()) };
+        let Some(mut login) = self.login.take() else { return Ok(()) };
+        if login.start.as_ref().is_some_and(Start::has_begun) {
+            login.outcome = LoginOutcome::NoAnswer;
+        }
         let reading = self.read_clock();
         let asked = self.asked.as_ref();
         let record = Login {

@@ -325,3 +325,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_backend_sets_a_cookie_of_the_gateways() {
+    let ours = [
+        "__Host-sekisho=x; Path=/; Secure",
+        "__Host-sekisho=; Max-Age=0; Path=/; Secure",
+        "  __Host-sekisho-login = x",
+        "__HOST-Sekisho=x",
+        "=__Host-sekisho=x",
+        "%5f_Host-sekisho=x",
+        "\"__Host-sekisho\"=x",
+        "__Host-sekisho",
+    ];
+    for cookie in ours {
+        let mut headers = map(&[("set-cookie", "sid=1"), ("set-cookie", cookie), ("set-cookie", "b=2; Path=/")]);
+        clean_response(&mut headers);
+        assert_eq!(text(&headers), ["set-cookie: sid=1", "set-cookie: b=2; Path=/"], "{cookie}");
+    }
+    for kept in ["sid=1; Path=/", "sekisho=1", "__Host-sekishou=1", "a=__Host-sekisho; Path=/", "__Host-sid=x"] {
+        let mut headers = map(&[("set-cookie", kept)]);
+        clean_response(&mut headers);
+        assert_eq!(text(&headers), [format!("set-cookie: {kept}")]);
+    }
+}
