@@ -24,6 +24,8 @@ mod peer;
 mod random;
 mod session;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod tunnels;
 
 pub use crate::bucket::Rate;
