@@ -86,11 +86,15 @@ impl Peer {
         self.path = Some(path);
         core.send(path, answer);
         let session = live.attempt.take().map(|attempt| attempt.session);
-        // What the peer asked for meanwhile is older than what it answered.
         let replaced = std::mem::replace(&mut live.current, session);
-        let kept = live.next.take().or(replaced);
-        if let Some(gone) = std::mem::replace(&mut live.previous, kept) {
-            core.forget(gone);
+        // What the peer asked for meanwhile may be in use already, at its end.
+        let (kept, gone) = match live.next.take() {
+            Some(next) => (Some(next), replaced),
+            None => (replaced, None),
+        };
+        let oldest = std::mem::replace(&mut live.previous, kept);
+        for session in [gone, oldest].into_iter().flatten() {
+            core.forget(session);
         }
         self.heard(now, core, false);
         self.established(now, core, path);

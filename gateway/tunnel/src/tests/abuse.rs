@@ -61,18 +61,22 @@ fn memory_is_bounded_and_comes_back() {
     assert_eq!(world.server.opened.len(), 80);
     assert!(world.drops(DropReason::TooManyStreams) >= 20);
     assert!(world.gateway.buffer_bytes() <= 3 << 20, "{}", world.gateway.buffer_bytes());
-    for number in 0..100 {
-        world.clients[1].connect_with(30_000 + number, INSIDE, 2048);
+    let others: Vec<_> = (0..100).map(|number| {
+        let handle = world.clients[1].connect_with(30_000 + number, INSIDE, 2048);
         world.run(Duration::from_millis(20));
-    }
+        handle
+    }).collect();
     assert!(world.drops(DropReason::Memory) > 0);
     assert!(world.gateway.buffer_bytes() <= 4 << 20);
     assert!(world.server.opened.len() >= 110, "{}", world.server.opened.len());
-    for handle in handles {
-        world.clients[0].socket(handle).abort();
+    for (client, handles) in [(0, handles), (1, others)] {
+        for handle in handles {
+            world.clients[client].socket(handle).abort();
+        }
     }
     world.run(Duration::from_secs(2));
-    assert!(world.gateway.buffer_bytes() <= 2 << 20, "{}", world.gateway.buffer_bytes());
+    assert_eq!(world.gateway.buffer_bytes(), 0);
+    assert_eq!(world.gateway.peers(world.now()).map(|peer| peer.buffer_bytes + peer.streams).sum::<usize>(), 0);
 }
 
 /// RFC 5961: a reset or a SYN whose number is not exactly expected ends nothing.

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -46,10 +48,7 @@ impl Client {
         let key = PrivateKey::new([number; 32]);
         let inside: IpAddr = inside.parse().unwrap();
         let mut wire = Wire { mtu: 1420, ..Wire::default() };
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = u64::from(number);
-        let mut interface = Interface::new(config, &mut wire, Instant::from_secs(1));
-        interface.update_ip_addrs(|list| list.push(IpCidr::new(IpAddress::from(inside), 0)).unwrap());
+        let interface = interface(number, inside, &mut wire);
         let tunn = tunn(&key, gateway, psk.as_ref(), u32::from(number));
         Self {
             key,
@@ -65,6 +64,12 @@ impl Client {
             echoes: 0,
             lengths: Vec::new(),
         }
+    }
+
+    /// Gives its tunnel another MTU.
+    pub(super) fn set_mtu(&mut self, mtu: usize) {
+        self.wire.mtu = mtu;
+        self.interface = interface(77, self.inside, &mut self.wire);
     }
 
     /// Begins anew, with another preshared key.
@@ -147,6 +152,14 @@ impl Client {
     }
 }
 
+fn interface(seed: u8, inside: IpAddr, wire: &mut Wire) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = u64::from(seed);
+    let mut interface = Interface::new(config, wire, Instant::from_secs(1));
+    interface.update_ip_addrs(|list| list.push(IpCidr::new(IpAddress::from(inside), 0)).unwrap());
+    interface
+}
+
 const ORIGIN: Duration = Duration::from_secs(2);
 
 fn at(elapsed: Duration) -> Instant {
@@ -155,7 +168,9 @@ fn at(elapsed: Duration) -> Instant {
 
 fn tunn(key: &PrivateKey, gateway: PublicKey, psk: Option<&PresharedKey>, index: u32) -> Tunn {
     let psk = psk.map(PresharedKey::bytes);
-    Tunn::new(key.secret(), x25519::PublicKey::from(gateway.0), psk, None, index, None)
+    // Its own limiter counts by the real clock.
+    let limiter = Arc::new(RateLimiter::new(&x25519::PublicKey::from(key.public().0), u64::MAX));
+    Tunn::new(key.secret(), x25519::PublicKey::from(gateway.0), psk, None, index, Some(limiter))
 }
 
 impl Device for Wire {

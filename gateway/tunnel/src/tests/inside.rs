@@ -177,6 +177,7 @@ fn drops_are_reported_once_for_each_site_and_interval() {
         _ => None,
     }).collect();
     assert_eq!(reports, [(Some("aoi".to_owned()), 1), (Some("aoi".to_owned()), 99)]);
+    world.run(Duration::from_secs(200));
     assert_eq!(world.gateway.poll_timeout(), None, "and then there is silence");
 }
 
@@ -205,6 +206,7 @@ fn a_removed_peer_is_cut_at_once() {
     assert_eq!(world.drops(DropReason::UnknownKey), 1);
     assert!(world.drops(DropReason::UnknownSession) >= 1);
     assert_eq!(world.clients[0].lengths.len(), lengths, "it hears nothing any more");
+    world.server.habit = super::server::Habit::Echo;
     world.exchange(1, 40_002, INSIDE, 100);
 }
 

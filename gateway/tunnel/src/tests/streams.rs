@@ -62,7 +62,7 @@ fn segments_fit_the_mtu_both_ways() {
 #[test]
 fn a_client_with_a_smaller_mtu_gets_smaller_segments() {
     let mut world = World::two_sites(Limits::default());
-    world.clients[0].wire.mtu = 1280;
+    world.clients[0].set_mtu(1280);
     world.connect_client(0);
     world.exchange(0, 40_000, INSIDE, 300_000);
     assert_eq!(world.clients[0].lengths.iter().max(), Some(&(1280 + 32)));

@@ -187,6 +187,7 @@ impl World {
                 }
             }
             if !busy {
+                self.gateway.check();
                 return;
             }
         }

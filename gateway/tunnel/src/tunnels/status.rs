@@ -74,4 +74,21 @@ impl Tunnels {
     pub fn streams(&self) -> usize {
         self.sites.iter().filter_map(|(_, site)| site.stack.as_ref()).map(|stack| stack.streams()).sum()
     }
+
+    /// Asserts that what is kept in two places agrees.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        let live = self.peers.iter().filter_map(|(_, peer)| peer.live.as_ref());
+        let kept = live.map(|live| {
+            let sessions = [&live.current, &live.previous, &live.next].into_iter().flatten().count();
+            sessions + usize::from(live.attempt.is_some())
+        });
+        assert_eq!(kept.sum::<usize>(), self.sessions(), "sessions and their indices");
+        let usage = |f: fn(&crate::peer::Usage) -> usize| self.peers.iter().map(|(_, peer)| f(&peer.usage)).sum::<usize>();
+        assert_eq!(usage(|usage| usage.bytes), self.buffer_bytes(), "buffers");
+        assert_eq!(usage(|usage| usage.streams), self.streams(), "streams");
+        let peers = self.peers.iter().filter(|(_, peer)| peer.timer.is_some()).count();
+        let sites = self.sites.iter().map(|(_, site)| usize::from(site.timer.is_some()) + usize::from(site.report_timer.is_some()));
+        assert_eq!(peers + sites.sum::<usize>() + usize::from(self.strangers_timer.is_some()), self.timers.len(), "timers");
+    }
 }
