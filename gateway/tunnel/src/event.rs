@@ -85,6 +85,16 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// An initiation of a peer whose tunnel another worker has: it goes to that worker's
+    /// [`handle_handed_over`](crate::Tunnels::handle_handed_over). What follows comes there by its index.
+    HandOver {
+        /// The worker's number.
+        shard: u16,
+        /// Where the datagram came from.
+        path: Path,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
     /// What was dropped since the last report, at most one for each site and interval.
     Dropped {
         /// The site whose peers sent it; `None` for what came from nobody known.

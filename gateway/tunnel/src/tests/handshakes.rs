@@ -83,7 +83,7 @@ fn sessions_are_renewed_for_hours_under_a_stream() {
         assert!(world.gateway.sessions() <= 3, "{} sessions in round {round}", world.gateway.sessions());
     }
     assert_eq!(got, 119 * 100);
-    assert!(world.ups(0) >= 59, "{}", world.ups(0));
+    assert!((59..=61).contains(&world.ups(0)), "{}: one in two minutes", world.ups(0));
     assert!(world.server.cut.is_empty());
 }
 
@@ -328,4 +328,117 @@ fn handshakes_that_cross_leave_one_session() {
         assert!((1..=2).contains(&world.gateway.sessions()), "{}", world.gateway.sessions());
         assert_eq!(world.gateway.unacknowledged(stream), Ok(0));
     }
+}
+
+/// Responses that are late count: to the last initiation, and to the one before it.
+#[test]
+fn late_responses_are_taken() {
+    for delay in [1, 4] {
+        let mut world = World::two_sites(patient());
+        world.server.habit = Habit::Ignore;
+        world.connect_client(0);
+        world.clients[0].connect(40_000, INSIDE);
+        assert!(world.run_until(Duration::from_secs(5), |world| !world.server.opened.is_empty()));
+        world.run(Duration::from_secs(300));
+        world.gateway.write(world.now(), world.server.opened[0], b"x").unwrap();
+        world.weather.delay = Duration::from_secs(delay);
+        assert!(world.run_until(Duration::from_secs(2 * delay + 1), |world| world.ups(0) == 2), "{delay} s each way");
+    }
+}
+
+/// A device that is under load answers with a cookie. That moves nothing, and the next try shows it.
+#[test]
+fn a_cookie_reply_is_shown_with_the_next_try_and_moves_no_endpoint() {
+    let mut world = World::two_sites(patient());
+    world.server.habit = Habit::Ignore;
+    world.connect_client(0);
+    world.clients[0].connect(40_000, INSIDE);
+    assert!(world.run_until(Duration::from_secs(5), |world| !world.server.opened.is_empty()));
+    world.weather.lost = 1000;
+    world.run(Duration::from_secs(300));
+    world.gateway.write(world.now(), world.server.opened[0], b"x").unwrap();
+    let mut initiation = Vec::new();
+    world.gateway.poll_transmit(world.now(), 1, &mut initiation).unwrap();
+    assert_eq!((initiation.len(), &initiation[132..]), (148, &[0; 16][..]));
+    let public = boringtun::x25519::PublicKey::from(world.clients[0].key.public().0);
+    let limiter = boringtun::noise::rate_limiter::RateLimiter::new(&public, 0);
+    let mut reply = [0; 64];
+    let gateway = GATEWAY.parse::<std::net::SocketAddr>().unwrap().ip();
+    let verdict = limiter.verify_packet(Some(gateway), &initiation, &mut reply);
+    assert!(matches!(verdict, Err(boringtun::noise::TunnResult::WriteToNetwork(_))));
+    let home = world.clients[0].outside;
+    world.inject("192.0.2.66:1".parse().unwrap(), &reply);
+    let mut forged = reply;
+    forged[40] ^= 1;
+    world.inject(home, &forged);
+    assert_eq!(world.drops(DropReason::Forged), 1);
+    let key = world.clients[0].key.public();
+    let peer = world.gateway.peers(world.now()).find(|peer| peer.peer.key == key).unwrap();
+    assert_eq!(peer.path.unwrap().remote, home);
+    world.elapsed += Duration::from_secs(6);
+    world.gateway.handle_timeout(world.now());
+    let mut second = Vec::new();
+    world.gateway.poll_transmit(world.now(), 1, &mut second).unwrap();
+    assert_eq!(second.len(), 148);
+    assert!(limiter.verify_packet(Some(gateway), &second, &mut reply).is_ok(), "with the cookie");
+}
+
+/// However many handshakes there were, a single one is never taken for a flood.
+#[test]
+fn handshakes_do_not_add_up_to_a_load() {
+    let mut world = World::two_sites(Limits::default());
+    for _ in 0..300 {
+        world.connect_client(0);
+        world.run(Duration::from_secs(2));
+    }
+    assert_eq!(world.gateway.drops().total(), 0);
+    assert_eq!(world.ups(0), 300);
+}
+
+#[test]
+fn persistent_keepalives_fill_silence_alone() {
+    let mut world = World::new(Limits::default());
+    let client = Client::new(1, world.gateway.public_key(), "198.51.100.1:5", "10.1.0.2", None);
+    let mut config = super::world::peer_config(&client, "aoi", &["10.1.0.2/32"], None);
+    config.keepalive = Some(Duration::from_secs(25));
+    world.gateway.add_peer(config).unwrap();
+    world.clients.push(client);
+    world.connect_client(0);
+    // Something comes every ten seconds: nothing needs to be filled.
+    for _ in 0..10 {
+        world.clients[0].send_packet(&[]);
+        world.run(Duration::from_secs(10));
+    }
+    assert_eq!(world.clients[0].keepalives, 0);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.clients[0].keepalives, 2);
+}
+
+/// An initiation that comes to one worker and belongs to another one.
+#[test]
+fn an_initiation_is_handed_over_to_the_worker_of_its_site() {
+    let shard = |number| crate::config::Shard { number, bits: 2 };
+    let key = || crate::PrivateKey::new([200; 32]);
+    let mut world = World::new(Limits::default());
+    world.gateway = crate::Tunnels::new(world.start, key(), Limits::default(), shard(3), [4; 32]);
+    world.gateway.add_site(super::world::site_config("aoi")).unwrap();
+    world.add_client(1, "aoi", "10.1.0.2", None);
+    let mut first = crate::Tunnels::new(world.start, key(), Limits::default(), shard(1), [5; 32]);
+    first.set_elsewhere(world.clients[0].key.public(), Some(3));
+    world.clients[0].handshake();
+    let initiation = world.clients[0].out.pop_back().unwrap();
+    let from = crate::Path { remote: world.clients[0].outside, local: None };
+    first.handle_datagram(world.start, from, &initiation);
+    let Some(Event::HandOver { shard: 3, path, datagram }) = first.poll_event() else { panic!("not handed over") };
+    assert_eq!((first.sessions(), first.drops().total()), (0, 0));
+    world.gateway.handle_handed_over(world.now(), path, &datagram);
+    world.record = true;
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.ups(0), 1);
+    let index = u32::from_le_bytes(world.heard.last().unwrap().1[4..8].try_into().unwrap());
+    assert_eq!((index >> 8) & 3, 3, "what follows comes to the right worker by its index");
+    world.gateway.handle_handed_over(world.now(), path, &datagram);
+    world.gateway.handle_handed_over(world.now(), path, b"nonsense");
+    assert_eq!(world.drops(DropReason::ReplayedInitiation), 1);
+    assert_eq!(world.drops(DropReason::NotWireGuard), 1);
 }

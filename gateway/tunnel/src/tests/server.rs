@@ -40,7 +40,7 @@ impl Server {
                 self.pending.remove(stream);
                 tunnels.release(now, *stream);
             }
-            Event::SessionUp { .. } | Event::SessionDown { .. } | Event::Dropped { .. } => {}
+            Event::SessionUp { .. } | Event::SessionDown { .. } | Event::HandOver { .. } | Event::Dropped { .. } => {}
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Tunnels {
     core: Core,
     peers: Slab<Peer>,
     by_key: HashMap<PublicKey, usize>,
+    /// Keys of peers whose tunnels other workers have, and those workers' numbers.
+    elsewhere: HashMap<PublicKey, u16>,
     owners: Owners<usize>,
     sites: Slab<Site>,
     by_site: HashMap<SiteName, usize>,
@@ -79,6 +81,7 @@ impl Tunnels {
             core: Core::new(Identity::new(key), limits, shard, Random::new(seed), now),
             peers: Slab::new(),
             by_key: HashMap::new(),
+            elsewhere: HashMap::new(),
             owners: Owners::default(),
             sites: Slab::new(),
             by_site: HashMap::new(),

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{MAX_DATAGRAM, Timer, Tunnels};
 use crate::drops::DropReason;
+use crate::event::Event;
 use crate::gate::Admission;
 use crate::initiation;
 use crate::message::Message;
@@ -18,7 +19,24 @@ impl Tunnels {
         let counters = &mut self.core.counters;
         counters.received_datagrams = counters.received_datagrams.saturating_add(1);
         counters.received_bytes = counters.received_bytes.saturating_add(datagram.len() as u64);
-        if let Err((site, reason)) = self.take(path, datagram) {
+        let taken = self.take(path, datagram);
+        self.dropped(taken);
+    }
+
+    /// Takes an initiation that another worker let pass and [handed over](Event::HandOver).
+    pub fn handle_handed_over(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        self.advance(now);
+        let taken = match Message::parse(datagram) {
+            Some(Message::Initiation { .. }) => self.take_initiation(path, datagram, false),
+            Some(Message::Response { .. } | Message::Cookie { .. } | Message::Data { .. }) | None => {
+                Err((None, DropReason::NotWireGuard))
+            }
+        };
+        self.dropped(taken);
+    }
+
+    fn dropped(&mut self, taken: Result<(), (Option<usize>, DropReason)>) {
+        if let Err((site, reason)) = taken {
             self.drop_one(site, reason);
         }
         if !self.core.unreported.is_empty() {
@@ -34,7 +52,7 @@ impl Tunnels {
         match Message::parse(datagram).ok_or((None, DropReason::NotWireGuard))? {
             Message::Initiation { sender } => {
                 self.pass(path, datagram, sender).map_err(stranger)?;
-                self.take_initiation(path, datagram)
+                self.take_initiation(path, datagram, true)
             }
             Message::Response { receiver } => {
                 let peer = self.core.peer_of(receiver >> 8).ok_or((None, DropReason::UnknownSession))?;
@@ -66,11 +84,20 @@ impl Tunnels {
         }
     }
 
-    fn take_initiation(&mut self, path: Path, datagram: &[u8]) -> Result<(), (Option<usize>, DropReason)> {
+    fn take_initiation(
+        &mut self,
+        path: Path,
+        datagram: &[u8],
+        may_hand_over: bool,
+    ) -> Result<(), (Option<usize>, DropReason)> {
         let counters = &mut self.core.counters;
         counters.curve_operations = counters.curve_operations.saturating_add(1);
         let identity = &self.core.identity;
         let opened = initiation::open(&identity.private, &identity.public, datagram).ok_or((None, DropReason::Forged))?;
+        if let Some(shard) = self.elsewhere.get(&opened.key).filter(|_| may_hand_over) {
+            self.core.tell(Event::HandOver { shard: *shard, path, datagram: datagram.to_vec() });
+            return Ok(());
+        }
         let id = *self.by_key.get(&opened.key).ok_or((None, DropReason::UnknownKey))?;
         let peer = self.peers.get_mut(id).ok_or((None, DropReason::UnknownKey))?;
         // Until the timestamp has proved the key, it is nobody's.

@@ -112,6 +112,15 @@ impl Tunnels {
         Ok(())
     }
 
+    /// Tells that a peer's tunnel is another worker's; `None` that it is no more. All peers of a site must be one worker's, since
+    /// a site has one stack.
+    pub fn set_elsewhere(&mut self, key: PublicKey, shard: Option<u16>) {
+        match shard {
+            Some(shard) => drop(self.elsewhere.insert(key, shard)),
+            None => drop(self.elsewhere.remove(&key)),
+        }
+    }
+
     /// A range that another peer has and that excludes this one.
     fn conflict(&self, range: Network, site: usize) -> Option<Network> {
         let excludes = |(other, owner): &(Network, usize)| {
