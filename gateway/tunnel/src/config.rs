@@ -91,6 +91,8 @@ pub struct SiteConfig {
     pub addresses: Vec<IpAddr>,
     /// The TCP ports that listen at these addresses.
     pub ports: Vec<u16>,
+    /// Names that DNS (UDP, port 53) answers at these addresses, with these addresses. Without any it is not answered.
+    pub names: Vec<String>,
     /// The inside MTU, in bytes. TCP announces what fits into it.
     pub mtu: u16,
 }

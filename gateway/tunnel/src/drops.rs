@@ -66,7 +66,7 @@ reasons! {
     OtherDevice = "other-device",
     /// Inside: to an address that is neither the gateway's nor any device's.
     OtherAddress = "other-address",
-    /// Inside: neither TCP nor an ICMP echo request.
+    /// Inside: neither TCP nor an ICMP echo request, nor DNS where a site asked for it.
     Protocol = "protocol",
     /// Inside: to a port where nothing listens.
     Port = "port",
@@ -160,7 +160,9 @@ mod tests {
     fn labels_are_distinct_and_of_the_common_form() {
         let labels: std::collections::HashSet<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
         assert_eq!(labels.len(), DropReason::ALL.len());
-        assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')));
+        assert!(
+            labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+        );
     }
 
     #[test]

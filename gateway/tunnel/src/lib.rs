@@ -8,6 +8,7 @@ mod budget;
 pub mod config;
 mod cookie;
 mod core;
+mod dns;
 mod drops;
 mod event;
 mod gate;

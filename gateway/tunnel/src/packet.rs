@@ -20,6 +20,11 @@ pub(crate) enum Payload {
     },
     /// An ICMP or ICMPv6 echo request.
     Echo,
+    /// A UDP datagram to the port of DNS.
+    Dns {
+        /// Where the datagram begins in the packet.
+        at: usize,
+    },
 }
 
 /// A packet that may be handed to a stack.
@@ -69,6 +74,9 @@ pub(crate) fn parse(packet: &[u8]) -> Result<Packet, DropReason> {
     let (protocol, payload) = if source.is_ipv4() { v4(packet)? } else { v6(packet)? };
     let payload = match (protocol, source.is_ipv4()) {
         (6, _) => tcp(payload).ok_or(DropReason::Malformed)?,
+        (17, _) if payload.get(2..4) == Some(&crate::dns::PORT.to_be_bytes()) => {
+            Payload::Dns { at: packet.len().saturating_sub(payload.len()) }
+        }
         (1, true) if payload.len() >= 8 && payload.first() == Some(&8) => Payload::Echo,
         (58, false) if payload.len() >= 8 && payload.first() == Some(&128) => Payload::Echo,
         _ => return Err(DropReason::Protocol),
@@ -125,7 +133,7 @@ impl Packet {
             Payload::Tcp { from, to, .. } => {
                 Some((SocketAddr::new(self.source, from), SocketAddr::new(self.destination, to)))
             }
-            Payload::Echo => None,
+            Payload::Echo | Payload::Dns { .. } => None,
         }
     }
 }
@@ -137,7 +145,8 @@ mod tests {
     use super::*;
 
     fn v4_packet(protocol: u8, payload: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0x45, 0, 0, 20 + payload.len() as u8, 0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+        let mut packet =
+            vec![0x45, 0, 0, 20 + payload.len() as u8, 0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
         packet.extend_from_slice(payload);
         packet
     }

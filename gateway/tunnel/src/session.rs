@@ -110,8 +110,7 @@ impl Session {
 
     /// Whether it is for the gateway to ask for the next one, because it sends.
     pub(crate) fn wants_successor(&self, now: Instant) -> bool {
-        self.sent >= REKEY_AFTER_MESSAGES
-            || (self.initiator && now.saturating_duration_since(self.born) >= REKEY_AFTER)
+        self.sent >= REKEY_AFTER_MESSAGES || (self.initiator && now.saturating_duration_since(self.born) >= REKEY_AFTER)
     }
 
     /// Seals a packet into `buffer`. The handshake must have been completed, and for a session that the peer asked for a
@@ -158,7 +157,9 @@ impl Session {
 fn written(result: TunnResult<'_>) -> Option<usize> {
     match result {
         TunnResult::WriteToNetwork(message) => Some(message.len()),
-        TunnResult::Done | TunnResult::Err(_) | TunnResult::WriteToTunnelV4(..) | TunnResult::WriteToTunnelV6(..) => None,
+        TunnResult::Done | TunnResult::Err(_) | TunnResult::WriteToTunnelV4(..) | TunnResult::WriteToTunnelV6(..) => {
+            None
+        }
     }
 }
 

@@ -51,7 +51,8 @@ impl Peer {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let live = self.live.as_ref()?;
-        let ends = [&live.current, &live.previous, &live.next].into_iter().flatten().map(|s| s.born.checked_add(REJECT_AFTER));
+        let ends =
+            [&live.current, &live.previous, &live.next].into_iter().flatten().map(|s| s.born.checked_add(REJECT_AFTER));
         let dues = [live.keepalive_due, live.answer_due, live.persistent_due];
         ends.chain(dues).chain([live.attempt.as_ref().map(|attempt| attempt.retry)]).flatten().min()
     }

@@ -61,7 +61,8 @@ impl Stack {
     /// (RFC 9293 3.6.1: a SYN may open a connection out of TIME-WAIT).
     pub(super) fn clear_closed(&mut self, around: &mut Surroundings<'_>, flow: Flow) {
         let Some(number) = self.flows.get(&flow).copied() else { return };
-        let closed = self.socket(number).is_some_and(|socket| matches!(socket.state(), State::TimeWait | State::Closed));
+        let closed =
+            self.socket(number).is_some_and(|socket| matches!(socket.state(), State::TimeWait | State::Closed));
         if closed && self.streams.get(&number).is_some_and(Stream::lingers) {
             self.remove(around, number);
         }

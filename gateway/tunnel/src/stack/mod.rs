@@ -60,7 +60,14 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Stack {
-    pub(crate) fn new(site: usize, addresses: &[IpAddr], mtu: u16, seed: u64, now: Instant, packets: &mut Packets) -> Self {
+    pub(crate) fn new(
+        site: usize,
+        addresses: &[IpAddr],
+        mtu: u16,
+        seed: u64,
+        now: Instant,
+        packets: &mut Packets,
+    ) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mtu = usize::from(mtu);

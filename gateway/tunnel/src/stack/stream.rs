@@ -95,7 +95,8 @@ impl Stack {
     pub(super) fn look(&mut self, around: &mut Surroundings<'_>, number: u64) {
         let Some(socket) = self.socket(number) else { return };
         let (state, may_send, can_send) = (socket.state(), socket.may_send(), socket.can_send());
-        let (can_read, over) = (socket.can_recv(), socket.state() == State::Closed && socket.remote_endpoint().is_none());
+        let (can_read, over) =
+            (socket.can_recv(), socket.state() == State::Closed && socket.remote_endpoint().is_none());
         let Some(stream) = self.streams.get_mut(&number) else { return };
         if stream.half_open {
             match state {
@@ -151,7 +152,8 @@ impl Stack {
 
     /// Reads. 0 bytes are the end.
     pub(crate) fn read(&mut self, number: u64, buffer: &mut [u8]) -> Result<usize, StreamError> {
-        let stream = self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()).ok_or(StreamError::Unknown)?;
+        let stream =
+            self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()).ok_or(StreamError::Unknown)?;
         let socket = self.sockets.get_mut::<smoltcp::socket::tcp::Socket<'static>>(stream.handle);
         if !stream.rest.is_empty() {
             let length = stream.rest.len().min(buffer.len());
@@ -175,7 +177,8 @@ impl Stack {
 
     /// Writes as much as there is room for.
     pub(crate) fn write(&mut self, number: u64, data: &[u8]) -> Result<usize, StreamError> {
-        let stream = self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()).ok_or(StreamError::Unknown)?;
+        let stream =
+            self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()).ok_or(StreamError::Unknown)?;
         let socket = self.sockets.get_mut::<smoltcp::socket::tcp::Socket<'static>>(stream.handle);
         match socket.send_slice(data) {
             Ok(0) if !data.is_empty() => {
@@ -194,7 +197,8 @@ impl Stack {
 
     /// Ends the writing side, after what was written.
     pub(crate) fn finish(&mut self, number: u64) -> Result<(), StreamError> {
-        let stream = self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()).ok_or(StreamError::Unknown)?;
+        let stream =
+            self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()).ok_or(StreamError::Unknown)?;
         stream.finished = true;
         self.sockets.get_mut::<smoltcp::socket::tcp::Socket<'static>>(stream.handle).close();
         Ok(())

@@ -53,19 +53,23 @@ fn memory_is_bounded_and_comes_back() {
     world.server.habit = Habit::Ignore;
     world.connect_client(0);
     world.connect_client(1);
-    let handles: Vec<_> = (0..100).map(|number| {
-        let handle = world.clients[0].connect_with(30_000 + number, INSIDE, 2048);
-        world.run(Duration::from_millis(20));
-        handle
-    }).collect();
+    let handles: Vec<_> = (0..100)
+        .map(|number| {
+            let handle = world.clients[0].connect_with(30_000 + number, INSIDE, 2048);
+            world.run(Duration::from_millis(20));
+            handle
+        })
+        .collect();
     assert_eq!(world.server.opened.len(), 80);
     assert!(world.drops(DropReason::TooManyStreams) >= 20);
     assert!(world.gateway.buffer_bytes() <= 3 << 20, "{}", world.gateway.buffer_bytes());
-    let others: Vec<_> = (0..100).map(|number| {
-        let handle = world.clients[1].connect_with(30_000 + number, INSIDE, 2048);
-        world.run(Duration::from_millis(20));
-        handle
-    }).collect();
+    let others: Vec<_> = (0..100)
+        .map(|number| {
+            let handle = world.clients[1].connect_with(30_000 + number, INSIDE, 2048);
+            world.run(Duration::from_millis(20));
+            handle
+        })
+        .collect();
     assert!(world.drops(DropReason::Memory) > 0);
     assert!(world.gateway.buffer_bytes() <= 4 << 20);
     assert!(world.server.opened.len() >= 110, "{}", world.server.opened.len());
@@ -115,13 +119,17 @@ fn a_window_of_zero_is_probed_and_a_tiny_one_is_served() {
     world.run(Duration::from_secs(100));
     assert!(world.server.cut.is_empty(), "the other end answers probes, so it lives");
     let mut got = Vec::new();
-    assert!(world.run_until(Duration::from_secs(600), |world| {
-        let socket = world.clients[0].socket(handle);
-        if socket.can_recv() {
-            socket.recv(|bytes| (bytes.len(), got.extend_from_slice(bytes))).unwrap();
-        }
-        got.len() == 1000
-    }), "{}", got.len());
+    assert!(
+        world.run_until(Duration::from_secs(600), |world| {
+            let socket = world.clients[0].socket(handle);
+            if socket.can_recv() {
+                socket.recv(|bytes| (bytes.len(), got.extend_from_slice(bytes))).unwrap();
+            }
+            got.len() == 1000
+        }),
+        "{}",
+        got.len()
+    );
     assert_eq!(got, data);
 }
 

@@ -118,7 +118,12 @@ impl Client {
     /// Lets its stack work.
     pub(super) fn poll(&mut self, elapsed: Duration) {
         let at = at(elapsed);
-        self.echoes += self.wire.arriving.iter().filter(|packet| matches!((packet[0] >> 4, packet[9], packet[6]), (4, 1, _) | (6, _, 58))).count();
+        self.echoes += self
+            .wire
+            .arriving
+            .iter()
+            .filter(|packet| matches!((packet[0] >> 4, packet[9], packet[6]), (4, 1, _) | (6, _, 58)))
+            .count();
         self.interface.poll(at, &mut self.wire, &mut self.sockets);
         while let Some(packet) = self.wire.leaving.pop_front() {
             self.send_packet(&packet);
@@ -137,10 +142,8 @@ impl Client {
 
     pub(super) fn connect_with(&mut self, port: u16, to: &str, buffer: usize) -> SocketHandle {
         let to: SocketAddr = to.parse().unwrap();
-        let mut socket = tcp::Socket::new(
-            tcp::SocketBuffer::new(vec![0; buffer]),
-            tcp::SocketBuffer::new(vec![0; buffer]),
-        );
+        let mut socket =
+            tcp::Socket::new(tcp::SocketBuffer::new(vec![0; buffer]), tcp::SocketBuffer::new(vec![0; buffer]));
         let remote = (IpAddress::from(to.ip()), to.port());
         let local = (IpAddress::from(self.inside), port);
         socket.connect(self.interface.context(), remote, local).unwrap();

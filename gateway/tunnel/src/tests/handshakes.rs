@@ -208,7 +208,15 @@ fn messages_are_taken_once_within_the_window() {
     assert!(taken(&mut world, 0));
     assert!(!taken(&mut world, 0), "again");
     assert!(taken(&mut world, 2000));
-    for (at, expected) in [(2000, false), (1999, true), (1999, false), (2000 - 1022, true), (2000 - 1022, false), (900, false), (0, false)] {
+    for (at, expected) in [
+        (2000, false),
+        (1999, true),
+        (1999, false),
+        (2000 - 1022, true),
+        (2000 - 1022, false),
+        (900, false),
+        (0, false),
+    ] {
         assert_eq!(taken(&mut world, at), expected, "{at}");
     }
     assert!(taken(&mut world, 2999));
@@ -238,7 +246,14 @@ fn counters_at_their_end_are_refused() {
 
 #[test]
 fn indices_tell_nothing() {
-    let mut world = World::two_sites(Limits { handshakes: crate::HandshakeLimits { peer: crate::Rate { per_second: 1000, burst: 1000 }, source: crate::Rate { per_second: 1000, burst: 1000 }, ..Default::default() }, ..Limits::default() });
+    let mut world = World::two_sites(Limits {
+        handshakes: crate::HandshakeLimits {
+            peer: crate::Rate { per_second: 1000, burst: 1000 },
+            source: crate::Rate { per_second: 1000, burst: 1000 },
+            ..Default::default()
+        },
+        ..Limits::default()
+    });
     let mut indices = std::collections::HashSet::new();
     for _ in 0..50 {
         world.clients[0].handshake();

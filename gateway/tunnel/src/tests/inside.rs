@@ -19,7 +19,8 @@ pub(super) fn v4(source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &
 }
 
 pub(super) fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -31,7 +32,15 @@ pub(super) fn syn(source: [u8; 4], destination: [u8; 4], from: u16, to: u16) -> 
     segment(source, destination, from, to, 1, 0, 2)
 }
 
-pub(super) fn segment(source: [u8; 4], destination: [u8; 4], from: u16, to: u16, seq: u32, ack: u32, flags: u8) -> Vec<u8> {
+pub(super) fn segment(
+    source: [u8; 4],
+    destination: [u8; 4],
+    from: u16,
+    to: u16,
+    seq: u32,
+    ack: u32,
+    flags: u8,
+) -> Vec<u8> {
     let mut tcp = Vec::new();
     tcp.extend_from_slice(&from.to_be_bytes());
     tcp.extend_from_slice(&to.to_be_bytes());
@@ -71,7 +80,8 @@ fn everything_else_is_dropped_for_its_own_reason() {
     late[7] = 9;
     let to = |destination| syn(OWN, destination, 40_000, 443);
     let from = |source| syn(source, GATEWAY, 40_000, 443);
-    let udp = v4(OWN, GATEWAY, 17, &[0, 53, 0, 53, 0, 8, 0, 0]);
+    let udp = v4(OWN, GATEWAY, 17, &[0, 53, 0, 54, 0, 8, 0, 0]);
+    let dns = v4(OWN, GATEWAY, 17, &[0, 53, 0, 53, 0, 8, 0, 0]);
     let mut short = to(GATEWAY);
     short[3] += 1;
     let cases: Vec<(&str, Vec<u8>, DropReason)> = vec![
@@ -92,6 +102,7 @@ fn everything_else_is_dropped_for_its_own_reason() {
         ("a first fragment", more, DropReason::Fragment),
         ("a last fragment", late, DropReason::Fragment),
         ("UDP", udp, DropReason::Protocol),
+        ("DNS that nobody asked for", dns, DropReason::Protocol),
         ("IPv6 in IPv4", v4(OWN, GATEWAY, 41, &[0x60; 60]), DropReason::Protocol),
         ("an echo reply", v4(OWN, GATEWAY, 1, &[0; 8]), DropReason::Protocol),
         ("an ACK out of nowhere", segment(OWN, GATEWAY, 40_000, 443, 5, 5, 0x10), DropReason::NoConnection),
@@ -144,6 +155,36 @@ fn echo_requests_are_answered() {
     assert_eq!(world.clients[0].echoes, 1);
 }
 
+#[test]
+fn own_names_are_answered_where_a_site_asks_for_it() {
+    let mut world = World::new(Limits::default());
+    let now = world.now();
+    assert!(world.gateway.remove_site(now, &super::world::site("aoi")));
+    let mut config = super::world::site_config("aoi");
+    config.names = vec!["gw.sekisho.example".to_owned()];
+    world.gateway.add_site(config).unwrap();
+    world.add_client(1, "aoi", "10.1.0.2", None);
+    world.connect_client(0);
+    let mut udp = vec![0x99, 0x99, 0, 53, 0, 44, 0, 0];
+    udp.extend_from_slice(b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x02gw\x07sekisho\x07example\0\0\x01\0\x01");
+    let length = udp.len() as u8;
+    udp[5] = length;
+    world.clients[0].send_packet(&v4(OWN, GATEWAY, 17, &udp));
+    let sent = world.clients[0].out.pop_back().unwrap();
+    let from = world.clients[0].outside;
+    world.inject(from, &sent);
+    let mut datagram = Vec::new();
+    world.gateway.poll_transmit(world.now(), 1, &mut datagram).unwrap();
+    world.clients[0].receive(super::world::GATEWAY.parse().unwrap(), &datagram);
+    let packet = world.clients[0].wire.arriving.pop_back().unwrap();
+    assert_eq!((&packet[12..16], &packet[16..20], packet[9]), (&GATEWAY[..], &OWN[..], 17));
+    assert_eq!(packet[20..24], [0, 53, 0x99, 0x99]);
+    assert_eq!(packet[packet.len() - 4..], GATEWAY);
+    assert_eq!(world.gateway.drops().total(), 0);
+    // Cut short it is no query.
+    assert_eq!(fate(&mut world, &v4(OWN, GATEWAY, 17, &udp[..20])), [DropReason::Malformed]);
+}
+
 /// A peer's narrower range is not its neighbour's, though that has the range around it; and a range of another site cannot be had.
 #[test]
 fn the_longest_range_owns_a_source() {
@@ -172,10 +213,16 @@ fn drops_are_reported_once_for_each_site_and_interval() {
         world.run(Duration::from_millis(100));
     }
     world.run(Duration::from_secs(120));
-    let reports: Vec<_> = world.events.iter().filter_map(|event| match event {
-        Event::Dropped { site, counts } => Some((site.as_ref().map(|site| site.as_str().to_owned()), counts.get(DropReason::OtherSite))),
-        _ => None,
-    }).collect();
+    let reports: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Dropped { site, counts } => {
+                Some((site.as_ref().map(|site| site.as_str().to_owned()), counts.get(DropReason::OtherSite)))
+            }
+            _ => None,
+        })
+        .collect();
     assert_eq!(reports, [(Some("aoi".to_owned()), 1), (Some("aoi".to_owned()), 99)]);
     world.run(Duration::from_secs(200));
     assert_eq!(world.gateway.poll_timeout(), None, "and then there is silence");

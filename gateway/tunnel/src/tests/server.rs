@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use crate::Tunnels;
 use crate::event::{Event, StreamId};
 use crate::stack::StreamError;
-use crate::Tunnels;
 
 /// What the server does with a new stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

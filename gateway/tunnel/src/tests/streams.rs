@@ -73,7 +73,9 @@ fn many_streams_at_once() {
     let mut world = World::two_sites(Limits::default());
     world.connect_client(0);
     world.connect_client(1);
-    let handles: Vec<_> = (0..200).map(|number| (number % 2, world.clients[number % 2].connect_with(40_000 + number as u16, INSIDE, 4096))).collect();
+    let handles: Vec<_> = (0..200)
+        .map(|number| (number % 2, world.clients[number % 2].connect_with(40_000 + number as u16, INSIDE, 4096)))
+        .collect();
     let mut got = vec![0; handles.len()];
     let done = world.run_until(Duration::from_secs(60), |world| {
         for (at, (client, handle)) in handles.iter().enumerate() {
@@ -83,19 +85,25 @@ fn many_streams_at_once() {
                 socket.close();
             }
             while socket.can_recv() {
-                got[at] += socket.recv(|bytes| {
-                    assert!(bytes.iter().all(|byte| *byte == at as u8), "another's bytes");
-                    (bytes.len(), bytes.len())
-                }).unwrap();
+                got[at] += socket
+                    .recv(|bytes| {
+                        assert!(bytes.iter().all(|byte| *byte == at as u8), "another's bytes");
+                        (bytes.len(), bytes.len())
+                    })
+                    .unwrap();
             }
         }
         got.iter().all(|length| *length == 1000)
     });
     assert!(done, "{got:?}");
-    let peers: std::collections::HashSet<_> = world.events.iter().filter_map(|event| match event {
-        Event::Opened { peer, .. } => Some(peer.site.clone()),
-        _ => None,
-    }).collect();
+    let peers: std::collections::HashSet<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Opened { peer, .. } => Some(peer.site.clone()),
+            _ => None,
+        })
+        .collect();
     assert_eq!(peers.len(), 2);
 }
 

@@ -67,6 +67,7 @@ pub(super) fn site_config(name: &str) -> SiteConfig {
         name: site(name),
         addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
         ports: vec![443, 8443],
+        names: Vec::new(),
         mtu: crate::config::DEFAULT_MTU,
     }
 }
@@ -202,7 +203,8 @@ impl World {
         let stacks = self.clients.iter_mut().filter_map(|client| client.poll_at(elapsed)).min();
         let next = [flying, gateway, stacks].into_iter().flatten().min().unwrap_or(limit);
         // Whatever is said to be due already gets a little time, lest a mistake hangs the test.
-        let next = if flying.is_some_and(|due| due <= next) { next } else { next.max(elapsed + Duration::from_micros(100)) };
+        let next =
+            if flying.is_some_and(|due| due <= next) { next } else { next.max(elapsed + Duration::from_micros(100)) };
         if next >= limit {
             self.elapsed = limit;
             self.gateway.handle_timeout(self.now());

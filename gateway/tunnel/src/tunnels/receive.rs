@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use super::{MAX_DATAGRAM, Timer, Tunnels};
+use crate::config::SiteConfig;
+use crate::dns;
 use crate::drops::DropReason;
 use crate::event::Event;
 use crate::gate::Admission;
@@ -93,7 +95,8 @@ impl Tunnels {
         let counters = &mut self.core.counters;
         counters.curve_operations = counters.curve_operations.saturating_add(1);
         let identity = &self.core.identity;
-        let opened = initiation::open(&identity.private, &identity.public, datagram).ok_or((None, DropReason::Forged))?;
+        let opened =
+            initiation::open(&identity.private, &identity.public, datagram).ok_or((None, DropReason::Forged))?;
         if let Some(shard) = self.elsewhere.get(&opened.key).filter(|_| may_hand_over) {
             self.core.tell(Event::HandOver { shard: *shard, path, datagram: datagram.to_vec() });
             return Ok(());
@@ -165,6 +168,13 @@ impl Tunnels {
     fn take_packet(&mut self, peer: usize, site: usize, inner: &[u8]) -> Result<(), DropReason> {
         let packet = self.judge(peer, site, inner)?;
         let entry = self.sites.get_mut(site).ok_or(DropReason::OtherAddress)?;
+        if let Payload::Dns { at } = packet.payload {
+            let ends = (packet.source, packet.destination);
+            let SiteConfig { names, addresses, mtu, .. } = &entry.config;
+            let answer = inner.get(at..).and_then(|datagram| dns::answer(ends, datagram, names, addresses));
+            let mtu = *mtu;
+            return self.send_packet(peer, mtu, &mut answer.ok_or(DropReason::Malformed)?);
+        }
         if entry.stack.is_none() {
             let seed = self.core.random.number();
             let config = &entry.config;
@@ -201,7 +211,16 @@ impl Tunnels {
         let packet = packet::parse(inner)?;
         match packet.payload {
             Payload::Tcp { to, .. } if !config.ports.contains(&to) => Err(DropReason::Port),
-            Payload::Tcp { .. } | Payload::Echo => Ok(packet),
+            Payload::Dns { .. } if config.names.is_empty() => Err(DropReason::Protocol),
+            Payload::Tcp { .. } | Payload::Echo | Payload::Dns { .. } => Ok(packet),
         }
+    }
+
+    fn send_packet(&mut self, id: usize, mtu: u16, packet: &mut Vec<u8>) -> Result<(), DropReason> {
+        let peer = self.peers.get_mut(id).ok_or(DropReason::Unsent)?;
+        peer.send(self.now, &mut self.core, mtu, packet);
+        let due = peer.deadline();
+        self.set_timer(Timer::Peer(id), due);
+        Ok(())
     }
 }

@@ -84,11 +84,19 @@ impl Tunnels {
             sessions + usize::from(live.attempt.is_some())
         });
         assert_eq!(kept.sum::<usize>(), self.sessions(), "sessions and their indices");
-        let usage = |f: fn(&crate::peer::Usage) -> usize| self.peers.iter().map(|(_, peer)| f(&peer.usage)).sum::<usize>();
+        let usage =
+            |f: fn(&crate::peer::Usage) -> usize| self.peers.iter().map(|(_, peer)| f(&peer.usage)).sum::<usize>();
         assert_eq!(usage(|usage| usage.bytes), self.buffer_bytes(), "buffers");
         assert_eq!(usage(|usage| usage.streams), self.streams(), "streams");
         let peers = self.peers.iter().filter(|(_, peer)| peer.timer.is_some()).count();
-        let sites = self.sites.iter().map(|(_, site)| usize::from(site.timer.is_some()) + usize::from(site.report_timer.is_some()));
-        assert_eq!(peers + sites.sum::<usize>() + usize::from(self.strangers_timer.is_some()), self.timers.len(), "timers");
+        let sites = self
+            .sites
+            .iter()
+            .map(|(_, site)| usize::from(site.timer.is_some()) + usize::from(site.report_timer.is_some()));
+        assert_eq!(
+            peers + sites.sum::<usize>() + usize::from(self.strangers_timer.is_some()),
+            self.timers.len(),
+            "timers"
+        );
     }
 }
