@@ -90,7 +90,7 @@ impl Peer {
         if was_up && live.current.is_none() {
             live.keepalive_due = None;
             live.answer_due = None;
-            live.persistent_due = self.keepalive.and_then(|_| live.persistent_due);
+            live.persistent_due = self.keepalive.and(live.persistent_due);
             core.tell(Event::SessionDown { peer: self.name.clone() });
         }
     }

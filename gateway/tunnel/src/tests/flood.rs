@@ -75,7 +75,7 @@ fn under_load_a_cookie_opens_the_door() {
             number += 1;
             let [a, b, c, _] = number.wrapping_mul(2_654_435_761).to_be_bytes();
             world.inject(SocketAddr::from(([a | 1, b, c, 7], 1234)), message);
-            if number % 50 == 0 {
+            if number.is_multiple_of(50) {
                 world.settle();
             }
         }

@@ -213,16 +213,13 @@ fn drops_are_reported_once_for_each_site_and_interval() {
         world.run(Duration::from_millis(100));
     }
     world.run(Duration::from_secs(120));
-    let reports: Vec<_> = world
-        .events
-        .iter()
-        .filter_map(|event| match event {
-            Event::Dropped { site, counts } => {
-                Some((site.as_ref().map(|site| site.as_str().to_owned()), counts.get(DropReason::OtherSite)))
-            }
-            _ => None,
-        })
-        .collect();
+    let mut reports = Vec::new();
+    for event in &world.events {
+        if let Event::Dropped { site, counts } = event {
+            let site = site.as_ref().map(|site| site.as_str().to_owned());
+            reports.push((site, counts.get(DropReason::OtherSite)));
+        }
+    }
     assert_eq!(reports, [(Some("aoi".to_owned()), 1), (Some("aoi".to_owned()), 99)]);
     world.run(Duration::from_secs(200));
     assert_eq!(world.gateway.poll_timeout(), None, "and then there is silence");

@@ -39,6 +39,9 @@ impl Default for Weather {
     }
 }
 
+/// A datagram on its way: to which client, or to the gateway, and from where.
+type Flight = (Option<usize>, SocketAddr, Vec<u8>);
+
 pub(super) struct World {
     pub(super) gateway: Tunnels,
     pub(super) clients: Vec<Client>,
@@ -51,7 +54,7 @@ pub(super) struct World {
     pub(super) heard: Vec<(SocketAddr, Vec<u8>)>,
     pub(super) record: bool,
     /// On the way: by time of arrival and number.
-    flying: BTreeMap<(Duration, u64), (Option<usize>, SocketAddr, Vec<u8>)>,
+    flying: BTreeMap<(Duration, u64), Flight>,
     number: u64,
     random: Random,
     /// Datagrams that went to an address where no client is.

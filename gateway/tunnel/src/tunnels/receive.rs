@@ -105,9 +105,9 @@ impl Tunnels {
         let peer = self.peers.get_mut(id).ok_or((None, DropReason::UnknownKey))?;
         // Until the timestamp has proved the key, it is nobody's.
         let site = peer.site;
-        peer.take_initiation(self.now, &mut self.core, path, datagram, &opened).map_err(|reason| match reason {
-            DropReason::Forged => (None, reason),
-            _ => (Some(site), reason),
+        peer.take_initiation(self.now, &mut self.core, path, datagram, &opened).map_err(|reason| {
+            let known = (reason != DropReason::Forged).then_some(site);
+            (known, reason)
         })?;
         let due = peer.deadline();
         self.set_timer(Timer::Peer(id), due);
