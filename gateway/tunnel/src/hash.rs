@@ -2,6 +2,7 @@
 
 use blake2_10::digest::{FixedOutput as _, Mac as _, consts::U16};
 use blake2_10::{Blake2s256, Blake2sMac, Digest as _};
+use subtle::ConstantTimeEq as _;
 
 /// HASH: BLAKE2s with 32 bytes of output over all parts.
 pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
@@ -47,7 +48,7 @@ pub(crate) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 
 /// Whether both are equal, in a time that does not depend on where they differ.
 pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0_u8, |sum, (a, b)| sum | (a ^ b)) == 0
+    a.ct_eq(b).into()
 }
 
 #[cfg(test)]
