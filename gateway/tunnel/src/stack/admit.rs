@@ -81,6 +81,7 @@ impl Stack {
     pub(super) fn remove(&mut self, around: &mut Surroundings<'_>, number: u64) {
         let Some(stream) = self.streams.remove(&number) else { return };
         drop(self.sockets.remove(stream.handle));
+        self.lingering.remove(&number);
         if self.flows.get(&stream.flow) == Some(&number) {
             self.flows.remove(&stream.flow);
         }

@@ -9,7 +9,7 @@ mod admit;
 mod link;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,10 @@ pub(crate) struct Stack {
     flows: HashMap<Flow, u64>,
     streams: HashMap<u64, Stream>,
     half_open: usize,
+    /// Streams that were given up and are removed once smoltcp is through with them.
+    lingering: BTreeSet<u64>,
+    /// A timer of some socket has expired, and smoltcp will act on it when it makes packets.
+    timed: bool,
     mtu: usize,
     start: Instant,
 }
@@ -91,6 +95,8 @@ impl Stack {
             flows: HashMap::new(),
             streams: HashMap::new(),
             half_open: 0,
+            lingering: BTreeSet::new(),
+            timed: false,
             mtu,
             start: now,
         }
@@ -168,14 +174,24 @@ impl Stack {
                 break;
             }
         }
-        if changed {
+        if std::mem::take(&mut self.timed) {
             self.look_at_all(around);
+        } else if changed && !self.lingering.is_empty() {
+            let numbers: Vec<u64> = self.lingering.iter().copied().collect();
+            for number in numbers {
+                self.look(around, number);
+            }
         }
         around.packets.is_full()
     }
 
-    /// Looks at what time has changed.
-    pub(crate) fn look_at_all(&mut self, around: &mut Surroundings<'_>) {
+    /// Time has come for something: now, or when the next packets are made.
+    pub(crate) fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
+        self.timed = true;
+        self.look_at_all(around);
+    }
+
+    fn look_at_all(&mut self, around: &mut Surroundings<'_>) {
         let numbers: Vec<u64> = self.streams.keys().copied().collect();
         for number in numbers {
             self.look(around, number);

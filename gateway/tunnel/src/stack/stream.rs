@@ -209,6 +209,7 @@ impl Stack {
     pub(crate) fn release(&mut self, around: &mut Surroundings<'_>, number: u64, reset: bool) {
         let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()) else { return };
         stream.released = true;
+        self.lingering.insert(number);
         let unread = !std::mem::take(&mut stream.rest).is_empty();
         let socket = self.sockets.get_mut::<smoltcp::socket::tcp::Socket<'static>>(stream.handle);
         if reset || unread || !stream.finished || socket.can_recv() {

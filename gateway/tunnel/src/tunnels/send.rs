@@ -55,7 +55,7 @@ impl Tunnels {
             Timer::Stack(site) => {
                 let Some(entry) = self.sites.get_mut(site) else { return };
                 entry.timer = None;
-                self.with_stack(site, |stack, around| stack.look_at_all(around));
+                self.with_stack(site, |stack, around| stack.handle_timeout(around));
                 self.wake(site);
                 self.drop_idle_stack(site);
             }
