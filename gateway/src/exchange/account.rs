@@ -316,7 +316,8 @@ impl Step<'_> {
             Next::SecondFactor => FACTOR,
             Next::NewPassword(_) => PASSWORD,
             Next::Begin(level) => {
-                let login = session::Login { user: &found.user, level, proved, old: self.session.as_ref() };
+                let login =
+                    session::Login { user: &found.user, level, proved, as_of: found.as_of, old: self.session.as_ref() };
                 let secret = session::begin(self.asked, &login, trail).await?;
                 let target = target.as_deref().and_then(local_target).unwrap_or(LOGIN);
                 return Ok(answer::see_other(target)

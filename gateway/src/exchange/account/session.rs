@@ -28,6 +28,8 @@ pub(super) struct Login<'a> {
     pub(super) user: &'a UserId,
     pub(super) level: AuthenticationLevel,
     pub(super) proved: Proved,
+    /// Number of the registry's last change when the account was read.
+    pub(super) as_of: u64,
     /// The session that the browser came with.
     pub(super) old: Option<&'a Arc<Session>>,
 }
@@ -130,6 +132,7 @@ pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trai
     let factors = Factors::PASSWORD;
     let factors = if login.proved.second { factors.with(Factors::TOTP) } else { factors };
     let begin = Begin {
+        as_of: login.as_of,
         kind: Kind::Local,
         realm: REALM,
         party,
