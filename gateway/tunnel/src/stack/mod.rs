@@ -211,7 +211,8 @@ impl Stack {
             let dues = self.streams.values().filter(|stream| stream.is_half_open()).map(Stream::half_open_until);
             dues.flatten().min()
         };
-        stack.into_iter().chain(half_open).min()
+        let lingering = self.lingering.iter().filter_map(|number| self.streams.get(number)?.linger_until());
+        stack.into_iter().chain(half_open).chain(lingering).min()
     }
 
     fn socket(&mut self, number: u64) -> Option<&mut tcp::Socket<'static>> {

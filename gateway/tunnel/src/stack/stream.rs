@@ -11,6 +11,9 @@ use crate::event::{Cause, Event};
 /// A connection must be complete after this time.
 const HALF_OPEN: Duration = Duration::from_secs(10);
 
+/// What was given up and has been sent waits this long for the other end to finish, too.
+const LINGER: Duration = Duration::from_secs(60);
+
 /// Why a read or write did nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
@@ -44,6 +47,8 @@ pub(super) struct Stream {
     cut: bool,
     /// The caller is through with it.
     released: bool,
+    /// Until when the other end may take its time then.
+    linger_until: Option<Instant>,
     /// What had come and was not read when the socket forgot it. Within what is reserved.
     rest: Vec<u8>,
 }
@@ -63,6 +68,7 @@ impl Stream {
             remote_finished: false,
             cut: false,
             released: false,
+            linger_until: None,
             rest: Vec::new(),
         }
     }
@@ -77,6 +83,10 @@ impl Stream {
 
     pub(super) fn half_open_until(&self) -> Option<Instant> {
         self.half_open.then(|| self.born.checked_add(HALF_OPEN)).flatten()
+    }
+
+    pub(super) fn linger_until(&self) -> Option<Instant> {
+        self.linger_until
     }
 
     /// Whether it is there only until the network has forgotten it.
@@ -128,6 +138,8 @@ impl Stack {
             }
             if over {
                 self.remove(around, number);
+            } else if stream.linger_until.is_some_and(|until| until <= around.now) {
+                self.stop_lingering(around, number);
             }
             return;
         }
@@ -147,6 +159,19 @@ impl Stack {
         }
         if writable {
             around.events.push_back(Event::Writable(id));
+        }
+    }
+
+    /// A stream that was given up is still there. As long as it has something to send, that goes on; smoltcp gives up when
+    /// nothing is acknowledged any more.
+    fn stop_lingering(&mut self, around: &mut Surroundings<'_>, number: u64) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let socket = self.sockets.get_mut::<smoltcp::socket::tcp::Socket<'static>>(stream.handle);
+        stream.linger_until = around.now.checked_add(LINGER);
+        if socket.state() == State::Closed {
+            self.remove(around, number);
+        } else if socket.send_queue() == 0 {
+            socket.abort();
         }
     }
 
@@ -209,6 +234,7 @@ impl Stack {
     pub(crate) fn release(&mut self, around: &mut Surroundings<'_>, number: u64, reset: bool) {
         let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()) else { return };
         stream.released = true;
+        stream.linger_until = around.now.checked_add(LINGER);
         self.lingering.insert(number);
         let unread = !std::mem::take(&mut stream.rest).is_empty();
         let socket = self.sockets.get_mut::<smoltcp::socket::tcp::Socket<'static>>(stream.handle);

@@ -199,3 +199,37 @@ fn a_client_that_is_gone_is_noticed() {
     assert!(world.run_until(Duration::from_secs(400), |world| !world.server.cut.is_empty()), "keepalives find it out");
     assert_eq!(world.gateway.streams(), 0);
 }
+
+/// A client that never finishes cannot keep a stream that the gateway is through with; one that takes its time to read can.
+#[test]
+fn what_was_given_up_does_not_linger_for_ever() {
+    let mut world = World::two_sites(Limits::default());
+    world.server.habit = Habit::Ignore;
+    world.connect_client(0);
+    let idle = world.clients[0].connect(40_000, INSIDE);
+    assert!(world.run_until(Duration::from_secs(5), |world| !world.server.opened.is_empty()));
+    let slow = world.clients[0].connect_with(40_001, INSIDE, 100);
+    assert!(world.run_until(Duration::from_secs(5), |world| world.server.opened.len() == 2));
+    for stream in world.server.opened.clone() {
+        let now = world.now();
+        assert_eq!(world.gateway.write(now, stream, &[6; 1000]), Ok(1000));
+        world.gateway.finish(now, stream).unwrap();
+        world.gateway.release(now, stream);
+    }
+    world.run(Duration::from_secs(50));
+    assert_eq!(world.gateway.streams(), 2);
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.gateway.streams(), 1, "the idle one is gone");
+    assert_eq!(world.clients[0].socket(idle).recv_queue(), 1000);
+    let mut got = 0;
+    for _ in 0..30 {
+        world.run(Duration::from_secs(10));
+        let socket = world.clients[0].socket(slow);
+        if socket.can_recv() {
+            got += socket.recv(|bytes| (bytes.len(), bytes.len())).unwrap();
+        }
+    }
+    assert_eq!(got, 1000);
+    world.run(Duration::from_secs(130));
+    assert_eq!((world.gateway.streams(), world.gateway.buffer_bytes()), (0, 0));
+}
