@@ -15,6 +15,8 @@ tools=$target/tools
 venv=$target/venv
 # For tests that need Python packages; see tests/requirements.txt.
 export PYTHON=$venv/bin/python
+# For those that need npm's; see tests/oidc.
+export OIDC_MODULES=$target/oidc/node_modules
 export PATH=$tools/bin:$PATH
 
 nextest_version=0.9.143
@@ -76,6 +78,8 @@ packages() {
     has rsyslogd rsyslog
     holds '/usr/lib/*/rsyslog/lmnsd_gtls.so' rsyslog-gnutls
     holds '/usr/lib/*/rsyslog/lmnsd_ossl.so' rsyslog-openssl
+    has node nodejs
+    has npm npm
     has python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -98,6 +102,13 @@ packages() {
 python_packages() {
     [ -x "$PYTHON" ] || python3 -m venv "$venv"
     "$PYTHON" -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+}
+
+# What the lock file names, and nothing that a package would run while it is installed.
+node_packages() {
+    mkdir -p "$target/oidc"
+    cp tests/oidc/package.json tests/oidc/package-lock.json "$target/oidc"
+    npm --prefix "$target/oidc" ci --ignore-scripts --no-audit --no-fund --loglevel=error
 }
 
 # cargo_tool NAME VERSION: any installed version will do; an absent one is built.
@@ -141,6 +152,7 @@ quickstart() {
 
 step 'Debian packages' packages
 step 'Python packages' python_packages
+step 'Node packages' node_packages
 step 'cargo-nextest' install_nextest
 step 'cargo-deny' install_deny
 step 'format' cargo fmt --all --check

@@ -69,6 +69,7 @@ fn routes(names: usize) -> RouteTable {
         patients: PatientsDefinition::default(),
         login: None,
         token: None,
+        oidc: None,
         session: None,
     };
     let mut definitions = vec![route("fhir", "/fhir".into(), RouteKind::Fhir)];

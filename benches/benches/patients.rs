@@ -26,6 +26,7 @@ fn planned(kind: RouteKind, target: &str) -> Plan {
         patients: PatientsDefinition { max_body_bytes: 1 << 30 },
         login: None,
         token: None,
+        oidc: None,
         session: None,
     };
     let table = RouteTable::new(vec![route]).unwrap();

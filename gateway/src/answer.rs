@@ -60,7 +60,8 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::SessionStolen
         | Refusal::EnrolmentRenewal
         | Refusal::LoginFailed
-        | Refusal::LoginForm => StatusCode::FORBIDDEN,
+        | Refusal::LoginForm
+        | Refusal::LoginCallback => StatusCode::FORBIDDEN,
         Refusal::RouteUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::RequestTimeout | Refusal::HandshakeTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -84,6 +85,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::EnrolmentUnavailable
         | Refusal::LoginUnavailable
         | Refusal::TokenUnavailable
+        | Refusal::ProviderUnavailable
         | Refusal::SessionUnavailable
         | Refusal::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,

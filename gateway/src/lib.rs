@@ -19,6 +19,7 @@ pub mod listen;
 pub mod load;
 pub mod login;
 pub mod metrics;
+pub mod oidc;
 pub mod quickstart;
 pub mod registry;
 mod replace;

@@ -102,6 +102,8 @@ pub struct Metrics {
     pub logins: IntCounterVec,
     /// Fetches of token issuers' keys, by issuer and outcome: `ok` or `failed`.
     pub token_fetches: IntCounterVec,
+    /// Logout tokens of OpenID providers, by provider and outcome: `ended`, `replayed`, `refused` or `unavailable`.
+    pub oidc_logouts: IntCounterVec,
     /// When token issuers' keys were fetched, as Unix time.
     pub token_keys_fetched: GaugeVec,
     /// 1 while a token issuer's keys are there and believed.
@@ -289,6 +291,11 @@ impl Metrics {
                 "token_key_fetches_total",
                 "Fetches of token issuers' keys.",
                 &["issuer", "outcome"],
+            )?,
+            oidc_logouts: make.counters(
+                "oidc_logouts_total",
+                "Logout tokens of OpenID providers.",
+                &["provider", "outcome"],
             )?,
             token_keys_fetched: make.put(GaugeVec::new(
                 opts("token_keys_fetched_timestamp_seconds", "When token issuers' keys were fetched."),

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Listener};
 use crate::listen::TlsListener;
+use crate::oidc::Provider;
 use crate::registry::Directory;
 use crate::token::Issuer;
 
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub backend_tls: Vec<Option<Arc<rustls::ClientConfig>>>,
     /// Whose tokens are taken.
     pub token_issuers: Vec<Arc<Issuer>>,
+    /// Where users log in elsewhere.
+    pub oidc: Vec<Arc<Provider>>,
     /// Whom the clock is asked of.
     pub time_sources: crate::clock::Asking,
     /// When the certificates of services and the authorities of listeners end, for the metrics.
@@ -126,6 +129,12 @@ impl Snapshot {
     #[must_use]
     pub fn token_issuer(&self, name: &str) -> Option<&Arc<Issuer>> {
         self.loaded.token_issuers.iter().find(|issuer| &*issuer.config.rules.name == name)
+    }
+
+    /// The provider of that name at which users log in.
+    #[must_use]
+    pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.loaded.oidc.iter().find(|provider| **provider.config.name() == *name)
     }
 
     /// The listener of that name, if the configuration in force has it.

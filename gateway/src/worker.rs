@@ -23,6 +23,7 @@ use crate::config::OnClockAlarm;
 use crate::listen::{Allowances, Arrival, Connection, Control, Strangers};
 use crate::login::Logins;
 use crate::metrics::Metrics;
+use crate::oidc::Logins as OidcLogins;
 use crate::registry::Live;
 use crate::session::{Session, Sessions};
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
@@ -56,6 +57,8 @@ pub struct Shared {
     pub logins: Arc<Logins>,
     /// The gateway's own accounts; none where no listener has a login page.
     pub accounts: Option<Arc<Accounts>>,
+    /// Logins at OpenID providers that are under way.
+    pub oidc: Arc<OidcLogins>,
     /// Sessions.
     pub sessions: Arc<Sessions>,
     /// Whose the studies are that passed. Asked for DICOMweb alone, and for a moment only.
@@ -233,6 +236,12 @@ impl Worker {
     /// [`Refusal::RouteUnknown`] where nobody can log in to it.
     pub fn accounts(&self) -> Result<&Arc<Accounts>, Refusal> {
         self.shared.accounts.as_ref().ok_or(Refusal::RouteUnknown)
+    }
+
+    /// Logins at OpenID providers that are under way.
+    #[must_use]
+    pub fn oidc(&self) -> &OidcLogins {
+        &self.shared.oidc
     }
 
     /// Sessions.

@@ -13,6 +13,7 @@ pub mod cases;
 pub mod judge;
 pub mod login;
 pub mod names;
+pub mod oidc;
 pub mod patients;
 pub mod refusal;
 pub mod route;

@@ -164,6 +164,11 @@ refusals! {
     LoginFailed = "login-failed", Peer;
     /// A form of the gateway's own pages did not come from there: its token, its `Origin` or its age is wrong.
     LoginForm = "login-form", Peer;
+    /// A browser comes back from an identity provider with an answer to no login that it began at this device: the state, the
+    /// issuer or the browser is another, it was answered before, or its time is over (C14).
+    LoginCallback = "login-callback", Peer;
+    /// An identity provider cannot be asked, or does not answer in a way that can be read: nobody can log in there.
+    ProviderUnavailable = "provider-unavailable", Service;
     /// The route wants a token of an identity provider, and the request has none (R1).
     TokenMissing = "token-missing", Peer;
     /// The token is none that an issuer of the route made for this gateway, its time has not come, or it stands in the query.

@@ -1,4 +1,4 @@
-"""An identity provider for tests: JWKS and introspection over HTTP, orders by lines of JSON.
+"""An identity provider for tests: JWKS, introspection, discovery and codes over HTTP, orders by lines of JSON.
 
     python idp.py [CERTIFICATE KEY]
 
@@ -7,6 +7,9 @@ The first line of output is its port. Then each line of input is an order, answe
   {"publish": [names]}      which keys the JWKS has from now on; a new name makes a key (`rsa…` RSA, `ed…` Ed25519, else P-256)
   {"jwks": status}          with what status it answers about keys
   {"tokens": {token: claims}, "introspect": status}             what it says of opaque tokens
+  {"document": {…}}         what it says of itself, at /.well-known/openid-configuration; 404 before
+  {"answer": [status, {…}]} what it gives for a code, at /token
+  {"exchanged": true}       what it was last asked for a code: [Authorization, form, how often]
   {"hold": whether}         whether answers about opaque tokens wait until that is over
   {"count": true}           how often it was asked: [keys, introspections]
 """
@@ -26,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 keys = {}
-state = {"published": [], "jwks": 200, "introspect": 200, "tokens": {}, "count": [0, 0]}
+state = {"published": [], "jwks": 200, "introspect": 200, "tokens": {}, "count": [0, 0], "document": None}
+state |= {"answer": [500, {}], "exchanged": ["", {}, 0]}
 
 released = threading.Event()
 released.set()
@@ -70,11 +74,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
+        if self.path.endswith("/.well-known/openid-configuration"):
+            return self.answer(200 if state["document"] else 404, state["document"])
         state["count"][0] += 1
         self.answer(state["jwks"], {"keys": [jwk(name) for name in state["published"]]})
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        if self.path == "/token":
+            form = urllib.parse.parse_qs(body)
+            state["exchanged"] = [self.headers.get("Authorization", ""), form, state["exchanged"][2] + 1]
+            return self.answer(*state["answer"])
         state["count"][1] += 1
         released.wait()
         credentials = base64.b64encode(b"gateway:s3cret%2B").decode()
@@ -112,7 +122,9 @@ def obey(order):
         state["published"] = order["publish"]
     if "hold" in order:
         released.clear() if order["hold"] else released.set()
-    for name in ("jwks", "introspect", "tokens"):
+    if "exchanged" in order:
+        return state["exchanged"]
+    for name in ("jwks", "introspect", "tokens", "document", "answer"):
         if name in order:
             state[name] = order[name]
     return state["count"]

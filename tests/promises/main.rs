@@ -60,6 +60,8 @@ mod login_guard;
 mod login_probe;
 mod mtls_refusals;
 mod ocsp;
+mod oidc_attacks;
+mod oidc_browser;
 mod operator;
 mod orthanc;
 mod patients;

@@ -66,6 +66,15 @@ impl Idp {
         idp
     }
 
+    /// Ends it at once: nobody answers there any more.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    pub fn kill(&self) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::KILL)
+            .expect("it runs");
+    }
+
     /// Gives an order and returns its answer.
     ///
     /// # Panics

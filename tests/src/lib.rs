@@ -23,6 +23,7 @@ mod http1;
 pub mod idp;
 mod metrics;
 pub mod ocsp;
+pub mod oidc;
 pub mod openssl;
 mod pki;
 mod process;

@@ -9,6 +9,7 @@
 
 mod client;
 mod enrolment;
+mod public;
 mod server;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use rustls::{SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
 
 pub use client::{ClientSettings, client_config};
 pub use enrolment::enrolment_config;
+pub use public::public_config;
 pub use server::{Resumption, ServerSettings, operators_config, server_config};
 
 /// A named set of protocol versions, suites, groups and signature algorithms.

@@ -61,9 +61,16 @@ pub enum Page<'a> {
     SignedIn {
         /// Whose.
         user: &'a str,
+        /// The gateway keeps the user's password.
+        can_change: bool,
     },
     /// Nothing: the session has ended.
     SignedOut,
+    /// Nothing: the user logs in elsewhere.
+    Elsewhere {
+        /// Where that begins.
+        again: &'a str,
+    },
 }
 
 /// What the reader must know before.
@@ -85,6 +92,12 @@ pub enum Alert {
     Weak(Weakness),
     /// What was typed twice is not the same.
     Differ,
+    /// The provider cannot be asked.
+    Provider,
+    /// Whoever decides about the user said no.
+    Denied,
+    /// The provider vouches for nobody who may be here.
+    Unknown,
 }
 
 /// A page.
@@ -115,6 +128,7 @@ impl View<'_> {
             Page::NewPassword { .. } => words.new_password,
             Page::SignedIn { .. } => words.signed_in,
             Page::SignedOut => words.signed_out,
+            Page::Elsewhere { .. } => words.login,
         };
         let mut html = format!(
             "<!DOCTYPE html><html lang=\"{}\"><head><meta charset=\"utf-8\"><title>{title}</title>\
@@ -181,11 +195,25 @@ impl View<'_> {
                 secret_field(html, "repeat", words.repeat, "new-password", false);
                 close(html, words.submit_next);
             }
-            Page::SignedIn { user } => {
+            Page::SignedIn { user, can_change } => {
                 let (label, name) = (words.user, escaped(user));
-                let _ = write!(html, "<p>{label}: {name}</p><p><a href=\"{PASSWORD}\">{}</a></p>", words.change);
+                let _ = write!(html, "<p>{label}: {name}</p>");
+                if can_change {
+                    let _ = write!(html, "<p><a href=\"{PASSWORD}\">{}</a></p>", words.change);
+                }
                 self.open(LOGOUT, html);
                 close(html, words.submit_logout);
+            }
+            Page::Elsewhere { again } => {
+                let target = self.target.map(|target| {
+                    let mut query = String::from("?return=");
+                    for byte in target.bytes() {
+                        let _ = write!(query, "%{byte:02X}");
+                    }
+                    query
+                });
+                let target = target.unwrap_or_default();
+                let _ = write!(html, "<p><a href=\"{}{target}\">{}</a></p>", escaped(again), words.login);
             }
             Page::SignedOut => {
                 let _ = write!(html, "<p>{}</p><p><a href=\"{LOGIN}\">{}</a></p>", words.gone, words.login);
@@ -229,6 +257,9 @@ fn alert_text(words: &Words, alert: Alert) -> String {
         Alert::Form => words.form.to_owned(),
         Alert::Over => words.over.to_owned(),
         Alert::Differ => words.differ.to_owned(),
+        Alert::Provider => words.provider.to_owned(),
+        Alert::Denied => words.denied.to_owned(),
+        Alert::Unknown => words.unknown.to_owned(),
         Alert::Weak(Weakness::Short(least)) => words.short.replace("{}", &least.to_string()),
         Alert::Weak(Weakness::OneKind) => words.one_kind.to_owned(),
         Alert::Weak(Weakness::Name) => words.name.to_owned(),
@@ -268,7 +299,7 @@ mod tests {
             second_factor: false,
             present: true,
         },
-        Page::SignedIn { user: "<i>" },
+        Page::SignedIn { user: "<i>", can_change: true },
         Page::SignedOut,
     ];
 

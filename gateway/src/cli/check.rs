@@ -94,6 +94,7 @@ fn key_of(error: &LoadError) -> &'static str {
         LoadError::Listener(_) => "listener",
         LoadError::Service { .. } | LoadError::Backends(_) => "service",
         LoadError::Token(_) => "token_issuer",
+        LoadError::Provider(_) => "oidc",
         LoadError::TimeServer(_) => "clock.server",
     }
 }
@@ -124,6 +125,12 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
             check.certificates("enrolment.certificate_file", &est.certificate_file);
             check.key("enrolment.key_file", &est.key_file);
         }
+    }
+    if let Some((certificate, key)) =
+        config.back_channel.as_ref().and_then(|back_channel| back_channel.identity.as_ref())
+    {
+        check.certificates("back_channel.certificate_file", certificate);
+        check.key("back_channel.key_file", key);
     }
     if let Some(acme) = &config.acme {
         check.certificates("acme.ca_file", &acme.ca_file);

@@ -58,7 +58,16 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         .into_iter()
         .filter_map(|table| table.read(|table| super::file_token::issuer(table, &mut issuer_names, state)))
         .collect();
-    let routes = routes(file, &service_names, &issuer_names);
+    let mut all_names = Names::of("identity provider", &[]);
+    all_names.taken.clone_from(&issuer_names.taken);
+    let oidc: Vec<_> = file
+        .elements_optional("oidc")
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|table| table.read(|table| super::file_oidc::oidc(table, &mut all_names, state)))
+        .collect();
+    let back_channel = file.section("back_channel", |table| super::file_oidc::back_channel(table, &mut addresses));
+    let routes = routes(file, &service_names, &issuer_names, &listeners, &oidc);
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,
@@ -79,6 +88,8 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         listeners,
         services,
         token_issuers,
+        oidc,
+        back_channel: back_channel?,
         routes,
         places: Places::default(),
     })

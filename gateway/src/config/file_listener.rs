@@ -49,8 +49,14 @@ pub(super) fn listener(
             "accounts are for whoever sits at a device; the users of this listener are known by their certificates";
         table.problem("login_page", format!("`{}` is true, and {why}", table.key("login_page")));
     }
+    let oidc = table.texts_optional("oidc");
+    if !oidc.is_empty() && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices)) {
+        let why = "a login is for whoever sits at a device; the users of this listener are known by their certificates";
+        table.problem("oidc", format!("`{}` is there, and {why}", table.key("oidc")));
+    }
+    let oidc = oidc.into_iter().map(|text| text.text.to_owned()).collect();
     let limits = table.section("limits", limits);
-    Some(Listener { name: name?.text.to_owned(), address: address?, server_names, tls: tls?, login_page, limits })
+    Some(Listener { name: name?.text.to_owned(), address: address?, server_names, tls: tls?, login_page, oidc, limits })
 }
 
 /// What a certificate by ACME is made of.

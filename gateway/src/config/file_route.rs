@@ -9,8 +9,22 @@ use super::document::{join, quoted};
 use super::file::Names;
 use super::problem::suggestion;
 use super::table::Table;
+use super::{Listener, Oidc};
 
-pub(super) fn routes(file: &Table<'_>, services: &Names, issuers: &Names) -> Vec<RouteDefinition> {
+pub(super) fn routes(
+    file: &Table<'_>,
+    services: &Names,
+    issuers: &Names,
+    listeners: &[Listener],
+    providers: &[Oidc],
+) -> Vec<RouteDefinition> {
+    let is_known = |name: &str| providers.iter().any(|provider| **provider.name() == *name);
+    for (index, listener) in listeners.iter().enumerate() {
+        for (place, name) in listener.oidc.iter().enumerate().filter(|(_, name)| !is_known(name)) {
+            let key = format!("listener[{index}].oidc[{place}]");
+            file.problem_at(&key, format!("{} is {}; no `[[oidc]]` has that name", quoted(&key), quoted(name)));
+        }
+    }
     let mut names = Names::of("route", &[]);
     let mut routes: Vec<RouteDefinition> = Vec::new();
     let mut tables = Vec::new();
@@ -26,6 +40,16 @@ pub(super) fn routes(file: &Table<'_>, services: &Names, issuers: &Names) -> Vec
             for (index, name) in named.filter(|(_, name)| !issuers.taken.contains(name)) {
                 let key = format!("{}.token.issuers[{index}]", table.path);
                 table.problem_at(&key, format!("{} is {}; no token issuer has that name", quoted(&key), quoted(name)));
+            }
+            if let Some(name) = route.oidc.as_ref().map(|oidc| &oidc.provider) {
+                let key = format!("{}.oidc.provider", table.path);
+                if !is_known(name) {
+                    table
+                        .problem_at(&key, format!("{} is {}; no `[[oidc]]` has that name", quoted(&key), quoted(name)));
+                } else if !listeners.iter().any(|listener| listener.oidc.contains(name)) {
+                    let why = "no listener names it in `oidc`, so that nobody could log in";
+                    table.problem_at(&key, format!("{} is {}; {why}", quoted(&key), quoted(name)));
+                }
             }
             routes.push(route);
             tables.push(table);

@@ -14,6 +14,31 @@ use super::{Introspection, TokenIssuer, TokenSource, knob};
 
 /// `state` is the store's folder.
 pub(super) fn issuer(table: &Table<'_>, names: &mut Names, state: Option<&Path>) -> Option<TokenIssuer> {
+    let audiences = filled(table, table.texts("audiences"));
+    let kind =
+        table.choice("type", TokenType::AccessToken, &[("at+jwt", TokenType::AccessToken), ("JWT", TokenType::Jwt)]);
+    let binding =
+        table.choice("bound", Binding::Required, &[("required", Binding::Required), ("optional", Binding::Optional)]);
+    let roles = table.texts_optional("role_claims");
+    roles.iter().for_each(|text| check_claim(table, text));
+    let role_map = role_map(table);
+    if roles.is_empty() && !role_map.is_empty() {
+        table.problem("roles", format!("`{}` has no use without `role_claims`", table.key("roles")));
+    }
+    let roles = roles.into_iter().map(|text| text.text.to_owned()).collect();
+    let rules = identity(table, names, (audiences, kind));
+    let name = rules.as_ref().map(|rules| Arc::clone(&rules.name)).unwrap_or_default();
+    let source = source(table, &name, state);
+    let rules = Rules { binding, roles, role_map, ..rules? };
+    Some(TokenIssuer { rules: Arc::new(rules), source: source? })
+}
+
+/// What is asked about every provider: who it is, and whom its tokens name. Roles are the registry's, and no token is bound.
+pub(super) fn identity(
+    table: &Table<'_>,
+    names: &mut Names,
+    (audiences, kind): (Vec<String>, TokenType),
+) -> Option<Rules> {
     let name = table.text("name").and_then(|text| {
         names.take(table, &text);
         if !is_label(text.text) {
@@ -26,41 +51,30 @@ pub(super) fn issuer(table: &Table<'_>, names: &mut Names, state: Option<&Path>)
     if let Some(text) = issuer.as_ref().filter(|text| text.text.is_empty()) {
         table.refuse(text, "it must be the exact `iss` of its tokens");
     }
-    let audiences = filled(table, table.texts("audiences"));
     let algorithms = table.texts("algorithms").iter().filter_map(|text| algorithm(table, text)).collect();
-    let kind =
-        table.choice("type", TokenType::AccessToken, &[("at+jwt", TokenType::AccessToken), ("JWT", TokenType::Jwt)]);
-    let binding =
-        table.choice("bound", Binding::Required, &[("required", Binding::Required), ("optional", Binding::Optional)]);
     let user = table.text_or("user_claim", "/sub");
     check_claim(table, &user);
     let sites = sites(table);
-    let roles = table.texts_optional("role_claims");
-    roles.iter().for_each(|text| check_claim(table, text));
-    let role_map = role_map(table);
-    if roles.is_empty() && !role_map.is_empty() {
-        table.problem("roles", format!("`{}` has no use without `role_claims`", table.key("roles")));
-    }
-    let rules = Rules {
-        name: name.clone().unwrap_or_default().into(),
-        issuer: issuer.as_ref().map(|text| text.text.to_owned()).unwrap_or_default(),
+    let two_factor_acr = filled(table, table.texts_optional("two_factor_acr"));
+    let two_factor_amr = filled(table, table.texts_optional("two_factor_amr"));
+    let leeway_s = knob::short(table.number("leeway_s", &knob::TOKEN_LEEWAY_S));
+    let max_lifetime_s = knob::short(table.number("max_lifetime_s", &knob::TOKEN_MAX_LIFETIME_S));
+    Some(Rules {
+        name: name?.into(),
+        issuer: issuer?.text.to_owned(),
         audiences,
         algorithms,
         kind,
-        binding,
+        binding: Binding::Optional,
         user: user.text.to_owned(),
         sites: sites?,
-        roles: roles.into_iter().map(|text| text.text.to_owned()).collect(),
-        role_map,
-        two_factor_acr: filled(table, table.texts_optional("two_factor_acr")),
-        two_factor_amr: filled(table, table.texts_optional("two_factor_amr")),
-        leeway_s: knob::short(table.number("leeway_s", &knob::TOKEN_LEEWAY_S)),
-        max_lifetime_s: knob::short(table.number("max_lifetime_s", &knob::TOKEN_MAX_LIFETIME_S)),
-    };
-    let source = source(table, name.as_deref().unwrap_or_default(), state);
-    name?;
-    issuer?;
-    Some(TokenIssuer { rules: Arc::new(rules), source: source? })
+        roles: Vec::new(),
+        role_map: BTreeMap::new(),
+        two_factor_acr,
+        two_factor_amr,
+        leeway_s,
+        max_lifetime_s,
+    })
 }
 
 fn filled(table: &Table<'_>, texts: Vec<Text<'_>>) -> Vec<String> {
@@ -183,7 +197,7 @@ fn source(table: &Table<'_>, name: &str, state: Option<&Path>) -> Option<TokenSo
 }
 
 /// Both, or neither.
-fn pair<A, B>(
+pub(super) fn pair<A, B>(
     table: &Table<'_>,
     a: &'static str,
     first: Option<A>,
@@ -201,7 +215,7 @@ fn pair<A, B>(
     }
 }
 
-fn check_url(table: &Table<'_>, url: &Text<'_>, has_authorities: bool) {
+pub(super) fn check_url(table: &Table<'_>, url: &Text<'_>, has_authorities: bool) {
     let parsed = url.text.parse::<http::Uri>().ok();
     let host = parsed.as_ref().and_then(http::Uri::host).map(|host| host.trim_matches(['[', ']']));
     let is_loopback = host.and_then(|host| host.parse::<std::net::IpAddr>().ok()).is_some_and(|ip| ip.is_loopback());

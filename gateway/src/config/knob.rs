@@ -140,6 +140,13 @@ knobs! {
     TOKEN_CACHE_S = 10, 0 => 300, "0 asks for each request, and a token that was taken back counts until then";
 }
 
+// Logins at OpenID providers.
+knobs! {
+    OIDC:
+    OIDC_MAX_AGE_S = 43_200, 60 => 31 * 86_400, "a shift is half a day, and whoever proved something a month ago may be gone";
+    OIDC_LOGIN_S = 600, 30 => 3_600, "a second factor may have to be fetched, and a half-open login must not wait for whoever sits down next";
+}
+
 // Sessions.
 knobs! {
     SESSION:
@@ -234,6 +241,7 @@ mod tests {
             .chain(ACCOUNT)
             .chain(SESSION)
             .chain(TOKEN)
+            .chain(OIDC)
             .chain(REST)
         {
             assert!(knob.min <= knob.default && knob.default <= knob.max, "{name}");

@@ -20,8 +20,18 @@ pub struct Listener {
     pub tls: ListenerTls,
     /// Whether users log in to the gateway itself here, at pages below `/.sekisho/`.
     pub login_page: bool,
+    /// OpenID providers at which users log in here, by their names.
+    pub oidc: Vec<String>,
     /// Bounds on everything a peer can send.
     pub limits: Limits,
+}
+
+impl Listener {
+    /// Whether what lies below `/.sekisho/` is the gateway's own here.
+    #[must_use]
+    pub fn has_pages(&self) -> bool {
+        self.login_page || !self.oidc.is_empty()
+    }
 }
 
 /// How a listener proves itself and whom it trusts (R12, R15, R22).

@@ -10,12 +10,14 @@ mod file;
 mod file_account;
 mod file_listener;
 mod file_login;
+mod file_oidc;
 mod file_route;
 mod file_service;
 mod file_session;
 mod file_token;
 mod knob;
 mod listener;
+mod oidc;
 mod problem;
 mod restart;
 mod section;
@@ -31,6 +33,7 @@ pub use ::policy::route::RouteDefinition;
 pub use listener::{
     IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
 };
+pub use oidc::{BackChannel, ClientProof, Oidc};
 pub use problem::{ConfigError, Position, Problem};
 pub use section::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Account, Acme, Admin, Audit, Clock, ClockServer, Durability, Enrolment,
@@ -86,6 +89,10 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Whose tokens are taken.
     pub token_issuers: Vec<TokenIssuer>,
+    /// Where users log in elsewhere.
+    pub oidc: Vec<Oidc>,
+    /// Where providers say that sessions are over; none unless there is one.
+    pub back_channel: Option<BackChannel>,
     /// How a request becomes an action, in the order of the file.
     pub routes: Vec<RouteDefinition>,
     pub(crate) places: Places,

@@ -34,6 +34,7 @@ impl Config {
             ("session.key_file", self.session.key_file != new.session.key_file),
             ("acme", self.acme.is_some() != new.acme.is_some()),
             ("listener.login_page", self.has_login_page() != new.has_login_page()),
+            ("back_channel", self.back_channel != new.back_channel),
             ("account", self.account != new.account),
             ("log", self.log != new.log),
             ("workers.count", self.workers != new.workers),

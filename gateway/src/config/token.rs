@@ -35,6 +35,19 @@ pub enum TokenSource {
         /// Where they are kept for the next start.
         cache: PathBuf,
     },
+    /// By keys that are fetched from where the issuer's own document says (OpenID Connect Discovery 1.0).
+    Discovered {
+        /// The only authorities that may vouch for its servers; none for plain text.
+        ca_file: Option<PathBuf>,
+        /// From one fetch of document and keys to the next.
+        refresh: Duration,
+        /// How long keys are believed after they should have been fetched again.
+        grace: Duration,
+        /// The longest that an answer may take.
+        timeout: Duration,
+        /// Where keys are kept for the next start.
+        cache: PathBuf,
+    },
     /// By asking about each (RFC 7662).
     Introspection(Introspection),
 }

@@ -4,8 +4,8 @@
 //! backend. A right password where a second factor is asked for is taken back rather than counted as a success: otherwise it would
 //! take the failures of guessed codes back with it.
 
-mod answer;
-mod forms;
+pub(super) mod answer;
+pub(super) mod forms;
 mod session;
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use policy::login::{AccountName, Attempt, Ended, Origin, Reason, Spelling};
 use policy::target::CanonicalTarget;
 use policy::{Party, Refusal, SiteName, Subject};
 
+use super::oidc;
 use super::trail::Trail;
 use crate::accounts::page::{Alert, FACTOR, LOGIN, LOGOUT, Language, PASSWORD, Page, RESERVED, STYLE};
 use crate::accounts::stages::Stage;
@@ -33,11 +34,11 @@ use crate::store::Credential;
 pub(super) use answer::Own;
 use answer::Reply;
 use forms::{Posted, target_of};
-pub(super) use session::{carry_own, of_request};
+pub(super) use session::{carry_own, find, of_request};
 
 /// Whether the target is one of the gateway's own.
 pub(super) fn takes(connection: &Connection, target: &CanonicalTarget<'_>) -> bool {
-    connection.listener.login_page && target.path().starts_with(RESERVED)
+    connection.listener.has_pages() && target.path().starts_with(RESERVED)
 }
 
 /// A request for one of the gateway's own pages.
@@ -72,6 +73,9 @@ impl Asked<'_> {
         request: &mut Request<RequestBody>,
         trail: &mut Trail,
     ) -> Result<Own, Refusal> {
+        if let Some(own) = Box::pin(oidc::serve(self, target, request, trail)).await? {
+            return Ok(own);
+        }
         let is_post = match *request.method() {
             Method::GET | Method::HEAD => false,
             Method::POST => true,
@@ -144,7 +148,7 @@ impl Step<'_> {
     /// anew: something asked for it.
     fn show(&self, target: Option<&str>) -> Own {
         let page = match (&self.session, target) {
-            (Some(session), None) => Page::SignedIn { user: &session.account },
+            (Some(session), None) => Page::SignedIn { user: &session.account, can_change: true },
             (Some(_), Some(_)) | (None, _) => Page::Login { account: "" },
         };
         self.reply(page).target(target).own()

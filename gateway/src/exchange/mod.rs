@@ -9,6 +9,7 @@ mod asked;
 mod login;
 mod meters;
 mod normalise;
+mod oidc;
 mod patients;
 mod session;
 mod token;
@@ -118,6 +119,13 @@ async fn pass(
     if let Some(rules) = resolved.route.token() {
         subject = Box::pin(token::bear(connection, &snapshot, rules, &subject, &mut request, trail)).await?;
         by_token = trail.is_borne().then(|| Arc::clone(&subject));
+    }
+    if let Some(rules) = resolved.route.oidc()
+        && by_token.is_none()
+        && !own.as_ref().is_some_and(|own| oidc::is_of(own, &rules.provider))
+    {
+        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
+        return Box::pin(oidc::require(&asked, rules, &target, &request)).await.map(Passed::Own);
     }
     let mut seen = match resolved.route.observed() {
         Some(observed) => {

@@ -11,6 +11,7 @@ use policy::route::RouteTable;
 use crate::clock::{Asking, KeyFileError};
 use crate::config::{Config, ConfigError, ListenerPeers};
 use crate::listen::{ListenerTlsError, TlsListener};
+use crate::oidc::{Provider, ProviderError};
 use crate::snapshot::{CertificateEnd, Door, Loaded, Purpose};
 use crate::token::{Issuer, TokenError};
 use crate::upstream::{InvalidService, Upstreams};
@@ -56,6 +57,9 @@ pub enum LoadError {
     /// An issuer of tokens.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A provider's secret or key.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
     /// A time server's key.
     #[error(transparent)]
     TimeServer(#[from] KeyFileError),
@@ -104,8 +108,11 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
             old.map_or_else(|| Issuer::load(issuer).map(Arc::new), |old| Ok(Arc::clone(old)))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    let old_providers = old.map(|old| &old.oidc[..]).unwrap_or_default();
+    let oidc = config.oidc.iter().map(|provider| Provider::load(provider, old_providers).map(Arc::new));
+    let oidc = oidc.collect::<Result<Vec<_>, _>>()?;
     let time_sources = Asking::load(&config.clock)?;
-    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, token_issuers, time_sources, certificates })
+    Ok(Loaded { config, doors, judge, routes, backend_tls: tls, token_issuers, oidc, time_sources, certificates })
 }
 
 /// Of the authorities alone: a listener's own certificates change without a reload, and say themselves when they end.

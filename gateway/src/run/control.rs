@@ -31,6 +31,7 @@ use crate::enrolment;
 use crate::listen::Strangers;
 use crate::load::load;
 use crate::login;
+use crate::oidc;
 use crate::registry::watch::Watch;
 use crate::revocation;
 use crate::session;
@@ -154,6 +155,7 @@ impl Control {
             draining,
             logins,
             accounts,
+            oidc: Arc::new(oidc::Logins::new()?),
             sessions,
             studies: Arc::new(std::sync::Mutex::new(Studies::new(MAX_STUDIES, RandomState::new()))),
             backend_counters: Arc::default(),
@@ -238,6 +240,10 @@ impl Control {
             None => None,
         };
 
+        let back_channel = match &config.back_channel {
+            Some(back_channel) => Some(oidc::BackChannel::bind(back_channel, &self.shared).await?),
+            None => None,
+        };
         let mut listeners = Vec::new();
         let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &config.listeners {
@@ -287,6 +293,10 @@ impl Control {
             spawn_local(async move { match admin::jwks::serve(socket, jwks).await {} });
         }
         spawn_local(async move { match admin::serve(admin_socket, admin).await {} });
+        if let Some(back_channel) = back_channel {
+            listeners.push(("back_channel".to_owned(), back_channel.address()));
+            spawn_local(async move { match back_channel.serve().await {} });
+        }
         if let Some(prepared) = enrolment {
             listeners.extend(prepared.listen.map(|address| ("enrolment".to_owned(), address)));
             let handle = prepared.handle.clone();

@@ -97,6 +97,9 @@ pub enum StartError {
     /// The gateway's own accounts.
     #[error(transparent)]
     Accounts(#[from] AccountError),
+    /// Where providers end sessions.
+    #[error(transparent)]
+    BackChannel(#[from] crate::oidc::BackChannelError),
     /// The metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] MetricsError),

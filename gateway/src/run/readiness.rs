@@ -99,7 +99,7 @@ impl Sources {
         metrics.store_available.set(i64::from(self.store.borrow().store_error.is_none()));
         metrics.token_keys_available.reset();
         metrics.token_keys_fetched.reset();
-        for issuer in &snapshot.token_issuers {
+        for issuer in snapshot.token_issuers.iter().chain(snapshot.oidc.iter().map(|provider| &provider.issuer)) {
             let Some((fetched, available)) = issuer.status() else { continue };
             let name = &*issuer.config.rules.name;
             metrics.token_keys_available.with_label_values(&[name]).set(i64::from(available));

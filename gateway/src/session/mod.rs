@@ -150,6 +150,28 @@ pub enum Of {
         /// The tag.
         tag: String,
     },
+    /// Those that an OpenID provider vouches for: all that is given must fit.
+    Vouched {
+        /// The provider's `iss`.
+        issuer: String,
+        /// What it calls the user.
+        subject: Option<String>,
+        /// What it calls the session.
+        session: Option<String>,
+    },
+}
+
+/// The tag of a session that an OpenID provider vouches for. None of the three has a line's end.
+#[must_use]
+pub fn vouched(issuer: &str, subject: &str, session: Option<&str>) -> String {
+    format!("{issuer}\n{subject}\n{}", session.unwrap_or_default())
+}
+
+fn is_vouched(tag: &str, issuer: &str, subject: Option<&str>, session: Option<&str>) -> bool {
+    let mut parts = tag.split('\n');
+    let (by, whose, which) = (parts.next(), parts.next(), parts.next());
+    let fits = |wanted: Option<&str>, is: Option<&str>| wanted.is_none_or(|wanted| is == Some(wanted));
+    by == Some(issuer) && fits(subject, whose) && fits(session, which)
 }
 
 impl Of {
@@ -160,6 +182,10 @@ impl Of {
             Self::Place(place) => session.place == *place,
             Self::Site(site) => *session.place.site == *site.as_str(),
             Self::Tag { kind, tag } => session.kind == *kind && session.tag.as_deref() == Some(tag),
+            Self::Vouched { issuer, subject, session: which } => {
+                let tag = session.tag.as_deref().filter(|_| session.kind == Kind::Oidc);
+                tag.is_some_and(|tag| is_vouched(tag, issuer, subject.as_deref(), which.as_deref()))
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use policy::oidc::{MAX_METADATA_BYTES, Metadata};
 use policy::token::{InvalidKeys, KeySet, MAX_ANSWER_BYTES, MAX_SET_BYTES};
 use tokio::sync::watch;
 
@@ -39,7 +40,7 @@ pub struct TokenError {
 
 /// Keys that are in force.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// The keys.
     pub set: KeySet,
     /// Different for every set that was ever in force in this process.
@@ -50,11 +51,23 @@ pub(super) struct Keys {
     at_ms: i64,
 }
 
+/// What an issuer's own document says, and who speaks to the places that it names.
+#[derive(Debug)]
+pub(crate) struct Discovered {
+    /// The document.
+    pub metadata: Metadata,
+    /// Fetches its keys.
+    pub(super) keys: Client,
+    /// Exchanges codes.
+    pub tokens: Client,
+}
+
 /// An identity provider. Shared by all workers and [`keep`](super::keep).
 pub struct Issuer {
     /// What was configured.
     pub config: TokenIssuer,
     keys: ArcSwapOption<Keys>,
+    discovered: ArcSwapOption<Discovered>,
     /// A request names a key that nobody knows.
     pub(super) wanted: AtomicBool,
     /// How many fetches have ended.
@@ -101,14 +114,14 @@ impl Issuer {
                 let uri = url.parse().map_err(|_| failed(format!("`{}` is no URL", url.escape_debug())))?;
                 let made = Client::new(&uri, ca_file.as_deref(), *timeout, MAX_SET_BYTES);
                 client = Some(made.map_err(failed)?);
-                keys = cache::read(cache, url).and_then(|(set, at_s)| {
-                    let age_s = unix_seconds().saturating_sub(at_s);
-                    // Nobody knows how old keys of the future are.
-                    (age_s >= -FUTURE_S).then(|| {
-                        let at_ms = age_s.max(0).saturating_mul(-1000);
-                        Keys { set, number: next_number(), at_s, at_ms }
-                    })
-                });
+                keys = kept(cache, url);
+            }
+            TokenSource::Discovered { ca_file, timeout, cache, .. } => {
+                let url = &config.rules.issuer;
+                let uri = url.parse().map_err(|_| failed(format!("`{}` is no URL", url.escape_debug())))?;
+                let made = Client::new(&uri, ca_file.as_deref(), *timeout, MAX_METADATA_BYTES);
+                client = Some(made.map_err(failed)?);
+                keys = kept(cache, url);
             }
             TokenSource::Introspection(asked) => {
                 client = Some(introspector(asked).map_err(failed)?);
@@ -118,6 +131,7 @@ impl Issuer {
         Ok(Self {
             config: config.clone(),
             keys: ArcSwapOption::from_pointee(keys),
+            discovered: ArcSwapOption::empty(),
             wanted: AtomicBool::new(false),
             fetched: watch::Sender::new(0),
             started: Instant::now(),
@@ -136,15 +150,15 @@ impl Issuer {
     pub fn has_files(&self) -> bool {
         match &self.config.source {
             TokenSource::File(_) | TokenSource::Introspection(_) => true,
-            TokenSource::Fetched { ca_file, .. } => ca_file.is_some(),
+            TokenSource::Fetched { ca_file, .. } | TokenSource::Discovered { ca_file, .. } => ca_file.is_some(),
         }
     }
 
     /// The keys in force; none where there are none, or they are too old to be believed.
-    pub(super) fn keys(&self) -> Option<Arc<Keys>> {
+    pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
         let keys = self.keys.load_full()?;
         match &self.config.source {
-            TokenSource::Fetched { refresh, grace, .. } => {
+            TokenSource::Fetched { refresh, grace, .. } | TokenSource::Discovered { refresh, grace, .. } => {
                 let most = i64::try_from((*refresh + *grace).as_millis()).unwrap_or(i64::MAX);
                 (self.elapsed_ms().saturating_sub(keys.at_ms) <= most).then_some(keys)
             }
@@ -160,6 +174,33 @@ impl Issuer {
             return None;
         }
         Some((self.keys.load().as_ref().map_or(0, |keys| keys.at_s), self.keys().is_some()))
+    }
+
+    /// What its own document says, once that was fetched.
+    pub(crate) fn discovered(&self) -> Option<Arc<Discovered>> {
+        self.discovered.load_full()
+    }
+
+    /// Puts what its document says in force.
+    ///
+    /// # Errors
+    /// In words, if a place that it names cannot be asked.
+    pub(super) fn discovers(&self, metadata: Metadata) -> Result<Arc<Discovered>, String> {
+        if let Some(known) = self.discovered().filter(|known| known.metadata == metadata) {
+            return Ok(known);
+        }
+        let TokenSource::Discovered { ca_file, timeout, .. } = &self.config.source else {
+            return Err("nothing is discovered".to_owned());
+        };
+        let client = |url: &str, longest| {
+            let uri = url.parse().map_err(|_| format!("`{}` is no URL", url.escape_debug()))?;
+            Client::new(&uri, ca_file.as_deref(), *timeout, longest)
+        };
+        let keys = client(&metadata.jwks_uri, MAX_SET_BYTES)?;
+        let tokens = client(&metadata.token_endpoint, policy::oidc::MAX_ANSWER_BYTES)?;
+        let discovered = Arc::new(Discovered { metadata, keys, tokens });
+        self.discovered.store(Some(Arc::clone(&discovered)));
+        Ok(discovered)
     }
 
     /// Puts other keys in force. Where they are the same, tokens that were verified by them stay so.
@@ -215,8 +256,8 @@ impl Issuer {
     }
 
     /// Asks for the keys to be fetched again and waits for it, if that is not too soon. False: they are as they were.
-    pub(super) async fn refetched(&self) -> bool {
-        if !matches!(self.config.source, TokenSource::Fetched { .. }) {
+    pub(crate) async fn refetched(&self) -> bool {
+        if !matches!(self.config.source, TokenSource::Fetched { .. } | TokenSource::Discovered { .. }) {
             return false;
         }
         let mut fetched = self.fetched.subscribe();
@@ -227,6 +268,17 @@ impl Issuer {
         }
         tokio::time::timeout(PATIENCE, fetched.changed()).await.is_ok_and(|changed| changed.is_ok())
     }
+}
+
+/// The keys that lie on disk.
+fn kept(cache: &Path, url: &str) -> Option<Keys> {
+    let (set, at_s) = cache::read(cache, url)?;
+    let age_s = unix_seconds().saturating_sub(at_s);
+    // Nobody knows how old keys of the future are.
+    (age_s >= -FUTURE_S).then(|| {
+        let at_ms = age_s.max(0).saturating_mul(-1000);
+        Keys { set, number: next_number(), at_s, at_ms }
+    })
 }
 
 fn next_number() -> u64 {
@@ -247,7 +299,7 @@ fn introspector(asked: &Introspection) -> Result<Client, String> {
 }
 
 /// RFC 6749 2.3.1: both parts are form-encoded first.
-fn basic(id: &str, file: &Path) -> Result<HeaderValue, String> {
+pub(crate) fn basic(id: &str, file: &Path) -> Result<HeaderValue, String> {
     let failed = |why: &str| format!("`{}`: {why}", file.display());
     let metadata = std::fs::metadata(file).map_err(|error| failed(&error.to_string()))?;
     if metadata.mode() & 0o077 != 0 {

@@ -9,12 +9,14 @@ use bytes::Bytes;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use policy::oidc::{Metadata, discovery_path};
 use policy::token::KeySet;
 use tokio::task::spawn_local;
 
 use super::cache;
 use super::issuer::{Issuer, read_keys};
 use crate::config::TokenSource;
+use crate::http_client::Client;
 use crate::metrics::Metrics;
 use crate::revocation::{pause_after, unix_seconds};
 use crate::snapshot::Snapshots;
@@ -29,14 +31,15 @@ pub async fn keep(snapshots: Arc<Snapshots>, metrics: Metrics) -> Infallible {
     loop {
         ticks.tick().await;
         let now = unix_seconds();
-        for issuer in &snapshots.load().token_issuers {
+        let snapshot = snapshots.load();
+        for issuer in snapshot.token_issuers.iter().chain(snapshot.oidc.iter().map(|provider| &provider.issuer)) {
             match &issuer.config.source {
                 TokenSource::File(path) => {
                     if issuer.file_settled() {
                         follow(issuer, read_keys(path), now);
                     }
                 }
-                TokenSource::Fetched { .. } => begin(issuer, &metrics),
+                TokenSource::Fetched { .. } | TokenSource::Discovered { .. } => begin(issuer, &metrics),
                 TokenSource::Introspection(_) => {}
             }
         }
@@ -82,10 +85,31 @@ fn begin(issuer: &Arc<Issuer>, metrics: &Metrics) {
 
 /// Fetches the keys and puts them in force. Gives the time until the next fetch.
 async fn fetch(issuer: &Issuer) -> Result<Duration, String> {
-    let TokenSource::Fetched { url, refresh, cache, .. } = &issuer.config.source else {
-        return Err("its keys are not fetched".to_owned());
-    };
     let client = issuer.client.as_ref().ok_or("there is no client")?;
+    let (from, body, refresh, cache) = match &issuer.config.source {
+        TokenSource::Fetched { url, refresh, cache, .. } => (url, get(client, url).await?, refresh, cache),
+        TokenSource::Discovered { refresh, cache, .. } => {
+            let from = &issuer.config.rules.issuer;
+            let path = discovery_path(from).ok_or("its issuer is no address")?;
+            let document = get(client, &path).await?;
+            let metadata =
+                Metadata::parse(&document, from).map_err(|error| format!("`{}`: {error}", path.escape_debug()))?;
+            let discovered = issuer.discovers(metadata)?;
+            (from, get(&discovered.keys, &discovered.metadata.jwks_uri).await?, refresh, cache)
+        }
+        TokenSource::File(_) | TokenSource::Introspection(_) => return Err("its keys are not fetched".to_owned()),
+    };
+    let set = KeySet::parse(&body).map_err(|error| format!("`{}`: {error}", from.escape_debug()))?;
+    let now = unix_seconds();
+    issuer.take(set, now);
+    if let Err(error) = cache::write(cache, from, &body, now) {
+        tracing::warn!(file = %cache.display(), %error, "fetched keys cannot be kept for the next start");
+    }
+    Ok(*refresh)
+}
+
+/// Fetches what stands there, of the client's own server.
+async fn get(client: &Client, url: &str) -> Result<Bytes, String> {
     let target = url.parse::<http::Uri>().map_err(|error| error.to_string())?;
     let target = target.path_and_query().map_or("/", |target| target.as_str());
     let request = Request::get(target)
@@ -97,11 +121,5 @@ async fn fetch(issuer: &Issuer) -> Result<Duration, String> {
     if answer.status() != StatusCode::OK {
         return Err(format!("`{}` answers {}", url.escape_debug(), answer.status().as_u16()));
     }
-    let set = KeySet::parse(answer.body()).map_err(|error| format!("`{}`: {error}", url.escape_debug()))?;
-    let now = unix_seconds();
-    issuer.take(set, now);
-    if let Err(error) = cache::write(cache, url, answer.body(), now) {
-        tracing::warn!(file = %cache.display(), %error, "fetched keys cannot be kept for the next start");
-    }
-    Ok(*refresh)
+    Ok(answer.into_body())
 }

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use policy::token::{Fault, Said, Unverified, bearer, is_compact};
 use policy::{Refusal, SiteName};
 
+pub(crate) use issuer::{Discovered, basic};
 pub use issuer::{Issuer, TokenError};
 pub use keeper::keep;
 pub use memory::Tokens;
@@ -27,7 +28,7 @@ use memory::{Digest, Known};
 const UNKNOWN_ERROR_NS: u64 = 16_000_000_000;
 
 /// The moment that tokens are judged by.
-fn now_of(reading: &Reading) -> policy::token::Now {
+pub(crate) fn now_of(reading: &Reading) -> policy::token::Now {
     let error_ns = i64::try_from(reading.error_ns.unwrap_or(UNKNOWN_ERROR_NS)).unwrap_or(i64::MAX);
     policy::token::Now { unix_ns: reading.unix_ns, error_ns }
 }

@@ -38,6 +38,8 @@ pub struct RouteDefinition {
     pub login: Option<LoginDefinition>,
     /// Whose tokens its requests carry, where they do (R1).
     pub token: Option<TokenDefinition>,
+    /// Where its users log in at an identity provider, by a browser (R1).
+    pub oidc: Option<OidcDefinition>,
     /// What sessions mean here, where their login does not say it all.
     pub session: Option<RouteSessionDefinition>,
 }
@@ -54,6 +56,14 @@ pub struct TokenDefinition {
     /// Whether the backend gets the token. What it needs to know is in `Sekisho-Identity`.
     #[serde(default)]
     pub forward: bool,
+}
+
+/// `oidc` of a `[[route]]`: its requests are part of a session that began at an identity provider. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcDefinition {
+    /// The name of the provider. A browser without a session is sent there; whoever else has none is refused.
+    pub provider: String,
 }
 
 const fn yes() -> bool {

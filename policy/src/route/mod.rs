@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-pub use definition::{PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition, TokenDefinition};
+pub use definition::{OidcDefinition, PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition, TokenDefinition};
 pub use error::{RouteError, RouteProblem};
 pub use fhir::READ_ONLY_OPERATIONS;
 pub use table::RouteTable;
@@ -46,6 +46,7 @@ pub struct Route {
     max_body_bytes: u64,
     login: Option<Arc<Login>>,
     token: Option<Arc<TokenDefinition>>,
+    oidc: Option<Arc<OidcDefinition>>,
     observed: Option<Arc<Observed>>,
 }
 
@@ -156,6 +157,12 @@ impl Route {
     #[must_use]
     pub const fn token(&self) -> Option<&Arc<TokenDefinition>> {
         self.token.as_ref()
+    }
+
+    /// Where its users log in at an identity provider, if they do.
+    #[must_use]
+    pub const fn oidc(&self) -> Option<&Arc<OidcDefinition>> {
+        self.oidc.as_ref()
     }
 
     /// Where its requests carry a session's secret, if the gateway is to look.

@@ -74,6 +74,7 @@ impl RouteTable {
                 }
             }
             let token = definition.token.clone().map(Arc::new);
+            let oidc = definition.oidc.clone().map(Arc::new);
             let RouteDefinition { name, path, service, class, kind, patients, session, .. } = definition;
             said.push(session);
             let max_body_bytes = patients.max_body_bytes;
@@ -89,6 +90,7 @@ impl RouteTable {
                 max_body_bytes,
                 login,
                 token,
+                oidc,
                 observed: None,
             });
         }

@@ -14,7 +14,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
 }
 
 /// The members of an object, if the text is one.
-pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match parse(bytes)? {
         Value::Object(members) => Some(members),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,

@@ -82,7 +82,7 @@ impl<'t> Unverified<'t> {
     /// [`Fault::Malformed`].
     pub fn verify(self, kind: TokenType, algorithms: &[Algorithm], keys: &KeySet) -> Result<Map<String, Value>, Fault> {
         if !kind.takes(self.kind.as_deref()) {
-            return Err(Fault::Malformed("its `typ` is not that of an access token"));
+            return Err(Fault::Malformed("its `typ` is that of another kind of token"));
         }
         if !algorithms.contains(&self.algorithm) {
             return Err(Fault::Malformed("its `alg` is not among those of its issuer"));

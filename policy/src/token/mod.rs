@@ -8,7 +8,7 @@
 mod algorithm;
 mod bearer;
 mod introspection;
-mod json;
+pub(crate) mod json;
 mod jws;
 mod keys;
 mod rules;
@@ -22,6 +22,7 @@ pub use bearer::{bearer, is_in_query};
 pub use introspection::{MAX_ANSWER_BYTES, Pronounced, form, pronounced};
 pub use jws::{MAX_TOKEN_BYTES, Unverified, is_compact};
 pub use keys::{InvalidKeys, KeySet, MAX_SET_BYTES};
+pub(crate) use rules::numeric_date;
 pub use rules::{Binding, Roles, Rules, Sites, TokenType, is_claim};
 
 use crate::{AuthenticationLevel, Refusal, SiteName, UserName};

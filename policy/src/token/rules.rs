@@ -23,6 +23,11 @@ pub enum TokenType {
     /// `typ` is `JWT`, `at+jwt` or absent, for issuers that know no better. No other kind of token names itself so, but an
     /// ID token does: only the audience tells them apart.
     Jwt,
+    /// `typ` is `JWT` or absent: an ID token. Nothing that names itself otherwise is one.
+    IdToken,
+    /// `typ` is `logout+jwt`, or `JWT` or absent, for providers that know no better (OpenID Connect Back-Channel Logout 1.0
+    /// section 2.4). What tells it from an ID token are its claims.
+    LogoutToken,
 }
 
 impl TokenType {
@@ -39,6 +44,8 @@ impl TokenType {
         match self {
             Self::AccessToken => is("at+jwt"),
             Self::Jwt => kind.is_none() || is("jwt") || is("at+jwt"),
+            Self::IdToken => kind.is_none() || is("jwt"),
+            Self::LogoutToken => kind.is_none() || is("jwt") || is("logout+jwt"),
         }
     }
 }
@@ -200,7 +207,7 @@ impl Rules {
 }
 
 /// A NumericDate (RFC 7519 2) in nanoseconds since 1970; fractions are cut off. Dates before 1970 and after 9999 are none.
-fn numeric_date(value: &Value) -> Option<i64> {
+pub(crate) fn numeric_date(value: &Value) -> Option<i64> {
     const YEAR_9999: f64 = 253_402_300_800.0;
     let seconds = value.as_f64().filter(|seconds| (0.0..YEAR_9999).contains(seconds))?;
     let whole = match value.as_i64() {

@@ -35,6 +35,7 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
         patients: PatientsDefinition { max_body_bytes: 4_000 },
         login: None,
         token: None,
+        oidc: None,
         session: None,
     };
     let own = RuleDefinition {

@@ -28,6 +28,7 @@ static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
         patients: PatientsDefinition::default(),
         login: None,
         token: None,
+        oidc: None,
         session: None,
     };
     let rule = |methods: &[&str], path: &str, effect, query: &[&str]| RuleDefinition {

@@ -45,6 +45,9 @@ pub(super) struct Words {
     pub(super) name: &'static str,
     pub(super) common: &'static str,
     pub(super) reused: &'static str,
+    pub(super) provider: &'static str,
+    pub(super) denied: &'static str,
+    pub(super) unknown: &'static str,
     pub(super) notice: &'static str,
 }
 
@@ -124,6 +127,9 @@ const JAPANESE: Words = Words {
     name: "パスワードに利用者ID、氏名、施設名を含めることはできません。",
     common: "このパスワードは推測されやすいため使用できません。",
     reused: "以前に使用したパスワードは使用できません。",
+    provider: "認証サービスに接続できません。しばらくしてからもう一度お試しください。",
+    denied: "認証サービスでのログインが完了しませんでした。",
+    unknown: "この利用者は、この端末では利用できません。管理者にお問い合わせください。",
     notice: "許可された方以外の利用を禁じます。操作は記録され、不正な利用は法令により罰せられることがあります。",
 };
 
@@ -163,6 +169,9 @@ const ENGLISH: Words = Words {
     name: "The password must not hold your user name, your name or the clinic's.",
     common: "The password is easily guessed. Please choose another.",
     reused: "You have used that password before. Please choose another.",
+    provider: "The login service cannot be reached. Please try again in a moment.",
+    denied: "The login service did not log you in.",
+    unknown: "You cannot be logged in at this device. Please ask your administrator.",
     notice: "For authorised users only. What you do is recorded, and unauthorised use may be prosecuted.",
 };
 

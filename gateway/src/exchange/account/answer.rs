@@ -14,9 +14,9 @@ use crate::body::FullBody;
 use crate::config;
 
 /// The cookie of a session: of this host alone (RFC 6265bis section 4.1.3.2).
-pub(super) const SESSION_COOKIE: &str = "__Host-sekisho";
+pub(in crate::exchange) const SESSION_COOKIE: &str = "__Host-sekisho";
 /// The cookie of a login that is half done.
-pub(super) const STAGE_COOKIE: &str = "__Host-sekisho-login";
+pub(in crate::exchange) const STAGE_COOKIE: &str = "__Host-sekisho-login";
 
 /// An answer of the gateway's own, and why it is no permission.
 pub(in crate::exchange) struct Own {
@@ -26,12 +26,29 @@ pub(in crate::exchange) struct Own {
 
 impl Own {
     /// Sets a cookie that no script reads and no other site sends.
-    pub(super) fn cookie(self, name: &str, value: &str) -> Self {
+    pub(in crate::exchange) fn cookie(self, name: &str, value: &str) -> Self {
         self.set(&format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Strict"))
     }
 
+    /// Sets a cookie that no script reads, and that comes along when a user arrives from elsewhere: a browser that comes back from
+    /// a provider, and the page that it is sent on to, would be without a stricter one (RFC 6265bis section 5.2).
+    pub(in crate::exchange) fn cookie_for_arrivals(self, name: &str, value: &str) -> Self {
+        self.set(&format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax"))
+    }
+
+    /// Lets the page's forms be answered with a way to that origin as well.
+    pub(in crate::exchange) fn leads_to(mut self, origin: &str) -> Self {
+        let policy =
+            page::CONTENT_SECURITY_POLICY.replace("form-action 'self'", &format!("form-action 'self' {origin}"));
+        // INVARIANT: an origin is visible ASCII.
+        if let Ok(policy) = HeaderValue::from_str(&policy) {
+            self.response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+        }
+        self
+    }
+
     /// Has a cookie forgotten.
-    pub(super) fn clear(self, name: &str) -> Self {
+    pub(in crate::exchange) fn clear(self, name: &str) -> Self {
         self.set(&format!("{name}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0"))
     }
 
@@ -46,7 +63,7 @@ impl Own {
 }
 
 /// A page on its way.
-pub(super) struct Reply<'a> {
+pub(in crate::exchange) struct Reply<'a> {
     config: &'a config::Account,
     language: Language,
     token: String,
@@ -60,19 +77,24 @@ pub(super) struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    pub(super) const fn new(config: &'a config::Account, language: Language, token: String, page: Page<'a>) -> Self {
+    pub(in crate::exchange) const fn new(
+        config: &'a config::Account,
+        language: Language,
+        token: String,
+        page: Page<'a>,
+    ) -> Self {
         let (target, alert, reason, retry_after_s) = (None, None, None, None);
         let status = StatusCode::OK;
         Self { config, language, token, page, target, alert, reason, status, retry_after_s, cleared: Vec::new() }
     }
 
-    pub(super) fn target(mut self, target: Option<&'a str>) -> Self {
+    pub(in crate::exchange) fn target(mut self, target: Option<&'a str>) -> Self {
         self.target = target;
         self
     }
 
     /// A refusal, told on the page.
-    pub(super) fn alert(mut self, alert: Alert, refusal: Refusal) -> Self {
+    pub(in crate::exchange) fn alert(mut self, alert: Alert, refusal: Refusal) -> Self {
         if status_of(refusal) == StatusCode::SERVICE_UNAVAILABLE {
             self.retry_after_s = Some(5);
         }
@@ -83,23 +105,23 @@ impl<'a> Reply<'a> {
     }
 
     /// Something to be done better, which is no refusal.
-    pub(super) fn warn(mut self, alert: Alert) -> Self {
+    pub(in crate::exchange) fn warn(mut self, alert: Alert) -> Self {
         self.alert = Some(alert);
         self.status = StatusCode::UNPROCESSABLE_ENTITY;
         self
     }
 
-    pub(super) const fn retry_after(mut self, seconds: u64) -> Self {
+    pub(in crate::exchange) const fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
 
-    pub(super) fn clear(mut self, cookie: &'static str) -> Self {
+    pub(in crate::exchange) fn clear(mut self, cookie: &'static str) -> Self {
         self.cleared.push(cookie);
         self
     }
 
-    pub(super) fn own(self) -> Own {
+    pub(in crate::exchange) fn own(self) -> Own {
         let notice = match self.language {
             Language::Japanese => &self.config.notice_ja,
             Language::English => &self.config.notice_en,
@@ -140,7 +162,7 @@ fn guarded(response: &mut Response<FullBody>) {
 }
 
 /// Sends the browser to a path of this host.
-pub(super) fn see_other(target: &str) -> Own {
+pub(in crate::exchange) fn see_other(target: &str) -> Own {
     let mut response = Response::new(FullBody::default());
     *response.status_mut() = StatusCode::SEE_OTHER;
     // INVARIANT: local targets are visible ASCII.
@@ -151,7 +173,7 @@ pub(super) fn see_other(target: &str) -> Own {
 }
 
 /// How the pages look.
-pub(super) fn style() -> Own {
+pub(in crate::exchange) fn style() -> Own {
     let mut response = Response::new(FullBody::new(Bytes::from_static(page::CSS.as_bytes())));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));

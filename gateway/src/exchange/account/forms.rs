@@ -21,19 +21,19 @@ const FIELDS: [&str; 7] = ["csrf", "return", "account", "password", "code", "new
 
 /// The fields of a form.
 #[derive(Clone, Copy)]
-pub(super) struct Posted<'a> {
-    pub(super) account: Option<&'a str>,
-    pub(super) password: Option<&'a str>,
-    pub(super) code: Option<&'a str>,
-    pub(super) new: Option<&'a str>,
-    pub(super) repeat: Option<&'a str>,
-    pub(super) target: Option<&'a str>,
+pub(in crate::exchange) struct Posted<'a> {
+    pub(in crate::exchange) account: Option<&'a str>,
+    pub(in crate::exchange) password: Option<&'a str>,
+    pub(in crate::exchange) code: Option<&'a str>,
+    pub(in crate::exchange) new: Option<&'a str>,
+    pub(in crate::exchange) repeat: Option<&'a str>,
+    pub(in crate::exchange) target: Option<&'a str>,
 }
 
 impl<'a> Posted<'a> {
     /// # Errors
     /// [`Refusal::LoginMalformed`] if the browser is to be sent elsewhere.
-    pub(super) fn of(form: &'a Form<'_>) -> Result<Self, Refusal> {
+    pub(in crate::exchange) fn of(form: &'a Form<'_>) -> Result<Self, Refusal> {
         Ok(Self {
             account: form.get("account"),
             password: form.get("password"),
@@ -54,7 +54,7 @@ fn local(text: &str) -> Result<&str, Refusal> {
 /// # Errors
 /// [`Refusal::LoginAmbiguous`] if the query says something else, or says it twice; [`Refusal::LoginMalformed`] if that is no path
 /// of this host.
-pub(super) fn target_of(target: &CanonicalTarget<'_>) -> Result<Option<String>, Refusal> {
+pub(in crate::exchange) fn target_of(target: &CanonicalTarget<'_>) -> Result<Option<String>, Refusal> {
     let mut pairs = target.query_pairs();
     let Some((name, value)) = pairs.next() else { return Ok(None) };
     if name != "return" || pairs.next().is_some() {
@@ -67,7 +67,7 @@ pub(super) fn target_of(target: &CanonicalTarget<'_>) -> Result<Option<String>, 
 ///
 /// # Errors
 /// [`Refusal::LoginEncoding`] unless it is a form in UTF-8; [`Refusal::LoginAmbiguous`] if a password comes beside it.
-pub(super) async fn body(request: &mut Request<RequestBody>, trail: &mut Trail) -> Result<Bytes, Refusal> {
+pub(in crate::exchange) async fn body(request: &mut Request<RequestBody>, trail: &mut Trail) -> Result<Bytes, Refusal> {
     let headers = request.headers();
     if headers.contains_key(AUTHORIZATION) {
         return Err(Refusal::LoginAmbiguous);
@@ -93,12 +93,12 @@ fn is_form(content_type: &[u8]) -> bool {
 ///
 /// # Errors
 /// Those of [`Form::read`].
-pub(super) fn read(body: &Bytes) -> Result<Form<'_>, Refusal> {
+pub(in crate::exchange) fn read(body: &Bytes) -> Result<Form<'_>, Refusal> {
     Form::read(body, &FIELDS)
 }
 
 /// Whether a form was sent by a page of this very host (RFC 6454 section 7): every browser says so with a POST.
-pub(super) fn is_from_here(headers: &HeaderMap, authority: &HeaderValue) -> bool {
+pub(in crate::exchange) fn is_from_here(headers: &HeaderMap, authority: &HeaderValue) -> bool {
     let (mut origins, Ok(authority)) = (headers.get_all(ORIGIN).iter(), authority.to_str()) else { return false };
     let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
     let Some(host) = origin.to_str().ok().and_then(|origin| origin.strip_prefix("https://")) else { return false };
@@ -110,14 +110,14 @@ pub(super) fn is_from_here(headers: &HeaderMap, authority: &HeaderValue) -> bool
 ///
 /// # Errors
 /// [`Refusal::SessionAmbiguous`] if it can be read in two ways.
-pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
+pub(in crate::exchange) fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
     let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     let value = cookie::find(fields, name)?;
     Ok(value.and_then(|value| String::from_utf8(value.into_owned()).ok()).filter(|value| !value.is_empty()))
 }
 
 /// The language that the reader likes.
-pub(super) fn language(headers: &HeaderMap) -> Language {
+pub(in crate::exchange) fn language(headers: &HeaderMap) -> Language {
     Language::of(headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()))
 }
 

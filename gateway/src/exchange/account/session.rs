@@ -13,6 +13,7 @@ use policy::{AuthenticationLevel, Refusal, Subject};
 use super::{Asked, answer};
 use crate::body::RequestBody;
 use crate::clock::Clock as _;
+use crate::exchange::oidc::BROWSER_COOKIE;
 use crate::exchange::session::{carry, stolen};
 use crate::exchange::trail::Trail;
 use crate::listen::Connection;
@@ -38,7 +39,7 @@ pub(super) struct Login<'a> {
 ///
 /// # Errors
 /// [`Refusal::SessionAmbiguous`]; [`Refusal::SessionStolen`] if it is another device's.
-pub(super) fn find(
+pub(in crate::exchange) fn find(
     connection: &Connection,
     subject: &Subject,
     headers: &HeaderMap,
@@ -51,14 +52,19 @@ pub(super) fn find(
     let Some(secret) = cookie::find(fields, answer::SESSION_COOKIE)?.filter(|secret| !secret.is_empty()) else {
         return Ok(None);
     };
-    match connection.worker.sessions().find(Kind::Local, REALM, &secret, &subject.party) {
-        Found::Live(session) => Ok(Some(session)),
-        Found::Stolen(session) => {
-            drop(stolen(connection, &session, trail));
-            Err(Refusal::SessionStolen)
+    let local = [(Kind::Local, REALM)].into_iter().filter(|_| connection.listener.login_page);
+    let elsewhere = connection.listener.oidc.iter().map(|provider| (Kind::Oidc, provider.as_str()));
+    for (kind, realm) in local.chain(elsewhere) {
+        match connection.worker.sessions().find(kind, realm, &secret, &subject.party) {
+            Found::Live(session) => return Ok(Some(session)),
+            Found::Stolen(session) => {
+                drop(stolen(connection, &session, trail));
+                return Err(Refusal::SessionStolen);
+            }
+            Found::Over(_) | Found::Given | Found::Unknown => {}
         }
-        Found::Over(_) | Found::Given | Found::Unknown => Ok(None),
     }
+    Ok(None)
 }
 
 /// The session of ours that a request for a backend comes with, if any. The cookies of ours go to no backend.
@@ -71,7 +77,7 @@ pub(in crate::exchange) fn of_request(
     request: &mut Request<RequestBody>,
     trail: &Trail,
 ) -> Result<Option<Arc<Session>>, Refusal> {
-    if !connection.listener.login_page || !request.headers().contains_key(COOKIE) {
+    if !connection.listener.has_pages() || !request.headers().contains_key(COOKIE) {
         return Ok(None);
     }
     let session = find(connection, subject, request.headers(), trail)?;
@@ -109,6 +115,7 @@ fn strip(headers: &mut HeaderMap) {
     for field in fields {
         let rest = without(field.as_bytes(), answer::SESSION_COOKIE);
         let rest = rest.and_then(|rest| without(&rest, answer::STAGE_COOKIE));
+        let rest = rest.and_then(|rest| without(&rest, BROWSER_COOKIE));
         if let Some(Ok(mut rest)) = rest.map(|rest| HeaderValue::from_bytes(&rest)) {
             rest.set_sensitive(field.is_sensitive());
             headers.append(COOKIE, rest);

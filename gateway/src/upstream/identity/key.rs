@@ -77,6 +77,15 @@ impl SigningKey {
         }
     }
 
+    /// Reads the key of `path` (PKCS#8, PEM).
+    ///
+    /// # Errors
+    /// [`KeyError`] if the file cannot be read, can be used by others, or holds something else.
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let file = File::open(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+        Self::read(path, file)
+    }
+
     fn read(path: &Path, file: File) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
         // Of the open file, not of the path: nobody can exchange it in between.
@@ -131,11 +140,11 @@ impl SigningKey {
         )
     }
 
-    pub(super) fn header(&self) -> &str {
+    pub(crate) fn header(&self) -> &str {
         &self.header
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Option<aws_lc_rs::signature::Signature> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<aws_lc_rs::signature::Signature> {
         self.pair.sign(&SystemRandom::new(), message).ok()
     }
 }
