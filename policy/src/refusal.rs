@@ -123,6 +123,8 @@ refusals! {
     PolicyNoPermit = "policy-no-permit", Operator;
     /// A policy forbids the action.
     PolicyForbid = "policy-forbid", Operator;
+    /// No policy permits the action as things are; one would, were the user known more strongly or proved more recently (R9).
+    StepUpRequired = "step-up-required", Operator;
     /// A policy could not be evaluated, which denies.
     PolicyError = "policy-error", Operator;
     /// The audit log cannot be written.

@@ -234,6 +234,7 @@ mod tests {
             roles: [("clerk".parse().unwrap())].into_iter().collect(),
             authentication_level: AuthenticationLevel::Device,
             versions: EntityVersions::default(),
+            acting_for: None,
         };
         let resolved = Resolved {
             action: Action::Read,

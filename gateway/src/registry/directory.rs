@@ -186,6 +186,7 @@ impl Directory {
             roles: roles.into(),
             authentication_level: level,
             versions: EntityVersions { user: person.version, ..bare.versions },
+            acting_for: None,
         }))
     }
 
@@ -248,6 +249,7 @@ impl Directory {
                 roles: [].into_iter().collect(),
                 authentication_level: proved.level,
                 versions: EntityVersions::default(),
+                acting_for: None,
             })),
         }
     }
@@ -307,6 +309,7 @@ impl Directory {
             roles: held.into(),
             authentication_level: level.max(peer.authentication_level),
             versions: EntityVersions { user: person.version, ..peer.versions },
+            acting_for: None,
         })
     }
 
@@ -352,6 +355,7 @@ fn judge(
             device: device.version,
             user: user.map_or(0, |user| user.version),
         },
+        acting_for: None,
     }))
 }
 
@@ -370,6 +374,7 @@ fn judge_user(site: Option<&Site>, user: Option<&User>, active: &HashSet<&RoleNa
         roles: roles.into(),
         authentication_level: AuthenticationLevel::User,
         versions: EntityVersions { site: site.version, device: 0, user: user.version },
+        acting_for: None,
     }))
 }
 
