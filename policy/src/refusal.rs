@@ -184,6 +184,9 @@ refusals! {
     SessionEnded = "session-ended", Operator;
     /// The request carries a session's cookie that can be read in two ways (C14).
     SessionAmbiguous = "session-ambiguous", Peer;
+    /// The user may not act for somebody, or not any longer: nobody gave leave, it was taken back or is over, or one of the two may do
+    /// nothing any more (R23, R27).
+    ActingNotGranted = "acting-not-granted", Operator;
     /// There is no room for another session.
     SessionUnavailable = "session-unavailable", Service;
     /// The gateway failed in a way nobody planned for.

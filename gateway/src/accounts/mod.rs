@@ -15,6 +15,7 @@ pub mod tokens;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use policy::session::Factors;
 use policy::account::{Facts, Password, Profile, Weakness, recovery};
 use policy::login::{AccountName, Origin};
 use policy::{Refusal, SiteName};
@@ -188,7 +189,7 @@ impl Accounts {
         .await
     }
 
-    /// Whether the code is one of the account's, and was not used before; it is used now.
+    /// What the code is, if it is one of the account's, and was not used before; it is used now.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
@@ -198,7 +199,7 @@ impl Accounts {
         account: &AccountName,
         factor: Factor,
         actor: String,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Option<Factors>, Refusal> {
         let (site, account, work, now_s) = (site.clone(), account.clone(), Arc::clone(&self.work), self.now_s());
         self.on_thread(move |handle| handle.block_on(work.factor(&site, &account, &factor, now_s, &actor))).await
     }
@@ -281,20 +282,24 @@ impl Work {
         Factor::Code(code): &Factor,
         now_s: u64,
         actor: &str,
-    ) -> Result<bool, Failed> {
+    ) -> Result<Option<Factors>, Failed> {
         let store = self.store().await?;
         let Some(found) = store.account_find(site, account).await?.filter(|found| found.enabled) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let Some(sealed) = &found.totp else { return Ok(false) };
+        let Some(sealed) = &found.totp else { return Ok(None) };
         let secret = self.key.open(&found.user, sealed)?;
         if let Some(step) = secret.verify(code, now_s, self.totp_window, sealed.last) {
-            return Ok(store.account_totp_step(&found.user, &sealed.sealed, step).await?);
+            let is_first = store.account_totp_step(&found.user, &sealed.sealed, step).await?;
+            return Ok(is_first.then_some(Factors::TOTP));
         }
-        let Some(hash) = recovery::hash(&found.user.to_string(), code) else { return Ok(false) };
+        let Some(hash) = recovery::hash(&found.user.to_string(), code) else { return Ok(None) };
         match recovery::find(&found.recovery, &hash) {
-            Some(hash) => Ok(store.account_recovery_use(actor, &found.user, &hash).await?),
-            None => Ok(false),
+            Some(hash) => {
+                let is_first = store.account_recovery_use(actor, &found.user, &hash).await?;
+                Ok(is_first.then_some(Factors::RECOVERY))
+            }
+            None => Ok(None),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use policy::SiteName;
+use policy::{AuthenticationLevel, SiteName};
 use policy::account::Proved;
 use policy::login::{AccountName, Origin};
 use sha2::{Digest as _, Sha256};
@@ -30,8 +30,19 @@ pub struct Stage {
     pub password: String,
     /// What was proved.
     pub proved: Proved,
+    /// What the login is for.
+    pub goal: Goal,
+}
+
+/// What a login is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Goal {
     /// Where the browser wants to go.
     pub target: Option<String>,
+    /// How strongly the user must be known there.
+    pub level: Option<AuthenticationLevel>,
+    /// Who is logged in proves it anew, and stays in the same session.
+    pub again: bool,
 }
 
 struct Kept {
@@ -109,7 +120,7 @@ mod tests {
             user: UserId { site: "s".parse().unwrap(), user: "a".parse().unwrap() },
             password: String::new(),
             proved: Proved::default(),
-            target: None,
+            goal: Goal::default(),
         };
         let name = stages.keep(5, origin("d"), stage.clone()).unwrap().unwrap();
         assert_ne!(Some(&name), stages.keep(5, origin("d"), stage.clone()).unwrap().as_ref());

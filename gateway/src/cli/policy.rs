@@ -156,6 +156,7 @@ pub fn explain(
             tls_version: Some(TlsVersion::V1_3),
             source: std::net::Ipv4Addr::LOCALHOST.into(),
             time,
+            authentication_age_ns: None,
             method: Some(method),
             operation: resolved.operation.as_deref(),
             resource_type: resolved.resource_type.as_deref(),

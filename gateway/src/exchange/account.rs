@@ -16,11 +16,12 @@ use policy::account::form::local_target;
 use policy::account::{Next, Password, Proved, Standing};
 use policy::login::{AccountName, Attempt, Ended, Origin, Reason, Spelling};
 use policy::target::CanonicalTarget;
-use policy::{Party, Refusal, SiteName, Subject};
+use policy::session::Kind;
+use policy::{AuthenticationLevel, Party, Refusal, SiteName, Subject, UserName};
 
 use super::trail::Trail;
-use crate::accounts::page::{Alert, FACTOR, LOGIN, LOGOUT, Language, PASSWORD, Page, RESERVED, STYLE};
-use crate::accounts::stages::Stage;
+use crate::accounts::page::{ACT, Alert, FACTOR, LOGIN, LOGOUT, Language, PASSWORD, Page, RESERVED, STYLE};
+use crate::accounts::stages::{Goal, Stage};
 use crate::accounts::{Accounts, Changed, Factor, REALM, actor, facts};
 use crate::body::RequestBody;
 use crate::clock::Clock as _;
@@ -31,8 +32,9 @@ use crate::snapshot::Snapshot;
 use crate::store::Credential;
 
 pub(super) use answer::Own;
-use answer::Reply;
-use forms::{Posted, target_of};
+pub(super) use answer::see_other;
+use answer::{Reply, Wanted};
+use forms::{Posted, goal_of};
 pub(super) use session::{carry_own, of_request};
 
 /// Whether the target is one of the gateway's own.
@@ -82,14 +84,16 @@ impl Asked<'_> {
         }
         let step = self.step(request, trail)?;
         if !is_post {
-            let wanted = target_of(target)?;
+            let (wanted, level) = goal_of(target)?;
+            let goal = Wanted { target: wanted.as_deref(), level };
             return match target.path() {
-                LOGIN => Ok(step.show(wanted.as_deref())),
+                LOGIN => step.show(goal).await,
+                ACT => Ok(step.show_act(goal)),
                 FACTOR | PASSWORD => step.show_stage(target.path()).await,
                 _ => Err(Refusal::RouteUnknown),
             };
         }
-        if ![LOGIN, FACTOR, PASSWORD, LOGOUT].contains(&target.path()) {
+        if ![LOGIN, FACTOR, PASSWORD, LOGOUT, ACT].contains(&target.path()) {
             return Err(Refusal::RouteUnknown);
         }
         if target.query().is_some() {
@@ -101,12 +105,13 @@ impl Asked<'_> {
             && form.get("csrf").is_some_and(|token| step.accounts.tokens.knows(step.now_ns, &step.origin, token));
         let posted = Posted::of(&form)?;
         if !is_ours {
-            return Ok(step.again(posted.target, Alert::Form, Refusal::LoginForm));
+            return Ok(step.again(posted.goal, Alert::Form, Refusal::LoginForm));
         }
         match target.path() {
             LOGIN => step.password(posted, trail).await,
             FACTOR => step.factor(posted, trail).await,
             PASSWORD => step.new_password(posted, trail).await,
+            ACT => step.act(posted, trail),
             _ => step.log_out().await,
         }
     }
@@ -141,13 +146,82 @@ type Taken = Result<Reservation, Own>;
 
 impl Step<'_> {
     /// GET of the login page: the form, or how far this browser has come. With a target, whoever is logged in already may do it
-    /// anew: something asked for it.
-    fn show(&self, target: Option<&str>) -> Own {
-        let page = match (&self.session, target) {
-            (Some(session), None) => Page::SignedIn { user: &session.account },
+    /// anew: something asked for it. With a level, who is logged in proves it again, if that can be enough.
+    async fn show(&self, goal: Wanted<'_>) -> Result<Own, Refusal> {
+        if goal.level.is_some()
+            && let Some(session) = self.own_session()
+        {
+            let account = account_of(session)?;
+            let has_factor = goal.level != Some(AuthenticationLevel::TwoFactor)
+                || self.accounts.find(&self.site, &account).await?.is_some_and(|found| found.totp.is_some());
+            let user = &*session.account;
+            let page = if has_factor { Page::Again { user } } else { Page::NoFactor { user } };
+            return Ok(self.reply(page).goal(goal).own());
+        }
+        let acting = self.session.as_ref().and_then(|session| session.acting_for());
+        let page = match (&self.session, goal.target) {
+            (Some(session), None) => Page::SignedIn {
+                user: &session.account,
+                acting_for: acting.as_ref().map(|acting| acting.user.as_str()),
+                may_act: !self.choices().is_empty(),
+            },
             (Some(_), Some(_)) | (None, _) => Page::Login { account: "" },
         };
-        self.reply(page).target(target).own()
+        Ok(self.reply(page).goal(goal).own())
+    }
+
+    /// The session that a login of ours raises. Kinds differ in who asks for the proof; a provider's is raised by the provider.
+    fn own_session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref().filter(|session| session.kind == Kind::Local && session.user.is_some())
+    }
+
+    /// For whom the user may act.
+    fn choices(&self) -> Vec<UserName> {
+        let Some(user) = self.session.as_ref().and_then(|session| session.user.as_ref()) else { return Vec::new() };
+        let now = self.asked.connection.worker.clock.now();
+        let grants = self.asked.snapshot.directory.grants(self.site.as_str(), user, now.unix_ns);
+        let mut choices: Vec<UserName> = grants.map(|grant| grant.acts_for.clone()).collect();
+        choices.sort();
+        choices
+    }
+
+    /// GET of the page that says for whom the user acts.
+    fn show_act(&self, goal: Wanted<'_>) -> Own {
+        match &self.session {
+            Some(session) if session.user.is_some() => self.act_page(session, goal, None),
+            Some(_) | None => answer::see_other(&format!("{LOGIN}?return={ACT}")),
+        }
+    }
+
+    fn act_page(&self, session: &Session, goal: Wanted<'_>, alert: Option<(Alert, Refusal)>) -> Own {
+        let (acting, choices) = (session.acting_for(), self.choices());
+        let acting_for = acting.as_ref().map(|acting| acting.user.as_str());
+        let reply = self.reply(Page::Act { user: &session.account, acting_for, choices: &choices }).goal(goal);
+        match alert {
+            Some((alert, refusal)) => reply.alert(alert, refusal).own(),
+            None => reply.own(),
+        }
+    }
+
+    /// POST of it: for whom, or for nobody.
+    fn act(&self, posted: Posted<'_>, trail: &mut Trail) -> Result<Own, Refusal> {
+        let Some(session) = self.session.as_ref().filter(|session| session.user.is_some()) else {
+            return Ok(self.over());
+        };
+        let text = posted.acts_for.ok_or(Refusal::LoginMalformed)?;
+        let acts_for = if text.is_empty() { None } else { Some(text) };
+        let acts_for = acts_for.map(UserName::new).transpose().map_err(|_| Refusal::LoginMalformed)?;
+        match session::act(self.asked, session, acts_for, trail) {
+            Ok(secret) => {
+                let target = posted.goal.target.unwrap_or(ACT);
+                Ok(answer::see_other(target).cookie(answer::SESSION_COOKIE, secret.as_str()))
+            }
+            Err(Refusal::ActingNotGranted) => {
+                let alert = (Alert::NotGranted, Refusal::ActingNotGranted);
+                Ok(self.act_page(session, posted.goal, Some(alert)))
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// GET of a later step.
@@ -170,25 +244,34 @@ impl Step<'_> {
 
     /// POST of account and password.
     async fn password(&self, posted: Posted<'_>, trail: &mut Trail) -> Result<Own, Refusal> {
-        let text = posted.account.ok_or(Refusal::LoginMalformed)?;
+        let again = self.own_session().filter(|_| posted.account.is_none());
+        let text = match (posted.account, again) {
+            (Some(text), _) => text,
+            (None, Some(session)) => &session.account,
+            // The session ended while its user was asked for the password.
+            (None, None) if posted.goal.level.is_some() => {
+                return Ok(self.again(posted.goal, Alert::Over, Refusal::LoginForm));
+            }
+            (None, None) => return Err(Refusal::LoginMalformed),
+        };
         let account = AccountName::new(text, Spelling::default()).map_err(|_| Refusal::LoginMalformed)?;
         let password = posted.password.ok_or(Refusal::LoginMalformed)?;
         let password = Password::new(password).map_err(|_| Refusal::LoginMalformed)?;
-        let page = Page::Login { account: text };
-        let reservation = match self.take(&account, page, posted.target, trail).await? {
+        let page = if again.is_some() { Page::Again { user: text } } else { Page::Login { account: text } };
+        let reservation = match self.take(&account, page, posted.goal, trail).await? {
             Ok(reservation) => reservation,
             Err(own) => return Ok(own),
         };
         let found = match self.accounts.verify(&self.site, &account, password).await {
             Ok(found) => found,
-            Err(refusal) => return Ok(self.unanswered(reservation, page, posted.target, refusal, trail)),
+            Err(refusal) => return Ok(self.unanswered(reservation, page, posted.goal, refusal, trail)),
         };
         let Some(found) = found else {
             trail.attempt_ends(LoginOutcome::Failure);
             reservation.settle(Ended::Failed);
-            return Ok(self.reply(page).target(posted.target).alert(Alert::Failed, Refusal::LoginFailed).own());
+            return Ok(self.reply(page).goal(posted.goal).alert(Alert::Failed, Refusal::LoginFailed).own());
         };
-        let proved = Proved { password: true, second: false };
+        let proved = Proved { password: true, second: None };
         let next = self.next(&found, proved);
         let (outcome, ended) = match next {
             Next::SecondFactor => (LoginOutcome::Incomplete, Ended::Withdrawn),
@@ -196,24 +279,26 @@ impl Step<'_> {
         };
         trail.attempt_ends(outcome);
         reservation.settle(ended);
-        self.go_on(&account, *found, proved, posted.target.map(str::to_owned), trail).await
+        let Wanted { target, level } = posted.goal;
+        let goal = Goal { target: target.map(str::to_owned), level, again: again.is_some() };
+        self.go_on(&account, *found, proved, goal, trail).await
     }
 
     /// POST of a code.
     async fn factor(&self, posted: Posted<'_>, trail: &mut Trail) -> Result<Own, Refusal> {
         let code = posted.code.ok_or(Refusal::LoginMalformed)?;
         let Some((name, stage)) = &self.stage else { return Ok(self.over()) };
-        let reservation = match self.take(&stage.account, Page::Factor, None, trail).await? {
+        let reservation = match self.take(&stage.account, Page::Factor, Wanted::default(), trail).await? {
             Ok(reservation) => reservation,
             Err(own) => return Ok(own),
         };
         let code = Factor::Code(zeroize::Zeroizing::new(code.to_owned()));
         let by = actor(&stage.user, &self.origin);
-        let is_right = match self.accounts.factor(&self.site, &stage.account, code, by).await {
-            Ok(is_right) => is_right,
-            Err(refusal) => return Ok(self.unanswered(reservation, Page::Factor, None, refusal, trail)),
+        let second = match self.accounts.factor(&self.site, &stage.account, code, by).await {
+            Ok(second) => second,
+            Err(refusal) => return Ok(self.unanswered(reservation, Page::Factor, Wanted::default(), refusal, trail)),
         };
-        if !is_right {
+        if second.is_none() {
             trail.attempt_ends(LoginOutcome::Failure);
             reservation.settle(Ended::Failed);
             return Ok(self.reply(Page::Factor).alert(Alert::Code, Refusal::LoginFailed).own());
@@ -222,8 +307,8 @@ impl Step<'_> {
         reservation.settle(Ended::Succeeded);
         let Some(stage) = self.finish(name) else { return Ok(self.over()) };
         let Some(found) = self.still(&stage).await? else { return Ok(self.over()) };
-        let proved = Proved { second: true, ..stage.proved };
-        self.go_on(&stage.account, found, proved, stage.target, trail).await
+        let proved = Proved { second, ..stage.proved };
+        self.go_on(&stage.account, found, proved, stage.goal, trail).await
     }
 
     /// POST of a new password: within a login, or by whoever is logged in and shows the present one.
@@ -252,7 +337,7 @@ impl Step<'_> {
         }
         let Some(stage) = self.finish(name) else { return Ok(self.over()) };
         let Some(found) = self.accounts.find(&self.site, &stage.account).await? else { return Ok(self.over()) };
-        self.go_on(&stage.account, *found, stage.proved, stage.target, trail).await
+        self.go_on(&stage.account, *found, stage.proved, stage.goal, trail).await
     }
 
     /// The same outside a login.
@@ -266,14 +351,14 @@ impl Step<'_> {
         if posted.new != posted.repeat {
             return Ok(self.reply(page).warn(Alert::Differ).own());
         }
-        let account = AccountName::new(&session.account, Spelling::default()).map_err(|_| Refusal::InternalError)?;
-        let reservation = match self.take(&account, page, None, trail).await? {
+        let account = account_of(session)?;
+        let reservation = match self.take(&account, page, Wanted::default(), trail).await? {
             Ok(reservation) => reservation,
             Err(own) => return Ok(own),
         };
         let found = match self.accounts.verify(&self.site, &account, present).await {
             Ok(found) => found,
-            Err(refusal) => return Ok(self.unanswered(reservation, page, None, refusal, trail)),
+            Err(refusal) => return Ok(self.unanswered(reservation, page, Wanted::default(), refusal, trail)),
         };
         let Some(found) = found else {
             trail.attempt_ends(LoginOutcome::Failure);
@@ -308,7 +393,7 @@ impl Step<'_> {
         account: &AccountName,
         found: Credential,
         proved: Proved,
-        target: Option<String>,
+        goal: Goal,
         trail: &mut Trail,
     ) -> Result<Own, Refusal> {
         let path = match self.next(&found, proved) {
@@ -317,9 +402,18 @@ impl Step<'_> {
             Next::NewPassword(_) => PASSWORD,
             Next::Begin(level) => {
                 let login = session::Login { user: &found.user, level, proved, old: self.session.as_ref() };
-                let secret = session::begin(self.asked, &login, trail).await?;
-                let target = target.as_deref().and_then(local_target).unwrap_or(LOGIN);
-                return Ok(answer::see_other(target)
+                let again = self.own_session().filter(|old| goal.again && old.user.as_ref() == Some(&found.user.user));
+                let secret = match again {
+                    Some(session) => session::raise(self.asked, &login, session, trail)?,
+                    None => session::begin(self.asked, &login, trail).await?,
+                };
+                // What was asked for would ask again, for ever.
+                let own = if goal.level.is_some_and(|wanted| wanted > level) {
+                    self.reply(Page::NoFactor { user: found.user.user.as_str() }).own()
+                } else {
+                    answer::see_other(goal.target.as_deref().and_then(local_target).unwrap_or(LOGIN))
+                };
+                return Ok(own
                     .cookie(answer::SESSION_COOKIE, secret.as_str())
                     .clear(answer::STAGE_COOKIE));
             }
@@ -330,7 +424,7 @@ impl Step<'_> {
             user: found.user,
             password: found.password,
             proved,
-            target,
+            goal,
         };
         let kept = {
             let mut stages = self.accounts.stages.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -354,7 +448,7 @@ impl Step<'_> {
         &self,
         account: &AccountName,
         page: Page<'_>,
-        target: Option<&str>,
+        goal: Wanted<'_>,
         trail: &mut Trail,
     ) -> Result<Taken, Refusal> {
         let worker = &self.asked.connection.worker;
@@ -376,12 +470,12 @@ impl Step<'_> {
                     Reason::Full => (LoginOutcome::Unavailable, Refusal::LoginUnavailable, Alert::Busy),
                 };
                 trail.attempt_ends(outcome);
-                return Ok(Err(self.reply(page).target(target).alert(alert, refusal).retry_after(seconds).own()));
+                return Ok(Err(self.reply(page).goal(goal).alert(alert, refusal).retry_after(seconds).own()));
             }
         };
         if let Err(refusal) = reservation.sends().await {
             trail.attempt_ends(LoginOutcome::Unavailable);
-            return Ok(Err(self.reply(page).target(target).alert(Alert::Busy, refusal).own()));
+            return Ok(Err(self.reply(page).goal(goal).alert(Alert::Busy, refusal).own()));
         }
         trail.attempt_ends(LoginOutcome::NoAnswer);
         Ok(Ok(reservation))
@@ -392,13 +486,13 @@ impl Step<'_> {
         &self,
         reservation: Reservation,
         page: Page<'_>,
-        target: Option<&str>,
+        goal: Wanted<'_>,
         refusal: Refusal,
         trail: &mut Trail,
     ) -> Own {
         trail.attempt_ends(LoginOutcome::Unavailable);
         reservation.settle(Ended::Withdrawn);
-        self.reply(page).target(target).alert(Alert::Busy, refusal).own()
+        self.reply(page).goal(goal).alert(Alert::Busy, refusal).own()
     }
 
     fn next(&self, found: &Credential, proved: Proved) -> Next {
@@ -431,17 +525,22 @@ impl Step<'_> {
     }
 
     /// The form again, because the one that came is not taken.
-    fn again(&self, target: Option<&str>, alert: Alert, refusal: Refusal) -> Own {
-        self.reply(Page::Login { account: "" }).target(target).alert(alert, refusal).own()
+    fn again(&self, goal: Wanted<'_>, alert: Alert, refusal: Refusal) -> Own {
+        self.reply(Page::Login { account: "" }).goal(goal).alert(alert, refusal).own()
     }
 
     /// A login that took too long, or was finished elsewhere.
     fn over(&self) -> Own {
-        self.again(None, Alert::Over, Refusal::LoginForm).clear(answer::STAGE_COOKIE)
+        self.again(Wanted::default(), Alert::Over, Refusal::LoginForm).clear(answer::STAGE_COOKIE)
     }
 
     fn reply<'a>(&'a self, page: Page<'a>) -> Reply<'a> {
         let config = self.accounts.config();
         Reply::new(config, self.language, self.accounts.tokens.make(self.now_ns, &self.origin), page)
     }
+}
+
+/// The account of a session of ours.
+fn account_of(session: &Session) -> Result<AccountName, Refusal> {
+    AccountName::new(&session.account, Spelling::default()).map_err(|_| Refusal::InternalError)
 }

@@ -55,5 +55,6 @@ pub(super) async fn bear(
     let subject = Arc::new(subject);
     trail.asked_by(&subject);
     trail.stays_while_allowed(&said.user);
+    trail.proved_at(said.authenticated_ns);
     Ok(subject)
 }

@@ -9,7 +9,7 @@ use certs::peers::Holder;
 use policy::login::Origin;
 use policy::token::Roles;
 use policy::{
-    AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject, UserName,
+    ActingFor, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject, UserName,
 };
 
 use crate::store::{Device, Entries, Site, Status, User};
@@ -66,6 +66,25 @@ struct SiteEntry {
     /// The roles of those devices that have some of their own.
     device_roles: HashMap<DeviceName, Box<[RoleName]>>,
     users: HashMap<UserName, Result<Person, Refusal>>,
+    /// For whom users may act.
+    delegations: HashMap<UserName, Vec<Grant>>,
+}
+
+/// For whom a user may act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// For whom.
+    pub acts_for: UserName,
+    /// When it ends, seconds since 1970; none: when it is removed.
+    pub until_s: Option<i64>,
+}
+
+impl Grant {
+    /// Whether it is over by then, nanoseconds since 1970.
+    #[must_use]
+    pub fn is_over(&self, unix_ns: i64) -> bool {
+        self.until_s.is_some_and(|until_s| unix_ns >= until_s.saturating_mul(1_000_000_000))
+    }
 }
 
 /// A user, whatever device they are at.
@@ -77,7 +96,7 @@ struct Person {
 
 impl SiteEntry {
     fn new(status: Status) -> Self {
-        Self { status, devices: HashMap::new(), device_roles: HashMap::new(), users: HashMap::new() }
+        Self { status, devices: HashMap::new(), device_roles: HashMap::new(), users: HashMap::new(), delegations: HashMap::new() }
     }
 }
 
@@ -108,6 +127,12 @@ impl Directory {
                 let person = Person { version: user.version, roles };
                 let is_active = user.status == Status::Active;
                 entry.users.insert(user.name.clone(), is_active.then_some(person).ok_or(Refusal::UserSuspended));
+            }
+        }
+        for delegation in &entries.delegations {
+            if let Some((_, entry)) = sites.get_mut(&delegation.site) {
+                let grant = Grant { acts_for: delegation.acts_for.clone(), until_s: delegation.until_s };
+                entry.delegations.entry(delegation.user.clone()).or_default().push(grant);
             }
         }
         let mut holders = HashMap::new();
@@ -188,6 +213,34 @@ impl Directory {
             versions: EntityVersions { user: person.version, ..bare.versions },
             acting_for: None,
         }))
+    }
+
+    /// For whom a user may act at this moment, nanoseconds since 1970: users who are active themselves. Nobody who may do nothing
+    /// may act for anybody.
+    pub fn grants<'a>(&'a self, site: &'a str, user: &UserName, unix_ns: i64) -> impl Iterator<Item = &'a Grant> + use<'a> {
+        let known = self.person(site, user).ok().and_then(|_| self.sites.get(site)?.delegations.get(user));
+        let is_good = move |grant: &&Grant| !grant.is_over(unix_ns) && self.person(site, &grant.acts_for).is_ok();
+        known.into_iter().flatten().filter(is_good)
+    }
+
+    /// Whom a user acts for, and until when, seconds since 1970, where that ends by itself.
+    ///
+    /// # Errors
+    /// [`Refusal::ActingNotGranted`] if that is not granted, or not any more.
+    pub fn acting_for(
+        &self,
+        site: &SiteName,
+        user: &UserName,
+        acts_for: &UserName,
+        unix_ns: i64,
+    ) -> Result<(Arc<ActingFor>, Option<i64>), Refusal> {
+        let mut grants = self.grants(site.as_str(), user, unix_ns);
+        let grant = grants.find(|grant| grant.acts_for == *acts_for).ok_or(Refusal::ActingNotGranted)?;
+        let person = self.person(site.as_str(), acts_for).map_err(|_| Refusal::ActingNotGranted)?;
+        let mut roles = person.roles.to_vec();
+        roles.sort();
+        let acting_for = ActingFor { user: acts_for.clone(), roles: roles.into(), version: person.version };
+        Ok((Arc::new(acting_for), grant.until_s))
     }
 
     /// The roles of whoever has a session there: those of its user, without those of the device. `place` is a device, or a card
@@ -458,6 +511,7 @@ mod tests {
                         users: user_state.flatten().map(|s| user("u", s, &[])).into_iter().collect(),
                         roles: Vec::new(),
                         user_certificates: Vec::new(),
+                        delegations: Vec::new(),
                     };
                     let expected = match (site_state, device_state, user_state) {
                         (None, _, _) => Err(Refusal::SiteUnregistered),
@@ -489,6 +543,7 @@ mod tests {
                 role("ward", Status::Active),
             ],
             user_certificates: Vec::new(),
+            delegations: Vec::new(),
         };
         let directory = Directory::build(&entries);
         let subject = directory.lookup(&id("s", "d")).unwrap();
@@ -524,6 +579,7 @@ mod tests {
                 sites: vec![site("s", site_state)],
                 users: vec![user("u", user_state, &[])],
                 user_certificates: vec![binding("u")],
+                delegations: Vec::new(),
                 ..Entries::default()
             };
             let directory = Directory::build(&entries);
@@ -545,6 +601,7 @@ mod tests {
                 role("pharmacist", Status::Suspended),
             ],
             user_certificates: vec![binding("u")],
+            delegations: Vec::new(),
             ..Entries::default()
         };
         let (directory, table) = (Directory::build(&entries), RoleTable::default());
@@ -574,6 +631,7 @@ mod tests {
                 .chain([role("porter", Suspended)])
                 .collect(),
             user_certificates: vec![binding("v")],
+            delegations: Vec::new(),
             ..Entries::default()
         };
         let directory = Directory::build(&entries);

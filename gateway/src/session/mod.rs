@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use policy::login::Origin;
@@ -26,7 +26,7 @@ use policy::{AuthenticationLevel, Party, Refusal, RoleName, SiteName, UserName};
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::{Zeroize as _, Zeroizing};
 
-pub use entry::{Proof, Session};
+pub use entry::{Acting, Proof, Session};
 pub(crate) use keeper::note;
 pub use keeper::{Keeper, Kept};
 pub use key::{Hash, SessionKey, SessionKeyError};
@@ -86,7 +86,7 @@ impl Begin<'_> {
             && *session.realm == *self.realm
             && *session.account == *self.account
             && session.user == self.user
-            && session.acting_for == self.acting_for
+            && session.acts_for(self.acting_for.as_ref())
     }
 }
 
@@ -232,7 +232,7 @@ impl Sessions {
             // Of an end the store must hear, and there are no more of them than sessions. Without the rest a restart knows
             // fewer secrets than were given out.
             Order::Write(change) if !matches!(change, SessionChange::Begun(_)) && self.is_behind() => return,
-            Order::Write(_) | Order::End { .. } => drop(self.waiting.fetch_add(1, Ordering::Relaxed)),
+            Order::Write(_) | Order::End { .. } | Order::ActNoMore { .. } => drop(self.waiting.fetch_add(1, Ordering::Relaxed)),
             Order::Flush(_) => {}
         }
         // Without a keeper nothing is stored, and whoever waits for that hears that it is not.
@@ -350,7 +350,9 @@ impl Sessions {
             account: begin.account.into(),
             place,
             user: begin.user.clone(),
-            acting_for: begin.acting_for.clone(),
+            acting_for: ArcSwapOption::from_pointee(
+                begin.acting_for.clone().map(|user| Acting { user, until_s: None }),
+            ),
             tag: begin.tag.map(Arc::from),
             begun_ns: now_ns,
             since: format!("{:.0}", jiff::Timestamp::now()).into(),
@@ -453,7 +455,7 @@ impl Sessions {
             account: Arc::clone(&none),
             place: place.clone(),
             user: None,
-            acting_for: None,
+            acting_for: ArcSwapOption::empty(),
             tag: None,
             begun_ns: 0,
             since: none,
@@ -483,6 +485,33 @@ impl Sessions {
         session.proof.store(Arc::new(Proof { level, factors, authenticated_ns }));
         let name = session.name.to_string();
         self.order(Order::Write(SessionChange::Raised { name, level, factors, authenticated_ns }));
+    }
+
+    /// From here on the user of a session acts for somebody, or for nobody. What goes on for whom it was before is cut.
+    pub fn act(&self, session: &Arc<Session>, acting: Option<Acting>) {
+        let _one_at_a_time = self.book();
+        let name = session.name.to_string();
+        let acting_for = acting.as_ref().map(|acting| acting.user.clone());
+        session.acting_for.store(acting.map(Arc::new));
+        self.order(Order::Write(SessionChange::Acts { name, acting_for }));
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// As [`act_no_more`](Self::act_no_more), for whoever finds out that the leave is gone.
+    pub fn revoke_acting(&self, session: &Arc<Session>, acting: &Acting) {
+        let _one_at_a_time = self.book();
+        self.act_no_more(session, acting);
+    }
+
+    /// The leave to act for that user is gone: the session goes on, for its own user.
+    fn act_no_more(&self, session: &Arc<Session>, acting: &Acting) {
+        if !session.acts_for(Some(&acting.user)) {
+            return;
+        }
+        session.acting_for.store(None);
+        let change = SessionChange::Acts { name: session.name.to_string(), acting_for: None };
+        self.order(Order::ActNoMore { change, session: Arc::clone(session), user: acting.user.clone() });
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
     }
 
     /// Ends a session: at once for all workers, which cut what it is used for within a second where the reason says so, and
@@ -540,8 +569,22 @@ impl Sessions {
     /// users' roles.
     pub fn review(&self, directory: &Directory) {
         let config = self.config.load_full();
+        let unix_ns = self.clock.now().unix_ns;
         let mut book = self.book();
         for session in book.living(|_| true) {
+            if let Some(acting) = session.acting_for() {
+                let granted = session.user.as_ref().and_then(|user| {
+                    directory.grants(&session.place.site, user, unix_ns).find(|grant| grant.acts_for == acting.user)
+                });
+                match granted {
+                    Some(grant) if grant.until_s == acting.until_s => {}
+                    Some(grant) => {
+                        let acting = Acting { user: acting.user.clone(), until_s: grant.until_s };
+                        session.acting_for.store(Some(Arc::new(acting)));
+                    }
+                    None => self.act_no_more(&session, &acting),
+                }
+            }
             match directory.roles_at(&session.place, session.user.as_ref()) {
                 Ok(roles) => {
                     let site = SiteName::new(&session.place.site).ok();
@@ -555,9 +598,14 @@ impl Sessions {
     /// Ends what is over by now, and forgets the oldest that are. Returns those that were used since the store was told.
     fn sweep(&self) -> Vec<SessionChange> {
         let now_ns = self.clock.monotonic_ns();
+        let unix_s = self.clock.now().unix_ns / 1_000_000_000;
         let mut book = self.book();
         let mut used = Vec::new();
         for session in book.living(|_| true) {
+            let acting = session.acting_for().filter(|acting| acting.until_s.is_some_and(|until_s| unix_s >= until_s));
+            if let Some(acting) = acting {
+                self.act_no_more(&session, &acting);
+            }
             if let Some(reason) = session.is_over(now_ns) {
                 self.finish(&mut book, &session, reason, None);
                 continue;

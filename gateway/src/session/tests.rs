@@ -281,7 +281,7 @@ async fn what_a_store_does_not_take_is_written_once_it_does() {
                 changes.push(change);
                 waiting.extend(answer);
             }
-            Order::Flush(_) => {}
+            Order::ActNoMore { .. } | Order::Flush(_) => {}
         }
     }
     let aside = folder.path().join("aside.db");

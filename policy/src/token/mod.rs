@@ -83,6 +83,8 @@ pub struct Said {
     pub roles: Roles,
     /// How the user logged in.
     pub level: AuthenticationLevel,
+    /// When that was, where it says so (`auth_time`, OpenID Connect Core 2), nanoseconds since 1970.
+    pub authenticated_ns: Option<i64>,
     /// SHA-256 of the certificate that it is bound to.
     pub thumbprint: Option<[u8; 32]>,
     /// When it ends, nanoseconds since 1970.

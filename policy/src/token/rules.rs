@@ -156,8 +156,12 @@ impl Rules {
         };
         let two = has("acr", &self.two_factor_acr) || has("amr", &self.two_factor_amr);
         let level = if two { AuthenticationLevel::TwoFactor } else { AuthenticationLevel::User };
+        // One that lies ahead would make the token younger than it is.
+        let latest_ns = now.unix_ns.saturating_add(now.error_ns);
+        let ahead_ns = latest_ns.saturating_add(i64::from(self.leeway_s).saturating_mul(1_000_000_000));
+        let authenticated_ns = claims.get("auth_time").and_then(numeric_date).filter(|time| *time <= ahead_ns);
         let issuer = Arc::clone(&self.name);
-        Ok(Said { issuer, user, sites, roles: said, level, thumbprint, expires_ns, begins_ns })
+        Ok(Said { issuer, user, sites, roles: said, level, authenticated_ns, thumbprint, expires_ns, begins_ns })
     }
 
     fn is_ours(&self, audience: &str) -> bool {

@@ -7,6 +7,7 @@ use certs::path::RevocationReason;
 use clap::{ArgGroup, Args, Subcommand};
 use policy::{DeviceId, RoleName, SiteName, UserName};
 
+use super::delegations::DelegateCommand;
 use super::accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
 use crate::store::{DisplayName, UserId};
 
@@ -354,6 +355,12 @@ pub enum UserCommand {
         /// What to do.
         #[command(subcommand)]
         command: UserCertificateCommand,
+    },
+    /// Say for whom a user may act
+    Delegate {
+        /// What to do.
+        #[command(subcommand)]
+        command: DelegateCommand,
     },
     /// Refuse the user's certificates and devices assigned to the user, live connections included
     Suspend {

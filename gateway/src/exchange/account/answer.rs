@@ -6,7 +6,7 @@ use http::header::{
     RETRY_AFTER, SET_COOKIE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderValue, Response, StatusCode};
-use policy::Refusal;
+use policy::{AuthenticationLevel, Refusal};
 
 use crate::accounts::page::{self, Alert, Language, Page, View};
 use crate::answer::status_of;
@@ -45,6 +45,15 @@ impl Own {
     }
 }
 
+/// What a login is for, as a form says it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wanted<'a> {
+    /// Where the browser wants to go.
+    pub(super) target: Option<&'a str>,
+    /// How strongly the user must be known there.
+    pub(super) level: Option<AuthenticationLevel>,
+}
+
 /// A page on its way.
 pub(super) struct Reply<'a> {
     config: &'a config::Account,
@@ -52,6 +61,7 @@ pub(super) struct Reply<'a> {
     token: String,
     page: Page<'a>,
     target: Option<&'a str>,
+    level: Option<AuthenticationLevel>,
     alert: Option<Alert>,
     reason: Option<Refusal>,
     status: StatusCode,
@@ -61,13 +71,15 @@ pub(super) struct Reply<'a> {
 
 impl<'a> Reply<'a> {
     pub(super) const fn new(config: &'a config::Account, language: Language, token: String, page: Page<'a>) -> Self {
-        let (target, alert, reason, retry_after_s) = (None, None, None, None);
+        let (target, level, alert, reason, retry_after_s) = (None, None, None, None, None);
         let status = StatusCode::OK;
-        Self { config, language, token, page, target, alert, reason, status, retry_after_s, cleared: Vec::new() }
+        Self { config, language, token, page, target, level, alert, reason, status, retry_after_s, cleared: Vec::new() }
     }
 
-    pub(super) fn target(mut self, target: Option<&'a str>) -> Self {
-        self.target = target;
+    /// What the login is for.
+    pub(super) fn goal(mut self, goal: Wanted<'a>) -> Self {
+        self.target = goal.target;
+        self.level = goal.level;
         self
     }
 
@@ -109,6 +121,7 @@ impl<'a> Reply<'a> {
             notice: notice.as_deref(),
             token: &self.token,
             target: self.target,
+            level: self.level,
             alert: self.alert,
             page: self.page,
         };
@@ -140,7 +153,7 @@ fn guarded(response: &mut Response<FullBody>) {
 }
 
 /// Sends the browser to a path of this host.
-pub(super) fn see_other(target: &str) -> Own {
+pub(in crate::exchange) fn see_other(target: &str) -> Own {
     let mut response = Response::new(FullBody::default());
     *response.status_mut() = StatusCode::SEE_OTHER;
     // INVARIANT: local targets are visible ASCII.
