@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# run.sh [compare.py's options]   Sekisho beside nginx, alternately, in one run: ratios of CPU per request
+# run.sh [compare.py's options]          Sekisho beside nginx, alternately, in one run: ratios of CPU per request
+# run.sh logins [logins.py's options]    what sessions and logins cost
 #
 # SEKISHO_BENCH  the folder of the proxy benchmark (bench.py, gen-pki.sh, loadgen/, peers/); required
 # SEKISHO_BIN    the gateway; unless set, the release build is made
@@ -31,6 +32,8 @@ fi
 export SEKISHO_BIN
 "$SEKISHO_BENCH/gen-pki.sh" > /dev/null
 # Measured anew in each run.
-rm -f "$BENCH_OUT/run/sekisho/disk.txt"
-trap 'rm -rf "$BENCH_OUT/run/sekisho/discarded"' EXIT
-python3 "$here/compare.py" "$@"
+rm -f "$BENCH_OUT"/run/sekisho*/disk.txt
+trap 'rm -rf "$BENCH_OUT"/run/sekisho*/discarded' EXIT
+measure=compare.py
+[ "${1:-}" != logins ] || { measure=logins.py; shift; }
+python3 "$here/$measure" "$@"

@@ -4,7 +4,7 @@
 #
 # Nothing is left out that a clinic has: policies decide each request, and no answer leaves before its record is durable.
 # SEKISHO_BIN is the binary (the release build), SEKISHO_ADMIN the address of metrics and health (127.0.0.1:9443),
-# SEKISHO_DURABILITY another audit.durability than before-answer. `who.sh $BENCH_DIR` shows whom the records name.
+# SEKISHO_DURABILITY another audit.durability than before-answer; SEKISHO_LOGINS adds logins (logins.py). `who.sh $BENCH_DIR` shows whom the records name.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
@@ -76,6 +76,30 @@ forbid (
 when { context.hour < 7 || context.hour >= 21 };
 CEDAR
 
+page= logins=
+if [ -n "${SEKISHO_LOGINS:-}" ]; then
+  page='login_page = true'
+  # A thousand people at once, whom nobody knows, at twenty devices.
+  people='[login]
+device_failures = 0
+site_failures = 0
+device_attempts_per_minute = 1000000
+site_attempts_per_minute = 1000000
+address_attempts_per_minute = 1000000'
+  [ "$SEKISHO_LOGINS" = people ] || people=
+  logins=$people'
+[account]
+notice_en = "bench"
+[[route]]
+name = "login"
+path = "/0"
+service = "origin"
+class = "bench"
+kind = "generic"
+rules = [{ methods = ["GET"], path = "/**", action = "read", effect = "read-only" }]
+login = { account = { query = "u" }, success = { status = [204] }, session = { cookies = ["sid"], unknown = "forward" } }'
+fi
+
 cat > "$D/sekisho.toml" <<TOML
 [node]
 name = "bench"
@@ -105,6 +129,7 @@ name = "bench"
 address = "$BENCH_LISTEN"
 server_names = ["bench.test", "localhost", "127.0.0.1"]
 tls = { certificate_file = "tls/server.crt", key_file = "tls/server.key", client_ca_file = "tls/devices-ca.crt" }
+$page
 [listener.limits]
 connections = 16384
 connections_per_address = 16384
@@ -123,6 +148,7 @@ service = "origin"
 class = "bench"
 kind = "generic"
 rules = [{ methods = ["GET"], path = "/**", action = "read", effect = "read-only" }]
+$logins
 TOML
 
 # The registry, once.
@@ -134,6 +160,13 @@ if [ ! -e "$D/registered" ]; then
   registry role add engineer
   registry user add bench/alice --role engineer
   registry device add bench/alice --user alice
+  if [ -n "${SEKISHO_LOGINS:-}" ]; then
+    for number in $(seq 20); do
+      registry site add "other-$number"
+      registry user add "other-$number/ito" --role engineer
+      registry device add "other-$number/one" --user ito
+    done
+  fi
   touch "$D/registered"
 fi
 

@@ -37,8 +37,8 @@ use smallvec::SmallVec;
 use crate::judge::civil::days_from_date;
 use crate::judge::{Context, Judge, JudgeOptions, PolicyName, Request, TlsVersion, Transport, UtcOffset};
 use crate::{
-    ActingFor, Action, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, InformationClass, Party, Patient, Refusal,
-    RoleName, RouteName, ServiceName, SiteName, Subject, UserName,
+    ActingFor, Action, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, InformationClass, Party, Patient,
+    Refusal, RoleName, RouteName, ServiceName, SiteName, Subject, UserName,
 };
 
 /// Most bytes of one file of cases.
@@ -411,13 +411,7 @@ impl Raw {
         }
         Ok(Case {
             name: self.name.ok_or_else(|| lacking("name"))?,
-            subject: Subject {
-                party,
-                roles,
-                authentication_level,
-                versions: EntityVersions::default(),
-                acting_for,
-            },
+            subject: Subject { party, roles, authentication_level, versions: EntityVersions::default(), acting_for },
             asked,
             transport,
             tls_version,

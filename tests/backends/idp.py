@@ -7,6 +7,7 @@ The first line of output is its port. Then each line of input is an order, answe
   {"publish": [names]}      which keys the JWKS has from now on; a new name makes a key (`rsa…` RSA, `ed…` Ed25519, else P-256)
   {"jwks": status}          with what status it answers about keys
   {"tokens": {token: claims}, "introspect": status}             what it says of opaque tokens
+  {"hold": whether}         whether answers about opaque tokens wait until that is over
   {"count": true}           how often it was asked: [keys, introspections]
 """
 
@@ -26,6 +27,9 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 keys = {}
 state = {"published": [], "jwks": 200, "introspect": 200, "tokens": {}, "count": [0, 0]}
+
+released = threading.Event()
+released.set()
 
 
 def key(name):
@@ -72,6 +76,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         state["count"][1] += 1
+        released.wait()
         credentials = base64.b64encode(b"gateway:s3cret%2B").decode()
         if self.headers.get("Authorization") != f"Basic {credentials}":
             return self.answer(401, {"error": "invalid_client"})
@@ -105,6 +110,8 @@ def obey(order):
         for name in order["publish"]:
             key(name)
         state["published"] = order["publish"]
+    if "hold" in order:
+        released.clear() if order["hold"] else released.set()
     for name in ("jwks", "introspect", "tokens"):
         if name in order:
             state[name] = order[name]

@@ -189,6 +189,18 @@ impl<'c> Browser<'c> {
         Self { clinic, files: [path("crt"), path("key"), path("jar")], keeps: true }
     }
 
+    /// What it keeps.
+    pub fn jar(&self) -> String {
+        std::fs::read_to_string(&self.files[2]).expect("a jar")
+    }
+
+    /// One that keeps what another did.
+    pub fn with_jar(clinic: &'c Clinic, device: &str, jar: &str) -> Self {
+        let browser = Self::new(clinic, device);
+        std::fs::write(&browser.files[2], jar).expect("a jar");
+        browser
+    }
+
     /// One that sends the cookies that it is told to, and keeps none.
     pub fn forgetful(clinic: &'c Clinic, device: &str) -> Self {
         Self { keeps: false, ..Self::new(clinic, device) }

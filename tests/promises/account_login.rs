@@ -2,7 +2,7 @@
 //! taken twice; a recovery code works once; the guard locks; and nothing of it is in log or diagnostics but that it happened.
 
 use gateway_tests::audit::{is, text};
-use gateway_tests::{Clinic, DOCTOR, until};
+use gateway_tests::{Clinic, DOCTOR, sekisho, until};
 use serde_json::Value;
 
 use crate::account::{
@@ -210,4 +210,26 @@ fn wrong_passwords_and_wrong_codes_lock_the_account() {
         assert_eq!(browser.code("abcdef").status, 403);
     }
     assert_eq!(browser.login("tanaka", GOOD).status, 429, "a right password takes no wrong code back");
+}
+
+/// A reset acts on whoever is in, also where it comes while no gateway runs.
+#[test]
+fn a_reset_while_the_gateway_is_down_ends_sessions() {
+    let clinic = with_account(clinic());
+    let browser = Browser::new(&clinic, DOCTOR);
+    assert_eq!(browser.login("tanaka", GOOD).status, 303);
+    assert!(browser.is_in());
+    let jar = browser.jar();
+    let prepared = clinic.stop();
+    let clinic = prepared.start();
+    let browser = Browser::with_jar(&clinic, DOCTOR, &jar);
+    assert!(browser.is_in(), "a restart alone ends nothing");
+    let prepared = clinic.stop();
+    let config = prepared.path("sekisho.toml");
+    let reset = ["user", "passwd", TANAKA, "--generate", "--identified-by", "staff card 12", "--config"];
+    let reset = sekisho(&[&reset[..], &[config.to_str().expect("UTF-8")]].concat());
+    assert_eq!(reset.code, Some(0), "{reset:?}");
+    let clinic = prepared.start();
+    assert!(!Browser::with_jar(&clinic, DOCTOR, &jar).is_in());
+    clinic.wait_for_record("its end", |record| is(record, "session") && text(record, "reason") == "operator");
 }

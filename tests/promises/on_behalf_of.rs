@@ -188,7 +188,8 @@ fn what_is_done_for_another_ends_with_the_leave() {
 fn a_leave_ends_at_its_time() {
     let clinic = clinic();
     let until_s = now_s() + 20;
-    let time = Command::new("date").args(["-u", "-d", &format!("@{until_s}"), "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("date");
+    let time =
+        Command::new("date").args(["-u", "-d", &format!("@{until_s}"), "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("date");
     let time = String::from_utf8(time.stdout).expect("a time").trim().to_owned();
     clinic.registry(&["user", "delegate", "add", TANAKA, "dr-sato", "--until", &time]);
     {

@@ -8,9 +8,7 @@ use gateway_tests::idp::{Idp, claims, now};
 use gateway_tests::{Builder, Clinic, DOCTOR, repository, until};
 use serde_json::{Value, json};
 
-use crate::account::{
-    self, Authenticator, Browser, GOOD, TANAKA, ask as command, start, with_account as account_in,
-};
+use crate::account::{self, Authenticator, Browser, GOOD, TANAKA, ask as command, start, with_account as account_in};
 use crate::session_bound::{self, sessions};
 
 /// A terminal that is nobody's.
@@ -112,7 +110,9 @@ fn a_browser_logs_in_and_comes_back() {
     assert_eq!(desk.get("/open/1?x=1&y=%20").status, 200);
     assert_eq!(desk.ask("/two/1", &HTML).status, 200, "two factors were proved");
     // Nobody is sent to another host, nor with another reading.
-    for bad in ["return=//evil.example&level=user", "return=/&return=/", "return=/&level=root", "level=user&age=x", "next=/"] {
+    for bad in
+        ["return=//evil.example&level=user", "return=/&return=/", "return=/&level=root", "level=user&age=x", "next=/"]
+    {
         assert_eq!(desk.get(&format!("/.sekisho/login?{bad}")).status, 400, "{bad}");
     }
 }
@@ -189,7 +189,8 @@ fn a_fresh_login_is_asked_for_again() {
     // On a machine that pauses for long, a fresh login may be old again.
     until("a login that is fresh enough", || {
         let login = desk.get("/.sekisho/login?return=/fresh/1&level=user&age=8");
-        let page = desk.post(&login, "/.sekisho/login", &[("password", GOOD), ("return", "/fresh/1"), ("level", "user")]);
+        let page =
+            desk.post(&login, "/.sekisho/login", &[("password", GOOD), ("return", "/fresh/1"), ("level", "user")]);
         assert_eq!((page.status, page.field("location")), (303, "/fresh/1"), "{page:?}");
         (desk.get("/fresh/1").status == 200).then_some(())
     });
@@ -286,7 +287,8 @@ fn a_person_steps_up_in_a_real_browser() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaints}\n{said}\nThe gateway said:\n{}", clinic.gateway.said());
-    for told in ["heading \"本人確認\" [level=1]", "textbox \"パスワード\"", "heading \"二要素認証\" [level=1]"] {
+    for told in ["heading \"本人確認\" [level=1]", "textbox \"パスワード\"", "heading \"二要素認証\" [level=1]"]
+    {
         assert!(said.contains(told), "{told}: {said}");
     }
     assert_eq!(sessions(&clinic, "raised").len(), 1);

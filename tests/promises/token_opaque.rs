@@ -5,13 +5,13 @@ use gateway_tests::idp::{ISSUER, Idp, claims};
 use gateway_tests::{Builder, Clinic, DOCTOR, until};
 use serde_json::json;
 
-use crate::token_jwt::{WARD, ask, clinic, refused};
+use crate::token_jwt::{ELSEWHERE, WARD, ask, clinic, refused};
 
 fn opaque(idp: &Idp, cache_s: u32) -> Builder {
     let issuer = format!(
         "[[token_issuer]]\nname = \"idp\"\nissuer = \"{ISSUER}\"\naudiences = [\"sekisho\"]\nsites = [\"*\"]\n\
          algorithms = [\"ES256\"]\nintrospection_uri = \"http://127.0.0.1:{}/introspect\"\nclient_id = \"gateway\"\n\
-         client_secret_file = \"idp.secret\"\ncache_s = {cache_s}\n",
+         client_secret_file = \"idp.secret\"\ncache_s = {cache_s}\ntimeout_ms = 60000\n",
         idp.port
     );
     clinic(idp, "").config(|config| {
@@ -67,6 +67,37 @@ fn an_opaque_token_is_good_while_its_issuer_says_so() {
     let (_, before) = idp.asked();
     refused(&ask(&mut wire, "/fhir/Patient/1", &idp.mint(&with("iss", json!("https://else.test")))), "token-invalid");
     assert_eq!(idp.asked().1, before);
+}
+
+/// Many requests with one token are one question, and what one site may ask about keeps nobody else out.
+#[test]
+fn one_question_for_each_token_and_a_share_for_each_site() {
+    let idp = Idp::start();
+    let clinic = start(opaque(&idp, 300));
+    let (ours, theirs) = (claims("dr-sato", &clinic.identity(DOCTOR)), claims("dr-ito", &clinic.identity(ELSEWHERE)));
+    idp.obey(&json!({"tokens": {"ours": ours, "theirs": theirs}, "hold": true}));
+    let send = |device: &str, token: &str| {
+        let mut wire = clinic.wire(device);
+        wire.send_request("GET", "/fhir/Patient/1", &[("Authorization", &format!("Bearer {token}"))], b"");
+        wire
+    };
+    let mut same: Vec<_> = (0..12).map(|_| send(DOCTOR, "ours")).collect();
+    let mut unknown: Vec<_> = (0..24).map(|place| send(DOCTOR, &format!("unknown-{place}"))).collect();
+    // One is under way for the good token, fifteen for others of the site.
+    let refusals = || clinic.metric("sekisho_requests_total", &[("reason", "token-unavailable")]);
+    until("the rest of them to be refused", || (refusals() >= 9.0).then_some(()));
+    until("the questions", || (idp.asked().1 == 16).then_some(()));
+    let mut other = send(ELSEWHERE, "theirs");
+    until("the other site's question", || (idp.asked().1 == 17).then_some(()));
+    idp.obey(&json!({"hold": false}));
+    for wire in &mut same {
+        assert_eq!(wire.answer().status, 200);
+    }
+    assert_eq!(other.answer().status, 200);
+    let mut statuses: Vec<_> = unknown.iter_mut().map(|wire| wire.answer().status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[401; 15].as_slice(), &[503; 9]].concat());
+    assert_eq!(idp.asked().1, 17);
 }
 
 #[test]

@@ -391,9 +391,7 @@ impl Clinic {
     fn read_log<T, E: std::fmt::Display>(&self, mut read: impl FnMut(&Path) -> Result<T, E>) -> T {
         let directory = self.prepared.path("audit");
         let mut broken = String::new();
-        let records = within(std::time::Duration::from_secs(2), || {
-            read(&directory).map_err(|error| broken = error.to_string()).ok()
-        });
+        let records = within(PATIENCE, || read(&directory).map_err(|error| broken = error.to_string()).ok());
         records.unwrap_or_else(|| panic!("the audit log is broken: {broken}"))
     }
 

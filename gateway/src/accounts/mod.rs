@@ -15,9 +15,9 @@ pub mod tokens;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use policy::session::Factors;
 use policy::account::{Facts, Password, Profile, Weakness, recovery};
 use policy::login::{AccountName, Origin};
+use policy::session::Factors;
 use policy::{Refusal, SiteName};
 
 use crate::clock::{Clock as _, KernelClock};

@@ -357,7 +357,16 @@ mod tests {
 
     fn view(language: Language, page: Page<'_>) -> String {
         let alert = Some(Alert::Weak(Weakness::Short(13)));
-        View { language, notice: Some("<script>"), token: "t", target: Some("/a?b&\"<"), level: Some(AuthenticationLevel::TwoFactor), alert, page }.html()
+        View {
+            language,
+            notice: Some("<script>"),
+            token: "t",
+            target: Some("/a?b&\"<"),
+            level: Some(AuthenticationLevel::TwoFactor),
+            alert,
+            page,
+        }
+        .html()
     }
 
     #[test]

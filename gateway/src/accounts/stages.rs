@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use policy::{AuthenticationLevel, SiteName};
 use policy::account::Proved;
 use policy::login::{AccountName, Origin};
+use policy::{AuthenticationLevel, SiteName};
 use sha2::{Digest as _, Sha256};
 
 use super::{AccountError, random};

@@ -20,11 +20,11 @@ use std::path::PathBuf;
 
 pub use accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
 pub use actor::operating_system_user;
-pub use delegations::DelegateCommand;
 pub use args::{
     CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, HolderArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand,
     SessionArgs, SessionCommand, SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
 };
+pub use delegations::DelegateCommand;
 
 use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
 use print::Show;

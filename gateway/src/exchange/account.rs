@@ -15,8 +15,8 @@ use http::{HeaderValue, Method, Request};
 use policy::account::form::local_target;
 use policy::account::{Next, Password, Proved, Standing};
 use policy::login::{AccountName, Attempt, Ended, Origin, Reason, Spelling};
-use policy::target::CanonicalTarget;
 use policy::session::Kind;
+use policy::target::CanonicalTarget;
 use policy::{AuthenticationLevel, Party, Refusal, SiteName, Subject, UserName};
 
 use super::trail::Trail;
@@ -401,7 +401,8 @@ impl Step<'_> {
             Next::SecondFactor => FACTOR,
             Next::NewPassword(_) => PASSWORD,
             Next::Begin(level) => {
-                let login = session::Login { user: &found.user, level, proved, old: self.session.as_ref() };
+                let login =
+                    session::Login { user: &found.user, level, proved, as_of: found.as_of, old: self.session.as_ref() };
                 let again = self.own_session().filter(|old| goal.again && old.user.as_ref() == Some(&found.user.user));
                 let secret = match again {
                     Some(session) => session::raise(self.asked, &login, session, trail)?,
@@ -413,9 +414,7 @@ impl Step<'_> {
                 } else {
                     answer::see_other(goal.target.as_deref().and_then(local_target).unwrap_or(LOGIN))
                 };
-                return Ok(own
-                    .cookie(answer::SESSION_COOKIE, secret.as_str())
-                    .clear(answer::STAGE_COOKIE));
+                return Ok(own.cookie(answer::SESSION_COOKIE, secret.as_str()).clear(answer::STAGE_COOKIE));
             }
         };
         let stage = Stage {

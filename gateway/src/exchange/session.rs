@@ -66,6 +66,12 @@ pub(super) async fn identify(
             }
         }
     }
+    for name in &observed.foreign[..] {
+        let fields = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+        if cookie::find(fields, name)?.is_some() {
+            removed.push(name);
+        }
+    }
     for name in removed {
         take_out(request.headers_mut(), name);
     }
@@ -330,9 +336,10 @@ pub(super) fn begin(
         Party::Device { .. } => (AuthenticationLevel::User, Factors::DEVICE),
         Party::User { .. } | Party::Patient(_) => (subject.authentication_level, Factors::default()),
     };
+    let snapshot = connection.worker.snapshot();
     let roles = match (&subject.party, &user) {
         (Party::Device { device, .. }, Some(user)) => {
-            let found = connection.worker.snapshot().directory.user_at(device, user, level);
+            let found = snapshot.directory.user_at(device, user, level);
             found.map(|found| found.roles.to_vec()).unwrap_or_default()
         }
         _ => subject.roles.to_vec(),
@@ -347,6 +354,7 @@ pub(super) fn begin(
         level,
         factors: Factors::PASSWORD.with(device),
         authenticated_ns: trail.begun().monotonic_ns,
+        as_of: snapshot.directory.version(),
         tag: None,
         limits: sessions.limits(subject.site(), &roles),
     };

@@ -128,7 +128,8 @@ impl Lacking<'_> {
         if self.step_up.level == AuthenticationLevel::TwoFactor {
             let issuers = self.route.token().into_iter().flat_map(|token| &token.issuers);
             let issuers = issuers.filter_map(|name| self.snapshot.token_issuer(name));
-            let mut values: Vec<String> = issuers.flat_map(|issuer| issuer.config.rules.two_factor_acr.clone()).collect();
+            let mut values: Vec<String> =
+                issuers.flat_map(|issuer| issuer.config.rules.two_factor_acr.clone()).collect();
             // What stands between quotes, separated by spaces (RFC 9110 section 5.6.4).
             values.retain(|value| value.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte)));
             values.dedup();
@@ -145,7 +146,8 @@ impl Lacking<'_> {
 
 /// Whether a page is asked for, by name: programs that take anything are told in JSON.
 fn takes_html(headers: &HeaderMap) -> bool {
-    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let ranges =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     ranges.into_iter().any(|range| {
         let mut parts = range.split(';').map(str::trim);
         let is_html = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));

@@ -9,7 +9,8 @@ use certs::peers::Holder;
 use policy::login::Origin;
 use policy::token::Roles;
 use policy::{
-    ActingFor, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject, UserName,
+    ActingFor, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, Party, Refusal, RoleName, SiteName, Subject,
+    UserName,
 };
 
 use crate::store::{Device, Entries, Site, Status, User};
@@ -96,7 +97,13 @@ struct Person {
 
 impl SiteEntry {
     fn new(status: Status) -> Self {
-        Self { status, devices: HashMap::new(), device_roles: HashMap::new(), users: HashMap::new(), delegations: HashMap::new() }
+        Self {
+            status,
+            devices: HashMap::new(),
+            device_roles: HashMap::new(),
+            users: HashMap::new(),
+            delegations: HashMap::new(),
+        }
     }
 }
 
@@ -217,7 +224,12 @@ impl Directory {
 
     /// For whom a user may act at this moment, nanoseconds since 1970: users who are active themselves. Nobody who may do nothing
     /// may act for anybody.
-    pub fn grants<'a>(&'a self, site: &'a str, user: &UserName, unix_ns: i64) -> impl Iterator<Item = &'a Grant> + use<'a> {
+    pub fn grants<'a>(
+        &'a self,
+        site: &'a str,
+        user: &UserName,
+        unix_ns: i64,
+    ) -> impl Iterator<Item = &'a Grant> + use<'a> {
         let known = self.person(site, user).ok().and_then(|_| self.sites.get(site)?.delegations.get(user));
         let is_good = move |grant: &&Grant| !grant.is_over(unix_ns) && self.person(site, &grant.acts_for).is_ok();
         known.into_iter().flatten().filter(is_good)

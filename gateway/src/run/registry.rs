@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use gateway_audit::record::{RegistryChange, RegistryRollback};
 use policy::Refusal;
-use policy::login::Origin;
-use policy::session::Reason;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
@@ -24,9 +22,9 @@ use crate::login::Logins;
 use crate::registry::Directory;
 use crate::registry::watch::OnChange;
 use crate::replace::replace;
-use crate::session::{Of, Sessions};
+use crate::session::Sessions;
 use crate::snapshot::Snapshots;
-use crate::store::{Change, Entry, SessionTarget, Store, StoreError};
+use crate::store::{Change, Entry, Store, StoreError};
 
 /// The file in the audit directory: the last recorded change.
 const MARK: &str = "registry-mark.json";
@@ -220,40 +218,19 @@ pub(super) struct Follow {
     pub(super) sessions: Arc<Sessions>,
 }
 
-/// Which of the running gateway's sessions an operator ended in the store.
-fn of(target: &SessionTarget) -> Of {
-    match target {
-        SessionTarget::Name { name } => Of::Name(name.clone()),
-        SessionTarget::User { site, user } => Of::User { site: site.clone(), user: user.clone() },
-        SessionTarget::Device { site, device } => {
-            Of::Place(Origin { site: site.as_str().into(), device: device.as_str().into() })
-        }
-        SessionTarget::Site { site } => Of::Site(site.clone()),
-    }
-}
-
 impl OnChange for Follow {
     type Error = Refusal;
 
     fn publish(&self, directory: Arc<Directory>, changes: &[Change]) {
         let snapshot = self.snapshots.publish_directory(Arc::clone(&directory));
-        self.sessions.review(&directory);
         tracing::info!(snapshot, changes = changes.len(), "the registry has changed");
         for change in changes {
             if let Some(Entry::Lockout(lockout)) = &change.body.before {
                 self.logins.lift(&lockout.lifted);
             }
-            if let Some(Entry::Session(ended)) = &change.body.before {
-                self.sessions.end_all(&of(&ended.target), Reason::Operator);
-            }
-            // Somebody else changed what the user logs in by: whoever got in by what it was before is out.
-            if let Some(Entry::Account(account)) = &change.body.after
-                && account.identified_by.is_some()
-            {
-                let of = Of::User { site: account.site.clone(), user: account.name.clone() };
-                self.sessions.end_all(&of, Reason::Operator);
-            }
+            self.sessions.follow(change);
         }
+        self.sessions.review(&directory);
     }
 
     async fn record(&self, change: &Change) -> Result<(), Refusal> {

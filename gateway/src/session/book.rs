@@ -9,6 +9,7 @@ use policy::session::surplus;
 
 use super::Begin;
 use super::entry::Session;
+use super::follow::Ends;
 use super::key::Hash;
 
 /// How long a session that is over is remembered, so that whoever presents its secret is known for what they are.
@@ -37,6 +38,7 @@ pub(super) struct Book {
     given: HashMap<Origin, VecDeque<Hash>>,
     /// How many these are together.
     given_len: usize,
+    pub(super) ends: Ends,
 }
 
 impl Book {

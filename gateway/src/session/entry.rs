@@ -50,6 +50,8 @@ pub struct Session {
     pub(super) acting_for: ArcSwapOption<Acting>,
     /// What an identity provider calls it.
     pub tag: Option<Arc<str>>,
+    /// Number of the last change of the registry that it was proved under.
+    pub as_of: u64,
     /// When it began, monotonic nanoseconds.
     pub begun_ns: u64,
     /// The same for people: RFC 3339, UTC.

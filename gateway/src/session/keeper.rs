@@ -20,6 +20,8 @@ use crate::store::{SessionChange, SessionRow, Store, StoreError};
 
 /// Most changes of one transaction.
 const MOST_AT_ONCE: usize = 512;
+/// Changes of the registry that are read at once at a start.
+const CHANGES_AT_ONCE: u32 = 512;
 /// The time between two tries to write into a store that takes nothing.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// The time between two looks at what is over and what was used.
@@ -90,6 +92,18 @@ impl Keeper {
         }
         for session in restarted {
             drop(sessions.end(&session, Reason::Restarted));
+        }
+        // What ended them while no gateway ran, or after its last look.
+        let living = sessions.book().living(|_| true);
+        if let Some(mut followed) = living.iter().map(|session| session.as_of).min() {
+            loop {
+                let changes = store.changes_after(followed, CHANGES_AT_ONCE).await?;
+                let Some(last) = changes.last() else { break };
+                followed = last.sequence;
+                for change in &changes {
+                    sessions.follow(change);
+                }
+            }
         }
         sessions.review(directory);
         tracing::info!(sessions = sessions.status().live, "sessions that go on");
@@ -234,6 +248,7 @@ pub(super) fn row(session: &Session) -> SessionRow {
         idle_ns: session.idle_ns.load(Relaxed),
         absolute_ns: session.absolute_ns.load(Relaxed),
         since: session.since.to_string(),
+        as_of: session.as_of,
         ended: session.ended(),
     }
 }
@@ -250,8 +265,11 @@ fn session_of(row: SessionRow, now_ns: u64) -> Session {
         account: row.account.into(),
         place: policy::login::Origin { site: row.site.into(), device: row.device.into() },
         user: row.user,
-        acting_for: arc_swap::ArcSwapOption::from_pointee(row.acting_for.map(|user| super::Acting { user, until_s: None })),
+        acting_for: arc_swap::ArcSwapOption::from_pointee(
+            row.acting_for.map(|user| super::Acting { user, until_s: None }),
+        ),
         tag: row.tag.map(Into::into),
+        as_of: row.as_of,
         begun_ns: row.begun_ns.min(now_ns),
         since: row.since.into(),
         is_given: false,

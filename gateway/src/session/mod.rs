@@ -7,6 +7,7 @@
 
 mod book;
 mod entry;
+mod follow;
 mod keeper;
 mod key;
 mod shards;
@@ -73,6 +74,8 @@ pub struct Begin<'a> {
     pub factors: Factors,
     /// When that was proved, monotonic nanoseconds.
     pub authenticated_ns: u64,
+    /// Number of the last change of the registry that it was proved under.
+    pub as_of: u64,
     /// Something to end it by from outside.
     pub tag: Option<&'a str>,
     /// Its bounds: [`Sessions::limits`].
@@ -232,7 +235,9 @@ impl Sessions {
             // Of an end the store must hear, and there are no more of them than sessions. Without the rest a restart knows
             // fewer secrets than were given out.
             Order::Write(change) if !matches!(change, SessionChange::Begun(_)) && self.is_behind() => return,
-            Order::Write(_) | Order::End { .. } | Order::ActNoMore { .. } => drop(self.waiting.fetch_add(1, Ordering::Relaxed)),
+            Order::Write(_) | Order::End { .. } | Order::ActNoMore { .. } => {
+                drop(self.waiting.fetch_add(1, Ordering::Relaxed))
+            }
             Order::Flush(_) => {}
         }
         // Without a keeper nothing is stored, and whoever waits for that hears that it is not.
@@ -328,32 +333,19 @@ impl Sessions {
             return Err(Refusal::SessionUnavailable);
         }
         let now_ns = self.clock.monotonic_ns();
-        if let Some(slot) = self.shards.get(&hash) {
-            self.finish(book, &slot.session, Reason::Replaced, None);
-        }
-        for surplus in book.surplus(begin) {
-            self.finish(book, &surplus, Reason::Surplus, None);
-        }
-        let most = self.config.load().most;
         let place = origin_of(begin.party);
-        if book.is_crowded(&place, most) {
-            let oldest = book.at(&place).next().cloned().ok_or(Refusal::SessionUnavailable)?;
-            self.finish(book, &oldest, Reason::Surplus, None);
-        }
-        if book.live() >= most {
-            return Err(Refusal::SessionUnavailable);
-        }
         let session = Arc::new(Session {
             name,
             kind: begin.kind,
             realm: begin.realm.into(),
             account: begin.account.into(),
-            place,
+            place: place.clone(),
             user: begin.user.clone(),
             acting_for: ArcSwapOption::from_pointee(
                 begin.acting_for.clone().map(|user| Acting { user, until_s: None }),
             ),
             tag: begin.tag.map(Arc::from),
+            as_of: begin.as_of,
             begun_ns: now_ns,
             since: format!("{:.0}", jiff::Timestamp::now()).into(),
             is_given: false,
@@ -368,6 +360,21 @@ impl Sessions {
             absolute_ns: AtomicU64::new(begin.limits.absolute_ns),
             ended: AtomicU8::new(0),
         });
+        book.ends.allow(&session)?;
+        if let Some(slot) = self.shards.get(&hash) {
+            self.finish(book, &slot.session, Reason::Replaced, None);
+        }
+        for surplus in book.surplus(begin) {
+            self.finish(book, &surplus, Reason::Surplus, None);
+        }
+        let most = self.config.load().most;
+        if book.is_crowded(&place, most) {
+            let oldest = book.at(&place).next().cloned().ok_or(Refusal::SessionUnavailable)?;
+            self.finish(book, &oldest, Reason::Surplus, None);
+        }
+        if book.live() >= most {
+            return Err(Refusal::SessionUnavailable);
+        }
         book.put(Arc::clone(&session), now_ns);
         self.order(Order::Write(SessionChange::Begun(Box::new(keeper::row(&session)))));
         self.tie(book, &session, hash);
@@ -457,6 +464,7 @@ impl Sessions {
             user: None,
             acting_for: ArcSwapOption::empty(),
             tag: None,
+            as_of: 0,
             begun_ns: 0,
             since: none,
             is_given: true,

@@ -35,6 +35,7 @@ fn begin<'a>(party: &'a Party, user: &str, limits: Limits) -> Begin<'a> {
         level: AuthenticationLevel::User,
         factors: Factors::PASSWORD,
         authenticated_ns: 1,
+        as_of: 7,
         tag: Some("t"),
         limits,
     }

@@ -7,6 +7,7 @@ use policy::{SiteName, UserName};
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
+use super::change::last;
 use super::edit::Edit;
 use super::table::{number, parsed, signed};
 use super::{DisplayName, Entry, EntryName, Store, StoreError, User, UserId, Verb};
@@ -65,6 +66,8 @@ pub struct Credential {
     pub history: Vec<String>,
     /// Hashes of the recovery codes that are left.
     pub recovery: Vec<CodeHash>,
+    /// Number of the registry's last change when this was read.
+    pub as_of: u64,
 }
 
 /// An authenticator's secret as it is kept.
@@ -458,6 +461,7 @@ async fn find(conn: &mut SqliteConnection, site: &SiteName, account: &AccountNam
     let user = UserId { site: site.clone(), user: parsed(name)? };
     let (kept, history, recovery) =
         (kept(conn, &user).await?, history(conn, &user).await?, recovery(conn, &user).await?);
+    let as_of = last(conn).await?;
     let (Some((_, display_name, of_user, of_site)), Some(kept)) = (row, kept) else { return Ok(None) };
     Ok(Some(Credential {
         user,
@@ -470,6 +474,7 @@ async fn find(conn: &mut SqliteConnection, site: &SiteName, account: &AccountNam
         totp: kept.totp,
         history,
         recovery,
+        as_of,
     }))
 }
 

@@ -170,9 +170,7 @@ impl Edit<'_> {
 
     /// Removes the grants of a user and those for that user.
     pub(super) async fn undelegate_user(&mut self, id: &UserId) -> Result<Vec<EntryName>, StoreError> {
-        let is_of = |known: &Delegation| {
-            known.site == id.site && (known.user == id.user || known.acts_for == id.user)
-        };
+        let is_of = |known: &Delegation| known.site == id.site && (known.user == id.user || known.acts_for == id.user);
         self.undelegate(is_of).await
     }
 }

@@ -51,6 +51,8 @@ pub struct SessionRow {
     pub absolute_ns: u64,
     /// When it began, for people: RFC 3339, UTC.
     pub since: String,
+    /// Number of the last change of the registry that it was proved under.
+    pub as_of: u64,
     /// Why it is over.
     pub ended: Option<Reason>,
 }
@@ -233,8 +235,8 @@ async fn write(conn: &mut SqliteConnection, boot: &str, change: &SessionChange) 
     let query = match change {
         SessionChange::Begun(row) => sqlx::query(
             "INSERT INTO sessions (name, kind, realm, account, site, device, user_name, acting_for, tag, level, factors, \
-             boot, begun_ns, authenticated_ns, used_ns, idle_ns, absolute_ns, since) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+             boot, begun_ns, authenticated_ns, used_ns, idle_ns, absolute_ns, since, as_of) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
              ON CONFLICT (name) DO NOTHING",
         )
         .bind(&row.name)
@@ -254,7 +256,8 @@ async fn write(conn: &mut SqliteConnection, boot: &str, change: &SessionChange) 
         .bind(signed(row.used_ns)?)
         .bind(signed(row.idle_ns)?)
         .bind(signed(row.absolute_ns)?)
-        .bind(&row.since),
+        .bind(&row.since)
+        .bind(signed(row.as_of)?),
         SessionChange::Secret { name, hash } => sqlx::query(
             "INSERT INTO session_secrets (hash, name, at_ns) \
              SELECT $1, name, (SELECT COALESCE(MAX(at_ns), 0) + 1 FROM session_secrets WHERE name = $2) \
@@ -320,6 +323,7 @@ fn row_of(row: &SqliteRow) -> sqlx::Result<SessionRow> {
         idle_ns: time("idle_ns")?,
         absolute_ns: time("absolute_ns")?,
         since: text("since")?,
+        as_of: time("as_of")?,
         ended: row.try_get::<Option<String>, _>("ended")?.map(|why| why.parse().map_err(decode)).transpose()?,
     })
 }
@@ -464,6 +468,7 @@ mod tests {
             idle_ns: 10,
             absolute_ns: 20,
             since: "2026-01-01T00:00:00Z".to_owned(),
+            as_of: 3,
             ended: None,
         }
     }

@@ -22,6 +22,8 @@ use crate::revocation::unix_seconds;
 
 /// The shortest time between two fetches that requests ask for by naming keys that nobody knows.
 const LEAST_REFETCH: Duration = Duration::from_secs(10);
+/// How far ahead of the clock the time of kept keys may lie, seconds.
+const FUTURE_S: i64 = 300;
 /// How long a request waits for such a fetch.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest secret, in bytes.
@@ -42,8 +44,10 @@ pub(super) struct Keys {
     pub set: KeySet,
     /// Different for every set that was ever in force in this process.
     pub number: u64,
-    /// When they were fetched, seconds since 1970.
+    /// When they were fetched, seconds since 1970: for people.
     pub at_s: i64,
+    /// The same in milliseconds since the issuer was loaded, which no step of the clock moves.
+    at_ms: i64,
 }
 
 /// An identity provider. Shared by all workers and [`keep`](super::keep).
@@ -60,8 +64,8 @@ pub struct Issuer {
     begun_ms: AtomicI64,
     /// Whether one is under way.
     pub(super) under_way: AtomicBool,
-    /// When the next fetch is due, seconds since 1970.
-    pub(super) next_s: AtomicI64,
+    /// When the next fetch is due, milliseconds since `started`.
+    next_ms: AtomicI64,
     /// Fetches that failed since the last that did not.
     pub(super) failures: AtomicU32,
     /// The file of keys, where there is one.
@@ -91,13 +95,20 @@ impl Issuer {
             TokenSource::File(path) => {
                 watched = Watched::new(vec![path.clone()]);
                 let set = read_keys(path).map_err(failed)?;
-                keys = Some(Keys { set, number: next_number(), at_s: unix_seconds() });
+                keys = Some(Keys { set, number: next_number(), at_s: unix_seconds(), at_ms: 0 });
             }
             TokenSource::Fetched { url, ca_file, timeout, cache, .. } => {
                 let uri = url.parse().map_err(|_| failed(format!("`{}` is no URL", url.escape_debug())))?;
                 let made = Client::new(&uri, ca_file.as_deref(), *timeout, MAX_SET_BYTES);
                 client = Some(made.map_err(failed)?);
-                keys = cache::read(cache, url).map(|(set, at_s)| Keys { set, number: next_number(), at_s });
+                keys = cache::read(cache, url).and_then(|(set, at_s)| {
+                    let age_s = unix_seconds().saturating_sub(at_s);
+                    // Nobody knows how old keys of the future are.
+                    (age_s >= -FUTURE_S).then(|| {
+                        let at_ms = age_s.max(0).saturating_mul(-1000);
+                        Keys { set, number: next_number(), at_s, at_ms }
+                    })
+                });
             }
             TokenSource::Introspection(asked) => {
                 client = Some(introspector(asked).map_err(failed)?);
@@ -112,7 +123,7 @@ impl Issuer {
             started: Instant::now(),
             begun_ms: AtomicI64::new(-1),
             under_way: AtomicBool::new(false),
-            next_s: AtomicI64::new(i64::MIN),
+            next_ms: AtomicI64::new(i64::MIN),
             failures: AtomicU32::new(0),
             watched: Mutex::new(watched),
             client,
@@ -134,8 +145,8 @@ impl Issuer {
         let keys = self.keys.load_full()?;
         match &self.config.source {
             TokenSource::Fetched { refresh, grace, .. } => {
-                let most = i64::try_from((*refresh + *grace).as_secs()).unwrap_or(i64::MAX);
-                (unix_seconds().saturating_sub(keys.at_s) <= most).then_some(keys)
+                let most = i64::try_from((*refresh + *grace).as_millis()).unwrap_or(i64::MAX);
+                (self.elapsed_ms().saturating_sub(keys.at_ms) <= most).then_some(keys)
             }
             TokenSource::File(_) | TokenSource::Introspection(_) => Some(keys),
         }
@@ -161,7 +172,7 @@ impl Issuer {
         if old.as_ref().is_none_or(|old| old.number != number) {
             tracing::info!(issuer = %self.config.rules.name, keys = set.len(), "an issuer's keys are in force");
         }
-        self.keys.store(Some(Arc::new(Keys { set, number, at_s })));
+        self.keys.store(Some(Arc::new(Keys { set, number, at_s, at_ms: self.elapsed_ms() })));
     }
 
     /// Whether the file of keys has become another and stays so.
@@ -174,13 +185,24 @@ impl Issuer {
     }
 
     pub(super) fn begins_fetch(&self) {
-        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.begun_ms.store(since, Ordering::Relaxed);
+        self.begun_ms.store(self.elapsed_ms(), Ordering::Relaxed);
         self.wanted.store(false, Ordering::Relaxed);
         self.under_way.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn ends_fetch(&self) {
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Whether a fetch is due by the schedule.
+    pub(super) fn is_due(&self) -> bool {
+        self.next_ms.load(Ordering::Relaxed) <= self.elapsed_ms()
+    }
+
+    /// A fetch has ended; the next is due in so many seconds.
+    pub(super) fn ends_fetch(&self, pause_s: i64) {
+        let next_ms = self.elapsed_ms().saturating_add(pause_s.saturating_mul(1000));
+        self.next_ms.store(next_ms, Ordering::Relaxed);
         self.under_way.store(false, Ordering::Relaxed);
         self.fetched.send_modify(|count| *count += 1);
     }
@@ -189,8 +211,7 @@ impl Issuer {
     pub(super) fn may_refetch(&self) -> bool {
         let begun = self.begun_ms.load(Ordering::Relaxed);
         let least = i64::try_from(LEAST_REFETCH.as_millis()).unwrap_or(i64::MAX);
-        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        begun < 0 || since.saturating_sub(begun) >= least
+        begun < 0 || self.elapsed_ms().saturating_sub(begun) >= least
     }
 
     /// Asks for the keys to be fetched again and waits for it, if that is not too soon. False: they are as they were.

@@ -36,7 +36,7 @@ pub async fn keep(snapshots: Arc<Snapshots>, metrics: Metrics) -> Infallible {
                         follow(issuer, read_keys(path), now);
                     }
                 }
-                TokenSource::Fetched { .. } => begin(issuer, &metrics, now),
+                TokenSource::Fetched { .. } => begin(issuer, &metrics),
                 TokenSource::Introspection(_) => {}
             }
         }
@@ -53,16 +53,15 @@ fn follow(issuer: &Issuer, read: Result<KeySet, String>, now: i64) {
 }
 
 /// Begins a fetch if one is due.
-fn begin(issuer: &Arc<Issuer>, metrics: &Metrics, now: i64) {
+fn begin(issuer: &Arc<Issuer>, metrics: &Metrics) {
     let is_wanted = issuer.wanted.load(Ordering::Relaxed) && issuer.may_refetch();
-    if issuer.under_way.load(Ordering::Relaxed) || !(is_wanted || issuer.next_s.load(Ordering::Relaxed) <= now) {
+    if issuer.under_way.load(Ordering::Relaxed) || !(is_wanted || issuer.is_due()) {
         return;
     }
     issuer.begins_fetch();
     let (issuer, metrics) = (Arc::clone(issuer), metrics.clone());
     spawn_local(async move {
         let fetched = fetch(&issuer).await;
-        let now = unix_seconds();
         let name = &issuer.config.rules.name;
         let outcome = if fetched.is_ok() { "ok" } else { "failed" };
         metrics.token_fetches.with_label_values(&[&**name, outcome]).inc();
@@ -77,8 +76,7 @@ fn begin(issuer: &Arc<Issuer>, metrics: &Metrics, now: i64) {
                 pause_after(failures)
             }
         };
-        issuer.next_s.store(now.saturating_add(pause), Ordering::Relaxed);
-        issuer.ends_fetch();
+        issuer.ends_fetch(pause);
     });
 }
 

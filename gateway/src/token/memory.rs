@@ -1,17 +1,19 @@
 //! What a worker remembers of tokens: what they said, never the tokens.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use policy::Refusal;
 use policy::token::Said;
 
+use super::ask::Questions;
 use super::issuer::Issuer;
 use crate::clock::Reading;
 
-/// Tokens that a worker remembers.
+/// Tokens that a worker remembers; as many that are none. Apart, so that what anybody can send takes no place of a good one.
 const MOST: usize = 8 * 1024;
 
 /// SHA-256 of a token.
@@ -31,8 +33,8 @@ impl Digest {
 #[derive(Clone)]
 pub(super) enum Known {
     Good(Rc<Said>),
-    /// Its issuer says that it is none.
-    Bad,
+    /// Its issuer says that it is none, or what it says of it is not taken.
+    Bad(Refusal),
 }
 
 /// How long it is known.
@@ -66,22 +68,30 @@ impl Entry {
 /// One worker's memory of tokens. Bounded; when it is full, those that are over go first, then all.
 #[derive(Default)]
 pub struct Tokens {
-    entries: RefCell<HashMap<Digest, Entry>>,
-    /// Questions to issuers under way.
-    pub(super) asking: Cell<usize>,
+    good: RefCell<HashMap<Digest, Entry>>,
+    bad: RefCell<HashMap<Digest, Entry>>,
+    pub(super) questions: Questions,
 }
 
 impl Tokens {
     /// What is known of the token, by one of these issuers as they are configured and with the keys in force.
     pub(super) fn recall(&self, digest: &Digest, issuers: &[&Arc<Issuer>], reading: &Reading) -> Option<Known> {
-        let entries = self.entries.borrow();
-        let entry = entries.get(digest)?;
-        let is_taken = issuers.iter().any(|issuer| Arc::ptr_eq(issuer, &entry.issuer));
-        (is_taken && entry.counts(reading)).then(|| entry.known.clone())
+        let of = |entries: &RefCell<HashMap<Digest, Entry>>| {
+            let entries = entries.borrow();
+            let entry = entries.get(digest)?;
+            let is_taken = issuers.iter().any(|issuer| Arc::ptr_eq(issuer, &entry.issuer));
+            (is_taken && entry.counts(reading)).then(|| entry.known.clone())
+        };
+        of(&self.bad).or_else(|| of(&self.good))
     }
 
     pub(super) fn remember(&self, digest: Digest, issuer: &Arc<Issuer>, proof: Proof, known: Known, reading: &Reading) {
-        let mut entries = self.entries.borrow_mut();
+        let (entries, others) = match known {
+            Known::Good(_) => (&self.good, &self.bad),
+            Known::Bad(_) => (&self.bad, &self.good),
+        };
+        others.borrow_mut().remove(&digest);
+        let mut entries = entries.borrow_mut();
         if entries.len() >= MOST && !entries.contains_key(&digest) {
             entries.retain(|_, entry| !entry.is_over(reading));
             if entries.len() >= MOST {

@@ -59,8 +59,8 @@ impl Tokens {
         let digest = Digest::of(token);
         let said = match self.recall(&digest, issuers, bearer_is.reading) {
             Some(Known::Good(said)) => said,
-            Some(Known::Bad) => return Err(Refusal::TokenInvalid),
-            None => self.learn(issuers, token, digest, bearer_is.reading).await?,
+            Some(Known::Bad(refusal)) => return Err(refusal),
+            None => self.learn(issuers, token, digest, bearer_is).await?,
         };
         let held = said.holds(now_of(bearer_is.reading), bearer_is.certificate, bearer_is.site);
         held.map_err(|fault| refused(&said.issuer, fault))?;
@@ -72,8 +72,9 @@ impl Tokens {
         issuers: &[&std::sync::Arc<Issuer>],
         token: &str,
         digest: Digest,
-        reading: &Reading,
+        bearer_is: &Bearer<'_>,
     ) -> Result<Rc<Said>, Refusal> {
+        let reading = bearer_is.reading;
         let read =
             if is_compact(token) { Some(Unverified::read(token).map_err(|fault| refused("-", fault))?) } else { None };
         // A token that names its issuer goes to nobody else.
@@ -86,7 +87,7 @@ impl Tokens {
             return Err(Refusal::TokenInvalid);
         };
         if matches!(issuer.config.source, TokenSource::Introspection(_)) {
-            return self.ask(issuer, token, digest, reading).await;
+            return self.ask(issuer, token, digest, bearer_is).await;
         }
         let Some(read) = read else { return Err(Refusal::TokenInvalid) };
         let name = &issuer.config.rules.name;

@@ -15,7 +15,8 @@ use super::reads::Reads;
 use super::verdict::Verdict;
 use super::{Request, TlsVersion, Transport};
 use crate::{
-    ActingFor, Action, AuthenticationLevel, EntityVersions, InformationClass, Party, RoleName, RouteName, ServiceName, Subject,
+    ActingFor, Action, AuthenticationLevel, EntityVersions, InformationClass, Party, RoleName, RouteName, ServiceName,
+    Subject,
 };
 
 /// Entries that share one place. A subject at several source addresses fills several of them.

@@ -12,9 +12,9 @@ use super::bounds::{MAX_POLICIES, check_sizes};
 use super::parse::{Loaded, parse};
 use super::problem::problem_of;
 use super::reads::Reads;
-use super::step_up::ages;
 use super::schema::Vocabulary;
 use super::scope::Scope;
+use super::step_up::ages;
 use super::{Judge, LoadError, PolicyName, PolicySource, Problem, Rule, forbids};
 use crate::Action;
 

@@ -208,7 +208,9 @@ mod tests {
 
     #[test]
     fn time_and_content_are_never_cached() {
-        for name in ["time", "hour", "weekday", "authentication_age", "method", "operation", "resource_type", "patients"] {
+        for name in
+            ["time", "hour", "weekday", "authentication_age", "method", "operation", "resource_type", "patients"]
+        {
             assert!(!Reads::attribute(name).cacheable(), "{name}");
         }
         for name in ["transport", "tls_version", "source", "authentication_level", "acting_for", "device", "site"] {

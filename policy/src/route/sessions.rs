@@ -62,13 +62,14 @@ pub(super) fn observe(routes: &mut [Route], said: &[Option<RouteSessionDefinitio
             return Err(error("session.require", SessionProblem::LoginRequires));
         }
         let ties: Vec<_> = known.iter().filter(|known| known.realm == realm).map(|known| &known.tie).collect();
-        let mut cookies: Vec<Box<str>> = ties.iter().flat_map(|tie| tie.cookies.iter().cloned()).collect();
-        cookies.sort();
-        cookies.dedup();
+        let cookies = names_of(ties.iter().copied());
+        let mut foreign = names_of(of_service().filter(|known| known.realm != realm).map(|known| &known.tie));
+        foreign.retain(|name| !cookies.contains(name));
         let forwards = !ties.is_empty() && ties.iter().all(|tie| tie.unknown == Unknown::Forward);
         let observed = Observed {
             realm,
             cookies: cookies.into(),
+            foreign: foreign.into(),
             bearer: ties.iter().any(|tie| tie.token.is_some()),
             unknown: if forwards { Unknown::Forward } else { Unknown::Remove },
             require,
@@ -77,6 +78,13 @@ pub(super) fn observe(routes: &mut [Route], said: &[Option<RouteSessionDefinitio
         route.observed = Some(Arc::new(observed));
     }
     Ok(())
+}
+
+fn names_of<'a>(ties: impl Iterator<Item = &'a Arc<Tie>>) -> Vec<Box<str>> {
+    let mut names: Vec<_> = ties.flat_map(|tie| tie.cookies.iter().cloned()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]
@@ -128,6 +136,23 @@ mod tests {
         assert_eq!(of("out"), sees(false, 1));
         assert_eq!(of("files"), sees(true, 0));
         assert_eq!(of("other"), None);
+    }
+
+    #[test]
+    fn cookies_of_another_realm_of_the_service_are_known_as_such() {
+        let text = login("one", "ehr", "", "{ cookies = [\"sid\", \"both\"] }")
+            + &login("two", "ehr", "two", "{ cookies = [\"sid2\", \"both\"] }")
+            + &login("far", "dms", "three", "{ cookies = [\"sid3\"] }")
+            + &route("app", "ehr", "session = { realm = \"two\" }");
+        let table = table(&text).unwrap();
+        let of = |name: &str| {
+            let route = table.routes().find(|route| route.name().as_str() == name).unwrap();
+            let list = |names: &[Box<str>]| names.join(" ");
+            route.observed().map(|observed| (list(&observed.cookies), list(&observed.foreign))).unwrap()
+        };
+        assert_eq!(of("one"), ("both sid".to_owned(), "sid2".to_owned()));
+        assert_eq!(of("app"), ("both sid2".to_owned(), "sid".to_owned()));
+        assert_eq!(of("far"), ("sid3".to_owned(), String::new()));
     }
 
     #[test]

@@ -166,6 +166,8 @@ pub struct Observed {
     pub realm: Arc<str>,
     /// Names of cookies.
     pub cookies: Arc<[Box<str>]>,
+    /// Names of cookies by which the service knows sessions of other realms, which do not count here and do not reach it.
+    pub foreign: Arc<[Box<str>]>,
     /// It comes as `Authorization: Bearer`.
     pub bearer: bool,
     /// What becomes of a secret that is not known.

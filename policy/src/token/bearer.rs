@@ -2,10 +2,11 @@
 
 use crate::Refusal;
 
-/// Takes the token out of the values of `Authorization`; none where there is none, or credentials of another kind.
+/// Takes the token out of the values of `Authorization`; none where there is none, or a password (`Basic`, RFC 7617).
 ///
 /// # Errors
-/// [`Refusal::RequestAmbiguous`] for several values; [`Refusal::TokenInvalid`] where it is not the `b64token` of RFC 6750.
+/// [`Refusal::RequestAmbiguous`] for several values; [`Refusal::TokenInvalid`] where it is not the `b64token` of RFC 6750, and
+/// for whatever a backend may take for a token and this does not: other schemes, other blanks, two credentials in one value.
 pub fn bearer<'a>(values: &[&'a [u8]]) -> Result<Option<&'a str>, Refusal> {
     let value = match values {
         [] => return Ok(None),
@@ -14,8 +15,11 @@ pub fn bearer<'a>(values: &[&'a [u8]]) -> Result<Option<&'a str>, Refusal> {
     };
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
+    if scheme.eq_ignore_ascii_case(b"basic") && !rest.iter().any(|byte| matches!(byte, b',' | b'\t')) {
         return Ok(None);
+    }
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Err(Refusal::TokenInvalid);
     }
     let token = rest.trim_ascii();
     let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
@@ -64,9 +68,21 @@ mod tests {
         assert_eq!(bearer(&[b"Bearer abc.d-e_f.~+/=="]), Ok(Some("abc.d-e_f.~+/==")));
         assert_eq!(bearer(&[b"bEARER  x"]), Ok(Some("x")));
         assert_eq!(bearer(&[b"Bearer x", b"Basic y"]), Err(Refusal::RequestAmbiguous));
-        for bad in
-            [&b"Bearer"[..], b"Bearer ", b"Bearer a b", b"Bearer a,b", b"Bearer =", b"Bearer \xe9", b"Bearer a=b"]
-        {
+        for bad in [
+            &b"Bearer"[..],
+            b"Bearer ",
+            b"Bearer a b",
+            b"Bearer a,b",
+            b"Bearer =",
+            b"Bearer \xe9",
+            b"Bearer a=b",
+            b"Bearer\tx",
+            b"Basic a, Bearer b",
+            b"Basic\ta",
+            b" Bearer x",
+            b"Token x",
+            b"",
+        ] {
             assert_eq!(bearer(&[bad]), Err(Refusal::TokenInvalid), "{bad:?}");
         }
         let long = [&b"Bearer "[..], &vec![b'a'; super::super::MAX_TOKEN_BYTES + 1]].concat();

@@ -7,8 +7,8 @@ use certs::path::RevocationReason;
 use clap::{ArgGroup, Args, Subcommand};
 use policy::{DeviceId, RoleName, SiteName, UserName};
 
-use super::delegations::DelegateCommand;
 use super::accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
+use super::delegations::DelegateCommand;
 use crate::store::{DisplayName, UserId};
 
 /// Which store, and how to answer.

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, ORIGIN};
 use http::{HeaderMap, HeaderValue, Request};
-use policy::{AuthenticationLevel, Refusal};
 use policy::account::form::{Form, local_target};
 use policy::session::cookie;
 use policy::target::CanonicalTarget;
+use policy::{AuthenticationLevel, Refusal};
 
 use super::answer::Wanted;
 use crate::accounts::page::Language;

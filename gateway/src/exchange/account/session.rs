@@ -29,6 +29,8 @@ pub(super) struct Login<'a> {
     pub(super) user: &'a UserId,
     pub(super) level: AuthenticationLevel,
     pub(super) proved: Proved,
+    /// Number of the registry's last change when the account was read.
+    pub(super) as_of: u64,
     /// The session that the browser came with.
     pub(super) old: Option<&'a Arc<Session>>,
 }
@@ -129,6 +131,7 @@ pub(super) async fn begin(asked: &Asked<'_>, login: &Login<'_>, trail: &mut Trai
         sessions.end(old, Reason::Replaced).wait().await;
     }
     let begin = Begin {
+        as_of: login.as_of,
         kind: Kind::Local,
         realm: REALM,
         party,

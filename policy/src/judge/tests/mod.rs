@@ -119,7 +119,10 @@ fn without_policies_everything_is_denied() {
     assert!(judge.is_empty());
     for action in Action::ALL {
         let denial = decide(&judge, &mut cache(), &Asked::new(&["doctor"], action, "clinical")).unwrap_err();
-        assert_eq!(denial, Denial { reason: Refusal::PolicyNoPermit, policies: Arc::from([]), cached: false, step_up: None });
+        assert_eq!(
+            denial,
+            Denial { reason: Refusal::PolicyNoPermit, policies: Arc::from([]), cached: false, step_up: None }
+        );
     }
 }
 

@@ -154,7 +154,15 @@ fn asked() -> impl Strategy<Value = Asked> {
         select(vec!["192.0.2.1", "::ffff:192.0.2.1", "203.0.113.1", "2001:db8::1"]),
         // Around noon and midnight of a Tuesday to Thursday.
         0i64..16,
-        prop::option::of(select(vec![0, 1, 59_000_000_000, 60_000_000_000, 299_000_000_001, 300_000_000_000, 300_000_000_001])),
+        prop::option::of(select(vec![
+            0,
+            1,
+            59_000_000_000,
+            60_000_000_000,
+            299_000_000_001,
+            300_000_000_000,
+            300_000_000_001,
+        ])),
     );
     let content = (
         prop::option::of(select(vec!["GET", "POST"])),
@@ -164,7 +172,8 @@ fn asked() -> impl Strategy<Value = Asked> {
     );
     (subject, target, way, content).prop_map(|(subject, target, way, content)| {
         let (party, bits, level, acting_for) = subject;
-        let roles_of = |bits: u64| (0..3).filter(|bit| bits >> bit & 1 == 1).map(|bit| ROLES[bit]).collect::<Vec<&str>>();
+        let roles_of =
+            |bits: u64| (0..3).filter(|bit| bits >> bit & 1 == 1).map(|bit| ROLES[bit]).collect::<Vec<&str>>();
         let roles = roles_of(bits);
         let mut asked = Asked::new(&roles, target.0, ["c1", "c2"][target.1]);
         asked.subject.authentication_level = match level {
@@ -183,13 +192,13 @@ fn asked() -> impl Strategy<Value = Asked> {
         if party.patient().is_some() {
             asked.subject.roles.clear();
         }
-        asked.subject.acting_for = acting_for.filter(|(other, _)| party.user().is_some_and(|user| user.as_str() != *other)).map(
-            |(user, bits)| {
+        asked.subject.acting_for = acting_for
+            .filter(|(other, _)| party.user().is_some_and(|user| user.as_str() != *other))
+            .map(|(user, bits)| {
                 let mut roles: SmallVec<[_; 4]> = roles_of(bits).iter().map(|role| role.parse().unwrap()).collect();
                 roles.sort();
                 Arc::new(ActingFor { user: user.parse().unwrap(), roles, version: bits })
-            },
-        );
+            });
         asked.subject.party = party;
         asked.service = ["x", "y"][target.2].parse().unwrap();
         asked.route = ["r1", "r2"][target.3].parse().unwrap();

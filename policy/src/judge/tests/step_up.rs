@@ -74,7 +74,10 @@ fn a_device_of_nobody_waits_for_its_user() {
         ("permit(principal == Sekisho::User::\"other/sato\", action, resource);", None),
         ("permit(principal == Sekisho::Device::\"sakura-clinic/exam-2\", action, resource);", None),
         ("permit(principal in Sekisho::Role::\"doctor\", action, resource in Sekisho::Service::\"x\");", None),
-        ("permit(principal in Sekisho::Role::\"doctor\", action, resource); forbid(principal, action, resource);", None),
+        (
+            "permit(principal in Sekisho::Role::\"doctor\", action, resource); forbid(principal, action, resource);",
+            None,
+        ),
         ("forbid(principal in Sekisho::Role::\"doctor\", action, resource);", None),
     ] {
         assert_eq!(lacks(policy, &asked), expected, "{policy}");

@@ -1,0 +1,114 @@
+//! What changes of the registry do to sessions (R27): they end whoever was proved before them, whether that session is known
+//! already, begins a moment later or is read from the store at the next start.
+
+use std::collections::VecDeque;
+
+use policy::Refusal;
+use policy::login::Origin;
+use policy::session::Reason;
+
+use super::entry::Session;
+use super::{Of, Sessions};
+use crate::store::{Change, ChangeBody, Device, Entry, SessionTarget, Site, Status, User};
+
+/// Most ends that are remembered for sessions that begin later. A login lasts minutes.
+const MOST_ENDS: usize = 1_024;
+
+/// The ends that changes brought, for sessions that were proved before them and begin after them.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// Oldest first, with the number of the change.
+    known: VecDeque<(u64, Of)>,
+    /// The last change that is forgotten.
+    forgotten: u64,
+}
+
+impl Ends {
+    fn note(&mut self, of: &Of, change: u64) {
+        self.known.push_back((change, of.clone()));
+        if self.known.len() > MOST_ENDS
+            && let Some((change, _)) = self.known.pop_front()
+        {
+            self.forgotten = self.forgotten.max(change);
+        }
+    }
+
+    /// Whether a change that was followed already has ended what this session would be.
+    ///
+    /// # Errors
+    /// [`Refusal::SessionUnavailable`]: what was proved is to be proved again.
+    pub(super) fn allow(&self, session: &Session) -> Result<(), Refusal> {
+        let is_ended = |(change, of): &(u64, Of)| session.as_of < *change && of.takes(session);
+        if session.as_of < self.forgotten || self.known.iter().any(is_ended) {
+            return Err(Refusal::SessionUnavailable);
+        }
+        Ok(())
+    }
+}
+
+impl Sessions {
+    /// Ends the sessions that a change of the registry ends; whoever was proved under what it made of the registry stays.
+    pub fn follow(&self, change: &Change) {
+        let end = |of: &Of, why| self.end_earlier(of, why, change.sequence);
+        if let Some(target) = out(&change.body) {
+            end(&of(&target), Reason::Revoked);
+        }
+        if let Some(Entry::Session(ended)) = &change.body.before {
+            end(&of(&ended.target), Reason::Operator);
+        }
+        // Somebody else changed what the user logs in by: whoever got in by what it was before is out.
+        if let Some(Entry::Account(account)) = &change.body.after
+            && account.identified_by.is_some()
+        {
+            end(&Of::User { site: account.site.clone(), user: account.name.clone() }, Reason::Operator);
+        }
+    }
+
+    /// Ends those of the sessions that were proved before a change, and keeps others of them from beginning.
+    fn end_earlier(&self, of: &Of, why: Reason, change: u64) {
+        let mut book = self.book();
+        book.ends.note(of, change);
+        for session in book.living(|session| session.as_of < change && of.takes(session)) {
+            self.finish(&mut book, &session, why, None);
+        }
+    }
+}
+
+/// Whose sessions a change ends, even if another takes it back before anybody looks.
+fn out(change: &ChangeBody) -> Option<SessionTarget> {
+    let is_active = match change.after.as_ref() {
+        Some(
+            Entry::Site(Site { status, .. }) | Entry::Device(Device { status, .. }) | Entry::User(User { status, .. }),
+        ) => *status == Status::Active,
+        Some(_) => true,
+        None => false,
+    };
+    let target = match change.before.as_ref()? {
+        Entry::Site(site) => SessionTarget::Site { site: site.name.clone() },
+        Entry::Device(device) => SessionTarget::Device { site: device.site.clone(), device: device.name.clone() },
+        Entry::User(user) => SessionTarget::User { site: user.site.clone(), user: user.name.clone() },
+        Entry::Role(_)
+        | Entry::Certificate(_)
+        | Entry::EnrolmentCode(_)
+        | Entry::UserCertificate(_)
+        | Entry::Lockout(_)
+        | Entry::Account(_)
+        | Entry::Session(_) => return None,
+    };
+    (!is_active).then_some(target)
+}
+
+fn of(target: &SessionTarget) -> Of {
+    match target {
+        SessionTarget::Name { name } => Of::Name(name.clone()),
+        SessionTarget::User { site, user } => Of::User { site: site.clone(), user: user.clone() },
+        SessionTarget::Device { site, device } => {
+            Of::Place(Origin { site: site.as_str().into(), device: device.as_str().into() })
+        }
+        SessionTarget::Site { site } => Of::Site(site.clone()),
+    }
+}
+
+#[cfg(test)]
+#[path = "follow/tests.rs"]
+mod tests;
