@@ -691,6 +691,45 @@ mod tests {
         assert_eq!((subject.patient(), subject.site(), subject.roles.len()), (Some(&patient), None, 0));
     }
 
+    /// Leave is good while it is granted, its time is not over, and both users are active.
+    #[test]
+    fn a_user_acts_for_whom_the_registry_says() {
+        let delegation = |until_s| crate::store::Delegation {
+            site: "s".parse().unwrap(),
+            user: "u".parse().unwrap(),
+            acts_for: "v".parse().unwrap(),
+            until_s,
+            added_at: String::new(),
+        };
+        let build = |u, v, site_status, until_s| {
+            Directory::build(&Entries {
+                sites: vec![site("s", site_status)],
+                users: vec![user("u", u, &["clerk"]), user("v", v, &["doctor", "gone"])],
+                roles: vec![role("doctor", Status::Active), role("clerk", Status::Active)],
+                delegations: vec![delegation(until_s)],
+                ..Entries::default()
+            })
+        };
+        let (s, u, v): (SiteName, UserName, UserName) =
+            ("s".parse().unwrap(), "u".parse().unwrap(), "v".parse().unwrap());
+        const NOW: i64 = 1_000_000_000_000;
+        let may = |directory: &Directory, user, acts_for| directory.acting_for(&s, user, acts_for, NOW);
+        let active = Status::Active;
+        let good = build(active, active, active, None);
+        let (acting_for, until_s) = may(&good, &u, &v).unwrap();
+        assert_eq!((acting_for.user.as_str(), &acting_for.roles[..], until_s), ("v", &names(&["doctor"])[..], None));
+        assert!(may(&good, &v, &u).is_err(), "not the other way round");
+        assert!(may(&build(active, active, active, Some(1_001)), &u, &v).is_ok());
+        for bad in [
+            build(active, active, active, Some(1_000)),
+            build(active, Status::Suspended, active, None),
+            build(Status::Suspended, active, active, None),
+            build(active, active, Status::Suspended, None),
+        ] {
+            assert_eq!(may(&bad, &u, &v).unwrap_err(), Refusal::ActingNotGranted);
+        }
+    }
+
     #[test]
     fn an_empty_directory_refuses_everybody() {
         assert_eq!(Directory::default().lookup(&id("s", "d")), Err(Refusal::SiteUnregistered));
