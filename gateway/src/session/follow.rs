@@ -73,12 +73,10 @@ impl Sessions {
                     && session.user.as_ref() == Some(&before.user)
                     && acting.user == before.acts_for
             }
-            _ => match out(change) {
-                Some(SessionTarget::User { site, user }) => {
-                    *session.place.site == *site.as_str() && acting.user == user
-                }
-                _ => false,
-            },
+            _ => out(change).is_some_and(|target| {
+                matches!(target, SessionTarget::User { site, user }
+                    if *session.place.site == *site.as_str() && acting.user == user)
+            }),
         };
         let book = self.book();
         for session in book.living(|session| session.acting_for().is_some_and(|acting| fits(session, &acting))) {

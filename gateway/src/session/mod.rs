@@ -236,7 +236,7 @@ impl Sessions {
             // fewer secrets than were given out.
             Order::Write(change) if !matches!(change, SessionChange::Begun(_)) && self.is_behind() => return,
             Order::Write(_) | Order::End { .. } | Order::ActNoMore { .. } => {
-                drop(self.waiting.fetch_add(1, Ordering::Relaxed))
+                self.waiting.fetch_add(1, Ordering::Relaxed);
             }
             Order::Flush(_) => {}
         }

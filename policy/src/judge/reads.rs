@@ -109,9 +109,17 @@ impl Reads {
                     reads = reads.with(Self::ENTITY_ATTRIBUTES);
                     descend(expression, &mut open);
                 }
-                other if descend(other, &mut open) => {}
+                Expr::Var(_)
+                | Expr::Literal(_)
+                | Expr::UnaryOp { .. }
+                | Expr::Like { .. }
+                | Expr::BinaryOp { .. }
+                | Expr::Is { .. }
+                | Expr::IfThenElse { .. }
+                | Expr::Set(_)
+                | Expr::Record(_) => descend(expression, &mut open),
                 // Nothing that a policy can contain, and whatever Cedar learns one day.
-                _ => return Self::ANYTHING,
+                Expr::Slot(_) | Expr::Unknown { .. } | _ => return Self::ANYTHING,
             }
         }
         reads
@@ -139,10 +147,9 @@ pub(super) fn numbers(policy: &Policy) -> Vec<i64> {
     numbers
 }
 
-/// Opens the parts of an expression; false where it is not understood.
-fn descend<'a>(expression: &'a Expr, open: &mut Vec<&'a Expr>) -> bool {
+/// Opens the parts of an expression; none where it is not understood.
+fn descend<'a>(expression: &'a Expr, open: &mut Vec<&'a Expr>) {
     match expression {
-        Expr::Var(_) | Expr::Literal(_) => {}
         Expr::GetAttr { expr, .. }
         | Expr::HasAttr { expr, .. }
         | Expr::UnaryOp { expr, .. }
@@ -155,9 +162,8 @@ fn descend<'a>(expression: &'a Expr, open: &mut Vec<&'a Expr>) -> bool {
         Expr::IfThenElse { cond, then_expr, else_expr } => open.extend([&**cond, &**then_expr, &**else_expr]),
         Expr::Set(items) => open.extend(items.iter().map(|item| &**item)),
         Expr::Record(fields) => open.extend(fields.values().map(|field| &**field)),
-        Expr::Slot(_) | Expr::Unknown { .. } | _ => return false,
+        Expr::Var(_) | Expr::Literal(_) | Expr::Slot(_) | Expr::Unknown { .. } | _ => {}
     }
-    true
 }
 
 fn is_context(expression: &Expr) -> bool {

@@ -106,7 +106,7 @@ impl Scope {
             Some(Kind::Role) => true,
             Some(Kind::Site) => site.as_str() == &*named.id,
             Some(Kind::User) => named.id.split_once('/').is_some_and(|(of, _)| of == site.as_str()),
-            _ => false,
+            Some(Kind::Device | Kind::Patient | Kind::Service | Kind::InformationClass | Kind::Route) | None => false,
         };
         match &self.principal {
             Constraint::Any => false,
