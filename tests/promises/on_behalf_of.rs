@@ -7,6 +7,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway_tests::audit::{is, text};
+use gateway_tests::idp::{Idp, claims};
 use gateway_tests::{Builder, Clinic, DOCTOR, Reply, Wire, until};
 use serde_json::{Value, json};
 
@@ -218,6 +219,41 @@ fn a_leave_ends_at_its_time() {
     assert_eq!(ask(&mut wire), 200);
     clinic.registry(&["user", "delegate", "remove", TANAKA, "dr-sato"]);
     until("the end after a restart", || (ask(&mut clinic.wire("sakura-clinic/desk-1")) == 403).then_some(()));
+}
+
+/// RFC 8693: a provider's word that somebody acts for its user is good where the registry has that leave.
+#[test]
+fn a_token_of_somebody_who_acts_needs_leave_too() {
+    let idp = Idp::start();
+    let clinic = crate::token_jwt::clinic(&idp, "two_factor_amr = [\"otp\"]").start();
+    crate::token_jwt::wait_for_keys(&clinic);
+    clinic.registry(&["user", "add", TANAKA, "--role", "nurse"]);
+    let identity = clinic.identity(DOCTOR);
+    let token = |act: Value| {
+        let mut claims = claims("dr-sato", &identity);
+        claims["act"] = act;
+        claims["amr"] = json!(["otp"]);
+        idp.mint(&claims)
+    };
+    let mut wire = clinic.wire(DOCTOR);
+    let mut ask = |act: Value| crate::token_jwt::ask(&mut wire, "/fhir/Patient/1", &token(act));
+    let pointer = json!({"sub": "tanaka"});
+    until("the nurse to be known", || (ask(pointer.clone()).problem() == "acting-not-granted").then_some(()));
+    clinic.registry(&["user", "delegate", "add", TANAKA, "dr-sato"]);
+    let answer = until("the leave to be known", || Some(ask(pointer.clone())).filter(|answer| answer.status == 200));
+    let id = answer.field("x-request-id").to_owned();
+    let record = clinic.wait_for_record("the request", |record| is(record, "request") && text(record, "request") == id);
+    assert_eq!((text(&record, "user"), text(&record, "acting_for")), ("tanaka", "dr-sato"), "{record:#}");
+    assert_eq!((&record["roles"], text(&record, "authentication")), (&json!(["nurse"]), "user"), "{record:#}");
+    for bad in [
+        json!("tanaka"),
+        json!({}),
+        json!({"sub": "a b"}),
+        json!({"sub": "tanaka", "iss": "https://elsewhere.example"}),
+    ] {
+        let answer = ask(bad.clone());
+        assert_eq!((answer.status, &*answer.problem()), (401, "token-invalid"), "{bad}: {answer:?}");
+    }
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub struct Said {
     pub issuer: Arc<str>,
     /// The user's name, at one of the sites.
     pub user: UserName,
+    /// Who acts for that user (`act`, RFC 8693 section 4.1), where somebody does: of the same sites.
+    pub actor: Option<UserName>,
     /// The sites whose user that can be; none is any.
     pub sites: Option<Vec<SiteName>>,
     /// The user's roles.
