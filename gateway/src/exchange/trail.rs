@@ -172,16 +172,6 @@ impl Trail {
         self.subject = Some(Arc::clone(subject));
     }
 
-    /// Whether a token names who asks.
-    pub(super) const fn is_borne(&self) -> bool {
-        self.bearing.is_some()
-    }
-
-    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
-    pub(super) fn stays_while_allowed(&mut self, user: &UserName) {
-        self.bearing = Some(Bearing::begin(&self.connection, user));
-    }
-
     pub(super) fn asks(&mut self, mut asked: Asked) {
         if let Some(bodies) = &mut asked.bodies {
             bodies.recall(&self.connection.worker, &asked.service, self.now_ns);

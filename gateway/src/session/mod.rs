@@ -5,6 +5,7 @@
 //! what must not be forgotten into the store and the log. Under the lock things are put into its queue in the order in which
 //! they were decided.
 
+mod acting;
 mod book;
 mod entry;
 mod follow;
@@ -495,33 +496,6 @@ impl Sessions {
         self.order(Order::Write(SessionChange::Raised { name, level, factors, authenticated_ns }));
     }
 
-    /// From here on the user of a session acts for somebody, or for nobody. What goes on for whom it was before is cut.
-    pub fn act(&self, session: &Arc<Session>, acting: Option<Acting>) {
-        let _one_at_a_time = self.book();
-        let name = session.name.to_string();
-        let acting_for = acting.as_ref().map(|acting| acting.user.clone());
-        session.acting_for.store(acting.map(Arc::new));
-        self.order(Order::Write(SessionChange::Acts { name, acting_for }));
-        self.changed.send_modify(|version| *version = version.wrapping_add(1));
-    }
-
-    /// As [`act_no_more`](Self::act_no_more), for whoever finds out that the leave is gone.
-    pub fn revoke_acting(&self, session: &Arc<Session>, acting: &Acting) {
-        let _one_at_a_time = self.book();
-        self.act_no_more(session, acting);
-    }
-
-    /// The leave to act for that user is gone: the session goes on, for its own user.
-    fn act_no_more(&self, session: &Arc<Session>, acting: &Acting) {
-        if !session.acts_for(Some(&acting.user)) {
-            return;
-        }
-        session.acting_for.store(None);
-        let change = SessionChange::Acts { name: session.name.to_string(), acting_for: None };
-        self.order(Order::ActNoMore { change, session: Arc::clone(session), user: acting.user.clone() });
-        self.changed.send_modify(|version| *version = version.wrapping_add(1));
-    }
-
     /// Ends a session: at once for all workers, which cut what it is used for within a second where the reason says so, and
     /// then in the store and the log.
     pub fn end(&self, session: &Arc<Session>, why: Reason) -> Stored {
@@ -580,19 +554,7 @@ impl Sessions {
         let unix_ns = self.clock.now().unix_ns;
         let mut book = self.book();
         for session in book.living(|_| true) {
-            if let Some(acting) = session.acting_for() {
-                let granted = session.user.as_ref().and_then(|user| {
-                    directory.grants(&session.place.site, user, unix_ns).find(|grant| grant.acts_for == acting.user)
-                });
-                match granted {
-                    Some(grant) if grant.until_s == acting.until_s => {}
-                    Some(grant) => {
-                        let acting = Acting { user: acting.user.clone(), until_s: grant.until_s };
-                        session.acting_for.store(Some(Arc::new(acting)));
-                    }
-                    None => self.act_no_more(&session, &acting),
-                }
-            }
+            self.review_acting(&session, directory, unix_ns);
             match directory.roles_at(&session.place, session.user.as_ref()) {
                 Ok(roles) => {
                     let site = SiteName::new(&session.place.site).ok();

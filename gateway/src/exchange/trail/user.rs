@@ -9,6 +9,7 @@ use policy::login::{AccountName, Attempt};
 use policy::{Party, Refusal, Subject, UserName};
 
 use super::{Trail, put};
+use crate::listen::Bearing;
 use crate::session::{Session, note};
 use crate::worker::{Carried, Carrying};
 
@@ -31,6 +32,16 @@ impl Trail {
     /// When it began, Unix seconds.
     pub(in crate::exchange) fn unix_seconds(&self) -> i64 {
         self.begun.unix_ns / 1_000_000_000
+    }
+
+    /// Whether a token names who asks.
+    pub(in crate::exchange) const fn is_borne(&self) -> bool {
+        self.bearing.is_some()
+    }
+
+    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
+    pub(in crate::exchange) fn stays_while_allowed(&mut self, user: &UserName) {
+        self.bearing = Some(Bearing::begin(&self.connection, user));
     }
 
     /// It is part of a session.
