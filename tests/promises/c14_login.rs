@@ -250,7 +250,8 @@ failure = { status = [200] }
 pub struct Browser<'c> {
     clinic: &'c Clinic,
     name: &'c str,
-    files: [String; 3],
+    /// Of its certificate, its key and its jar.
+    pub files: [String; 3],
 }
 
 impl<'c> Browser<'c> {

@@ -1,8 +1,10 @@
 //! R10, C14: the sessions of a real old-style application, Flask-Login's signed cookies, learnt without a change to it. `curl` is
-//! the browser.
+//! the browser, and Chromium.
+
+use std::process::Command;
 
 use gateway_tests::audit::{is, text};
-use gateway_tests::{Clinic, DOCTOR};
+use gateway_tests::{Clinic, DOCTOR, repository};
 
 use crate::c14_login::{Application, Browser};
 use crate::login_guard::{ELSEWHERE, WARD, guarded};
@@ -95,4 +97,31 @@ fn logging_out_of_an_old_application_ends_the_cookie_it_would_still_take() {
     ended(&clinic, &name, "logged-out");
     assert_eq!(home(&doctor, &cookie).0, "302", "whoever kept it has nothing");
     assert_eq!(home(&Browser::new(&clinic, WARD), &cookie).0, "403");
+}
+
+#[test]
+fn a_person_uses_an_old_application_in_a_real_browser() {
+    let application = Application::start();
+    let clinic = start(&application);
+    let (doctor, thief) = (Browser::new(&clinic, DOCTOR), Browser::new(&clinic, ELSEWHERE));
+    let output = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
+        .arg(repository().join("tests/application_page.py"))
+        .arg(format!("https://localhost:{}", clinic.door.address.port()))
+        .args([&doctor.files[0], &doctor.files[1], &thief.files[0], &thief.files[1]])
+        .output()
+        .expect("python3");
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaints}\nThe gateway said:\n{}", clinic.gateway.said());
+    let begun = sessions(&clinic, "begun");
+    let [first, second] = &begun[..] else { panic!("two sessions: {begun:?}") };
+    assert_eq!((text(first, "user"), text(second, "user")), ("tanaka", "tanaka"));
+    ended(&clinic, text(first, "session"), "logged-out");
+    ended(&clinic, text(second, "session"), "stolen");
+    let outcomes: Vec<_> = clinic
+        .records()
+        .iter()
+        .filter(|record| is(record, "login"))
+        .map(|record| text(record, "outcome").to_owned())
+        .collect();
+    assert_eq!(outcomes, ["failure", "success", "success"]);
 }
