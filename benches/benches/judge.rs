@@ -54,6 +54,7 @@ fn doctor() -> Subject {
         roles: ["doctor", "staff"].into_iter().map(|role| role.parse().unwrap()).collect(),
         authentication_level: AuthenticationLevel::Device,
         versions: EntityVersions { site: 1, device: 2, user: 3 },
+        acting_for: None,
     }
 }
 
@@ -71,6 +72,7 @@ fn decisions(criterion: &mut Criterion) {
             tls_version: Some(TlsVersion::V1_3),
             source: [192, 0, 2, 7].into(),
             time: 1_795_380_602_123_456_789,
+            authentication_age_ns: None,
             method: Some("GET"),
             operation: None,
             resource_type: Some("Patient"),

@@ -30,6 +30,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::LoginEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::EnrolmentCode
         | Refusal::SessionRequired
+        | Refusal::StepUpRequired
         | Refusal::SessionEnded
         | Refusal::TokenMissing
         | Refusal::TokenInvalid
@@ -58,6 +59,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::PolicyForbid
         | Refusal::PolicyError
         | Refusal::SessionStolen
+        | Refusal::ActingNotGranted
         | Refusal::EnrolmentRenewal
         | Refusal::LoginFailed
         | Refusal::LoginForm
@@ -131,10 +133,16 @@ fn title(refusal: Refusal, status: StatusCode) -> &'static str {
 /// The answer to a refused request.
 #[must_use]
 pub fn problem(refusal: Refusal, request_id: &str) -> Response<FullBody> {
+    problem_with(refusal, request_id, "")
+}
+
+/// The same with members of its own (RFC 9457 section 3.2): JSON that begins with a comma, or nothing.
+#[must_use]
+pub fn problem_with(refusal: Refusal, request_id: &str, members: &str) -> Response<FullBody> {
     let status = status_of(refusal);
     let label = refusal.told().label();
     let body = format!(
-        "{{\"type\":\"{PROBLEM_TYPE}{label}\",\"title\":\"{}\",\"status\":{},\"instance\":\"urn:sekisho:request:{request_id}\"}}",
+        "{{\"type\":\"{PROBLEM_TYPE}{label}\",\"title\":\"{}\",\"status\":{},\"instance\":\"urn:sekisho:request:{request_id}\"{members}}}",
         title(refusal, status),
         status.as_u16()
     );

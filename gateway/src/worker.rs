@@ -25,7 +25,7 @@ use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::oidc::Logins as OidcLogins;
 use crate::registry::Live;
-use crate::session::{Session, Sessions};
+use crate::session::{Acting, Session, Sessions};
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
 use crate::token::Tokens;
 use crate::upstream::headers::Ours;
@@ -100,8 +100,19 @@ pub struct Worker {
 pub struct Carried {
     /// The session.
     pub session: Arc<Session>,
+    /// Whom it acts for.
+    acting: Option<Arc<Acting>>,
     /// Ends the exchange.
     pub control: Control,
+}
+
+impl Carried {
+    /// Why it is cut, if it is.
+    fn is_cut(&self, now_ns: u64) -> Option<Refusal> {
+        let is_revoked = self.acting.as_ref().is_some_and(|acting| !self.session.acts_for(Some(&acting.user)));
+        let of_session = self.session.is_cut(now_ns).map(|_| Refusal::SessionEnded);
+        of_session.or(is_revoked.then_some(Refusal::ActingNotGranted))
+    }
 }
 
 /// An exchange's place among those that are part of a session; given up when dropped.
@@ -250,14 +261,14 @@ impl Worker {
         &self.shared.sessions
     }
 
-    /// Registers an exchange that is part of a session, so that it is cut when the session ends.
+    /// Registers an exchange that is part of a session, so that it is cut when the session ends, or acts for that one no longer.
     #[must_use]
-    pub fn carries(self: &Rc<Self>, session: &Arc<Session>) -> Carrying {
-        let carried = Rc::new(Carried { session: Arc::clone(session), control: Control::default() });
+    pub fn carries(self: &Rc<Self>, session: &Arc<Session>, acting: Option<Arc<Acting>>) -> Carrying {
+        let carried = Rc::new(Carried { session: Arc::clone(session), acting, control: Control::default() });
         let key = self.carried.borrow_mut().insert(Rc::clone(&carried));
         // It may have ended since it was found, and whoever ended it looked before it stood here.
-        if session.is_cut(self.clock.monotonic_ns()).is_some() {
-            carried.control.cut(Refusal::SessionEnded);
+        if let Some(why) = carried.is_cut(self.clock.monotonic_ns()) {
+            carried.control.cut(why);
         }
         Carrying { carried, worker: Rc::clone(self), key }
     }
@@ -267,8 +278,8 @@ impl Worker {
         let now_ns = self.clock.monotonic_ns();
         let mut cut = 0;
         for (_, carried) in self.carried.borrow().iter() {
-            if carried.session.is_cut(now_ns).is_some() {
-                carried.control.cut(Refusal::SessionEnded);
+            if let Some(why) = carried.is_cut(now_ns) {
+                carried.control.cut(why);
                 cut += 1;
             }
         }

@@ -18,6 +18,10 @@
 //! class = "clinical"
 //! # without_device = true               # the user alone, by a certificate of their own; `device` counts for nothing
 //! # patient = "00112233445566778899aabbccddeeff/1"   # a patient; site, device, user and roles count for nothing
+//! # authentication_level = 3           # 1: the device alone; 2: the user has logged in; 3: with two factors
+//! # authentication_age = 60            # seconds since then
+//! # acting_for = "dr-ito"              # whom the user acts for, and that user's own roles
+//! # acting_for_roles = ["doctor"]
 //! expect = "permit"                     # or "deny"
 //! reason = "policy-forbid"              # optional: the refusal's label
 //! policies = ["doctor-clinical"]        # optional: the deciding policies, in any order
@@ -25,6 +29,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use smallvec::SmallVec;
@@ -32,8 +37,8 @@ use smallvec::SmallVec;
 use crate::judge::civil::days_from_date;
 use crate::judge::{Context, Judge, JudgeOptions, PolicyName, Request, TlsVersion, Transport, UtcOffset};
 use crate::{
-    Action, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, InformationClass, Party, Patient, Refusal,
-    RoleName, RouteName, ServiceName, SiteName, Subject, UserName,
+    ActingFor, Action, AuthenticationLevel, DeviceId, DeviceName, EntityVersions, InformationClass, Party, Patient,
+    Refusal, RoleName, RouteName, ServiceName, SiteName, Subject, UserName,
 };
 
 /// Most bytes of one file of cases.
@@ -96,6 +101,7 @@ struct Case {
     tls_version: Option<TlsVersion>,
     source: IpAddr,
     time: i64,
+    authentication_age_ns: Option<u64>,
     method: Option<String>,
     operation: Option<String>,
     resource_type: Option<String>,
@@ -227,6 +233,7 @@ impl Case {
                 tls_version: self.tls_version,
                 source: self.source,
                 time: self.time,
+                authentication_age_ns: self.authentication_age_ns,
                 method,
                 operation: self.operation.as_deref().or(resolved.operation.as_deref()),
                 resource_type: self.resource_type.as_deref().or(resolved.resource_type.as_deref()),
@@ -315,6 +322,9 @@ described! {
     source: IpAddr,
     time: toml::value::Datetime,
     authentication_level: i64,
+    authentication_age: u64,
+    acting_for: UserName,
+    acting_for_roles: Vec<RoleName>,
     operation: String,
     resource_type: String,
     patients: Vec<String>,
@@ -390,14 +400,24 @@ impl Raw {
         let mut roles: SmallVec<[RoleName; 4]> = roles.unwrap_or_default().into();
         roles.sort();
         roles.dedup();
+        let acting_for = self.acting_for.map(|user| {
+            let mut roles: SmallVec<[RoleName; 4]> = self.acting_for_roles.unwrap_or_default().into();
+            roles.sort();
+            roles.dedup();
+            Arc::new(ActingFor { user, roles, version: 0 })
+        });
+        if acting_for.is_some() && party.user().is_none() {
+            return Err("only a `user` has `acting_for`".to_owned());
+        }
         Ok(Case {
             name: self.name.ok_or_else(|| lacking("name"))?,
-            subject: Subject { party, roles, authentication_level, versions: EntityVersions::default() },
+            subject: Subject { party, roles, authentication_level, versions: EntityVersions::default(), acting_for },
             asked,
             transport,
             tls_version,
             source: self.source.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             time: self.time.as_ref().map_or(Ok(0), unix_nanos)?,
+            authentication_age_ns: self.authentication_age.map(|seconds| seconds.saturating_mul(1_000_000_000)),
             method: self.method,
             operation: self.operation,
             resource_type: self.resource_type,

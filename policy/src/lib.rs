@@ -26,4 +26,4 @@ pub use action::{Action, Effect};
 pub use judge::{Denial, Judge, Permit, PolicyName};
 pub use names::{DeviceName, InformationClass, InvalidName, RoleName, RouteName, ServiceName, SiteName, UserName};
 pub use refusal::{Blame, Refusal};
-pub use subject::{AuthenticationLevel, DeviceId, EntityVersions, InvalidPatient, Party, Patient, Subject};
+pub use subject::{ActingFor, AuthenticationLevel, DeviceId, EntityVersions, InvalidPatient, Party, Patient, Subject};

@@ -123,6 +123,8 @@ refusals! {
     PolicyNoPermit = "policy-no-permit", Operator;
     /// A policy forbids the action.
     PolicyForbid = "policy-forbid", Operator;
+    /// No policy permits the action as things are; one would, were the user known more strongly or proved more recently (R9).
+    StepUpRequired = "step-up-required", Operator;
     /// A policy could not be evaluated, which denies.
     PolicyError = "policy-error", Operator;
     /// The audit log cannot be written.
@@ -187,6 +189,9 @@ refusals! {
     SessionEnded = "session-ended", Operator;
     /// The request carries a session's cookie that can be read in two ways (C14).
     SessionAmbiguous = "session-ambiguous", Peer;
+    /// The user may not act for somebody, or not any longer: nobody gave leave, it was taken back or is over, or one of the two may do
+    /// nothing any more (R23, R27).
+    ActingNotGranted = "acting-not-granted", Operator;
     /// There is no room for another session.
     SessionUnavailable = "session-unavailable", Service;
     /// The gateway failed in a way nobody planned for.

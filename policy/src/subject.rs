@@ -157,6 +157,18 @@ pub struct EntityVersions {
     pub user: u64,
 }
 
+/// Whom a user acts for (代行, R23): a user of the same site, who lets the registry say so. The acting user's own roles do not
+/// grow by it; policies see both, and permit what they permit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ActingFor {
+    /// Who lets another act.
+    pub user: UserName,
+    /// That user's own roles; sorted, each once.
+    pub roles: SmallVec<[RoleName; 4]>,
+    /// Version of that user's entry.
+    pub version: u64,
+}
+
 /// Who asks. Made by the gateway's registry from what was proved, never from anything a client wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
@@ -168,6 +180,8 @@ pub struct Subject {
     pub authentication_level: AuthenticationLevel,
     /// Versions of the entries this subject was made from.
     pub versions: EntityVersions,
+    /// Whom the user acts for, where it is somebody.
+    pub acting_for: Option<Arc<ActingFor>>,
 }
 
 impl Subject {

@@ -108,6 +108,11 @@ impl Authenticator {
         authenticator.expect("it was asked")
     }
 
+    /// What `oathtool` is told: its mode, and the secret.
+    pub fn parts(&self) -> (&str, &str) {
+        (self.mode, &self.secret)
+    }
+
     /// The code so many seconds from now.
     pub fn code(&self, seconds: i64) -> String {
         let now = format!("--now=@{}", i64::try_from(now_s()).expect("a time") + seconds);

@@ -109,7 +109,8 @@ fn whoever_the_token_names_asks() {
     assert_eq!(record["roles"], json!(["kiosk", "nurse"]), "those of the registry, and the device's own");
 
     // Step-up is the policy's to ask for.
-    assert_eq!(ask(&mut wire, "/fhir/Observation/1", &token).problem(), "policy-forbid");
+    let answer = ask(&mut wire, "/fhir/Observation/1", &token);
+    assert_eq!((answer.status, answer.problem().as_str()), (401, "step-up-required"), "{answer:?}");
     let mut strong = claims("suzuki", &identity);
     strong["amr"] = json!(["pwd", "otp"]);
     assert_eq!(ask(&mut wire, "/fhir/Observation/1", &idp.mint(&strong)).status, 200);

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use policy::account::{Facts, Password, Profile, Weakness, recovery};
 use policy::login::{AccountName, Origin};
+use policy::session::Factors;
 use policy::{Refusal, SiteName};
 use tokio::runtime::Handle;
 
@@ -112,8 +113,8 @@ pub enum Factor {
 
 /// What a second factor proves.
 pub enum Factored {
-    /// It was right, for the account as it is.
-    Right(Box<Credential>),
+    /// It was right, for the account as it is, and what it was.
+    Right(Box<Credential>, Factors),
     /// It was not.
     Wrong,
     /// Password or authenticator are others than those that the login began with. Nothing was used up.
@@ -215,13 +216,20 @@ impl Accounts {
     /// # Errors
     /// [`Refusal::LoginUnavailable`] if the store cannot be read.
     pub async fn still(&self, stage: &Stage) -> Result<Option<Credential>, Refusal> {
-        let (site, account, work) = (stage.site.clone(), stage.account.clone(), Arc::clone(&self.work));
-        let find = async move { Ok(work.store().await?.account_find(&site, &account).await?) };
-        let found = answered(self.pool.wait(find).await)?;
-        Ok(found.and_then(|found| stage.still(found)))
+        Ok(self.find(&stage.site, &stage.account).await?.and_then(|found| stage.still(found)))
     }
 
-    /// Whether the code is one of the account's, and was not used before; it is used now.
+    /// The account as it is now. It waits for no thread.
+    ///
+    /// # Errors
+    /// [`Refusal::LoginUnavailable`] if the store cannot be read.
+    pub async fn find(&self, site: &SiteName, account: &AccountName) -> Result<Option<Credential>, Refusal> {
+        let (site, account, work) = (site.clone(), account.clone(), Arc::clone(&self.work));
+        let find = async move { Ok(work.store().await?.account_find(&site, &account).await?) };
+        answered(self.pool.wait(find).await)
+    }
+
+    /// What the code is, if it is one of the account's, and was not used before; it is used now.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
@@ -344,16 +352,17 @@ impl Work {
         let Some(found) = found.and_then(|found| stage.still(found)) else { return Ok(Factored::Over) };
         let Some(sealed) = &found.totp else { return Ok(Factored::Wrong) };
         let secret = self.key.open(&found.user, sealed)?;
-        let is_right = if let Some(step) = secret.verify(code, now_s, self.totp_window, sealed.last) {
-            store.account_totp_step(&found.user, &sealed.sealed, step).await?
+        let (is_right, by) = if let Some(step) = secret.verify(code, now_s, self.totp_window, sealed.last) {
+            (store.account_totp_step(&found.user, &sealed.sealed, step).await?, Factors::TOTP)
         } else {
             let hash = recovery::hash(&found.user.to_string(), code);
-            match hash.and_then(|hash| recovery::find(&found.recovery, &hash)) {
+            let is_right = match hash.and_then(|hash| recovery::find(&found.recovery, &hash)) {
                 Some(hash) => store.account_recovery_use(actor, &found.user, &hash).await?,
                 None => false,
-            }
+            };
+            (is_right, Factors::RECOVERY)
         };
-        Ok(if is_right { Factored::Right(Box::new(found)) } else { Factored::Wrong })
+        Ok(if is_right { Factored::Right(Box::new(found), by) } else { Factored::Wrong })
     }
 
     async fn change(&self, stage: &Stage, new: &Password, now_s: u64, actor: &str) -> Result<Changed, Failed> {

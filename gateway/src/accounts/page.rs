@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use policy::account::{Profile, Standing, Weakness};
+use policy::{AuthenticationLevel, UserName};
 
 mod text;
 
@@ -19,6 +20,8 @@ pub const FACTOR: &str = "/.sekisho/login/factor";
 pub const PASSWORD: &str = "/.sekisho/login/password";
 /// Where a session ends.
 pub const LOGOUT: &str = "/.sekisho/logout";
+/// Where a user says for whom they act.
+pub const ACT: &str = "/.sekisho/act";
 /// How the pages look.
 pub const STYLE: &str = "/.sekisho/style.css";
 
@@ -30,7 +33,7 @@ frame-ancestors 'none'; require-trusted-types-for 'script'";
 pub const CSS: &str = ":root{color-scheme:light dark}\
 body{font:1.125rem/1.6 system-ui,sans-serif;margin:0 auto;max-width:32rem;padding:1rem}\
 h1{font-size:1.5rem}label{display:block;margin-top:1rem}\
-input{box-sizing:border-box;font:inherit;padding:.5rem;width:100%}\
+input,select{box-sizing:border-box;font:inherit;padding:.5rem;width:100%}\
 button{font:inherit;margin-top:1.5rem;min-height:2.75rem;padding:.5rem 1.5rem}\
 :focus-visible{outline:3px solid Highlight;outline-offset:2px}\
 .alert{border:2px solid;border-left-width:.75rem;padding:.5rem 1rem}\
@@ -43,6 +46,25 @@ pub enum Page<'a> {
     Login {
         /// What was typed before.
         account: &'a str,
+    },
+    /// The password, of whoever is logged in already.
+    Again {
+        /// Whose.
+        user: &'a str,
+    },
+    /// Nothing: the account has no second factor, and one is needed.
+    NoFactor {
+        /// Whose.
+        user: &'a str,
+    },
+    /// For whom the user acts.
+    Act {
+        /// Whose session it is.
+        user: &'a str,
+        /// For whom, if it is somebody.
+        acting_for: Option<&'a str>,
+        /// For whom that may be.
+        choices: &'a [UserName],
     },
     /// A code.
     Factor,
@@ -63,6 +85,10 @@ pub enum Page<'a> {
         user: &'a str,
         /// The gateway keeps the user's password.
         can_change: bool,
+        /// For whom the user acts.
+        acting_for: Option<&'a str>,
+        /// Whether the user may act for anybody.
+        may_act: bool,
     },
     /// Nothing: the session has ended.
     SignedOut,
@@ -98,6 +124,8 @@ pub enum Alert {
     Denied,
     /// The provider vouches for nobody who may be here.
     Unknown,
+    /// The user may not act for that one.
+    NotGranted,
 }
 
 /// A page.
@@ -111,6 +139,8 @@ pub struct View<'a> {
     pub token: &'a str,
     /// Where the browser goes afterwards.
     pub target: Option<&'a str>,
+    /// How strongly the user must be known there.
+    pub level: Option<AuthenticationLevel>,
     /// What the reader must know before.
     pub alert: Option<Alert>,
     /// What is asked.
@@ -124,6 +154,9 @@ impl View<'_> {
         let words = self.language.words();
         let title = match self.page {
             Page::Login { .. } => words.login,
+            Page::Again { .. } => words.again,
+            Page::NoFactor { .. } => words.factor,
+            Page::Act { .. } => words.act,
             Page::Factor => words.factor,
             Page::NewPassword { .. } => words.new_password,
             Page::SignedIn { .. } => words.signed_in,
@@ -163,6 +196,42 @@ impl View<'_> {
                 secret_field(html, "password", words.password, "current-password", focus);
                 close(html, words.submit_login);
             }
+            Page::Again { user } => {
+                let (label, name) = (words.user, escaped(user));
+                let _ = write!(html, "<p>{}</p><p>{label}: {name}</p>", words.why_again);
+                self.open(LOGIN, html);
+                secret_field(html, "password", words.password, "current-password", true);
+                close(html, words.submit_next);
+            }
+            Page::NoFactor { user } => {
+                let (label, name) = (words.user, escaped(user));
+                let _ = write!(html, "<p>{label}: {name}</p><p>{}</p>", words.no_factor);
+            }
+            Page::Act { user, acting_for, choices } => {
+                let (label, name) = (words.user, escaped(user));
+                let _ = write!(html, "<p>{label}: {name}</p>");
+                if let Some(acting_for) = acting_for {
+                    let _ = write!(html, "<p>{}: {}</p>", words.acts_for, escaped(acting_for));
+                }
+                if choices.is_empty() && acting_for.is_none() {
+                    let _ = write!(html, "<p>{}</p>", words.no_grants);
+                    return;
+                }
+                self.open(ACT, html);
+                let _ = write!(
+                    html,
+                    "<label for=\"for\">{}</label><select id=\"for\" name=\"for\" autocomplete=\"off\" autofocus>\
+                     <option value=\"\">{}</option>",
+                    words.acts_for, words.nobody,
+                );
+                for choice in choices {
+                    let name = escaped(choice.as_str());
+                    let selected = if acting_for == Some(choice.as_str()) { " selected" } else { "" };
+                    let _ = write!(html, "<option value=\"{name}\"{selected}>{name}</option>");
+                }
+                html.push_str("</select>");
+                close(html, words.submit_next);
+            }
             Page::Factor => {
                 self.open(FACTOR, html);
                 let _ = write!(
@@ -195,9 +264,15 @@ impl View<'_> {
                 secret_field(html, "repeat", words.repeat, "new-password", false);
                 close(html, words.submit_next);
             }
-            Page::SignedIn { user, can_change } => {
+            Page::SignedIn { user, can_change, acting_for, may_act } => {
                 let (label, name) = (words.user, escaped(user));
                 let _ = write!(html, "<p>{label}: {name}</p>");
+                if let Some(acting_for) = acting_for {
+                    let _ = write!(html, "<p>{}: {}</p>", words.acts_for, escaped(acting_for));
+                }
+                if may_act || acting_for.is_some() {
+                    let _ = write!(html, "<p><a href=\"{ACT}\">{}</a></p>", words.act);
+                }
                 if can_change {
                     let _ = write!(html, "<p><a href=\"{PASSWORD}\">{}</a></p>", words.change);
                 }
@@ -231,6 +306,9 @@ impl View<'_> {
         if let Some(target) = self.target {
             let _ = write!(html, "<input type=\"hidden\" name=\"return\" value=\"{}\">", escaped(target));
         }
+        if let Some(level) = self.level {
+            let _ = write!(html, "<input type=\"hidden\" name=\"level\" value=\"{}\">", level.label());
+        }
     }
 }
 
@@ -260,6 +338,7 @@ fn alert_text(words: &Words, alert: Alert) -> String {
         Alert::Provider => words.provider.to_owned(),
         Alert::Denied => words.denied.to_owned(),
         Alert::Unknown => words.unknown.to_owned(),
+        Alert::NotGranted => words.not_granted.to_owned(),
         Alert::Weak(Weakness::Short(least)) => words.short.replace("{}", &least.to_string()),
         Alert::Weak(Weakness::OneKind) => words.one_kind.to_owned(),
         Alert::Weak(Weakness::Name) => words.name.to_owned(),
@@ -289,7 +368,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const EVERY: [Page<'_>; 6] = [
+    const EVERY: [Page<'_>; 9] = [
+        Page::Again { user: "<i>" },
+        Page::NoFactor { user: "<i>" },
+        Page::Act { user: "<i>", acting_for: Some("<b>"), choices: &[] },
         Page::Login { account: "<b>\"'&" },
         Page::Factor,
         Page::NewPassword { standing: Standing::Expired, profile: Profile::Mhlw7, second_factor: true, present: false },
@@ -299,13 +381,22 @@ mod tests {
             second_factor: false,
             present: true,
         },
-        Page::SignedIn { user: "<i>", can_change: true },
+        Page::SignedIn { user: "<i>", can_change: true, acting_for: Some("<b>"), may_act: true },
         Page::SignedOut,
     ];
 
     fn view(language: Language, page: Page<'_>) -> String {
         let alert = Some(Alert::Weak(Weakness::Short(13)));
-        View { language, notice: Some("<script>"), token: "t", target: Some("/a?b&\"<"), alert, page }.html()
+        View {
+            language,
+            notice: Some("<script>"),
+            token: "t",
+            target: Some("/a?b&\"<"),
+            level: Some(AuthenticationLevel::TwoFactor),
+            alert,
+            page,
+        }
+        .html()
     }
 
     #[test]

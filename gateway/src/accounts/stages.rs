@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use policy::SiteName;
 use policy::account::{Facts, Proved};
 use policy::login::{AccountName, Origin};
+use policy::{AuthenticationLevel, SiteName};
 use sha2::{Digest as _, Sha256};
 
 use super::{AccountError, facts, random};
@@ -36,14 +36,25 @@ pub struct Stage {
     pub facts: Facts,
     /// What was proved.
     pub proved: Proved,
+    /// What the login is for.
+    pub goal: Goal,
+}
+
+/// What a login is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Goal {
     /// Where the browser wants to go.
     pub target: Option<String>,
+    /// How strongly the user must be known there.
+    pub level: Option<AuthenticationLevel>,
+    /// Who is logged in proves it anew, and stays in the same session.
+    pub again: bool,
 }
 
 impl Stage {
     /// Of an account as it was when something was proved.
     #[must_use]
-    pub fn of(account: &AccountName, found: &Credential, proved: Proved, target: Option<String>) -> Self {
+    pub fn of(account: &AccountName, found: &Credential, proved: Proved, goal: Goal) -> Self {
         Self {
             site: found.user.site.clone(),
             account: account.clone(),
@@ -53,7 +64,7 @@ impl Stage {
             as_of: found.as_of,
             facts: facts(found),
             proved,
-            target,
+            goal,
         }
     }
 
@@ -147,7 +158,7 @@ mod tests {
             as_of: 0,
             facts: Facts { enabled: true, must_change: false, changed_s: 0, is_short: false, totp: false },
             proved: Proved::default(),
-            target: None,
+            goal: Goal::default(),
         };
         let name = stages.keep(5, origin("d"), stage.clone()).unwrap().unwrap();
         assert_ne!(Some(&name), stages.keep(5, origin("d"), stage.clone()).unwrap().as_ref());

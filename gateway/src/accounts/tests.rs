@@ -8,6 +8,7 @@ use policy::login::Spelling;
 use sqlx::Connection as _;
 
 use super::*;
+use crate::accounts::stages::Goal;
 use crate::config::Hashing;
 use crate::store::{DisplayName, NewUser};
 
@@ -100,7 +101,7 @@ impl Node {
     /// A login whose password was right.
     async fn stage(&self) -> Stage {
         let found = self.verify(GOOD).await.unwrap();
-        Stage::of(&self.account, &found, Proved { password: true, second: false }, None)
+        Stage::of(&self.account, &found, Proved { password: true, second: None }, Goal::default())
     }
 
     async fn factor(&self, stage: &Stage, code: &str) -> Factored {
@@ -136,12 +137,15 @@ async fn what_was_proved_by_an_authenticator_goes_with_it() {
     let codes = node.recovery(2).await;
     let stage = node.stage().await;
     node.unrelated_change("t").await;
-    let Factored::Right(found) = node.factor(&stage, &now_code(&secret, &node)).await else { panic!("it is right") };
+    let Factored::Right(found, Factors::TOTP) = node.factor(&stage, &now_code(&secret, &node)).await else {
+        panic!("it is right")
+    };
     assert_eq!(found.as_of, stage.as_of, "as of what was proved first, not of what was read last");
-    let proved = Stage::of(&node.account, &found, Proved { password: true, second: true }, None);
+    let proved =
+        Stage::of(&node.account, &found, Proved { password: true, second: Some(Factors::TOTP) }, Goal::default());
     assert!(node.accounts.still(&proved).await.unwrap().is_some());
     // A code of recovery says of whom it is as well, and is used up by that.
-    let Factored::Right(found) = node.factor(&stage, &codes[0]).await else { panic!("it is right") };
+    let Factored::Right(found, Factors::RECOVERY) = node.factor(&stage, &codes[0]).await else { panic!("it is right") };
     assert_eq!(found.as_of, stage.as_of);
     assert!(matches!(node.factor(&stage, &codes[0]).await, Factored::Wrong));
 
@@ -150,7 +154,7 @@ async fn what_was_proved_by_an_authenticator_goes_with_it() {
     assert!(matches!(node.factor(&stage, &now_code(&next, &node)).await, Factored::Over));
     assert!(matches!(node.factor(&stage, &codes[1]).await, Factored::Over));
     let again = node.stage().await;
-    assert!(matches!(node.factor(&again, &codes[1]).await, Factored::Right(_)), "nothing was used up by that");
+    assert!(matches!(node.factor(&again, &codes[1]).await, Factored::Right(..)), "nothing was used up by that");
 }
 
 #[tokio::test]
@@ -161,7 +165,7 @@ async fn a_new_password_is_the_one_that_was_chosen_and_not_one_that_came_after()
     let changed = node.accounts.change(&stage, password(OTHER), &origin("d")).await.unwrap();
     let Changed::Done(found) = changed else { panic!("it is changed") };
     assert_eq!(found.as_of, stage.as_of);
-    let proved = Stage::of(&node.account, &found, stage.proved, None);
+    let proved = Stage::of(&node.account, &found, stage.proved, Goal::default());
     assert!(node.accounts.still(&proved).await.unwrap().is_some());
     assert!(node.accounts.still(&stage).await.unwrap().is_none());
     node.set("Tsuki-5 ga deta, 8 ji", CHEAP, Some("in person")).await;
@@ -206,7 +210,7 @@ async fn two_logins_at_once_after_other_costs_are_both_right() {
     assert!(work.hasher.is_current(&first.password) && first.password != old.password);
     // The other one read the old hash as well, and comes second with the new one.
     let second = work.rehash(&node.store, &node.account, old.clone(), &password(GOOD)).await.unwrap().unwrap();
-    let stage = Stage::of(&node.account, &second, Proved { password: true, second: false }, None);
+    let stage = Stage::of(&node.account, &second, Proved { password: true, second: None }, Goal::default());
     assert!(node.accounts.still(&stage).await.unwrap().is_some(), "its login is not over");
     // Where the password itself was changed in between, it is not right any more.
     node.set(OTHER, CHEAP, None).await;
@@ -222,7 +226,7 @@ async fn a_right_password_is_right_where_its_hash_cannot_be_written() {
     sqlx::query(refuse).execute(&mut other).await.unwrap();
     let found = node.verify(GOOD).await.expect("it is right");
     assert!(!node.accounts.work.hasher.is_current(&found.password));
-    let stage = Stage::of(&node.account, &found, Proved { password: true, second: false }, None);
+    let stage = Stage::of(&node.account, &found, Proved { password: true, second: None }, Goal::default());
     assert!(node.accounts.still(&stage).await.unwrap().is_some());
 }
 

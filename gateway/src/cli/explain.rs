@@ -72,6 +72,7 @@ fn subject(store: &Path, arguments: &ExplainArguments) -> anyhow::Result<Subject
             roles: [].into_iter().collect(),
             authentication_level: AuthenticationLevel::User,
             versions: EntityVersions::default(),
+            acting_for: None,
         });
     }
     let site = arguments.site.clone().context("--site is missing")?;
@@ -110,6 +111,7 @@ async fn alone(store: &Store, site: SiteName, arguments: &ExplainArguments) -> a
         roles: sorted(known.roles.into_iter().chain(arguments.roles.iter().cloned())),
         authentication_level: AuthenticationLevel::User,
         versions: EntityVersions::default(),
+        acting_for: None,
     })
 }
 

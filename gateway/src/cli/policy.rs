@@ -156,6 +156,7 @@ pub fn explain(
             tls_version: Some(TlsVersion::V1_3),
             source: std::net::Ipv4Addr::LOCALHOST.into(),
             time,
+            authentication_age_ns: None,
             method: Some(method),
             operation: resolved.operation.as_deref(),
             resource_type: resolved.resource_type.as_deref(),
@@ -234,6 +235,7 @@ mod tests {
             roles: [("clerk".parse().unwrap())].into_iter().collect(),
             authentication_level: AuthenticationLevel::Device,
             versions: EntityVersions::default(),
+            acting_for: None,
         };
         let resolved = Resolved {
             action: Action::Read,

@@ -6,6 +6,7 @@ mod accounts;
 mod actor;
 mod args;
 mod certificates;
+mod delegations;
 mod holders;
 mod lockouts;
 mod print;
@@ -23,6 +24,7 @@ pub use args::{
     CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, HolderArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand,
     SessionArgs, SessionCommand, SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
 };
+pub use delegations::DelegateCommand;
 
 use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
 use print::Show;
@@ -186,6 +188,7 @@ async fn user(command: UserCommand, store: &Store, actor: &str, json: bool, out:
         UserCommand::Totp(arguments) => accounts::totp(arguments, store, actor, json, out).await?,
         UserCommand::Recovery(arguments) => accounts::recovery(arguments, store, actor, json, out).await?,
         UserCommand::Certificate { command } => holders::run(command, store, actor, json, out).await?,
+        UserCommand::Delegate { command } => delegations::run(command, store, actor, json, out).await?,
         UserCommand::Suspend { id } => edited(&store.user_suspend(actor, &id).await?, "suspended", json, out)?,
         UserCommand::Resume { id } => edited(&store.user_resume(actor, &id).await?, "resumed", json, out)?,
         UserCommand::Remove { id, cascade } => {

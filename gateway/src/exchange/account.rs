@@ -15,13 +15,14 @@ use http::{HeaderValue, Method, Request};
 use policy::account::form::local_target;
 use policy::account::{Facts, Next, Password, Proved, Standing};
 use policy::login::{AccountName, Attempt, Ended, Origin, Reason, Spelling};
+use policy::session::{Factors, Kind};
 use policy::target::CanonicalTarget;
-use policy::{Party, Refusal, SiteName, Subject};
+use policy::{AuthenticationLevel, Party, Refusal, SiteName, Subject, UserName};
 
 use super::oidc;
 use super::trail::Trail;
-use crate::accounts::page::{Alert, FACTOR, LOGIN, LOGOUT, Language, PASSWORD, Page, RESERVED, STYLE};
-use crate::accounts::stages::Stage;
+use crate::accounts::page::{ACT, Alert, FACTOR, LOGIN, LOGOUT, Language, PASSWORD, Page, RESERVED, STYLE};
+use crate::accounts::stages::{Goal, Stage};
 use crate::accounts::{Accounts, Changed, Factor, Factored, REALM, facts};
 use crate::body::RequestBody;
 use crate::clock::Clock as _;
@@ -31,9 +32,9 @@ use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::store::Credential;
 
-use answer::Reply;
-pub(super) use answer::{Own, forget};
-use forms::{Posted, Wiped, target_of};
+pub(super) use answer::{Own, forget, see_other};
+use answer::{Reply, Wanted};
+use forms::{Posted, Wiped, goal_of};
 pub(super) use session::{carry_own, find, of_request};
 
 /// Whether the target is one of the gateway's own.
@@ -86,14 +87,16 @@ impl Asked<'_> {
         }
         let step = self.step(request, trail)?;
         if !is_post {
-            let wanted = target_of(target)?;
+            let (wanted, level) = goal_of(target)?;
+            let goal = Wanted { target: wanted.as_deref(), level };
             return match target.path() {
-                LOGIN => Ok(step.show(wanted.as_deref())),
+                LOGIN => step.show(goal).await,
+                ACT => Ok(step.show_act(goal)),
                 FACTOR | PASSWORD => Ok(step.show_stage(target.path())),
                 _ => Err(Refusal::RouteUnknown),
             };
         }
-        if ![LOGIN, FACTOR, PASSWORD, LOGOUT].contains(&target.path()) {
+        if ![LOGIN, FACTOR, PASSWORD, LOGOUT, ACT].contains(&target.path()) {
             return Err(Refusal::RouteUnknown);
         }
         if target.query().is_some() {
@@ -105,12 +108,13 @@ impl Asked<'_> {
             && form.get("csrf").is_some_and(|token| step.accounts.tokens.knows(step.now_ns, &step.origin, token));
         let posted = Posted::of(&form)?;
         if !is_ours {
-            return Ok(step.again(posted.target, Alert::Form, Refusal::LoginForm));
+            return Ok(step.again(posted.goal, Alert::Form, Refusal::LoginForm));
         }
         match target.path() {
             LOGIN => step.password(posted, trail).await,
             FACTOR => step.factor(posted, trail).await,
             PASSWORD => step.new_password(posted, trail).await,
+            ACT => step.act(posted, trail),
             _ => step.log_out().await,
         }
     }
@@ -150,13 +154,83 @@ type Taken = Result<(Reservation, Start), Own>;
 
 impl Step<'_> {
     /// GET of the login page: the form, or how far this browser has come. With a target, whoever is logged in already may do it
-    /// anew: something asked for it.
-    fn show(&self, target: Option<&str>) -> Own {
-        let page = match (&self.session, target) {
-            (Some(session), None) => Page::SignedIn { user: &session.account, can_change: true },
+    /// anew: something asked for it. With a level, who is logged in proves it again, if that can be enough.
+    async fn show(&self, goal: Wanted<'_>) -> Result<Own, Refusal> {
+        if goal.level.is_some()
+            && let Some(session) = self.own_session()
+        {
+            let account = account_of(session)?;
+            let has_factor = goal.level != Some(AuthenticationLevel::TwoFactor)
+                || self.accounts.find(&self.site, &account).await?.is_some_and(|found| found.totp.is_some());
+            let user = &*session.account;
+            let page = if has_factor { Page::Again { user } } else { Page::NoFactor { user } };
+            return Ok(self.reply(page).goal(goal).own());
+        }
+        let acting = self.session.as_ref().and_then(|session| session.acting_for());
+        let page = match (&self.session, goal.target) {
+            (Some(session), None) => Page::SignedIn {
+                user: &session.account,
+                can_change: true,
+                acting_for: acting.as_ref().map(|acting| acting.user.as_str()),
+                may_act: !self.choices().is_empty(),
+            },
             (Some(_), Some(_)) | (None, _) => Page::Login { account: "" },
         };
-        self.reply(page).target(target).own()
+        Ok(self.reply(page).goal(goal).own())
+    }
+
+    /// The session that a login of ours raises. Kinds differ in who asks for the proof; a provider's is raised by the provider.
+    fn own_session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref().filter(|session| session.kind == Kind::Local && session.user.is_some())
+    }
+
+    /// For whom the user may act.
+    fn choices(&self) -> Vec<UserName> {
+        let Some(user) = self.session.as_ref().and_then(|session| session.user.as_ref()) else { return Vec::new() };
+        let now = self.asked.connection.worker.clock.now();
+        let grants = self.asked.snapshot.directory.grants(self.site.as_str(), user, now.unix_ns);
+        let mut choices: Vec<UserName> = grants.map(|grant| grant.acts_for.clone()).collect();
+        choices.sort();
+        choices
+    }
+
+    /// GET of the page that says for whom the user acts.
+    fn show_act(&self, goal: Wanted<'_>) -> Own {
+        match &self.session {
+            Some(session) if session.user.is_some() => self.act_page(session, goal, None),
+            Some(_) | None => answer::see_other(&format!("{LOGIN}?return={ACT}")),
+        }
+    }
+
+    fn act_page(&self, session: &Session, goal: Wanted<'_>, alert: Option<(Alert, Refusal)>) -> Own {
+        let (acting, choices) = (session.acting_for(), self.choices());
+        let acting_for = acting.as_ref().map(|acting| acting.user.as_str());
+        let reply = self.reply(Page::Act { user: &session.account, acting_for, choices: &choices }).goal(goal);
+        match alert {
+            Some((alert, refusal)) => reply.alert(alert, refusal).own(),
+            None => reply.own(),
+        }
+    }
+
+    /// POST of it: for whom, or for nobody.
+    fn act(&self, posted: Posted<'_>, trail: &mut Trail) -> Result<Own, Refusal> {
+        let Some(session) = self.session.as_ref().filter(|session| session.user.is_some()) else {
+            return Ok(self.over());
+        };
+        let text = posted.acts_for.ok_or(Refusal::LoginMalformed)?;
+        let acts_for = if text.is_empty() { None } else { Some(text) };
+        let acts_for = acts_for.map(UserName::new).transpose().map_err(|_| Refusal::LoginMalformed)?;
+        match session::act(self.asked, session, acts_for, trail) {
+            Ok(secret) => {
+                let target = posted.goal.target.unwrap_or(ACT);
+                Ok(answer::see_other(target).cookie(answer::SESSION_COOKIE, secret.as_str()))
+            }
+            Err(Refusal::ActingNotGranted) => {
+                let alert = (Alert::NotGranted, Refusal::ActingNotGranted);
+                Ok(self.act_page(session, posted.goal, Some(alert)))
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// GET of a later step. It asks nobody: what became of the account meanwhile is looked at when the form comes.
@@ -170,7 +244,7 @@ impl Step<'_> {
         match (self.next(stage.facts, stage.proved), path) {
             (Next::SecondFactor, FACTOR) => self.reply(Page::Factor).own(),
             // The code was right, and the session could not begin.
-            (Next::Begin(_), FACTOR) if stage.proved.second => self.reply(Page::Factor).own(),
+            (Next::Begin(_), FACTOR) if stage.proved.second.is_some() => self.reply(Page::Factor).own(),
             (Next::NewPassword(standing), PASSWORD) => self.reply(self.choose(stage.facts, standing)).own(),
             (Next::SecondFactor, _) => answer::see_other(FACTOR),
             (Next::NewPassword(_), _) => answer::see_other(PASSWORD),
@@ -180,25 +254,34 @@ impl Step<'_> {
 
     /// POST of account and password.
     async fn password(&self, posted: Posted<'_>, trail: &mut Trail) -> Result<Own, Refusal> {
-        let text = posted.account.ok_or(Refusal::LoginMalformed)?;
+        let again = self.own_session().filter(|_| posted.account.is_none());
+        let text = match (posted.account, again) {
+            (Some(text), _) => text,
+            (None, Some(session)) => &session.account,
+            // The session ended while its user was asked for the password.
+            (None, None) if posted.goal.level.is_some() => {
+                return Ok(self.again(posted.goal, Alert::Over, Refusal::LoginForm));
+            }
+            (None, None) => return Err(Refusal::LoginMalformed),
+        };
         let account = AccountName::new(text, Spelling::default()).map_err(|_| Refusal::LoginMalformed)?;
         let password = posted.password.ok_or(Refusal::LoginMalformed)?;
         let password = Password::new(password).map_err(|_| Refusal::LoginMalformed)?;
-        let page = Page::Login { account: text };
-        let (reservation, start) = match self.take(&account, page, posted.target, trail).await? {
+        let page = if again.is_some() { Page::Again { user: text } } else { Page::Login { account: text } };
+        let (reservation, start) = match self.take(&account, page, posted.goal, trail).await? {
             Ok(taken) => taken,
             Err(own) => return Ok(own),
         };
         let found = match self.accounts.verify(&self.site, &account, password, (&self.origin, start)).await {
             Ok(found) => found,
-            Err(refusal) => return Ok(self.unanswered(reservation, page, posted.target, refusal, trail)),
+            Err(refusal) => return Ok(self.unanswered(reservation, page, posted.goal, refusal, trail)),
         };
         let Some(found) = found else {
             trail.attempt_ends(LoginOutcome::Failure);
             reservation.settle(Ended::Failed);
-            return Ok(self.reply(page).target(posted.target).alert(Alert::Failed, Refusal::LoginFailed).own());
+            return Ok(self.reply(page).goal(posted.goal).alert(Alert::Failed, Refusal::LoginFailed).own());
         };
-        let proved = Proved { password: true, second: false };
+        let proved = Proved { password: true, second: None };
         let next = self.next(facts(&found), proved);
         let (outcome, ended) = match next {
             Next::SecondFactor => (LoginOutcome::Incomplete, Ended::Withdrawn),
@@ -206,14 +289,16 @@ impl Step<'_> {
         };
         trail.attempt_ends(outcome);
         reservation.settle(ended);
-        self.go_on(&account, found, proved, posted.target.map(str::to_owned), trail).await
+        let Wanted { target, level } = posted.goal;
+        let goal = Goal { target: target.map(str::to_owned), level, again: again.is_some() };
+        self.go_on(&account, found, proved, goal, trail).await
     }
 
     /// POST of a code.
     async fn factor(&self, posted: Posted<'_>, trail: &mut Trail) -> Result<Own, Refusal> {
         let code = posted.code.ok_or(Refusal::LoginMalformed)?;
         let Some((name, stage)) = &self.stage else { return Ok(self.over()) };
-        if stage.proved.second {
+        if let Some(second) = stage.proved.second {
             // A code was right before, and the session could not begin.
             self.admits(&self.attempt(&stage.account))?;
             let found = match self.accounts.still(stage).await {
@@ -221,15 +306,15 @@ impl Step<'_> {
                 Err(refusal) => return Ok(self.reply(Page::Factor).alert(Alert::Busy, refusal).own()),
             };
             let Some(found) = found else { return Ok(self.over()) };
-            return self.factor_proved(name, found, trail).await;
+            return self.factor_proved(name, (found, second), trail).await;
         }
-        let (reservation, start) = match self.take(&stage.account, Page::Factor, None, trail).await? {
+        let (reservation, start) = match self.take(&stage.account, Page::Factor, Wanted::default(), trail).await? {
             Ok(taken) => taken,
             Err(own) => return Ok(own),
         };
         let code = Factor::Code(zeroize::Zeroizing::new(code.to_owned()));
-        let found = match self.accounts.factor(stage, code, (&self.origin, start)).await {
-            Ok(Factored::Right(found)) => found,
+        let (found, second) = match self.accounts.factor(stage, code, (&self.origin, start)).await {
+            Ok(Factored::Right(found, second)) => (*found, second),
             Ok(Factored::Wrong) => {
                 trail.attempt_ends(LoginOutcome::Failure);
                 reservation.settle(Ended::Failed);
@@ -240,19 +325,24 @@ impl Step<'_> {
                 reservation.settle(Ended::Withdrawn);
                 return Ok(self.over());
             }
-            Err(refusal) => return Ok(self.unanswered(reservation, Page::Factor, None, refusal, trail)),
+            Err(refusal) => return Ok(self.unanswered(reservation, Page::Factor, Wanted::default(), refusal, trail)),
         };
         trail.attempt_ends(LoginOutcome::Success);
         reservation.settle(Ended::Succeeded);
-        self.factor_proved(name, *found, trail).await
+        self.factor_proved(name, (found, second), trail).await
     }
 
     /// Goes on after a code that is used up by now: should no session begin, it counts all the same when the form comes again.
-    async fn factor_proved(&self, name: &str, found: Credential, trail: &mut Trail) -> Result<Own, Refusal> {
+    async fn factor_proved(
+        &self,
+        name: &str,
+        (found, second): (Credential, Factors),
+        trail: &mut Trail,
+    ) -> Result<Own, Refusal> {
         let Some(stage) = self.finish(name) else { return Ok(self.over()) };
-        let proved = Proved { second: true, ..stage.proved };
-        let again = Stage::of(&stage.account, &found, proved, stage.target.clone());
-        match self.go_on(&stage.account, found, proved, stage.target, trail).await {
+        let proved = Proved { second: Some(second), ..stage.proved };
+        let again = Stage::of(&stage.account, &found, proved, stage.goal.clone());
+        match self.go_on(&stage.account, found, proved, stage.goal, trail).await {
             Err(refusal @ (Refusal::SessionUnavailable | Refusal::LoginUnavailable)) => {
                 let name = self.keep(again)?;
                 let page = self.reply(Page::Factor).alert(Alert::Busy, refusal).own();
@@ -282,7 +372,7 @@ impl Step<'_> {
             Err(refusal) => return Ok(self.reply(page).alert(Alert::Busy, refusal).own()),
         };
         let Some(stage) = self.finish(name) else { return Ok(self.over()) };
-        self.go_on(&stage.account, *found, stage.proved, stage.target, trail).await
+        self.go_on(&stage.account, *found, stage.proved, stage.goal, trail).await
     }
 
     /// The same outside a login.
@@ -296,16 +386,16 @@ impl Step<'_> {
         if posted.new != posted.repeat {
             return Ok(self.reply(page).warn(Alert::Differ).own());
         }
-        let account = AccountName::new(&session.account, Spelling::default()).map_err(|_| Refusal::InternalError)?;
+        let account = account_of(session)?;
         // The passwords before cost a hash each: it is more than one attempt.
         self.admits(&self.attempt(&account))?;
-        let (reservation, start) = match self.take(&account, page, None, trail).await? {
+        let (reservation, start) = match self.take(&account, page, Wanted::default(), trail).await? {
             Ok(taken) => taken,
             Err(own) => return Ok(own),
         };
         let found = match self.accounts.verify(&self.site, &account, present, (&self.origin, start)).await {
             Ok(found) => found,
-            Err(refusal) => return Ok(self.unanswered(reservation, page, None, refusal, trail)),
+            Err(refusal) => return Ok(self.unanswered(reservation, page, Wanted::default(), refusal, trail)),
         };
         let Some(found) = found else {
             trail.attempt_ends(LoginOutcome::Failure);
@@ -314,7 +404,7 @@ impl Step<'_> {
         };
         trail.attempt_ends(LoginOutcome::Success);
         reservation.settle(Ended::Succeeded);
-        let proved = Stage::of(&account, &found, Proved { password: true, second: false }, None);
+        let proved = Stage::of(&account, &found, Proved { password: true, second: None }, Goal::default());
         match self.accounts.change(&proved, new, &self.origin).await {
             Ok(Changed::Done(_)) => Ok(answer::see_other(LOGIN)),
             Ok(Changed::Weak(weakness)) => Ok(self.reply(page).warn(Alert::Weak(weakness)).own()),
@@ -340,10 +430,10 @@ impl Step<'_> {
         account: &AccountName,
         found: Credential,
         proved: Proved,
-        target: Option<String>,
+        goal: Goal,
         trail: &mut Trail,
     ) -> Result<Own, Refusal> {
-        let stage = Stage::of(account, &found, proved, target);
+        let stage = Stage::of(account, &found, proved, goal);
         let path = match self.next(stage.facts, proved) {
             Next::Refuse => return Ok(self.over()),
             Next::SecondFactor => FACTOR,
@@ -351,17 +441,25 @@ impl Step<'_> {
             Next::Begin(level) => {
                 let login =
                     session::Login { user: &found.user, level, proved, as_of: found.as_of, old: self.session.as_ref() };
-                let (secret, session) = session::begin(self.asked, &login, trail).await?;
+                let again =
+                    self.own_session().filter(|old| stage.goal.again && old.user.as_ref() == Some(&found.user.user));
+                let (secret, session) = match again {
+                    Some(session) => (session::raise(self.asked, &login, session, trail)?, Arc::clone(session)),
+                    None => session::begin(self.asked, &login, trail).await?,
+                };
                 // A change of the account that comes now finds the session and ends it; one that came before is found here.
                 let still = self.accounts.still(&stage).await;
                 if !matches!(still, Ok(Some(_))) {
                     session::revoke(self.asked.connection, &session);
                     return still.map(|_| self.over());
                 }
-                let target = stage.target.as_deref().and_then(local_target).unwrap_or(LOGIN);
-                return Ok(answer::see_other(target)
-                    .cookie(answer::SESSION_COOKIE, secret.as_str())
-                    .clear(answer::STAGE_COOKIE));
+                // What was asked for would ask again, for ever.
+                let own = if stage.goal.level.is_some_and(|wanted| wanted > level) {
+                    self.reply(Page::NoFactor { user: found.user.user.as_str() }).own()
+                } else {
+                    answer::see_other(stage.goal.target.as_deref().and_then(local_target).unwrap_or(LOGIN))
+                };
+                return Ok(own.cookie(answer::SESSION_COOKIE, secret.as_str()).clear(answer::STAGE_COOKIE));
             }
         };
         Ok(answer::see_other(path).cookie(answer::STAGE_COOKIE, &self.keep(stage)?))
@@ -395,7 +493,7 @@ impl Step<'_> {
         &self,
         account: &AccountName,
         page: Page<'_>,
-        target: Option<&str>,
+        goal: Wanted<'_>,
         trail: &mut Trail,
     ) -> Result<Taken, Refusal> {
         let worker = &self.asked.connection.worker;
@@ -415,7 +513,7 @@ impl Step<'_> {
                     Reason::Full => (LoginOutcome::Unavailable, Refusal::LoginUnavailable, Alert::Busy),
                 };
                 trail.attempt_ends(outcome);
-                return Ok(Err(self.reply(page).target(target).alert(alert, refusal).retry_after(seconds).own()));
+                return Ok(Err(self.reply(page).goal(goal).alert(alert, refusal).retry_after(seconds).own()));
             }
         };
         match reservation.stored().await {
@@ -425,7 +523,7 @@ impl Step<'_> {
             }
             Err(refusal) => {
                 trail.attempt_ends(LoginOutcome::Unavailable);
-                Ok(Err(self.reply(page).target(target).alert(Alert::Busy, refusal).own()))
+                Ok(Err(self.reply(page).goal(goal).alert(Alert::Busy, refusal).own()))
             }
         }
     }
@@ -435,13 +533,13 @@ impl Step<'_> {
         &self,
         reservation: Reservation,
         page: Page<'_>,
-        target: Option<&str>,
+        goal: Wanted<'_>,
         refusal: Refusal,
         trail: &mut Trail,
     ) -> Own {
         trail.attempt_ends(LoginOutcome::Unavailable);
         reservation.settle(Ended::Withdrawn);
-        self.reply(page).target(target).alert(Alert::Busy, refusal).own()
+        self.reply(page).goal(goal).alert(Alert::Busy, refusal).own()
     }
 
     fn next(&self, facts: Facts, proved: Proved) -> Next {
@@ -466,17 +564,22 @@ impl Step<'_> {
     }
 
     /// The form again, because the one that came is not taken.
-    fn again(&self, target: Option<&str>, alert: Alert, refusal: Refusal) -> Own {
-        self.reply(Page::Login { account: "" }).target(target).alert(alert, refusal).own()
+    fn again(&self, goal: Wanted<'_>, alert: Alert, refusal: Refusal) -> Own {
+        self.reply(Page::Login { account: "" }).goal(goal).alert(alert, refusal).own()
     }
 
     /// A login that took too long, or was finished elsewhere.
     fn over(&self) -> Own {
-        self.again(None, Alert::Over, Refusal::LoginForm).clear(answer::STAGE_COOKIE)
+        self.again(Wanted::default(), Alert::Over, Refusal::LoginForm).clear(answer::STAGE_COOKIE)
     }
 
     fn reply<'a>(&'a self, page: Page<'a>) -> Reply<'a> {
         let config = self.accounts.config();
         Reply::new(config, self.language, self.accounts.tokens.make(self.now_ns, &self.origin), page)
     }
+}
+
+/// The account of a session of ours.
+fn account_of(session: &Session) -> Result<AccountName, Refusal> {
+    AccountName::new(&session.account, Spelling::default()).map_err(|_| Refusal::InternalError)
 }

@@ -12,6 +12,7 @@ mod normalise;
 mod oidc;
 mod patients;
 mod session;
+mod step_up;
 mod token;
 mod trail;
 
@@ -151,7 +152,21 @@ async fn pass(
         Some(rules) => Box::pin(login::guard(connection, &snapshot, rules, &subject, &mut request, trail)).await?,
         None => None,
     };
-    let permit = decide(connection, &snapshot, &subject, &resolved, &request, trail)?;
+    let permit = match decide(connection, &snapshot, &subject, &resolved, &request, trail) {
+        Ok(permit) => permit,
+        Err(denied) => {
+            let Denied { reason, step_up, age_ns } = denied;
+            let lacking = step_up.map(|step_up| step_up::Lacking {
+                connection,
+                snapshot: &snapshot,
+                subject: &subject,
+                route: resolved.route,
+                step_up,
+                age_ns,
+            });
+            return lacking.and_then(|lacking| lacking.answer(&request, trail)).map(Passed::Own).ok_or(reason);
+        }
+    };
 
     if resolved.effect == Effect::Changing {
         trail.intends().await?;
@@ -208,6 +223,14 @@ async fn pass(
     Ok(Passed::Forwarded(response))
 }
 
+/// The judge's no, and what is known beside it.
+struct Denied {
+    reason: Refusal,
+    step_up: Option<judge::StepUp>,
+    /// How long ago the user was proved, nanoseconds.
+    age_ns: Option<u64>,
+}
+
 fn decide(
     connection: &Connection,
     snapshot: &Snapshot,
@@ -215,14 +238,16 @@ fn decide(
     resolved: &policy::route::Resolved<'_>,
     request: &Request<RequestBody>,
     trail: &mut Trail,
-) -> Result<Permit, Refusal> {
+) -> Result<Permit, Denied> {
     let clock = &connection.worker.clock;
     let from_ns = clock.monotonic_ns();
+    let age_ns = trail.proof_age_ns(subject, from_ns);
     let context = judge::Context {
         transport: judge::Transport::Tls,
         tls_version: Some(connection.tls_version),
         source: connection.source.ip(),
         time: trail.begun().unix_ns,
+        authentication_age_ns: age_ns,
         method: Some(request.method().as_str()),
         operation: resolved.operation.as_deref(),
         resource_type: resolved.resource_type.as_deref(),
@@ -245,7 +270,7 @@ fn decide(
         }
         Err(denial) => {
             trail.denied(&denial.policies, from_ns, until_ns);
-            Err(denial.reason)
+            Err(Denied { reason: denial.reason, step_up: denial.step_up, age_ns })
         }
     }
 }

@@ -121,7 +121,7 @@ pub(super) async fn serve(
         }
         return match page {
             "login" => {
-                let target = forms::target_of(target)?;
+                let (target, _) = forms::goal_of(target)?;
                 // Whoever is in already comes since something asks for more: the session is raised, and the user proves it anew.
                 let session = account::find(asked.connection, asked.subject, request.headers(), trail)?;
                 let raises = session.filter(|session| is_of(session, name));
@@ -250,7 +250,8 @@ fn refused(
     let again = page_of(provider, "login");
     let config = &asked.snapshot.config.account;
     let page = Page::Elsewhere { again: &again };
-    let reply = answer::Reply::new(config, forms::language(headers), String::new(), page).target(target);
+    let reply = answer::Reply::new(config, forms::language(headers), String::new(), page)
+        .goal(answer::Wanted { target, level: None });
     let reply = reply.alert(alert, refusal);
     let reply = if refusal == Refusal::ProviderUnavailable { reply.retry_after(RETRY_S) } else { reply };
     reply.own()

@@ -205,7 +205,10 @@ pub(super) fn stolen(connection: &Connection, session: &Arc<Session>, trail: &Tr
     let ended = connection.worker.sessions().end(session, Reason::Stolen);
     connection.worker.metrics.sessions_stolen.inc();
     if connection.may_record(2 * 1024) {
-        connection.worker.append_unwaited(&note(session, SessionEvent::Stolen, None, Some(trail.id())));
+        let acting = session.acting_for();
+        let acting_for = acting.as_ref().map(|acting| &acting.user);
+        let note = note(session, SessionEvent::Stolen, None, Some(trail.id()), acting_for);
+        connection.worker.append_unwaited(&note);
     }
     ended
 }
@@ -222,9 +225,21 @@ pub(super) fn carry(
     trail: &mut Trail,
 ) -> Result<Arc<Subject>, Refusal> {
     session.touch(trail.begun().monotonic_ns);
-    trail.in_session(connection.worker.carries(session));
+    let acting = session.acting_for();
+    trail.in_session(connection.worker.carries(session, acting.clone()));
+    let unix_ns = trail.begun().unix_ns;
     let subject = match (&subject.party, &session.user) {
-        (Party::Device { device, .. }, Some(user)) => connection.subject_in(snapshot, session, device, user)?,
+        (Party::Device { device, .. }, Some(user)) => {
+            let found = connection.subject_in(snapshot, session, (device, user), acting.as_ref(), unix_ns);
+            if let (Err(Refusal::ActingNotGranted), Some(acting)) = (&found, &acting) {
+                // The registry may have changed since the request began.
+                let latest = connection.worker.snapshot();
+                if latest.directory.acting_for(&device.site, user, &acting.user, unix_ns).is_err() {
+                    connection.worker.sessions().revoke_acting(session, acting);
+                }
+            }
+            found?
+        }
         // Who proved a card is who asks, whatever a backend calls them.
         _ => Arc::clone(subject),
     };

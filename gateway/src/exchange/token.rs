@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::Request;
 use http::header::AUTHORIZATION;
 use policy::route::TokenDefinition;
-use policy::token::is_in_query;
-use policy::{Refusal, Subject};
+use policy::token::{Roles, is_in_query};
+use policy::{AuthenticationLevel, Refusal, Subject};
 
 use super::trail::Trail;
 use crate::body::RequestBody;
@@ -51,9 +51,26 @@ pub(super) async fn bear(
     }
     // The registry may have changed while somebody was asked.
     let snapshot = connection.worker.snapshot();
-    let subject = snapshot.directory.with_user(peer, &said.user, &said.roles, said.level)?;
+    let subject = match &said.actor {
+        None => {
+            let subject = snapshot.directory.with_user(peer, &said.user, &said.roles, said.level)?;
+            trail.proved_at(said.authenticated_ns);
+            subject
+        }
+        Some(actor) => {
+            // How the other user logged in, and what the provider maps that one to, say nothing of who acts.
+            let roles = match &said.roles {
+                Roles::And(_) => &Roles::Registry,
+                roles @ (Roles::Registry | Roles::Only(_)) => roles,
+            };
+            let mut subject = snapshot.directory.with_user(peer, actor, roles, AuthenticationLevel::User)?;
+            let granted = snapshot.directory.acting_for(site, actor, &said.user, trail.begun().unix_ns)?;
+            subject.acting_for = Some(granted.0);
+            subject
+        }
+    };
     let subject = Arc::new(subject);
     trail.asked_by(&subject);
-    trail.stays_while_allowed(&said.user);
+    trail.stays_while_allowed(said.actor.as_ref().unwrap_or(&said.user));
     Ok(subject)
 }

@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_audit::record::{Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request};
+use gateway_audit::record::{
+    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent,
+};
 use gateway_audit::{Record, Scope};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
@@ -74,8 +76,10 @@ pub(super) struct Trail {
     bearing: Option<Bearing>,
     /// The session that it is part of; told by its end, and given up with the trail.
     carrying: Option<Carrying>,
-    /// The one that it begins.
-    begun_session: Option<Arc<Session>>,
+    /// The one that it begins or changes, what it does, and whom that is about.
+    session_told: Option<(Arc<Session>, SessionEvent, Option<UserName>)>,
+    /// When a token says that its user was proved, nanoseconds since 1970.
+    proved_ns: Option<i64>,
     /// The answer has the browser forget the gateway's own cookies.
     forgets_cookies: bool,
     /// Seconds after which a refused request may come again, where that is known.
@@ -114,7 +118,8 @@ impl Trail {
             login: None,
             bearing: None,
             carrying: None,
-            begun_session: None,
+            session_told: None,
+            proved_ns: None,
             forgets_cookies: false,
             retry_after_s: None,
             decision: Decision::Refuse,
@@ -168,16 +173,6 @@ impl Trail {
 
     pub(super) fn asked_by(&mut self, subject: &Arc<Subject>) {
         self.subject = Some(Arc::clone(subject));
-    }
-
-    /// Whether a token names who asks.
-    pub(super) const fn is_borne(&self) -> bool {
-        self.bearing.is_some()
-    }
-
-    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
-    pub(super) fn stays_while_allowed(&mut self, user: &UserName) {
-        self.bearing = Some(Bearing::begin(&self.connection, user));
     }
 
     pub(super) fn asks(&mut self, mut asked: Asked) {
@@ -303,7 +298,11 @@ impl Trail {
         if reason.is_some() && !self.connection.may_record(self.record_bytes()) {
             return self.limit();
         }
-        self.decision = if reason.is_some() { Decision::Refuse } else { Decision::Permit };
+        self.decision = match (reason, self.decision) {
+            (None, _) => Decision::Permit,
+            (Some(_), Decision::Deny) => Decision::Deny,
+            (Some(_), Decision::Permit | Decision::Refuse) => Decision::Refuse,
+        };
         let recorded = match self.write_answer(response.status().as_u16(), reason) {
             Ok(()) => self.durable().await,
             Err(unrecorded) => Err(unrecorded),
@@ -476,7 +475,7 @@ impl Trail {
             patients_unknown: unread.map(Unread::label),
             user: subject.and_then(Subject::user).map(policy::UserName::as_str),
             session: session.map(|session| &*session.name),
-            acting_for: session.and_then(|session| session.acting_for.as_ref()).map(policy::UserName::as_str),
+            acting_for: subject.and_then(|subject| subject.acting_for.as_deref()).map(|acting| acting.user.as_str()),
             patient: patient.as_deref(),
             roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
             authentication: subject.map(|subject| subject.authentication_level.label()),

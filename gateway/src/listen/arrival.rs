@@ -21,7 +21,7 @@ use super::tls::Parameters;
 use crate::clock::Clock as _;
 use crate::config::Listener;
 use crate::exchange::Meters;
-use crate::session::Session;
+use crate::session::{Acting, Session};
 use crate::snapshot::{Door, Snapshot};
 use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
@@ -98,6 +98,7 @@ pub struct Connection {
 struct InSession {
     snapshot: u64,
     session: Arc<Session>,
+    acting: Option<Arc<Acting>>,
     subject: Arc<Subject>,
 }
 
@@ -229,22 +230,33 @@ impl Connection {
         &self,
         snapshot: &Snapshot,
         session: &Arc<Session>,
-        device: &DeviceId,
-        user: &UserName,
+        (device, user): (&DeviceId, &UserName),
+        acting: Option<&Arc<Acting>>,
+        unix_ns: i64,
     ) -> Result<Arc<Subject>, Refusal> {
         let mut known = self.in_session.borrow_mut();
         let level = session.proof().level;
+        let is_over = |acting: Option<&Arc<Acting>>| {
+            let until_s = acting.and_then(|acting| acting.until_s);
+            until_s.is_some_and(|until_s| unix_ns >= until_s.saturating_mul(1_000_000_000))
+        };
         if let Some(known) = known.as_ref()
             && known.snapshot == snapshot.version
             && Arc::ptr_eq(&known.session, session)
             && known.subject.authentication_level == level
+            && known.acting.as_ref() == acting
+            && !is_over(acting)
         {
             return Ok(Arc::clone(&known.subject));
         }
         *known = None;
-        let subject = snapshot.directory.user_at(device, user, level)?;
+        let mut subject = snapshot.directory.user_at(device, user, level)?;
+        if let Some(acting) = acting {
+            let granted = snapshot.directory.acting_for(&device.site, user, &acting.user, unix_ns)?;
+            Arc::make_mut(&mut subject).acting_for = Some(granted.0);
+        }
         let (snapshot, session) = (snapshot.version, Arc::clone(session));
-        *known = Some(InSession { snapshot, session, subject: Arc::clone(&subject) });
+        *known = Some(InSession { snapshot, session, acting: acting.cloned(), subject: Arc::clone(&subject) });
         Ok(subject)
     }
 

@@ -55,6 +55,7 @@ async fn what_a_scene_expects_is_what_registry_routes_and_policies_say() {
                 tls_version: Some(TlsVersion::V1_3),
                 source: [127, 0, 0, 1].into(),
                 time: 0,
+                authentication_age_ns: None,
                 method: Some(scene.method),
                 operation: None,
                 resource_type: resolved.resource_type.as_deref(),

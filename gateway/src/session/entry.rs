@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use policy::login::Origin;
 use policy::session::{Factors, Kind, Limits, Reason, over};
 use policy::{AuthenticationLevel, Party, UserName};
@@ -22,6 +22,15 @@ pub struct Proof {
     pub authenticated_ns: u64,
 }
 
+/// Whom the user of a session acts for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acting {
+    /// For whom.
+    pub user: UserName,
+    /// When that ends, seconds since 1970; none: when it is taken back.
+    pub until_s: Option<i64>,
+}
+
 /// A session. What may change while it lasts is behind methods.
 #[derive(Debug)]
 pub struct Session {
@@ -38,7 +47,7 @@ pub struct Session {
     /// The registry's user, where the account is one.
     pub user: Option<UserName>,
     /// Whom the user acts for (R23).
-    pub acting_for: Option<UserName>,
+    pub(super) acting_for: ArcSwapOption<Acting>,
     /// What an identity provider calls it.
     pub tag: Option<Arc<str>>,
     /// Number of the last change of the registry that it was proved under.
@@ -64,6 +73,18 @@ impl Session {
     #[must_use]
     pub fn proof(&self) -> Proof {
         **self.proof.load()
+    }
+
+    /// Whom the user acts for.
+    #[must_use]
+    pub fn acting_for(&self) -> Option<Arc<Acting>> {
+        self.acting_for.load_full()
+    }
+
+    /// Whether the user acts for that one, and for nobody else.
+    #[must_use]
+    pub fn acts_for(&self, user: Option<&UserName>) -> bool {
+        self.acting_for.load().as_ref().map(|acting| &acting.user) == user
     }
 
     /// Why it is over; none while it lasts.

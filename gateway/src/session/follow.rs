@@ -7,7 +7,7 @@ use policy::Refusal;
 use policy::login::Origin;
 use policy::session::Reason;
 
-use super::entry::Session;
+use super::entry::{Acting, Session};
 use super::{Of, Sessions};
 use crate::store::{Change, ChangeBody, Device, Entry, SessionTarget, Site, Status, User};
 
@@ -53,6 +53,7 @@ impl Sessions {
         if let Some(target) = out(&change.body) {
             end(&of(&target), Reason::Revoked);
         }
+        self.follow_leave(&change.body);
         if let Some(Entry::Session(ended)) = &change.body.before {
             end(&of(&ended.target), Reason::Operator);
         }
@@ -61,6 +62,27 @@ impl Sessions {
             && account.identified_by.is_some()
         {
             end(&Of::User { site: account.site.clone(), user: account.name.clone() }, Reason::Operator);
+        }
+    }
+
+    /// Ends what is done for another where leave for it was taken away, though it be given again at once.
+    fn follow_leave(&self, change: &ChangeBody) {
+        let fits = |session: &Session, acting: &Acting| match (&change.before, &change.after) {
+            (Some(Entry::Delegation(before)), None) => {
+                *session.place.site == *before.site.as_str()
+                    && session.user.as_ref() == Some(&before.user)
+                    && acting.user == before.acts_for
+            }
+            _ => out(change).is_some_and(|target| {
+                matches!(target, SessionTarget::User { site, user }
+                    if *session.place.site == *site.as_str() && acting.user == user)
+            }),
+        };
+        let book = self.book();
+        for session in book.living(|session| session.acting_for().is_some_and(|acting| fits(session, &acting))) {
+            if let Some(acting) = session.acting_for() {
+                self.act_no_more(&session, &acting);
+            }
         }
     }
 
@@ -93,7 +115,8 @@ fn out(change: &ChangeBody) -> Option<SessionTarget> {
         | Entry::UserCertificate(_)
         | Entry::Lockout(_)
         | Entry::Account(_)
-        | Entry::Session(_) => return None,
+        | Entry::Session(_)
+        | Entry::Delegation(_) => return None,
     };
     (!is_active).then_some(target)
 }

@@ -34,6 +34,8 @@ pub(super) enum Order {
     Write(SessionChange),
     /// Store and record that a session is over, and say whether the store has it.
     End { change: SessionChange, session: Arc<Session>, why: Reason, answer: Option<oneshot::Sender<bool>> },
+    /// Store and record that its user acts for that one no longer.
+    ActNoMore { change: SessionChange, session: Arc<Session>, user: policy::UserName },
     /// Say when all before it is done.
     Flush(oneshot::Sender<()>),
 }
@@ -139,7 +141,13 @@ impl Keeper {
                 Order::End { change, session, why, answer } => {
                     changes.push(change);
                     waiting.extend(answer);
-                    self.lane.append_unwaited(&note(&session, SessionEvent::Ended, Some(why), None));
+                    let acting = session.acting_for();
+                    let acting_for = acting.as_ref().map(|acting| &acting.user);
+                    self.lane.append_unwaited(&note(&session, SessionEvent::Ended, Some(why), None, acting_for));
+                }
+                Order::ActNoMore { change, session, user } => {
+                    changes.push(change);
+                    self.lane.append_unwaited(&note(&session, SessionEvent::ActsNoMore, None, None, Some(&user)));
                 }
                 Order::Flush(answer) => flushed.push(answer),
             }
@@ -191,12 +199,13 @@ impl Pen {
     }
 }
 
-/// What the log tells of a session.
+/// What the log tells of a session. `acting_for` is whom its user acts for, or did until now.
 pub(crate) fn note<'a>(
     session: &'a Session,
     event: SessionEvent,
     reason: Option<Reason>,
     request: Option<&'a str>,
+    acting_for: Option<&'a policy::UserName>,
 ) -> SessionNote<'a> {
     let proof = session.proof();
     SessionNote {
@@ -210,7 +219,7 @@ pub(crate) fn note<'a>(
         site: (!session.place.site.is_empty()).then_some(&*session.place.site),
         device: &session.place.device,
         user: session.user.as_ref().map(policy::UserName::as_str),
-        acting_for: session.acting_for.as_ref().map(policy::UserName::as_str),
+        acting_for: acting_for.map(policy::UserName::as_str),
         authentication: proof.level.label(),
         factors: proof.factors.names().collect(),
         since: &session.since,
@@ -229,7 +238,7 @@ pub(super) fn row(session: &Session) -> SessionRow {
         site: session.place.site.to_string(),
         device: session.place.device.to_string(),
         user: session.user.clone(),
-        acting_for: session.acting_for.clone(),
+        acting_for: session.acting_for().map(|acting| acting.user.clone()),
         tag: session.tag.as_deref().map(str::to_owned),
         level,
         factors,
@@ -256,7 +265,9 @@ fn session_of(row: SessionRow, now_ns: u64) -> Session {
         account: row.account.into(),
         place: policy::login::Origin { site: row.site.into(), device: row.device.into() },
         user: row.user,
-        acting_for: row.acting_for,
+        acting_for: arc_swap::ArcSwapOption::from_pointee(
+            row.acting_for.map(|user| super::Acting { user, until_s: None }),
+        ),
         tag: row.tag.map(Into::into),
         as_of: row.as_of,
         begun_ns: row.begun_ns.min(now_ns),

@@ -5,6 +5,7 @@
 //! what must not be forgotten into the store and the log. Under the lock things are put into its queue in the order in which
 //! they were decided.
 
+mod acting;
 mod book;
 mod entry;
 mod follow;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use policy::login::Origin;
@@ -27,7 +28,7 @@ use policy::{AuthenticationLevel, Party, Refusal, RoleName, SiteName, UserName};
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::{Zeroize as _, Zeroizing};
 
-pub use entry::{Proof, Session};
+pub use entry::{Acting, Proof, Session};
 pub(crate) use keeper::note;
 pub use keeper::{Keeper, Kept};
 pub use key::{Hash, SessionKey, SessionKeyError};
@@ -89,7 +90,7 @@ impl Begin<'_> {
             && *session.realm == *self.realm
             && *session.account == *self.account
             && session.user == self.user
-            && session.acting_for == self.acting_for
+            && session.acts_for(self.acting_for.as_ref())
     }
 }
 
@@ -261,7 +262,9 @@ impl Sessions {
             // Of an end the store must hear, and there are no more of them than sessions. Without the rest a restart knows
             // fewer secrets than were given out.
             Order::Write(change) if !matches!(change, SessionChange::Begun(_)) && self.is_behind() => return,
-            Order::Write(_) | Order::End { .. } => drop(self.waiting.fetch_add(1, Ordering::Relaxed)),
+            Order::Write(_) | Order::End { .. } | Order::ActNoMore { .. } => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+            }
             Order::Flush(_) => {}
         }
         // Without a keeper nothing is stored, and whoever waits for that hears that it is not.
@@ -365,7 +368,9 @@ impl Sessions {
             account: begin.account.into(),
             place: place.clone(),
             user: begin.user.clone(),
-            acting_for: begin.acting_for.clone(),
+            acting_for: ArcSwapOption::from_pointee(
+                begin.acting_for.clone().map(|user| Acting { user, until_s: None }),
+            ),
             tag: begin.tag.map(Arc::from),
             as_of: begin.as_of,
             begun_ns: now_ns,
@@ -484,7 +489,7 @@ impl Sessions {
             account: Arc::clone(&none),
             place: place.clone(),
             user: None,
-            acting_for: None,
+            acting_for: ArcSwapOption::empty(),
             tag: None,
             as_of: 0,
             begun_ns: 0,
@@ -572,8 +577,10 @@ impl Sessions {
     /// users' roles.
     pub fn review(&self, directory: &Directory) {
         let config = self.config.load_full();
+        let unix_ns = self.clock.now().unix_ns;
         let mut book = self.book();
         for session in book.living(|_| true) {
+            self.review_acting(&session, directory, unix_ns);
             match directory.roles_at(&session.place, session.user.as_ref()) {
                 Ok(roles) => {
                     let site = SiteName::new(&session.place.site).ok();
@@ -587,9 +594,14 @@ impl Sessions {
     /// Ends what is over by now, and forgets the oldest that are. Returns those that were used since the store was told.
     fn sweep(&self) -> Vec<SessionChange> {
         let now_ns = self.clock.monotonic_ns();
+        let unix_s = self.clock.now().unix_ns / 1_000_000_000;
         let mut book = self.book();
         let mut used = Vec::new();
         for session in book.living(|_| true) {
+            let acting = session.acting_for().filter(|acting| acting.until_s.is_some_and(|until_s| unix_s >= until_s));
+            if let Some(acting) = acting {
+                self.act_no_more(&session, &acting);
+            }
             if let Some(reason) = session.is_over(now_ns) {
                 self.finish(&mut book, &session, reason, None);
                 continue;

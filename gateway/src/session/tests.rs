@@ -282,7 +282,7 @@ async fn what_a_store_does_not_take_is_written_once_it_does() {
                 changes.push(change);
                 waiting.extend(answer);
             }
-            Order::Flush(_) => {}
+            Order::ActNoMore { .. } | Order::Flush(_) => {}
         }
     }
     let aside = folder.path().join("aside.db");
@@ -312,4 +312,38 @@ async fn what_a_store_does_not_take_is_written_once_it_does() {
     assert!(kept.0.try_recv().is_err());
     drop(sessions.end(&session, Reason::LoggedOut));
     assert!(matches!(kept.0.try_recv(), Ok(Order::End { .. })));
+}
+
+/// What is done for another ends with the leave, and only that.
+#[test]
+fn acting_ends_where_it_is_taken_back() {
+    use crate::store::{ChangeBody, Delegation, Entry, Verb};
+    let (sessions, _kept) = sessions(100);
+    let party = device("one");
+    let site = party.site().unwrap().clone();
+    let session = sessions.learn(b"1", &begin(&party, "tanaka", limits())).unwrap();
+    let acting = |user: &str| Acting { user: user.parse().unwrap(), until_s: None };
+    let delegation = |user: &str, acts_for: &str| {
+        let (user, acts_for) = (user.parse().unwrap(), acts_for.parse().unwrap());
+        Entry::Delegation(Delegation { site: site.clone(), user, acts_for, until_s: None, added_at: String::new() })
+    };
+    let removed = |entry| crate::store::Change {
+        sequence: 9,
+        time: String::new(),
+        actor: String::new(),
+        body: ChangeBody { verb: Verb::Remove, before: Some(entry), after: None },
+    };
+    sessions.act(&session, Some(acting("sato")));
+    assert!(session.acts_for(Some(&"sato".parse().unwrap())) && !session.acts_for(None));
+    sessions.follow(&removed(delegation("tanaka", "ito")));
+    sessions.follow(&removed(delegation("suzuki", "sato")));
+    assert!(session.acting_for().is_some(), "leave of others");
+    sessions.follow(&removed(delegation("tanaka", "sato")));
+    assert!(session.acts_for(None) && session.ended().is_none());
+    // Whoever finds out late ends nothing that was said since.
+    sessions.act(&session, Some(acting("ito")));
+    sessions.revoke_acting(&session, &acting("sato"));
+    assert!(session.acts_for(Some(&"ito".parse().unwrap())));
+    sessions.review(&Directory::default());
+    assert!(session.acts_for(None), "nobody has leave");
 }

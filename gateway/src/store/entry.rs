@@ -5,7 +5,7 @@ use std::fmt;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Certificate, DisplayName, EndedSessions, EnrolmentCode, Lockout, UserCertificate};
+use super::{Account, Certificate, Delegation, DisplayName, EndedSessions, EnrolmentCode, Lockout, UserCertificate};
 
 /// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub enum Kind {
     Account,
     /// A session of a user.
     Session,
+    /// Leave to act for somebody.
+    Delegation,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Self::Lockout => "lockout",
             Self::Account => "account",
             Self::Session => "session",
+            Self::Delegation => "delegation",
         }
     }
 }
@@ -123,6 +126,8 @@ pub enum EntryName {
     Account(UserId),
     /// Sessions that were ended.
     Session(String),
+    /// Leave to act for somebody.
+    Delegation(String),
 }
 
 impl EntryName {
@@ -140,6 +145,7 @@ impl EntryName {
             Self::Lockout(_) => Kind::Lockout,
             Self::Account(_) => Kind::Account,
             Self::Session(_) => Kind::Session,
+            Self::Delegation(_) => Kind::Delegation,
         }
     }
 }
@@ -155,7 +161,8 @@ impl fmt::Display for EntryName {
             | Self::EnrolmentCode(name)
             | Self::UserCertificate(name)
             | Self::Lockout(name)
-            | Self::Session(name) => name.fmt(f),
+            | Self::Session(name)
+            | Self::Delegation(name) => name.fmt(f),
         }
     }
 }
@@ -276,6 +283,8 @@ pub enum Entry {
     Account(Account),
     /// Sessions that an operator ended.
     Session(EndedSessions),
+    /// Leave to act for somebody.
+    Delegation(Delegation),
 }
 
 impl Entry {
@@ -293,6 +302,7 @@ impl Entry {
             Self::Lockout(lockout) => EntryName::Lockout(lockout.lifted.name()),
             Self::Account(account) => EntryName::Account(account.id()),
             Self::Session(ended) => EntryName::Session(ended.target.name()),
+            Self::Delegation(delegation) => EntryName::Delegation(delegation.name()),
         }
     }
 }
@@ -312,4 +322,6 @@ pub struct Entries {
     pub roles: Vec<Role>,
     /// Sorted by issuer and number.
     pub user_certificates: Vec<UserCertificate>,
+    /// Sorted by site, who may act and for whom.
+    pub delegations: Vec<Delegation>,
 }

@@ -49,6 +49,9 @@ pub enum StoreError {
     /// The user's name spells nobody.
     #[error("user `{0}` cannot have an account: nothing is left of the name in its one spelling")]
     NoAccountName(UserId),
+    /// Nobody acts for themselves.
+    #[error("user `{0}` cannot act for themselves")]
+    ForOneself(UserId),
     /// Somebody else changed it meanwhile.
     #[error("{kind} `{}` was changed meanwhile", .0, kind = .0.kind())]
     Changed(EntryName),

@@ -17,6 +17,7 @@ mod account;
 mod binding;
 mod certificate;
 mod change;
+mod delegation;
 mod device;
 mod display_name;
 mod edit;
@@ -45,6 +46,7 @@ pub use account::{Account, Credential, NewHash, SealedTotp};
 pub use binding::{UserCertificate, hash};
 pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin, Renewal, Right};
 pub use change::{Change, ChangeBody, Verb};
+pub use delegation::Delegation;
 pub use display_name::{DisplayName, InvalidDisplayName, MAX_DISPLAY_NAME_CHARS};
 pub use entry::{Device, Entries, Entry, EntryName, Kind, Role, Site, Status, User, UserId};
 pub use error::StoreError;
@@ -280,6 +282,7 @@ impl Store {
                 users: User::all(conn).await?,
                 roles: Role::all(conn).await?,
                 user_certificates: binding::all(conn).await?,
+                delegations: delegation::all(conn).await?,
             })
         };
         read.await.map_err(|e| self.sql(e))

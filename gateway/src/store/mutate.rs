@@ -157,6 +157,7 @@ impl Store {
             removed.push(edit.remove(device).await?);
         }
         for user in users {
+            removed.extend(edit.undelegate_user(&user.id()).await?);
             removed.extend(edit.unbind(&user.id(), |_| true).await?);
             removed.extend(edit.close_account(&user.id()).await?);
             removed.push(edit.remove(user).await?);
@@ -334,7 +335,8 @@ impl Store {
             let suspended = Device { user: None, status: Status::Suspended, ..device.clone() };
             edit.replace(Verb::Suspend, device, suspended).await?;
         }
-        let mut removed = edit.unbind(id, |_| true).await?;
+        let mut removed = edit.undelegate_user(id).await?;
+        removed.extend(edit.unbind(id, |_| true).await?);
         removed.extend(edit.close_account(id).await?);
         removed.push(edit.remove(user).await?);
         edit.commit().await?;

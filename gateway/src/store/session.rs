@@ -97,6 +97,13 @@ pub enum SessionChange {
         /// When.
         authenticated_ns: u64,
     },
+    /// Its user acts for somebody, or for nobody.
+    Acts {
+        /// Its name.
+        name: String,
+        /// For whom.
+        acting_for: Option<UserName>,
+    },
     /// It is over.
     Ended {
         /// Its name.
@@ -275,6 +282,9 @@ async fn write(conn: &mut SqliteConnection, boot: &str, change: &SessionChange) 
                 .bind(i64::from(factors.bits()))
                 .bind(signed(*authenticated_ns)?)
         }
+        SessionChange::Acts { name, acting_for } => sqlx::query("UPDATE sessions SET acting_for = $2 WHERE name = $1")
+            .bind(name)
+            .bind(acting_for.as_ref().map(UserName::as_str)),
         SessionChange::Ended { name, why, at_ns } => {
             sqlx::query("UPDATE sessions SET ended = $2, ended_ns = $3, boot = $4 WHERE name = $1 AND ended IS NULL")
                 .bind(name)

@@ -11,6 +11,7 @@
 
 use super::Profile;
 use crate::AuthenticationLevel;
+use crate::session::Factors;
 
 /// What is known of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,8 @@ pub enum Standing {
 pub struct Proved {
     /// The password.
     pub password: bool,
-    /// The second factor, by authenticator or recovery code.
-    pub second: bool,
+    /// The second factor, and by what: an authenticator or a recovery code.
+    pub second: Option<Factors>,
 }
 
 /// What comes next in a login.
@@ -86,7 +87,7 @@ impl Facts {
         if standing == Standing::Disabled || !proved.password {
             return Next::Refuse;
         }
-        if self.totp && !proved.second {
+        if self.totp && proved.second.is_none() {
             return Next::SecondFactor;
         }
         match standing {
@@ -125,7 +126,8 @@ mod tests {
         ) {
             let facts = Facts { enabled, must_change, changed_s, is_short, totp };
             let profile = if mic { Profile::Mic2009 } else { Profile::Mhlw7 };
-            let next = facts.next(profile, now_s, Proved { password, second });
+            let by = second.then_some(Factors::TOTP);
+            let next = facts.next(profile, now_s, Proved { password, second: by });
             if let Next::Begin(level) = next {
                 prop_assert!(enabled && password && !must_change && (totp == second || !totp));
                 prop_assert_eq!(level == AuthenticationLevel::TwoFactor, totp && second);

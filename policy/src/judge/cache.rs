@@ -3,10 +3,11 @@
 //! An entry is found by everything its decision rests on: the policy set's version, who asks (identity, roles and
 //! the versions of the registry's entries), action, service, class and route, the authentication level, and those
 //! attributes of the context that the slice of policies reads. The hash only says where to look; every part is
-//! compared. Nothing is kept whose policies read time or the request's own content.
+//! compared. Nothing is kept whose policies read time, the age of an authentication or the request's own content.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -14,7 +15,8 @@ use super::reads::Reads;
 use super::verdict::Verdict;
 use super::{Request, TlsVersion, Transport};
 use crate::{
-    Action, AuthenticationLevel, EntityVersions, InformationClass, Party, RoleName, RouteName, ServiceName, Subject,
+    ActingFor, Action, AuthenticationLevel, EntityVersions, InformationClass, Party, RoleName, RouteName, ServiceName,
+    Subject,
 };
 
 /// Entries that share one place. A subject at several source addresses fills several of them.
@@ -45,6 +47,7 @@ struct Entry {
     source: IpAddr,
     party: Party,
     roles: SmallVec<[RoleName; 4]>,
+    acting_for: Option<Arc<ActingFor>>,
     service: ServiceName,
     class: InformationClass,
     route: RouteName,
@@ -167,6 +170,7 @@ impl DecisionCache {
             source: request.context.source.to_canonical(),
             party: subject.party.clone(),
             roles: subject.roles.clone(),
+            acting_for: subject.acting_for.clone(),
             service: request.service.clone(),
             class: request.class.clone(),
             route: request.route.clone(),
@@ -183,6 +187,7 @@ impl Entry {
             && self.level == subject.authentication_level
             && self.party == subject.party
             && self.roles == subject.roles
+            && self.acting_for == subject.acting_for
             && self.route == *request.route
             && self.class == *request.class
             && self.service == *request.service

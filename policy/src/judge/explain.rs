@@ -9,7 +9,7 @@ use super::audience::Audience;
 use super::reads::Reads;
 use super::scope::Match;
 use super::world::World;
-use super::{Judge, PolicyName, Request, Rule};
+use super::{Judge, PolicyName, Request, Rule, StepUp};
 use crate::{Refusal, Subject};
 
 /// A decision laid open. For operators only: it shows the policies' text.
@@ -19,6 +19,8 @@ pub struct Explanation {
     pub refusal: Option<Refusal>,
     /// The policies that decided, as the record names them.
     pub policies: Vec<PolicyName>,
+    /// What would have to be proved for it to be permitted, where that is all that is missing.
+    pub step_up: Option<StepUp>,
     /// Every policy, in order of names.
     pub findings: Vec<Finding>,
 }
@@ -87,6 +89,7 @@ impl Judge {
         Explanation {
             refusal: verdict.refusal,
             policies: verdict.policies.iter().cloned().collect(),
+            step_up: verdict.step_up,
             findings: findings.collect(),
         }
     }
@@ -208,6 +211,10 @@ impl fmt::Display for Explanation {
             write!(f, ", decided by {}", names.join(", "))?;
         }
         writeln!(f)?;
+        if let Some(StepUp { level, max_age_s }) = self.step_up {
+            let within = max_age_s.map_or(String::new(), |seconds| format!(" proved within {seconds} s"));
+            writeln!(f, "  a user at authentication level {}{within} may be permitted", level.level())?;
+        }
         // What applies first, then what comes nearest to it.
         let mut findings: Vec<&Finding> = self.findings.iter().collect();
         findings.sort_by_key(|finding| match &finding.outcome {

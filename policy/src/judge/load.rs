@@ -14,6 +14,7 @@ use super::problem::problem_of;
 use super::reads::Reads;
 use super::schema::Vocabulary;
 use super::scope::Scope;
+use super::step_up::ages;
 use super::{Judge, LoadError, PolicyName, PolicySource, Problem, Rule, forbids};
 use crate::Action;
 
@@ -117,6 +118,7 @@ fn rule(loaded: Loaded, files: &[Arc<str>]) -> Option<Rule> {
         audience,
         scope: Scope::of(&policy),
         reads: Reads::of(&policy),
+        ages: ages(&policy),
         alone: PolicySet::from_policies([policy]).ok()?,
     })
 }

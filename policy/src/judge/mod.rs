@@ -18,6 +18,7 @@ mod reads;
 mod request;
 mod schema;
 mod scope;
+mod step_up;
 mod verdict;
 mod world;
 
@@ -38,6 +39,7 @@ pub use parse::PolicySource;
 pub use problem::{LoadError, Problem};
 pub use request::{Context, Patients, Request, TlsVersion, Transport};
 pub use schema::SCHEMA;
+pub use step_up::StepUp;
 pub use verdict::{Denial, MAX_POLICY_NAME_LENGTH, Permit, PolicyName};
 
 use crate::{Action, Refusal, Subject};
@@ -73,6 +75,8 @@ struct Rule {
     audience: Audience,
     scope: Scope,
     reads: Reads,
+    /// Ages of an authentication, in seconds, about which it may change its mind.
+    ages: Box<[u64]>,
     /// The policy alone in a set: Cedar evaluates sets.
     alone: PolicySet,
 }
@@ -142,7 +146,11 @@ impl Judge {
         let slice = self.slice(subject, request);
         let reads = slice.iter().fold(Reads::NONE, |reads, rule| reads.with(rule.reads));
         match self.poll(&slice, subject, request, reads) {
-            Ok(votes) => (votes.count(), reads),
+            Ok(votes) => {
+                let mut verdict = votes.count();
+                verdict.step_up = self.step_up(&slice, subject, request, reads, verdict.refusal);
+                (verdict, reads)
+            }
             Err(Unspeakable { .. }) => (Votes { broken: true, ..Votes::default() }.count(), Reads::ANYTHING),
         }
     }
@@ -198,7 +206,7 @@ impl Votes {
         } else {
             (None, self.permits)
         };
-        Verdict { refusal, policies: policies.into_iter().collect() }
+        Verdict { refusal, policies: policies.into_iter().collect(), step_up: None }
     }
 }
 

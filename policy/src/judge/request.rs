@@ -92,6 +92,9 @@ pub struct Context<'a> {
     pub source: IpAddr,
     /// When the request's head was complete: nanoseconds since 1970 in UTC.
     pub time: i64,
+    /// How long ago the user proved what the subject's authentication level says, nanoseconds of a clock that does not jump; none
+    /// where nobody can say.
+    pub authentication_age_ns: Option<u64>,
     /// The HTTP method.
     pub method: Option<&'a str>,
     /// The FHIR operation with its dollar sign.
@@ -110,6 +113,7 @@ impl fmt::Debug for Context<'_> {
             .field("tls_version", &self.tls_version)
             .field("source", &self.source)
             .field("time", &self.time)
+            .field("authentication_age_ns", &self.authentication_age_ns)
             .field("method", &self.method)
             .field("operation", &self.operation)
             .field("resource_type", &self.resource_type)

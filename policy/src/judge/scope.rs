@@ -98,6 +98,26 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// Whether the principal may be some user of the site, as far as the scope says. Anybody is not some user.
+    pub(super) fn is_for_users(&self, site: &SiteName) -> bool {
+        let is_user = |kind: &Option<Kind>| *kind == Some(Kind::User);
+        let has_users = |named: &Named| match named.kind {
+            Some(Kind::Role) => true,
+            Some(Kind::Site) => site.as_str() == &*named.id,
+            Some(Kind::User) => named.id.split_once('/').is_some_and(|(of, _)| of == site.as_str()),
+            Some(Kind::Device | Kind::Patient | Kind::Service | Kind::InformationClass | Kind::Route) | None => false,
+        };
+        match &self.principal {
+            Constraint::Any => false,
+            Constraint::Equals(named) => is_user(&named.kind) && has_users(named),
+            Constraint::In(named) => has_users(named),
+            Constraint::Is(kind) => is_user(kind),
+            Constraint::IsIn(kind, named) => is_user(kind) && has_users(named),
+        }
+    }
+}
+
 impl Constraint {
     /// `contains` answers for `in`, which holds for an entity itself as well.
     fn matches(&self, is: impl Fn(Kind) -> bool, contains: impl Fn(&Named) -> bool) -> bool {

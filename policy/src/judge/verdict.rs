@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::StepUp;
 use crate::{Action, Refusal};
 
 /// The longest name of a policy, in bytes.
@@ -95,6 +96,8 @@ pub struct Denial {
     pub policies: Arc<[PolicyName]>,
     /// Whether the decision came from the cache.
     pub cached: bool,
+    /// What would have to be proved for the same request to be permitted, where that is all that is missing.
+    pub step_up: Option<StepUp>,
 }
 
 /// A decision without the power to forward anything: what the cache keeps and what explanations show.
@@ -103,6 +106,7 @@ pub(super) struct Verdict {
     /// `None` permits.
     pub(super) refusal: Option<Refusal>,
     pub(super) policies: Arc<[PolicyName]>,
+    pub(super) step_up: Option<StepUp>,
 }
 
 impl Verdict {
@@ -110,7 +114,7 @@ impl Verdict {
         let policies = Arc::clone(&self.policies);
         match self.refusal {
             None => Ok(Permit::new(action, policies, cached)),
-            Some(reason) => Err(Denial { reason, policies, cached }),
+            Some(reason) => Err(Denial { reason, policies, cached, step_up: self.step_up }),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::civil::Civil;
 use super::reads::Reads;
 use super::schema::{Kind, Vocabulary};
 use super::{Request, UtcOffset};
-use crate::{SiteName, Subject};
+use crate::{RoleName, SiteName, Subject};
 
 /// A request and its entities cannot be put in Cedar's terms. It denies, as any error does.
 #[derive(Debug, thiserror::Error)]
@@ -50,25 +50,32 @@ impl World {
         let service = vocabulary.entity(Kind::Service, request.service.as_str());
         let class = vocabulary.entity(Kind::InformationClass, request.class.as_str());
 
-        let groups = || {
-            let roles = subject.roles.iter().map(|role| vocabulary.entity(Kind::Role, role.as_str()));
+        let groups = |roles: &[RoleName]| {
+            let roles = roles.iter().map(|role| vocabulary.entity(Kind::Role, role.as_str()));
             roles.chain(site.clone()).collect::<HashSet<_>>()
         };
         let with_attributes = reads.has(Reads::ENTITY_ATTRIBUTES);
-        let member = |uid: &EntityUid, name: &str| {
+        let member = |uid: &EntityUid, name: &str, roles: &[RoleName]| {
             if !with_attributes {
-                return Ok(Entity::new_no_attrs(uid.clone(), groups()));
+                return Ok(Entity::new_no_attrs(uid.clone(), groups(roles)));
             }
             let site = site.clone().map(|site| ("site".to_owned(), RestrictedExpression::new_entity_uid(site)));
             let attributes: HashMap<_, _> = std::iter::once(text("name", name)).chain(site).collect();
-            Entity::new(uid.clone(), attributes, groups()).map_err(Unspeakable::because)
+            Entity::new(uid.clone(), attributes, groups(roles)).map_err(Unspeakable::because)
         };
-        let mut entities = Vec::with_capacity(3);
+        let mut entities = Vec::with_capacity(4);
         if let Some((uid, name)) = device.as_ref().filter(|_| user.is_none() || reads.has(Reads::DEVICE)) {
-            entities.push(member(uid, name)?);
+            entities.push(member(uid, name, &subject.roles)?);
         }
         if let Some((uid, name)) = &user {
-            entities.push(member(uid, name)?);
+            entities.push(member(uid, name, &subject.roles)?);
+        }
+        let acting_for = subject.acting_for.as_deref().filter(|_| reads.has(Reads::ACTING_FOR));
+        let acting_for = acting_for.map(|acting_for| (named(Kind::User, acting_for.user.as_str()), acting_for));
+        if let Some((uid, acting_for)) = &acting_for
+            && user.as_ref().is_none_or(|(user, _)| user != uid)
+        {
+            entities.push(member(uid, acting_for.user.as_str(), &acting_for.roles)?);
         }
         if let Some((uid, patient)) = &patient {
             let attributes = [text("id", patient.id()), text("issuer", patient.issuer())];
@@ -88,7 +95,10 @@ impl World {
         });
 
         let device = device.map(|(uid, _)| uid);
-        let context = context(offset, subject, request, reads, device.as_ref(), site.as_ref())?;
+        let acting_for = acting_for.map(|(uid, _)| uid);
+        let parties = [("device", device.as_ref(), Reads::DEVICE), ("site", site.as_ref(), Reads::SITE)];
+        let parties = parties.into_iter().chain([("acting_for", acting_for.as_ref(), Reads::ACTING_FOR)]);
+        let context = context(offset, subject, request, reads, parties)?;
         let principal = patient.map(|(uid, _)| uid).or(user.map(|(uid, _)| uid)).or(device);
         // INVARIANT: a party is a patient, a user or a device.
         let principal = principal.ok_or_else(|| Unspeakable::because("there is no principal"))?;
@@ -112,17 +122,21 @@ fn in_site(site: Option<&SiteName>, name: &str) -> String {
     id
 }
 
+/// Whole seconds, rounded up: a bound of so many seconds is over when they are.
+fn age_s(age_ns: u64) -> i64 {
+    i64::try_from(age_ns.div_ceil(1_000_000_000)).unwrap_or(i64::MAX)
+}
+
 fn text(key: &str, value: &str) -> (String, RestrictedExpression) {
     (key.to_owned(), RestrictedExpression::new_string(value.to_owned()))
 }
 
-fn context(
+fn context<'a>(
     offset: UtcOffset,
     subject: &Subject,
     request: &Request<'_>,
     reads: Reads,
-    device: Option<&EntityUid>,
-    site: Option<&EntityUid>,
+    parties: impl Iterator<Item = (&'static str, Option<&'a EntityUid>, Reads)>,
 ) -> Result<CedarContext, Unspeakable> {
     let given = &request.context;
     let mut pairs = Vec::new();
@@ -151,11 +165,12 @@ fn context(
     if reads.has(Reads::AUTHENTICATION_LEVEL) {
         number(&mut pairs, "authentication_level", subject.authentication_level.level());
     }
-    if let Some(device) = device.filter(|_| reads.has(Reads::DEVICE)) {
-        pairs.push(("device".to_owned(), RestrictedExpression::new_entity_uid(device.clone())));
+    if let Some(age) = given.authentication_age_ns.filter(|_| reads.has(Reads::AUTHENTICATION_AGE)) {
+        number(&mut pairs, "authentication_age", age_s(age));
     }
-    if let Some(site) = site.filter(|_| reads.has(Reads::SITE)) {
-        pairs.push(("site".to_owned(), RestrictedExpression::new_entity_uid(site.clone())));
+    for (key, party, read) in parties {
+        let party = party.filter(|_| reads.has(read));
+        pairs.extend(party.map(|party| (key.to_owned(), RestrictedExpression::new_entity_uid(party.clone()))));
     }
     let content = [
         ("method", given.method, Reads::METHOD),

@@ -78,12 +78,16 @@ pub struct Said {
     pub issuer: Arc<str>,
     /// The user's name, at one of the sites.
     pub user: UserName,
+    /// Who acts for that user (`act`, RFC 8693 section 4.1), where somebody does: of the same sites.
+    pub actor: Option<UserName>,
     /// The sites whose user that can be; none is any.
     pub sites: Option<Vec<SiteName>>,
     /// The user's roles.
     pub roles: Roles,
     /// How the user logged in.
     pub level: AuthenticationLevel,
+    /// When that was, where it says so (`auth_time`, OpenID Connect Core 2), nanoseconds since 1970.
+    pub authenticated_ns: Option<i64>,
     /// SHA-256 of the certificate that it is bound to.
     pub thumbprint: Option<[u8; 32]>,
     /// When it ends, nanoseconds since 1970.

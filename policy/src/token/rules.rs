@@ -140,6 +140,7 @@ impl Rules {
         let root = Pointed(claims);
         let user = root.text(&self.user).ok_or(malformed("it names no user"))?;
         let user = UserName::new(user).map_err(|_| malformed("its user is no name"))?;
+        let actor = claims.get("act").map(|act| self.actor(act)).transpose()?;
         let sites = match &self.sites {
             Sites::All => None,
             Sites::Of(sites) => Some(sites.clone()),
@@ -163,8 +164,23 @@ impl Rules {
         };
         let two = has("acr", &self.two_factor_acr) || has("amr", &self.two_factor_amr);
         let level = if two { AuthenticationLevel::TwoFactor } else { AuthenticationLevel::User };
+        // One that lies ahead would make the token younger than it is.
+        let latest_ns = now.unix_ns.saturating_add(now.error_ns);
+        let ahead_ns = latest_ns.saturating_add(i64::from(self.leeway_s).saturating_mul(1_000_000_000));
+        let authenticated_ns = claims.get("auth_time").and_then(numeric_date).filter(|time| *time <= ahead_ns);
         let issuer = Arc::clone(&self.name);
-        Ok(Said { issuer, user, sites, roles: said, level, thumbprint, expires_ns, begins_ns })
+        Ok(Said { issuer, user, actor, sites, roles: said, level, authenticated_ns, thumbprint, expires_ns, begins_ns })
+    }
+
+    /// Who acts, named as the user is. Those who acted before, within it, count for nothing (RFC 8693 section 4.1).
+    fn actor(&self, act: &Value) -> Result<UserName, Fault> {
+        let malformed = Fault::Malformed("its `act` names no user of the issuer");
+        let act = act.as_object().ok_or(malformed)?;
+        if act.get("iss").is_some_and(|issuer| issuer.as_str() != Some(&self.issuer)) {
+            return Err(malformed);
+        }
+        let name = Pointed(act).text(&self.user).ok_or(malformed)?;
+        UserName::new(name).map_err(|_| malformed)
     }
 
     fn is_ours(&self, audience: &str) -> bool {

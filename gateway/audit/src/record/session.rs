@@ -13,6 +13,12 @@ pub enum SessionEvent {
     Ended,
     /// Another device presented its secret.
     Stolen,
+    /// Its user proved more, or the same anew: a step-up (R9).
+    Raised,
+    /// Its user acts for somebody from here on (R23).
+    ActsFor,
+    /// Its user acts for that one no longer.
+    ActsNoMore,
 }
 
 impl SessionEvent {
@@ -23,12 +29,15 @@ impl SessionEvent {
             Self::Begun => "begun",
             Self::Ended => "ended",
             Self::Stolen => "stolen",
+            Self::Raised => "raised",
+            Self::ActsFor => "acts-for",
+            Self::ActsNoMore => "acts-no-more",
         }
     }
 }
 
-/// Kind `session`: a session begins, which is durable before whoever logged in hears of it; is over; or its secret came from
-/// another device. Keys: `account` (in its one spelling), `acting_for`, `authentication`, `device` (where the session is bound
+/// Kind `session`: a session begins, is raised, or its user begins or ceases to act for another, which is durable before whoever
+/// did that hears of it; is over; or its secret came from another device. Keys: `account` (in its one spelling), `acting_for`, `authentication`, `device` (where the session is bound
 /// to), `event`, `factors`, `origin` (who began it: `learnt`, `local`, `oidc`), `realm`, `reason` (why it is over), `request`
 /// (the one that began it, or that presented it elsewhere), `session` (its name), `since` (when it began), `site`, `user`.
 #[derive(Debug)]

@@ -48,6 +48,14 @@ pub(super) struct Words {
     pub(super) provider: &'static str,
     pub(super) denied: &'static str,
     pub(super) unknown: &'static str,
+    pub(super) again: &'static str,
+    pub(super) why_again: &'static str,
+    pub(super) no_factor: &'static str,
+    pub(super) act: &'static str,
+    pub(super) acts_for: &'static str,
+    pub(super) nobody: &'static str,
+    pub(super) no_grants: &'static str,
+    pub(super) not_granted: &'static str,
     pub(super) notice: &'static str,
 }
 
@@ -130,6 +138,14 @@ const JAPANESE: Words = Words {
     provider: "認証サービスに接続できません。しばらくしてからもう一度お試しください。",
     denied: "認証サービスでのログインが完了しませんでした。",
     unknown: "この利用者は、この端末では利用できません。管理者にお問い合わせください。",
+    again: "本人確認",
+    why_again: "この操作には、改めて本人確認が必要です。",
+    no_factor: "この操作には二要素認証が必要ですが、この利用者IDには登録されていません。管理者に登録を依頼してください。",
+    act: "代行",
+    acts_for: "代行する相手",
+    nobody: "代行しない",
+    no_grants: "代行できる相手がいません。代行の許可は管理者が登録します。",
+    not_granted: "その利用者の代行は許可されていません。",
     notice: "許可された方以外の利用を禁じます。操作は記録され、不正な利用は法令により罰せられることがあります。",
 };
 
@@ -172,6 +188,14 @@ const ENGLISH: Words = Words {
     provider: "The login service cannot be reached. Please try again in a moment.",
     denied: "The login service did not log you in.",
     unknown: "You cannot be logged in at this device. Please ask your administrator.",
+    again: "Confirm that it is you",
+    why_again: "What you asked for needs you to prove again who you are.",
+    no_factor: "What you asked for needs a second factor, and your account has none. Please ask your administrator for one.",
+    act: "Act for somebody",
+    acts_for: "Acting for",
+    nobody: "Nobody",
+    no_grants: "You may act for nobody. An administrator can grant it.",
+    not_granted: "You may not act for that user.",
     notice: "For authorised users only. What you do is recorded, and unauthorised use may be prosecuted.",
 };
 

@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use policy::{DeviceId, RoleName, SiteName, UserName};
 
 use super::accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
+use super::delegations::DelegateCommand;
 use crate::store::{DisplayName, UserId};
 
 /// Which store, and how to answer.
@@ -354,6 +355,12 @@ pub enum UserCommand {
         /// What to do.
         #[command(subcommand)]
         command: UserCertificateCommand,
+    },
+    /// Say for whom a user may act
+    Delegate {
+        /// What to do.
+        #[command(subcommand)]
+        command: DelegateCommand,
     },
     /// Refuse the user's certificates and devices assigned to the user, live connections included
     Suspend {

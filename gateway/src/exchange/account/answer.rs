@@ -6,7 +6,7 @@ use http::header::{
     RETRY_AFTER, SET_COOKIE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use policy::Refusal;
+use policy::{AuthenticationLevel, Refusal};
 
 use crate::accounts::page::{self, Alert, Language, Page, View};
 pub(in crate::exchange) use crate::accounts::{SESSION_COOKIE, STAGE_COOKIE};
@@ -79,6 +79,15 @@ pub(in crate::exchange) fn forget(headers: &mut HeaderMap) {
     }
 }
 
+/// What a login is for, as a form says it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::exchange) struct Wanted<'a> {
+    /// Where the browser wants to go.
+    pub(in crate::exchange) target: Option<&'a str>,
+    /// How strongly the user must be known there.
+    pub(in crate::exchange) level: Option<AuthenticationLevel>,
+}
+
 /// A page on its way.
 pub(in crate::exchange) struct Reply<'a> {
     config: &'a config::Account,
@@ -86,6 +95,7 @@ pub(in crate::exchange) struct Reply<'a> {
     token: String,
     page: Page<'a>,
     target: Option<&'a str>,
+    level: Option<AuthenticationLevel>,
     alert: Option<Alert>,
     reason: Option<Refusal>,
     status: StatusCode,
@@ -100,13 +110,15 @@ impl<'a> Reply<'a> {
         token: String,
         page: Page<'a>,
     ) -> Self {
-        let (target, alert, reason, retry_after_s) = (None, None, None, None);
+        let (target, level, alert, reason, retry_after_s) = (None, None, None, None, None);
         let status = StatusCode::OK;
-        Self { config, language, token, page, target, alert, reason, status, retry_after_s, cleared: Vec::new() }
+        Self { config, language, token, page, target, level, alert, reason, status, retry_after_s, cleared: Vec::new() }
     }
 
-    pub(in crate::exchange) fn target(mut self, target: Option<&'a str>) -> Self {
-        self.target = target;
+    /// What the login is for.
+    pub(in crate::exchange) fn goal(mut self, goal: Wanted<'a>) -> Self {
+        self.target = goal.target;
+        self.level = goal.level;
         self
     }
 
@@ -148,6 +160,7 @@ impl<'a> Reply<'a> {
             notice: notice.as_deref(),
             token: &self.token,
             target: self.target,
+            level: self.level,
             alert: self.alert,
             page: self.page,
         };

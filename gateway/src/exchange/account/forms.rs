@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, ORIGIN};
 use http::{HeaderMap, HeaderValue, Request};
-use policy::Refusal;
 use policy::account::form::{Form, local_target};
 use policy::session::cookie;
 use policy::target::CanonicalTarget;
+use policy::{AuthenticationLevel, Refusal};
 use zeroize::Zeroize as _;
 
+use super::answer::Wanted;
 use crate::accounts::page::Language;
 use crate::body::RequestBody;
 use crate::exchange::login::{values, whole};
@@ -18,7 +19,7 @@ use crate::exchange::trail::Trail;
 const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// Fields of any of the forms.
-const FIELDS: [&str; 7] = ["csrf", "return", "account", "password", "code", "new", "repeat"];
+const FIELDS: [&str; 9] = ["csrf", "return", "level", "account", "password", "code", "new", "repeat", "for"];
 
 /// The fields of a form.
 #[derive(Clone, Copy)]
@@ -28,7 +29,8 @@ pub(in crate::exchange) struct Posted<'a> {
     pub(in crate::exchange) code: Option<&'a str>,
     pub(in crate::exchange) new: Option<&'a str>,
     pub(in crate::exchange) repeat: Option<&'a str>,
-    pub(in crate::exchange) target: Option<&'a str>,
+    pub(in crate::exchange) acts_for: Option<&'a str>,
+    pub(in crate::exchange) goal: Wanted<'a>,
 }
 
 impl<'a> Posted<'a> {
@@ -41,7 +43,11 @@ impl<'a> Posted<'a> {
             code: form.get("code"),
             new: form.get("new"),
             repeat: form.get("repeat"),
-            target: form.get("return").map(local).transpose()?,
+            acts_for: form.get("for"),
+            goal: Wanted {
+                target: form.get("return").map(local).transpose()?,
+                level: form.get("level").map(level).transpose()?,
+            },
         })
     }
 }
@@ -50,18 +56,33 @@ fn local(text: &str) -> Result<&str, Refusal> {
     local_target(text).ok_or(Refusal::LoginMalformed)
 }
 
-/// Where the browser wants to go, of a GET.
+fn level(text: &str) -> Result<AuthenticationLevel, Refusal> {
+    let levels = [AuthenticationLevel::User, AuthenticationLevel::TwoFactor];
+    levels.into_iter().find(|level| level.label() == text).ok_or(Refusal::LoginMalformed)
+}
+
+/// Where the browser wants to go, and how strongly the user must be known there, of a GET. An age is for whoever reads the address:
+/// whoever proves anything proves it now.
 ///
 /// # Errors
 /// [`Refusal::LoginAmbiguous`] if the query says something else, or says it twice; [`Refusal::LoginMalformed`] if that is no path
-/// of this host.
-pub(in crate::exchange) fn target_of(target: &CanonicalTarget<'_>) -> Result<Option<String>, Refusal> {
-    let mut pairs = target.query_pairs();
-    let Some((name, value)) = pairs.next() else { return Ok(None) };
-    if name != "return" || pairs.next().is_some() {
-        return Err(Refusal::LoginAmbiguous);
+/// of this host, or no level.
+pub(in crate::exchange) fn goal_of(
+    target: &CanonicalTarget<'_>,
+) -> Result<(Option<String>, Option<AuthenticationLevel>), Refusal> {
+    let (mut path, mut wanted, mut age) = (None, None, None);
+    for (name, value) in target.query_pairs() {
+        let is_first = match &*name {
+            "return" => path.replace(local(&value)?.to_owned()).is_none(),
+            "level" => wanted.replace(level(&value)?).is_none(),
+            "age" => age.replace(value.parse::<u64>().map_err(|_| Refusal::LoginMalformed)?).is_none(),
+            _ => false,
+        };
+        if !is_first {
+            return Err(Refusal::LoginAmbiguous);
+        }
     }
-    local(&value).map(|value| Some(value.to_owned()))
+    Ok((path, wanted))
 }
 
 /// Reads the body whole.

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use gateway_audit::record::SessionEvent;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue, Request};
 use policy::account::Proved;
 use policy::session::cookie::{self, without};
 use policy::session::{Factors, Kind, Reason};
-use policy::{AuthenticationLevel, Refusal, Subject};
+use policy::{AuthenticationLevel, Refusal, Subject, UserName};
 
 use super::{Asked, answer};
 use crate::accounts::OWN_COOKIES;
@@ -17,7 +18,7 @@ use crate::clock::Clock as _;
 use crate::exchange::session::{carry, stolen};
 use crate::exchange::trail::Trail;
 use crate::listen::Connection;
-use crate::session::{Begin, Found, Secret, Session};
+use crate::session::{Acting, Begin, Found, Secret, Session};
 use crate::snapshot::Snapshot;
 use crate::store::UserId;
 
@@ -142,8 +143,6 @@ pub(super) async fn begin(
     if let Some(old) = login.old {
         sessions.end(old, Reason::Replaced).wait().await;
     }
-    let factors = Factors::PASSWORD;
-    let factors = if login.proved.second { factors.with(Factors::TOTP) } else { factors };
     let begin = Begin {
         as_of: login.as_of,
         kind: Kind::Local,
@@ -153,7 +152,7 @@ pub(super) async fn begin(
         account: login.user.user.as_str(),
         acting_for: None,
         level: login.level,
-        factors,
+        factors: factors(login.proved),
         authenticated_ns: connection.worker.clock.monotonic_ns(),
         tag: None,
         limits: sessions.limits(party.site(), &user.roles),
@@ -166,6 +165,60 @@ pub(super) async fn begin(
 /// Ends a session whose account has changed since it was proved. Nobody has its secret.
 pub(super) fn revoke(connection: &Connection, session: &Arc<Session>) {
     drop(connection.worker.sessions().end(session, Reason::Revoked));
+}
+
+fn factors(proved: Proved) -> Factors {
+    proved.second.map_or(Factors::PASSWORD, |second| Factors::PASSWORD.with(second))
+}
+
+/// Raises the session of a user who has proved anew who they are: the same session under another secret.
+///
+/// # Errors
+/// [`Refusal::SessionUnavailable`]; those of the registry where the user may not be here.
+pub(super) fn raise(
+    asked: &Asked<'_>,
+    login: &Login<'_>,
+    session: &Arc<Session>,
+    trail: &mut Trail,
+) -> Result<Secret, Refusal> {
+    let (connection, party) = (asked.connection, &asked.subject.party);
+    let device = party.device().ok_or(Refusal::RouteUnknown)?;
+    asked.snapshot.directory.user_at(device, &login.user.user, login.level)?;
+    let sessions = connection.worker.sessions();
+    let secret = sessions.rotate(session)?;
+    sessions.raise(session, login.level, factors(login.proved), connection.worker.clock.monotonic_ns());
+    trail.tells_session(Arc::clone(session), SessionEvent::Raised, None);
+    Ok(secret)
+}
+
+/// From here on the user of a session acts for somebody, or for nobody: the same session under another secret.
+///
+/// # Errors
+/// [`Refusal::SessionUnavailable`]; [`Refusal::ActingNotGranted`].
+pub(super) fn act(
+    asked: &Asked<'_>,
+    session: &Arc<Session>,
+    acts_for: Option<UserName>,
+    trail: &mut Trail,
+) -> Result<Secret, Refusal> {
+    let connection = asked.connection;
+    let (site, user) = asked.subject.site().zip(session.user.as_ref()).ok_or(Refusal::ActingNotGranted)?;
+    let acting = match acts_for {
+        Some(acts_for) => {
+            let directory = &asked.snapshot.directory;
+            let (_, until_s) = directory.acting_for(site, user, &acts_for, trail.begun().unix_ns)?;
+            Some(Acting { user: acts_for, until_s })
+        }
+        None => None,
+    };
+    let sessions = connection.worker.sessions();
+    let secret = sessions.rotate(session)?;
+    let before = session.acting_for().map(|acting| acting.user.clone());
+    let event = if acting.is_some() { SessionEvent::ActsFor } else { SessionEvent::ActsNoMore };
+    let told = acting.as_ref().map(|acting| acting.user.clone()).or(before);
+    sessions.act(session, acting);
+    trail.tells_session(Arc::clone(session), event, told);
+    Ok(secret)
 }
 
 /// Ends a session whose user logs out: once this returns, the store has it.

@@ -38,7 +38,13 @@ fn reply(
 ) -> Result<Own, Refusal> {
     let (worker, origin) = (&asked.connection.worker, place(asked)?.origin);
     let token = worker.oidc().tokens.make(worker.clock.monotonic_ns(), &origin);
-    let page = Page::SignedIn { user: &session.account, can_change: false };
+    let acting = session.acting_for();
+    let page = Page::SignedIn {
+        user: &session.account,
+        can_change: false,
+        acting_for: acting.as_ref().map(|acting| acting.user.as_str()),
+        may_act: false,
+    };
     let reply = answer::Reply::new(&asked.snapshot.config.account, forms::language(headers), token, page);
     let reply = match alert {
         Some((alert, refusal)) => reply.alert(alert, refusal),

@@ -6,9 +6,10 @@ use std::task::Context;
 
 use gateway_audit::record::{Login, LoginOutcome, SessionEvent};
 use policy::login::{AccountName, Attempt};
-use policy::{Party, Refusal, Subject};
+use policy::{Party, Refusal, Subject, UserName};
 
 use super::{Trail, put};
+use crate::listen::Bearing;
 use crate::login::Start;
 use crate::session::{Session, note};
 use crate::worker::{Carried, Carrying};
@@ -36,6 +37,16 @@ impl Trail {
         self.begun.unix_ns / 1_000_000_000
     }
 
+    /// Whether a token names who asks.
+    pub(in crate::exchange) const fn is_borne(&self) -> bool {
+        self.bearing.is_some()
+    }
+
+    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
+    pub(in crate::exchange) fn stays_while_allowed(&mut self, user: &UserName) {
+        self.bearing = Some(Bearing::begin(&self.connection, user));
+    }
+
     /// It is part of a session.
     pub(in crate::exchange) fn in_session(&mut self, carrying: Carrying) {
         self.carrying = Some(carrying);
@@ -53,7 +64,39 @@ impl Trail {
 
     /// Its answer begins a session, whose record stands before the answer's.
     pub(in crate::exchange) fn begins_session(&mut self, session: Arc<Session>) {
-        self.begun_session = Some(session);
+        self.tells_session(session, SessionEvent::Begun, None);
+    }
+
+    /// Its request changes a session, whose record stands before the answer's. `acting_for` is whom that is about; none: whom the
+    /// session's user acts for.
+    pub(in crate::exchange) fn tells_session(
+        &mut self,
+        session: Arc<Session>,
+        event: SessionEvent,
+        acting_for: Option<UserName>,
+    ) {
+        let acting_for = acting_for.or_else(|| session.acting_for().map(|acting| acting.user.clone()));
+        self.session_told = Some((session, event, acting_for));
+    }
+
+    /// A token says when its user was proved, nanoseconds since 1970.
+    pub(in crate::exchange) const fn proved_at(&mut self, unix_ns: Option<i64>) {
+        self.proved_ns = unix_ns;
+    }
+
+    /// How long ago the user who asks was proved, nanoseconds; `now_ns` is monotonic. None where nobody can say: a device alone, a
+    /// card, or a token that does not tell.
+    pub(in crate::exchange) fn proof_age_ns(&self, subject: &Subject, now_ns: u64) -> Option<u64> {
+        if self.is_borne() {
+            let since_begun = i64::try_from(now_ns.saturating_sub(self.begun.monotonic_ns)).unwrap_or(i64::MAX);
+            // The bound on our clock's error counts against the token.
+            let error_ns = i64::try_from(self.begun.error_ns?).unwrap_or(i64::MAX);
+            let latest = self.begun.unix_ns.saturating_add(since_begun).saturating_add(error_ns);
+            return Some(u64::try_from(latest.saturating_sub(self.proved_ns?)).unwrap_or(0));
+        }
+        let session = self.carrying.as_ref().map(|carrying| &carrying.carried.session)?;
+        let is_theirs = matches!(&subject.party, Party::Device { user: Some(_), .. }) && session.user.is_some();
+        is_theirs.then(|| now_ns.saturating_sub(session.proof().authenticated_ns))
     }
 
     /// Its answer has the browser forget the gateway's own cookies, but for those that it sets.
@@ -106,11 +149,11 @@ impl Trail {
         put(worker, &record, &reading, self.waits).map(drop)
     }
 
-    /// The record of a session that begins. It stands before that of the answer, which is waited for.
+    /// The record of a session that begins or changes. It stands before that of the answer, which is waited for.
     pub(super) fn write_session(&mut self) -> Result<(), Refusal> {
-        let Some(session) = self.begun_session.take() else { return Ok(()) };
+        let Some((session, event, acting_for)) = self.session_told.take() else { return Ok(()) };
         let reading = self.read_clock();
-        let record = note(&session, SessionEvent::Begun, None, Some(self.id()));
+        let record = note(&session, event, None, Some(self.id()), acting_for.as_ref());
         put(&self.connection.worker, &record, &reading, self.waits).map(drop)
     }
 

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use serde::Serialize;
 
-use policy::{EntityVersions, Party, RoleName, ServiceName, SiteName, Subject, UserName};
+use policy::{ActingFor, EntityVersions, Party, RoleName, ServiceName, SiteName, Subject, UserName};
 
 mod key;
 
@@ -35,6 +35,7 @@ struct CacheKey {
     party: Party,
     level: i64,
     versions: EntityVersions,
+    acting_for: Option<Arc<ActingFor>>,
     certificate: [u8; 32],
     service: ServiceName,
 }
@@ -70,6 +71,9 @@ struct Claims<'a> {
     device: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
+    /// Whom the user acts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acting_for: Option<&'a str>,
     /// The patient who asks: who vouches, `/` and what they call the patient.
     #[serde(skip_serializing_if = "Option::is_none")]
     patient: Option<String>,
@@ -118,6 +122,7 @@ impl Identities {
             party: subject.party.clone(),
             level: subject.authentication_level.level(),
             versions: subject.versions,
+            acting_for: subject.acting_for.clone(),
             certificate: *statement.certificate_sha256,
             service: statement.service.clone(),
         };
@@ -158,6 +163,7 @@ impl Identities {
             site: subject.site().map(SiteName::as_str),
             device: subject.device().map(|device| device.device.as_str()),
             user: subject.user().map(UserName::as_str),
+            acting_for: subject.acting_for.as_deref().map(|acting| acting.user.as_str()),
             patient: subject.patient().map(ToString::to_string),
             roles: subject.roles.iter().map(RoleName::as_str).collect(),
             level: subject.authentication_level.label(),

@@ -29,6 +29,7 @@ fn subject() -> Subject {
         roles: [RoleName::new("doctor").unwrap()].into_iter().collect(),
         authentication_level: AuthenticationLevel::Device,
         versions: EntityVersions { site: 1, device: 2, user: 3 },
+        acting_for: None,
     }
 }
 

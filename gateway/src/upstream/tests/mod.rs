@@ -164,12 +164,14 @@ fn permit() -> Permit {
         roles: SmallVec::new(),
         authentication_level: AuthenticationLevel::Device,
         versions: EntityVersions::default(),
+        acting_for: None,
     };
     let context = judge::Context {
         transport: judge::Transport::Tls,
         tls_version: None,
         source: std::net::Ipv4Addr::LOCALHOST.into(),
         time: 0,
+        authentication_age_ns: None,
         method: None,
         operation: None,
         resource_type: None,

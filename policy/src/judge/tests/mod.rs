@@ -5,6 +5,7 @@ mod cache;
 mod example;
 mod load;
 mod property;
+mod step_up;
 
 use std::hash::RandomState;
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ struct Asked {
     tls_version: Option<TlsVersion>,
     source: IpAddr,
     time: i64,
+    age_ns: Option<u64>,
     method: Option<String>,
     operation: Option<String>,
     resource_type: Option<String>,
@@ -41,6 +43,7 @@ impl Asked {
                 roles,
                 authentication_level: AuthenticationLevel::Device,
                 versions: EntityVersions { site: 1, device: 2, user: 3 },
+                acting_for: None,
             },
             action,
             service: "fhir".parse().unwrap(),
@@ -51,6 +54,7 @@ impl Asked {
             source: "192.0.2.10".parse().unwrap(),
             // 1 April 2026, 10:00 in Japan, a Wednesday.
             time: 1_775_005_200_000_000_000,
+            age_ns: None,
             method: None,
             operation: None,
             resource_type: None,
@@ -69,6 +73,7 @@ impl Asked {
                 tls_version: self.tls_version,
                 source: self.source,
                 time: self.time,
+                authentication_age_ns: self.age_ns,
                 method: self.method.as_deref(),
                 operation: self.operation.as_deref(),
                 resource_type: self.resource_type.as_deref(),
@@ -114,7 +119,10 @@ fn without_policies_everything_is_denied() {
     assert!(judge.is_empty());
     for action in Action::ALL {
         let denial = decide(&judge, &mut cache(), &Asked::new(&["doctor"], action, "clinical")).unwrap_err();
-        assert_eq!(denial, Denial { reason: Refusal::PolicyNoPermit, policies: Arc::from([]), cached: false });
+        assert_eq!(
+            denial,
+            Denial { reason: Refusal::PolicyNoPermit, policies: Arc::from([]), cached: false, step_up: None }
+        );
     }
 }
 

@@ -8,6 +8,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ActingFor;
 
 const ROLES: [&str; 3] = ["doctor", "nurse", "kiosk"];
 const SITES: [&str; 2] = ["s1", "s2"];
@@ -72,6 +73,13 @@ const CONDITIONS: &[&str] = &[
     r#"context has resource_type && context.resource_type like "Pat*""#,
     r#"context has method && context.method == "GET""#,
     "context.authentication_level >= 2",
+    "context has authentication_age && context.authentication_age <= 300",
+    "context has authentication_age && context.authentication_level == 3 && context.authentication_age < 60",
+    "context has acting_for",
+    r#"context has acting_for && context.acting_for in Sekisho::Role::"doctor""#,
+    r#"context has acting_for && context.acting_for == Sekisho::User::"s1/b""#,
+    r#"context has acting_for && context.acting_for.name == "a""#,
+    r#"Sekisho::User::"s1/a" in Sekisho::Role::"nurse""#,
     "context has device",
     "context has site && principal in context.site",
     r#"context has device && context.device in Sekisho::Role::"nurse""#,
@@ -138,7 +146,7 @@ fn party() -> impl Strategy<Value = Party> {
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
-    let subject = (party(), 0u64..8, 1u8..=3);
+    let subject = (party(), 0u64..8, 1u8..=3, prop::option::of((select(&NAMES[..]), 0u64..8)));
     let target = (select(vec![Action::Read, Action::Search, Action::Delete]), 0usize..2, 0usize..2, 0usize..2);
     let way = (
         select(&Transport::ALL[..]),
@@ -146,6 +154,15 @@ fn asked() -> impl Strategy<Value = Asked> {
         select(vec!["192.0.2.1", "::ffff:192.0.2.1", "203.0.113.1", "2001:db8::1"]),
         // Around noon and midnight of a Tuesday to Thursday.
         0i64..16,
+        prop::option::of(select(vec![
+            0,
+            1,
+            59_000_000_000,
+            60_000_000_000,
+            299_000_000_001,
+            300_000_000_000,
+            300_000_000_001,
+        ])),
     );
     let content = (
         prop::option::of(select(vec!["GET", "POST"])),
@@ -154,8 +171,10 @@ fn asked() -> impl Strategy<Value = Asked> {
         prop::collection::vec(select(vec!["Patient/1", "Patient/2", "a"]), 0..3),
     );
     (subject, target, way, content).prop_map(|(subject, target, way, content)| {
-        let (party, bits, level) = subject;
-        let roles: Vec<&str> = (0..3).filter(|bit| bits >> bit & 1 == 1).map(|bit| ROLES[bit]).collect();
+        let (party, bits, level, acting_for) = subject;
+        let roles_of =
+            |bits: u64| (0..3).filter(|bit| bits >> bit & 1 == 1).map(|bit| ROLES[bit]).collect::<Vec<&str>>();
+        let roles = roles_of(bits);
         let mut asked = Asked::new(&roles, target.0, ["c1", "c2"][target.1]);
         asked.subject.authentication_level = match level {
             1 => AuthenticationLevel::Device,
@@ -173,6 +192,13 @@ fn asked() -> impl Strategy<Value = Asked> {
         if party.patient().is_some() {
             asked.subject.roles.clear();
         }
+        asked.subject.acting_for = acting_for
+            .filter(|(other, _)| party.user().is_some_and(|user| user.as_str() != *other))
+            .map(|(user, bits)| {
+                let mut roles: SmallVec<[_; 4]> = roles_of(bits).iter().map(|role| role.parse().unwrap()).collect();
+                roles.sort();
+                Arc::new(ActingFor { user: user.parse().unwrap(), roles, version: bits })
+            });
         asked.subject.party = party;
         asked.service = ["x", "y"][target.2].parse().unwrap();
         asked.route = ["r1", "r2"][target.3].parse().unwrap();
@@ -180,6 +206,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         asked.tls_version = way.1;
         asked.source = way.2.parse().unwrap();
         asked.time = 1_774_882_800_000_000_000 + way.3 * 3 * 3_600_000_000_000;
+        asked.age_ns = way.4;
         asked.method = content.0.map(str::to_owned);
         asked.operation = content.1.map(str::to_owned);
         asked.resource_type = content.2.map(str::to_owned);
@@ -218,7 +245,7 @@ fn all_entities(judge: &Judge, asked: &Asked) -> Entities {
             "parents": [],
         }));
     }
-    let mut party = |kind: &str, name: &str| {
+    let mut party = |kind: &str, name: &str, parents: &[Value]| {
         entities.push(json!({
             "uid": entity(kind, &format!("{site}/{name}")),
             "attrs": {"name": name, "site": reference("Site", site)},
@@ -226,10 +253,15 @@ fn all_entities(judge: &Judge, asked: &Asked) -> Entities {
         }));
     };
     if let Some(device) = asked.subject.device() {
-        party("Device", device.device.as_str());
+        party("Device", device.device.as_str(), &parents);
     }
     if let Some(user) = asked.subject.user() {
-        party("User", user.as_str());
+        party("User", user.as_str(), &parents);
+    }
+    if let Some(acting_for) = &asked.subject.acting_for {
+        let mut parents: Vec<Value> = acting_for.roles.iter().map(|role| entity("Role", role.as_str())).collect();
+        parents.push(entity("Site", site));
+        party("User", acting_for.user.as_str(), &parents);
     }
     let (service, class) = (asked.service.as_str(), asked.class.as_str());
     entities.push(json!({
@@ -279,6 +311,12 @@ fn plainly(judge: &Judge, asked: &Asked) -> (Option<Refusal>, BTreeSet<String>) 
         if let Some(value) = value {
             context[key] = json!(value);
         }
+    }
+    if let Some(age_ns) = asked.age_ns {
+        context["authentication_age"] = json!(age_ns.div_ceil(1_000_000_000));
+    }
+    if let Some(acting_for) = &asked.subject.acting_for {
+        context["acting_for"] = reference("User", &format!("{site}/{}", acting_for.user));
     }
     if let Some(device) = asked.subject.device() {
         context["device"] = reference("Device", &format!("{site}/{}", device.device));
@@ -347,6 +385,7 @@ proptest! {
             asked_now.tls_version = donor.tls_version;
             asked_now.source = donor.source;
             asked_now.time = donor.time;
+            asked_now.age_ns = donor.age_ns;
             asked_now.patients.clone_from(&donor.patients);
             asked_now.resource_type.clone_from(&donor.resource_type);
             for _ in 0..2 {
