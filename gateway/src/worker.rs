@@ -108,9 +108,12 @@ pub struct Carried {
 
 impl Carried {
     /// Why it is cut, if it is.
-    fn is_cut(&self, now_ns: u64) -> Option<Refusal> {
-        let is_revoked = self.acting.as_ref().is_some_and(|acting| !self.session.acts_for(Some(&acting.user)));
-        let of_session = self.session.is_cut(now_ns).map(|_| Refusal::SessionEnded);
+    fn is_cut(&self, now: &Reading) -> Option<Refusal> {
+        let unix_s = now.unix_ns / 1_000_000_000;
+        let is_revoked = self.acting.as_ref().is_some_and(|acting| {
+            acting.until_s.is_some_and(|until_s| unix_s >= until_s) || !self.session.acts_for(Some(&acting.user))
+        });
+        let of_session = self.session.is_cut(now.monotonic_ns).map(|_| Refusal::SessionEnded);
         of_session.or(is_revoked.then_some(Refusal::ActingNotGranted))
     }
 }
@@ -267,7 +270,7 @@ impl Worker {
         let carried = Rc::new(Carried { session: Arc::clone(session), acting, control: Control::default() });
         let key = self.carried.borrow_mut().insert(Rc::clone(&carried));
         // It may have ended since it was found, and whoever ended it looked before it stood here.
-        if let Some(why) = carried.is_cut(self.clock.monotonic_ns()) {
+        if let Some(why) = carried.is_cut(&self.clock.now()) {
             carried.control.cut(why);
         }
         Carrying { carried, worker: Rc::clone(self), key }
@@ -275,10 +278,10 @@ impl Worker {
 
     /// Cuts exchanges whose session is over.
     fn cut_sessions(&self) {
-        let now_ns = self.clock.monotonic_ns();
+        let now = self.clock.now();
         let mut cut = 0;
         for (_, carried) in self.carried.borrow().iter() {
-            if let Some(why) = carried.is_cut(now_ns) {
+            if let Some(why) = carried.is_cut(&now) {
                 carried.control.cut(why);
                 cut += 1;
             }

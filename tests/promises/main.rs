@@ -62,6 +62,7 @@ mod mtls_refusals;
 mod ocsp;
 mod oidc_attacks;
 mod oidc_browser;
+mod oidc_logout;
 mod on_behalf_of;
 mod operator;
 mod orthanc;

@@ -1,24 +1,21 @@
 //! C14 at an OpenID provider: answers to logins that nobody began, used codes, other devices, browsers and providers, ID tokens of
 //! others, redirects to elsewhere, fixated cookies, forged and repeated logout tokens, and providers that are down or talk too much.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway_tests::audit::{is, text};
 use gateway_tests::idp::{Idp, now};
-use gateway_tests::{Builder, Clinic, DOCTOR, PATIENCE, until};
+use gateway_tests::{Builder, Clinic, DOCTOR, until};
 use policy::target::form_pairs;
 use serde_json::{Value, json};
 
 use crate::account::{Browser, Page, TANAKA, WARD};
 
 /// The session's cookie, and the browser's while it is at the provider.
-const SESSION: &str = "__Host-sekisho";
-const AWAY: &str = "__Host-sekisho-oidc";
+pub const SESSION: &str = "__Host-sekisho";
+pub const AWAY: &str = "__Host-sekisho-oidc";
 /// What a browser accepts.
-const HTML: [&str; 2] = ["-H", "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"];
+pub const HTML: [&str; 2] = ["-H", "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"];
 
 /// `/open` and `/fhir` are for users of the provider, `/appointments` is for devices.
 const ROUTES: &str = r#"
@@ -38,6 +35,22 @@ kind = "generic"
 rules = [{ methods = ["GET"], path = "/**", action = "read", effect = "read-only" }]
 oidc = { provider = "idp" }
 [[route]]
+name = "fresh"
+path = "/fresh"
+service = "clinical"
+class = "fresh"
+kind = "generic"
+rules = [{ methods = ["GET"], path = "/**", action = "read", effect = "read-only" }]
+oidc = { provider = "idp" }
+[[route]]
+name = "both"
+path = "/both"
+service = "clinical"
+class = "both"
+kind = "generic"
+rules = [{ methods = ["GET"], path = "/**", action = "read", effect = "read-only" }]
+oidc = { provider = "idp" }
+[[route]]
 name = "appointments"
 path = "/appointments"
 service = "clinical"
@@ -45,9 +58,19 @@ class = "administrative"
 kind = "fhir"
 "#;
 
+/// What is asked for at `/fresh`: a login of the last eight seconds; and at `/both`, two factors.
+const POLICY: &str = r#"
+@id("fresh")
+permit(principal in Sekisho::Role::"doctor", action, resource in Sekisho::InformationClass::"fresh")
+when { context has authentication_age && context.authentication_age <= 8 };
+@id("both")
+permit(principal in Sekisho::Role::"doctor", action, resource in Sekisho::InformationClass::"both")
+when { context.authentication_level >= 3 };
+"#;
+
 /// A clinic with two terminals and a user, where providers may end sessions.
 pub fn clinic() -> Builder {
-    Clinic::builder().device(WARD, "dr-ito", "doctor").config(|config| {
+    Clinic::builder().device(WARD, "dr-ito", "doctor").policy("fresh.cedar", POLICY).config(|config| {
         config.set("back_channel", "listen", "127.0.0.1:0");
         for key in ["device_attempts_per_minute", "site_attempts_per_minute", "address_attempts_per_minute"] {
             config.set("login", key, 1_000_000);
@@ -84,25 +107,25 @@ pub fn wait_for_keys(clinic: &Clinic) {
 }
 
 /// A provider that does what the test says, and its clinic.
-struct Scene {
-    idp: Idp,
-    clinic: Clinic,
+pub struct Scene {
+    pub idp: Idp,
+    pub clinic: Clinic,
 }
 
 /// A browser's way to the provider.
-struct Begun {
-    fields: Vec<(String, String)>,
+pub struct Begun {
+    pub fields: Vec<(String, String)>,
 }
 
 impl Begun {
-    fn of(page: &Page) -> Self {
+    pub fn of(page: &Page) -> Self {
         assert_eq!(page.status, 303, "{page:?}");
         let query = page.field("location").split_once('?').expect("a query").1;
         let pairs = form_pairs(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()));
         Self { fields: pairs.collect() }
     }
 
-    fn get(&self, name: &str) -> &str {
+    pub fn get(&self, name: &str) -> &str {
         let mut found = self.fields.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let value = found.next().unwrap_or_else(|| panic!("{name} in {:?}", self.fields));
         assert_eq!(found.next(), None, "{name} stands once");
@@ -110,12 +133,12 @@ impl Begun {
     }
 }
 
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     text.replace(':', "%3A").replace('/', "%2F")
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let idp = Idp::start();
         let issuer = format!("http://127.0.0.1:{}", idp.port);
         idp.obey(&json!({"document": document(&issuer)}));
@@ -128,11 +151,11 @@ impl Scene {
         Self { idp, clinic }
     }
 
-    fn issuer(&self) -> String {
+    pub fn issuer(&self) -> String {
         format!("http://127.0.0.1:{}", self.idp.port)
     }
 
-    fn claims(&self, begun: &Begun) -> Value {
+    pub fn claims(&self, begun: &Begun) -> Value {
         json!({
             "iss": self.issuer(), "aud": "gateway", "sub": "tanaka", "nonce": begun.get("nonce"), "iat": now(), "exp": now() + 600,
             "auth_time": now() - 30, "sid": "s1", "amr": ["pwd"],
@@ -140,20 +163,20 @@ impl Scene {
     }
 
     /// The provider gives this token for a code.
-    fn gives(&self, token: &str) {
+    pub fn gives(&self, token: &str) {
         self.idp.obey(&json!({"answer": [200, {"token_type": "Bearer", "access_token": "a", "id_token": token}]}));
     }
 
-    fn mint(&self, claims: &Value) -> String {
+    pub fn mint(&self, claims: &Value) -> String {
         self.idp.mint_by(claims, "k1", "ES256", &json!({"typ": "JWT"}))
     }
 
-    fn query(&self, begun: &Begun) -> String {
+    pub fn query(&self, begun: &Begun) -> String {
         format!("code=c0de&state={}&iss={}", begun.get("state"), encoded(&self.issuer()))
     }
 
     /// A login that goes well.
-    fn log_in(&self, browser: &Browser<'_>) -> Page {
+    pub fn log_in(&self, browser: &Browser<'_>) -> Page {
         let begun = begin(browser);
         self.gives(&self.mint(&self.claims(&begun)));
         let page = come(browser, &self.query(&begun), &[]);
@@ -162,12 +185,12 @@ impl Scene {
     }
 
     /// How often the provider was asked for a token.
-    fn exchanges(&self) -> u64 {
+    pub fn exchanges(&self) -> u64 {
         self.idp.obey(&json!({"exchanged": true}))[2].as_u64().expect("a count")
     }
 
     /// It is refused for this reason, and there is no session.
-    fn refused(&self, page: &Page, status: u16, label: &str) {
+    pub fn refused(&self, page: &Page, status: u16, label: &str) {
         assert_eq!(page.status, status, "{label}: {page:?}\n{}", self.clinic.gateway.said());
         assert!(page.cookie(SESSION).is_none(), "{page:?}");
         let id = page.field("x-request-id").to_owned();
@@ -178,7 +201,7 @@ impl Scene {
     }
 }
 
-fn document(issuer: &str) -> Value {
+pub fn document(issuer: &str) -> Value {
     json!({
         "issuer": issuer, "authorization_endpoint": format!("{issuer}/auth"), "token_endpoint": format!("{issuer}/token"),
         "jwks_uri": format!("{issuer}/jwks"), "end_session_endpoint": format!("{issuer}/end"),
@@ -186,11 +209,11 @@ fn document(issuer: &str) -> Value {
     })
 }
 
-fn begin(browser: &Browser<'_>) -> Begun {
+pub fn begin(browser: &Browser<'_>) -> Begun {
     Begun::of(&browser.ask("/open/after?x=1", &HTML))
 }
 
-fn come(browser: &Browser<'_>, query: &str, more: &[&str]) -> Page {
+pub fn come(browser: &Browser<'_>, query: &str, more: &[&str]) -> Page {
     browser.ask(&format!("/.sekisho/oidc/idp/callback?{query}"), more)
 }
 
@@ -557,140 +580,4 @@ fn without_the_provider_nobody_logs_in_and_sessions_go_on() {
     assert_eq!(browser.ask("/appointments/Appointment/1", &[]).status, 200, "what needs no provider is served");
     idp.obey(&json!({"document": document(&issuer)}));
     until("the provider to be asked again", || (browser.ask("/open/after", &HTML).status == 303).then_some(()));
-}
-
-/// Posts to the listener for providers.
-fn tell(address: SocketAddr, target: &str, body: &str) -> u16 {
-    let mut stream = TcpStream::connect(address).expect("the back channel");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    let request = format!(
-        "POST {target} HTTP/1.1\r\nHost: gw\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    );
-    // Whoever says too much is answered before it is all read.
-    let _ = stream.write_all(request.as_bytes());
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer);
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
-}
-
-#[test]
-fn only_the_provider_ends_sessions_and_each_of_its_tokens_once() {
-    let scene = Scene::new();
-    let browser = Browser::new(&scene.clinic, DOCTOR);
-    scene.log_in(&browser);
-    let address = scene.clinic.door_of("back_channel").address;
-    const TARGET: &str = "/.sekisho/oidc/idp/backchannel-logout";
-    let claims = |id: &str| {
-        json!({
-            "iss": scene.issuer(), "aud": "gateway", "iat": now(), "exp": now() + 120, "jti": id, "sid": "s1",
-            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
-        })
-    };
-    let changed = |name: &str, value: Value| {
-        let mut claims = claims("x");
-        claims[name] = value;
-        claims
-    };
-    let sign = |claims: &Value, key: &str, algorithm: &str, headers: Value| {
-        scene.idp.mint_by(claims, key, algorithm, &headers)
-    };
-    let typed = || json!({"typ": "logout+jwt"});
-    let is_in = || browser.ask("/open/x", &[]).status == 200;
-    let id_token = {
-        let begun = begin(&Browser::new(&scene.clinic, WARD));
-        scene.mint(&scene.claims(&begun))
-    };
-    let mut nobody = claims("x");
-    nobody.as_object_mut().expect("claims").remove("sid");
-    for token in [
-        sign(&claims("x"), "k9", "ES256", json!({"typ": "logout+jwt", "kid": "k1"})),
-        sign(&claims("x"), "k1", "none", json!({})),
-        sign(&claims("x"), "k1", "HS256", json!({})),
-        sign(&claims("x"), "k1", "ES256", json!({"typ": "at+jwt"})),
-        sign(&changed("aud", json!("other")), "k1", "ES256", typed()),
-        sign(&changed("iss", json!("https://other.example")), "k1", "ES256", typed()),
-        sign(&changed("iat", json!(now() - 3_600)), "k1", "ES256", typed()),
-        sign(&changed("nonce", json!("n")), "k1", "ES256", typed()),
-        sign(&changed("events", json!({})), "k1", "ES256", typed()),
-        sign(&nobody, "k1", "ES256", typed()),
-        id_token,
-        "a.b.c".to_owned(),
-        String::new(),
-    ] {
-        assert_eq!(tell(address, TARGET, &format!("logout_token={token}")), 400, "{token}");
-    }
-    let good = sign(&claims("1"), "k1", "ES256", typed());
-    for (target, body, status) in [
-        (TARGET, format!("logout_token={good}&logout_token={good}"), 400),
-        (TARGET, format!("token={good}"), 400),
-        ("/.sekisho/oidc/other/backchannel-logout", format!("logout_token={good}"), 404),
-        ("/.sekisho/oidc/idp/callback", format!("logout_token={good}"), 404),
-        ("/metrics", String::new(), 404),
-        ("/.sekisho/oidc/idp/jwks.json", String::new(), 405),
-    ] {
-        assert_eq!(tell(address, target, &body), status, "{target}");
-    }
-    let long = tell(address, TARGET, &format!("logout_token={}", "a".repeat(1 << 20)));
-    assert!([0, 400].contains(&long), "{long}");
-    assert!(is_in(), "none of it ended anything");
-    // Another's session is another's.
-    let other = sign(&changed("sid", json!("s2")), "k1", "ES256", typed());
-    assert_eq!(tell(address, TARGET, &format!("logout_token={other}")), 200);
-    assert!(is_in());
-
-    assert_eq!(tell(address, TARGET, &format!("logout_token={good}")), 200);
-    assert!(!is_in());
-    let ended =
-        scene.clinic.wait_for_record("the end", |record| is(record, "session") && text(record, "event") == "ended");
-    assert_eq!(text(&ended, "reason"), "provider", "{ended}");
-    scene.log_in(&browser);
-    assert_eq!(tell(address, TARGET, &format!("logout_token={good}")), 400, "a second time");
-    assert!(is_in(), "what was said once ends no later session");
-    let outcome =
-        |outcome| scene.clinic.metric("sekisho_oidc_logouts_total", &[("provider", "idp"), ("outcome", outcome)]);
-    assert_eq!((outcome("ended"), outcome("replayed")), (2.0, 1.0));
-    // All of a user's.
-    let mut all = changed("sub", json!("tanaka"));
-    all["jti"] = json!("2");
-    all.as_object_mut().expect("claims").remove("sid");
-    assert_eq!(tell(address, TARGET, &format!("logout_token={}", sign(&all, "k1", "ES256", typed()))), 200);
-    assert!(!is_in());
-}
-
-#[test]
-fn a_log_out_ends_the_session_here_and_there_and_nobody_elses_form_does() {
-    let scene = Scene::new();
-    let browser = Browser::new(&scene.clinic, DOCTOR);
-    scene.log_in(&browser);
-    let page = browser.get("/.sekisho/login");
-    assert!(page.body.contains("tanaka") && !page.body.contains("login/password"), "{page:?}");
-    assert!(page.head.contains(&format!("form-action 'self' {}", scene.issuer())), "{page:?}");
-    let token = page.token();
-    for (csrf, origin) in [("x", browser.origin()), (&*token, "https://evil.example".to_owned())] {
-        let page =
-            browser.ask("/.sekisho/logout", &["-H", &format!("Origin: {origin}"), "-d", &format!("csrf={csrf}")]);
-        assert_eq!(page.status, 403, "{page:?}");
-    }
-    assert!(browser.is_in());
-    let page = browser.post(&page, "/.sekisho/logout", &[]);
-    assert_eq!(page.status, 303, "{page:?}");
-    assert!(page.field("location").starts_with(&format!("{}/end?", scene.issuer())), "{page:?}");
-    let begun = Begun::of(&page);
-    let back = format!("{}/.sekisho/oidc/idp/logged-out", browser.origin());
-    assert_eq!((begun.get("client_id"), begun.get("post_logout_redirect_uri")), ("gateway", &*back));
-    assert_eq!(begun.get("id_token_hint").split('.').count(), 3);
-    assert_eq!(browser.ask("/open/x", &[]).status, 401, "it is over before the provider knows");
-    // Only whoever logged out here is told so, and once.
-    let target = |state: &str| format!("/.sekisho/oidc/idp/logged-out?state={state}");
-    for state in [&"A".repeat(43), "", "x"] {
-        assert_eq!(browser.get(&target(state)).status, 303);
-    }
-    // What was begun to log out logs nobody in.
-    let state = begun.get("state");
-    let page = browser.get(&target(state));
-    assert!(page.status == 200 && page.body.contains("logged out at this device"), "{page:?}");
-    assert_eq!(browser.get(&target(state)).status, 303);
 }

@@ -9,6 +9,7 @@ use gateway_tests::{Builder, Clinic, DOCTOR, repository, until};
 use serde_json::{Value, json};
 
 use crate::account::{self, Authenticator, Browser, GOOD, TANAKA, ask as command, start, with_account as account_in};
+use crate::oidc_attacks::{Begun, Scene, come};
 use crate::session_bound::{self, sessions};
 
 /// A terminal that is nobody's.
@@ -198,6 +199,33 @@ fn a_fresh_login_is_asked_for_again() {
     assert_eq!((factors(&raised), text(&raised, "authentication")), (vec!["password"], "user"), "{raised:#}");
     until("it to be too old again", || (desk.get("/fresh/1").status == 401).then_some(()));
     assert_eq!(desk.get("/open/1").status, 200);
+}
+
+/// R9: who proved it too long ago is sent to the provider again, and who would have to prove more than the provider may know is not.
+#[test]
+fn whoever_was_proved_too_long_ago_proves_it_at_the_provider_again() {
+    let scene = Scene::new();
+    let browser = Browser::new(&scene.clinic, DOCTOR);
+    scene.log_in(&browser);
+    until("the login to be too old", || (browser.get("/fresh/1").status == 401).then_some(()));
+    let told: Value = serde_json::from_str(&browser.get("/fresh/1").body).expect("a problem");
+    assert_eq!(told["login"], "/.sekisho/oidc/idp/login", "{told}");
+    assert_eq!((&told["required_level"], &told["max_age"]), (&json!("user"), &json!(8)), "{told}");
+    let page = browser.ask("/fresh/1", &HTML);
+    let login = page.field("location").to_owned();
+    assert_eq!((page.status, &*login), (303, "/.sekisho/oidc/idp/login?return=/fresh/1"), "{page:?}");
+    assert_eq!(browser.ask("/both", &HTML).status, 403);
+    // On a machine that pauses for long, a fresh login may be old again.
+    until("a login that is fresh enough", || {
+        let begun = Begun::of(&browser.get(&login));
+        assert_eq!(begun.get("prompt"), "login");
+        let mut claims = scene.claims(&begun);
+        claims["auth_time"] = json!(now());
+        scene.gives(&scene.mint(&claims));
+        let page = come(&browser, &scene.query(&begun), &[]);
+        assert_eq!((page.status, page.field("location")), (303, "/fresh/1"), "{page:?}");
+        (browser.get("/fresh/1").status == 200).then_some(())
+    });
 }
 
 /// The session of a backend cannot be raised, and the policies' own refusal stands.

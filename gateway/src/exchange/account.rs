@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, Request};
 use policy::account::form::local_target;
 use policy::account::{Facts, Next, Password, Proved, Standing};
 use policy::login::{AccountName, Attempt, Ended, Origin, Reason, Spelling};
-use policy::session::{Factors, Kind};
+use policy::session::Kind;
 use policy::target::CanonicalTarget;
 use policy::{AuthenticationLevel, Party, Refusal, SiteName, Subject, UserName};
 
@@ -223,7 +223,11 @@ impl Step<'_> {
         match session::act(self.asked, session, acts_for, trail) {
             Ok(secret) => {
                 let target = posted.goal.target.unwrap_or(ACT);
-                Ok(answer::see_other(target).cookie(answer::SESSION_COOKIE, secret.as_str()))
+                let own = answer::see_other(target);
+                Ok(match session.kind {
+                    Kind::Oidc => own.cookie_for_arrivals(answer::SESSION_COOKIE, secret.as_str()),
+                    Kind::Local | Kind::Learnt => own.cookie(answer::SESSION_COOKIE, secret.as_str()),
+                })
             }
             Err(Refusal::ActingNotGranted) => {
                 let alert = (Alert::NotGranted, Refusal::ActingNotGranted);
@@ -243,8 +247,6 @@ impl Step<'_> {
         };
         match (self.next(stage.facts, stage.proved), path) {
             (Next::SecondFactor, FACTOR) => self.reply(Page::Factor).own(),
-            // The code was right, and the session could not begin.
-            (Next::Begin(_), FACTOR) if stage.proved.second.is_some() => self.reply(Page::Factor).own(),
             (Next::NewPassword(standing), PASSWORD) => self.reply(self.choose(stage.facts, standing)).own(),
             (Next::SecondFactor, _) => answer::see_other(FACTOR),
             (Next::NewPassword(_), _) => answer::see_other(PASSWORD),
@@ -298,15 +300,12 @@ impl Step<'_> {
     async fn factor(&self, posted: Posted<'_>, trail: &mut Trail) -> Result<Own, Refusal> {
         let code = posted.code.ok_or(Refusal::LoginMalformed)?;
         let Some((name, stage)) = &self.stage else { return Ok(self.over()) };
-        if let Some(second) = stage.proved.second {
-            // A code was right before, and the session could not begin.
-            self.admits(&self.attempt(&stage.account))?;
-            let found = match self.accounts.still(stage).await {
-                Ok(found) => found,
-                Err(refusal) => return Ok(self.reply(Page::Factor).alert(Alert::Busy, refusal).own()),
-            };
-            let Some(found) = found else { return Ok(self.over()) };
-            return self.factor_proved(name, (found, second), trail).await;
+        if self.next(stage.facts, stage.proved) != Next::SecondFactor {
+            return Ok(self.over());
+        }
+        // A code counts once: none is used up where no session could begin.
+        if let Err(refusal) = self.asked.connection.worker.sessions().can_begin() {
+            return Ok(self.reply(Page::Factor).alert(Alert::Busy, refusal).own());
         }
         let (reservation, start) = match self.take(&stage.account, Page::Factor, Wanted::default(), trail).await? {
             Ok(taken) => taken,
@@ -329,27 +328,9 @@ impl Step<'_> {
         };
         trail.attempt_ends(LoginOutcome::Success);
         reservation.settle(Ended::Succeeded);
-        self.factor_proved(name, (found, second), trail).await
-    }
-
-    /// Goes on after a code that is used up by now: should no session begin, it counts all the same when the form comes again.
-    async fn factor_proved(
-        &self,
-        name: &str,
-        (found, second): (Credential, Factors),
-        trail: &mut Trail,
-    ) -> Result<Own, Refusal> {
         let Some(stage) = self.finish(name) else { return Ok(self.over()) };
         let proved = Proved { second: Some(second), ..stage.proved };
-        let again = Stage::of(&stage.account, &found, proved, stage.goal.clone());
-        match self.go_on(&stage.account, found, proved, stage.goal, trail).await {
-            Err(refusal @ (Refusal::SessionUnavailable | Refusal::LoginUnavailable)) => {
-                let name = self.keep(again)?;
-                let page = self.reply(Page::Factor).alert(Alert::Busy, refusal).own();
-                Ok(page.cookie(answer::STAGE_COOKIE, &name))
-            }
-            gone_on => gone_on,
-        }
+        self.go_on(&stage.account, found, proved, stage.goal, trail).await
     }
 
     /// POST of a new password: within a login, or by whoever is logged in and shows the present one.
@@ -443,16 +424,23 @@ impl Step<'_> {
                     session::Login { user: &found.user, level, proved, as_of: found.as_of, old: self.session.as_ref() };
                 let again =
                     self.own_session().filter(|old| stage.goal.again && old.user.as_ref() == Some(&found.user.user));
-                let (secret, session) = match again {
-                    Some(session) => (session::raise(self.asked, &login, session, trail)?, Arc::clone(session)),
-                    None => session::begin(self.asked, &login, trail).await?,
+                let secret = match again {
+                    // Whatever changes the account ends the session that goes on.
+                    Some(session) => match self.accounts.still(&stage).await? {
+                        Some(_) => session::raise(self.asked, &login, session, trail)?,
+                        None => return Ok(self.over()),
+                    },
+                    None => {
+                        let (secret, session) = session::begin(self.asked, &login, trail).await?;
+                        // A change of the account that comes now finds the session and ends it; one before is found here.
+                        let still = self.accounts.still(&stage).await;
+                        if !matches!(still, Ok(Some(_))) {
+                            session::revoke(self.asked.connection, &session);
+                            return still.map(|_| self.over());
+                        }
+                        secret
+                    }
                 };
-                // A change of the account that comes now finds the session and ends it; one that came before is found here.
-                let still = self.accounts.still(&stage).await;
-                if !matches!(still, Ok(Some(_))) {
-                    session::revoke(self.asked.connection, &session);
-                    return still.map(|_| self.over());
-                }
                 // What was asked for would ask again, for ever.
                 let own = if stage.goal.level.is_some_and(|wanted| wanted > level) {
                     self.reply(Page::NoFactor { user: found.user.user.as_str() }).own()

@@ -71,6 +71,9 @@ pub(super) async fn bear(
     };
     let subject = Arc::new(subject);
     trail.asked_by(&subject);
-    trail.stays_while_allowed(said.actor.as_ref().unwrap_or(&said.user));
+    match &said.actor {
+        Some(actor) => trail.stays_while_allowed(actor, Some(&said.user)),
+        None => trail.stays_while_allowed(&said.user, None),
+    }
     Ok(subject)
 }

@@ -171,10 +171,6 @@ impl Trail {
         self.authority = Some(authority.clone());
     }
 
-    pub(super) fn asked_by(&mut self, subject: &Arc<Subject>) {
-        self.subject = Some(Arc::clone(subject));
-    }
-
     pub(super) fn asks(&mut self, mut asked: Asked) {
         if let Some(bodies) = &mut asked.bodies {
             bodies.recall(&self.connection.worker, &asked.service, self.now_ns);

@@ -88,7 +88,7 @@ pub struct Connection {
     /// Timers of exchanges that are over. A timer that is used again is moved by a store.
     deadlines: RefCell<Vec<Deadline>>,
     /// Users of requests under way, besides whom the peer itself stands for; one for each request.
-    bearers: RefCell<Vec<UserName>>,
+    bearers: RefCell<Vec<(UserName, Option<UserName>)>>,
     /// Who its peer is, and the version of the snapshot that says so.
     subject: RefCell<Option<(u64, Arc<Subject>)>>,
     /// The same of the user whose session was last used on it.
@@ -210,16 +210,21 @@ impl Connection {
         Ok(subject)
     }
 
-    /// Whether the registry still takes every user of a request under way (R27).
+    /// Whether the registry still takes every user of a request under way (R27), and still lets those act who act for another.
     ///
     /// # Errors
-    /// As [`Directory::admit_user`](crate::registry::Directory::admit_user).
-    pub(crate) fn admits_bearers(&self, snapshot: &Snapshot) -> Result<(), Refusal> {
+    /// As [`Directory::admit_user`](crate::registry::Directory::admit_user) and
+    /// [`Directory::acting_for`](crate::registry::Directory::acting_for).
+    pub(crate) fn admits_bearers(&self, snapshot: &Snapshot, unix_ns: i64) -> Result<(), Refusal> {
         let bearers = self.bearers.borrow();
         let Some(site) = self.party.as_ref().and_then(Party::site).filter(|_| !bearers.is_empty()) else {
             return Ok(());
         };
-        bearers.iter().try_for_each(|user| snapshot.directory.admit_user(site, user))
+        bearers.iter().try_for_each(|(user, acts_for)| {
+            snapshot.directory.admit_user(site, user)?;
+            let granted = |acts_for| snapshot.directory.acting_for(site, user, acts_for, unix_ns).map(drop);
+            acts_for.as_ref().map_or(Ok(()), granted)
+        })
     }
 
     /// Who the user of a session is at this device by the registry in force; looked up once for each snapshot.
@@ -337,25 +342,26 @@ fn party_of(peer: &VerifiedPeer, door: &Door, snapshot: &Snapshot) -> Option<Par
     }
 }
 
-/// A request under way whose user the peer itself does not stand for. Should the registry suspend that user, its connection
-/// is ended.
+/// A request under way whose user the peer itself does not stand for, and whom that one acts for. Should the registry suspend that
+/// user, or take the leave to act, its connection is ended.
 pub(crate) struct Bearing {
     connection: Rc<Connection>,
-    user: UserName,
+    who: (UserName, Option<UserName>),
 }
 
 impl Bearing {
     /// The request begins.
-    pub(crate) fn begin(connection: &Rc<Connection>, user: &UserName) -> Self {
-        connection.bearers.borrow_mut().push(user.clone());
-        Self { connection: Rc::clone(connection), user: user.clone() }
+    pub(crate) fn begin(connection: &Rc<Connection>, user: &UserName, acts_for: Option<&UserName>) -> Self {
+        let who = (user.clone(), acts_for.cloned());
+        connection.bearers.borrow_mut().push(who.clone());
+        Self { connection: Rc::clone(connection), who }
     }
 }
 
 impl Drop for Bearing {
     fn drop(&mut self) {
         let mut bearers = self.connection.bearers.borrow_mut();
-        if let Some(place) = bearers.iter().position(|user| *user == self.user) {
+        if let Some(place) = bearers.iter().position(|who| *who == self.who) {
             bearers.swap_remove(place);
         }
     }

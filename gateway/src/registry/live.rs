@@ -113,5 +113,5 @@ fn judge(connection: &Connection, snapshot: &Snapshot, new_trust: bool) -> Resul
         }
     }
     snapshot.directory.admit(connection.peer.identity())?;
-    connection.admits_bearers(snapshot)
+    connection.admits_bearers(snapshot, now)
 }

@@ -89,16 +89,14 @@ impl Book {
         self.sessions.insert(name, Held { session, secrets: VecDeque::new() });
     }
 
-    /// Gives a session one more secret. Returns the one that it goes on without, and those that are to be forgotten.
-    pub(super) fn tie(&mut self, name: &str, hash: Hash, most: usize, remembered: usize) -> (Option<Hash>, Vec<Hash>) {
-        let Some(held) = self.sessions.get_mut(name) else { return (None, Vec::new()) };
+    /// Gives a session one more secret. Returns those that it goes on without, and those that are to be forgotten.
+    pub(super) fn tie(&mut self, name: &str, hash: Hash, most: usize, remembered: usize) -> (Vec<Hash>, Vec<Hash>) {
+        let Some(held) = self.sessions.get_mut(name) else { return (Vec::new(), Vec::new()) };
         held.secrets.retain(|known| *known != hash);
         held.secrets.push_back(hash);
-        let superseded = if held.secrets.len() > most { held.secrets.pop_front() } else { None };
-        let mut forgotten = Vec::new();
-        if let Some(hash) = superseded {
-            forgotten = self.supersede(hash, remembered);
-        }
+        let too_many = held.secrets.len().saturating_sub(most);
+        let superseded: Vec<Hash> = held.secrets.drain(..too_many).collect();
+        let forgotten = superseded.iter().flat_map(|hash| self.supersede(*hash, remembered)).collect();
         (superseded, forgotten)
     }
 

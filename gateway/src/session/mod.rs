@@ -6,11 +6,13 @@
 //! they were decided.
 
 mod acting;
+mod begin;
 mod book;
 mod entry;
 mod follow;
 mod keeper;
 mod key;
+mod of;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -20,18 +22,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use policy::login::Origin;
 use policy::session::{Factors, Kind, Limits, Reason};
-use policy::{AuthenticationLevel, Party, Refusal, RoleName, SiteName, UserName};
+use policy::{AuthenticationLevel, Party, Refusal, RoleName, SiteName};
 use tokio::sync::{mpsc, oneshot, watch};
-use zeroize::{Zeroize as _, Zeroizing};
 
+pub use begin::{Begin, Found, Secret};
 pub use entry::{Acting, Proof, Session};
 pub(crate) use keeper::note;
 pub use keeper::{Keeper, Kept};
 pub use key::{Hash, SessionKey, SessionKeyError};
+pub use of::{Of, vouched};
 
 use crate::clock::{Clock as _, KernelClock};
 use crate::config;
@@ -53,143 +53,6 @@ const GIVEN: usize = 32;
 const STORED_WITHIN: Duration = Duration::from_secs(10);
 /// Most changes that may wait for the store; beyond it no session begins.
 const MOST_WAITING: usize = 16_384;
-
-/// A session that begins.
-#[derive(Debug, Clone)]
-pub struct Begin<'a> {
-    /// Who begins it.
-    pub kind: Kind,
-    /// Whose accounts.
-    pub realm: &'a str,
-    /// Who is connected: it is bound to this device, card or patient.
-    pub party: &'a Party,
-    /// The registry's user of the party's site; none: it is bound to the device and stands for nobody.
-    pub user: Option<UserName>,
-    /// The account that was logged in with.
-    pub account: &'a str,
-    /// Whom the user acts for (R23).
-    pub acting_for: Option<UserName>,
-    /// How strongly the user is known.
-    pub level: AuthenticationLevel,
-    /// By what.
-    pub factors: Factors,
-    /// When that was proved, monotonic nanoseconds.
-    pub authenticated_ns: u64,
-    /// Number of the last change of the registry that it was proved under.
-    pub as_of: u64,
-    /// Something to end it by from outside.
-    pub tag: Option<&'a str>,
-    /// Its bounds: [`Sessions::limits`].
-    pub limits: Limits,
-}
-
-impl Begin<'_> {
-    /// Whether a session of the same place is of the same kind, account and user.
-    fn is_of(&self, session: &Session) -> bool {
-        session.kind == self.kind
-            && *session.realm == *self.realm
-            && *session.account == *self.account
-            && session.user == self.user
-            && session.acts_for(self.acting_for.as_ref())
-    }
-}
-
-/// A secret that stands for a session: 43 characters of base64url. Given out once, kept nowhere.
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    fn make() -> Result<Self, Refusal> {
-        let mut bytes = [0; 32];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Refusal::SessionUnavailable)?;
-        let text = URL_SAFE_NO_PAD.encode(bytes);
-        bytes.zeroize();
-        Ok(Self(Zeroizing::new(text)))
-    }
-
-    /// As it is given out.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// What a presented secret stands for.
-#[derive(Debug, Clone)]
-pub enum Found {
-    /// A session of this peer.
-    Live(Arc<Session>),
-    /// A session of another device, over or not.
-    Stolen(Arc<Session>),
-    /// A session of this peer that is over.
-    Over(Reason),
-    /// Nobody: the backend gave it to this peer, who has not logged in.
-    Given,
-    /// Nothing.
-    Unknown,
-}
-
-/// Which sessions are to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Of {
-    /// One, by its name.
-    Name(String),
-    /// Those of a user.
-    User {
-        /// The site.
-        site: SiteName,
-        /// The user.
-        user: UserName,
-    },
-    /// Those that are bound to a device, or to a card.
-    Place(Origin),
-    /// Those of a site.
-    Site(SiteName),
-    /// Those with this tag.
-    Tag {
-        /// Who began them.
-        kind: Kind,
-        /// The tag.
-        tag: String,
-    },
-    /// Those that an OpenID provider vouches for: all that is given must fit.
-    Vouched {
-        /// The provider's `iss`.
-        issuer: String,
-        /// What it calls the user.
-        subject: Option<String>,
-        /// What it calls the session.
-        session: Option<String>,
-    },
-}
-
-/// The tag of a session that an OpenID provider vouches for. None of the three has a line's end.
-#[must_use]
-pub fn vouched(issuer: &str, subject: &str, session: Option<&str>) -> String {
-    format!("{issuer}\n{subject}\n{}", session.unwrap_or_default())
-}
-
-fn is_vouched(tag: &str, issuer: &str, subject: Option<&str>, session: Option<&str>) -> bool {
-    let mut parts = tag.split('\n');
-    let (by, whose, which) = (parts.next(), parts.next(), parts.next());
-    let fits = |wanted: Option<&str>, is: Option<&str>| wanted.is_none_or(|wanted| is == Some(wanted));
-    by == Some(issuer) && fits(subject, whose) && fits(session, which)
-}
-
-impl Of {
-    pub(super) fn takes(&self, session: &Session) -> bool {
-        match self {
-            Self::Name(name) => *session.name == **name,
-            Self::User { site, user } => *session.place.site == *site.as_str() && session.user.as_ref() == Some(user),
-            Self::Place(place) => session.place == *place,
-            Self::Site(site) => *session.place.site == *site.as_str(),
-            Self::Tag { kind, tag } => session.kind == *kind && session.tag.as_deref() == Some(tag),
-            Self::Vouched { issuer, subject, session: which } => {
-                let tag = session.tag.as_deref().filter(|_| session.kind == Kind::Oidc);
-                tag.is_some_and(|tag| is_vouched(tag, issuer, subject.as_deref(), which.as_deref()))
-            }
-        }
-    }
-}
 
 /// Ready when the store has it.
 #[must_use]
@@ -354,11 +217,18 @@ impl Sessions {
         Ok((self.learn_in(&mut book, hash, begin)?, true))
     }
 
+    /// Whether the store takes sessions that begin. Ask before one ends for another.
+    ///
+    /// # Errors
+    /// [`Refusal::SessionUnavailable`].
+    pub fn can_begin(&self) -> Result<(), Refusal> {
+        let can = !self.is_behind() && self.is_stored.load(Ordering::Relaxed);
+        can.then_some(()).ok_or(Refusal::SessionUnavailable)
+    }
+
     fn learn_in(&self, book: &mut Book, hash: Hash, begin: &Begin<'_>) -> Result<Arc<Session>, Refusal> {
         let name = name()?;
-        if self.is_behind() || !self.is_stored.load(Ordering::Relaxed) {
-            return Err(Refusal::SessionUnavailable);
-        }
+        self.can_begin()?;
         let now_ns = self.clock.monotonic_ns();
         let place = origin_of(begin.party);
         let session = Arc::new(Session {
@@ -404,18 +274,18 @@ impl Sessions {
         }
         book.put(Arc::clone(&session), now_ns);
         self.order(Order::Write(SessionChange::Begun(Box::new(keeper::row(&session)))));
-        self.tie(book, &session, hash);
+        self.tie(book, &session, hash, SECRETS);
         Ok(session)
     }
 
-    /// Ties one more secret to a session; the oldest of too many no longer stands for it.
-    fn tie(&self, book: &mut Book, session: &Arc<Session>, hash: Hash) {
+    /// Ties one more secret to a session, which goes on with so many: the oldest of more no longer stand for it.
+    fn tie(&self, book: &mut Book, session: &Arc<Session>, hash: Hash, secrets: usize) {
         let slot = Slot { session: Arc::clone(session), superseded: false };
         self.shards.put(hash, slot);
         self.order(Order::Write(SessionChange::Secret { name: session.name.to_string(), hash }));
         let most = self.config.load().most;
-        let (superseded, forgotten) = book.tie(&session.name, hash, SECRETS, most);
-        if let Some(hash) = superseded {
+        let (superseded, forgotten) = book.tie(&session.name, hash, secrets, most);
+        for hash in superseded {
             self.shards.put(hash, Slot { session: Arc::clone(session), superseded: true });
             self.order(Order::Write(SessionChange::Superseded { hash }));
         }
@@ -448,17 +318,22 @@ impl Sessions {
             Some(_) | None => {}
         }
         if session.ended().is_none() {
-            self.tie(book, session, hash);
+            self.tie(book, session, hash, SECRETS);
         }
     }
 
-    /// Ties another secret of the gateway's own making to the same session.
+    /// Gives a session another secret of the gateway's own making. Those before stand for it no longer: who knows one has not
+    /// proved what comes with this one.
     ///
     /// # Errors
     /// [`Refusal::SessionUnavailable`] if there are no random bytes.
     pub fn rotate(&self, session: &Arc<Session>) -> Result<Secret, Refusal> {
         let secret = Secret::make()?;
-        self.reissue(session, secret.as_str().as_bytes());
+        let hash = self.key.hash(session.kind, &session.realm, secret.as_str().as_bytes());
+        let mut book = self.book();
+        if session.ended().is_none() {
+            self.tie(&mut book, session, hash, 1);
+        }
         Ok(secret)
     }
 

@@ -3,6 +3,8 @@
 use policy::session::Rules;
 use policy::{DeviceId, Patient};
 
+use policy::login::Origin;
+
 use super::*;
 
 fn limits() -> Limits {
@@ -346,4 +348,17 @@ fn acting_ends_where_it_is_taken_back() {
     assert!(session.acts_for(Some(&"ito".parse().unwrap())));
     sessions.review(&Directory::default());
     assert!(session.acts_for(None), "nobody has leave");
+}
+
+#[test]
+fn a_secret_that_was_known_before_more_was_proved_stands_for_nobody_after_it() {
+    let (sessions, _kept) = sessions(100);
+    let party = device("one");
+    let (first, session) = sessions.begin(&begin(&party, "tanaka", limits())).unwrap();
+    sessions.reissue(&session, b"between");
+    let last = sessions.rotate(&session).unwrap();
+    assert_eq!(found(&sessions, last.as_str().as_bytes(), &party), "live");
+    assert_eq!(found(&sessions, first.as_str().as_bytes(), &party), "replaced");
+    assert_eq!(found(&sessions, b"between", &party), "replaced");
+    assert_eq!(found(&sessions, first.as_str().as_bytes(), &device("two")), "stolen");
 }

@@ -39,6 +39,10 @@ pub struct Told {
 pub fn judge(rules: &Rules, claims: &Map<String, Value>, expected: &Expected<'_>, now: Now) -> Result<Told, Fault> {
     let malformed = Fault::Malformed;
     let said = rules.judge(claims, now)?;
+    // RFC 8693 section 4.1: somebody else is there, whom nobody asked for.
+    if claims.contains_key("act") {
+        return Err(malformed("somebody acts for its user (`act`)"));
+    }
     let text =
         |name: &str| claims.get(name).map(|value| value.as_str().ok_or(malformed("a name is no text"))).transpose();
     let is_alone = match claims.get("aud") {

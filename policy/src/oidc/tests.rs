@@ -216,6 +216,7 @@ fn an_id_token_is_for_this_login_and_for_nobody_else() {
         ("aud", Some(json!([]))),
         ("aud", None),
         ("azp", Some(json!("other"))),
+        ("act", Some(json!({"sub": "help-desk"}))),
         ("azp", Some(json!(1))),
         ("nonce", Some(json!("N"))),
         ("nonce", Some(json!(["n"]))),

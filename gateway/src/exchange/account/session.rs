@@ -141,6 +141,7 @@ pub(super) async fn begin(
     let device = party.device().ok_or(Refusal::RouteUnknown)?;
     let user = asked.snapshot.directory.user_at(device, &login.user.user, login.level)?;
     if let Some(old) = login.old {
+        sessions.can_begin()?;
         sessions.end(old, Reason::Replaced).wait().await;
     }
     let begin = Begin {

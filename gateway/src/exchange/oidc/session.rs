@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gateway_audit::record::SessionEvent;
 use policy::Refusal;
 use policy::oidc::Told;
 use policy::session::{Factors, Kind, Reason};
@@ -53,10 +54,13 @@ pub(super) async fn begin(
             && old.as_ref().is_some_and(|old| Arc::ptr_eq(old, session))
     };
     if let Some(session) = raises.filter(is_same) {
+        let secret = sessions.rotate(&session)?;
         sessions.raise(&session, told.said.level, factors, authenticated_ns);
         logins.hints().keep(&session, token);
-        return sessions.rotate(&session);
+        trail.tells_session(session, SessionEvent::Raised, None);
+        return Ok(secret);
     }
+    sessions.can_begin()?;
     if let Some(old) = old {
         logins.hints().take(&old);
         sessions.end(&old, Reason::Replaced).wait().await;

@@ -24,6 +24,11 @@ pub(super) struct LoginTold {
 }
 
 impl Trail {
+    /// Who asks.
+    pub(in crate::exchange) fn asked_by(&mut self, subject: &Arc<Subject>) {
+        self.subject = Some(Arc::clone(subject));
+    }
+
     pub(in crate::exchange) fn subject(&self) -> Option<Arc<Subject>> {
         self.subject.clone()
     }
@@ -42,9 +47,10 @@ impl Trail {
         self.bearing.is_some()
     }
 
-    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user.
-    pub(in crate::exchange) fn stays_while_allowed(&mut self, user: &UserName) {
-        self.bearing = Some(Bearing::begin(&self.connection, user));
+    /// It is asked by a user whom the connection itself does not name: it goes on only while the registry takes that user,
+    /// and lets the user act for another.
+    pub(in crate::exchange) fn stays_while_allowed(&mut self, user: &UserName, acts_for: Option<&UserName>) {
+        self.bearing = Some(Bearing::begin(&self.connection, user, acts_for));
     }
 
     /// It is part of a session.
