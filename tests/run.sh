@@ -48,6 +48,12 @@ packages() {
     has cc build-essential
     has c++ g++
     has curl curl
+    has wg wireguard-tools
+    has wireguard-go wireguard-go
+    has ip iproute2
+    has ping iputils-ping
+    has nmap nmap
+    has tcpdump tcpdump
     has oathtool oathtool
     has chromium chromium
     has openssl openssl
@@ -63,7 +69,9 @@ packages() {
     has losetup mount
     has unshare util-linux
     has promtool prometheus
+    has nginx nginx
     has Orthanc orthanc
+    has dcmqrscp dcmtk
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb
     holds '/usr/lib/*/faketime/libfaketime.so.1' libfaketime
     has chronyd chrony

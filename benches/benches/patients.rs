@@ -28,6 +28,7 @@ fn planned(kind: RouteKind, target: &str) -> Plan {
         token: None,
         oidc: None,
         session: None,
+        deadline_ms: None,
     };
     let table = RouteTable::new(vec![route]).unwrap();
     let target = CanonicalTarget::parse(target.as_bytes(), 1_000).unwrap();

@@ -2,7 +2,8 @@
 """What logins and sessions cost, beside requests that have nothing to do with them: Sekisho against itself.
 
     run.sh logins session [--rounds N] [--secs S]    CPU per request with a session and without one, alternating
-    run.sh logins hashes [--rounds N] [--secs S]     p99 of other requests while 1,000 people log in to the gateway itself
+    run.sh logins hashes [--rounds N] [--secs S]     p99 of other requests while 1,000 people log in to the gateway itself, and
+                                                     while as many ask for a page at once
     run.sh logins flood [--secs S] [--rate N]        logins of 20 other sites while one site guesses, and without
 
 Run by `run.sh logins`. The gateway has one core, everything else the other one.
@@ -137,43 +138,43 @@ def session(bench, options):
 
 
 def hashes(bench, options):
-    """p99 of requests at a fixed rate, alone and while 1,000 people send account and password at once."""
+    """p99 of requests at a fixed rate: alone, while 1,000 people ask for the login page at once, and while they send account and
+    password at once."""
 
     async def person(number):
         stream = await connect(bench, *identity(bench, number % SITES + 1))
-        _, _, page = await ask(stream, "GET /.sekisho/login HTTP/1.1\r\nHost: bench.test\r\n")
+        asking = "GET /.sekisho/login HTTP/1.1\r\nHost: bench.test\r\n"
+        _, _, page = await ask(stream, asking)
         token = re.search(rb'name="csrf" value="([^"]+)"', page)[1].decode()
         body = f"csrf={token}&account=user-{number}&password=not+the+password".encode()
         head = ("POST /.sekisho/login HTTP/1.1\r\nHost: bench.test\r\nOrigin: https://bench.test\r\n"
                 f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n")
-        return stream, head, body
+        return {"page": (stream, asking), "logins": (stream, head, body)}
 
-    async def people(count):
-        posts = [await person(number) for number in range(count)]
-        return lambda: asyncio.gather(*(ask(*post) for post in posts))
-
-    ratios, plain, beside = [], [], []
+    kinds = ["alone", "page", "logins"]
+    figures = {kind: [] for kind in kinds}
     statuses = collections.Counter()
     for number in range(1, options.rounds + 1):
-        figures = {}
-        for kind in ["alone", "beside"][:: 1 if number % 2 else -1]:
+        for kind in kinds[:: 1 if number % 2 else -1]:
             with gateway(bench):
                 async def measure():
-                    at_once = await people(1000)
+                    people = [await person(number) for number in range(1000)]
                     generator = load(bench, options.secs, "h1", "--conns", "16", "--path", "/1k", "--rate", str(BESIDE))
                     await asyncio.sleep(1.5)
-                    if kind == "beside":
-                        statuses.update(status for status, _, _ in await at_once())
+                    if kind != "alone":
+                        answers = await asyncio.gather(*(ask(*one[kind]) for one in people))
+                        if kind == "logins":
+                            statuses.update(status for status, _, _ in answers)
                     out = await asyncio.to_thread(generator.communicate)
                     return json.loads(out[0])
-                figures[kind] = asyncio.run(measure())
-        plain.append(figures["alone"]["p99_us"])
-        beside.append(figures["beside"]["p99_us"])
-        ratios.append(beside[-1] / plain[-1])
-        print(f"r{number} p99 alone {plain[-1]} us, beside {beside[-1]} us", flush=True)
-    bounds = compare.interval(ratios)
-    print(f"p99 alone {compare.figure(plain)} us, beside 1,000 logins {compare.figure(beside)} us, ratio "
-          f"{statistics.median(ratios):.2f} {[round(bound, 2) for bound in bounds or ()]}, target 1.2; answers {dict(statuses)}")
+                figures[kind].append(asyncio.run(measure())["p99_us"])
+        print(f"r{number} p99", {kind: values[-1] for kind, values in figures.items()}, flush=True)
+    for kind, other in (("page", "alone"), ("logins", "alone"), ("logins", "page")):
+        ratios = [a / b for a, b in zip(figures[kind], figures[other])]
+        bounds = compare.interval(ratios)
+        print(f"p99 {other} {compare.figure(figures[other])} us, {kind} {compare.figure(figures[kind])} us, ratio "
+              f"{statistics.median(ratios):.2f} {[round(bound, 2) for bound in bounds or ()]}")
+    print(f"target of logins beside alone 1.2; answers {dict(statuses)}")
 
 
 def flood(bench, options):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh [compare.py's options]          Sekisho beside nginx, alternately, in one run: ratios of CPU per request
 # run.sh logins [logins.py's options]    what sessions and logins cost
+# run.sh tunnels [tunnels.py's options]  a clinic's uploads by WireGuard, beside what boringtun-cli needs to receive them; takes root
 #
 # SEKISHO_BENCH  the folder of the proxy benchmark (bench.py, gen-pki.sh, loadgen/, peers/); required
 # SEKISHO_BIN    the gateway; unless set, the release build is made
@@ -35,5 +36,5 @@ export SEKISHO_BIN
 rm -f "$BENCH_OUT"/run/sekisho*/disk.txt
 trap 'rm -rf "$BENCH_OUT"/run/sekisho*/discarded' EXIT
 measure=compare.py
-[ "${1:-}" != logins ] || { measure=logins.py; shift; }
+case "${1:-}" in logins | tunnels) measure=$1.py && shift ;; esac
 python3 "$here/$measure" "$@"

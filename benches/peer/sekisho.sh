@@ -4,7 +4,8 @@
 #
 # Nothing is left out that a clinic has: policies decide each request, and no answer leaves before its record is durable.
 # SEKISHO_BIN is the binary (the release build), SEKISHO_ADMIN the address of metrics and health (127.0.0.1:9443),
-# SEKISHO_DURABILITY another audit.durability than before-answer; SEKISHO_LOGINS adds logins (logins.py). `who.sh $BENCH_DIR` shows whom the records name.
+# SEKISHO_DURABILITY another audit.durability than before-answer; SEKISHO_LOGINS adds logins (logins.py),
+# SEKISHO_TUNNELS a listener of WireGuard with this `inside_tls`, and uploads (tunnels.py). `who.sh $BENCH_DIR` shows whom the records name.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
@@ -100,6 +101,44 @@ rules = [{ methods = ["GET"], path = "/**", action = "read", effect = "read-only
 login = { account = { query = "u" }, success = { status = [204] }, session = { cookies = ["sid"], unknown = "forward" } }'
 fi
 
+tunnels=
+if [ -n "${SEKISHO_TUNNELS:-}" ]; then
+  inside_tls=
+  [ "$SEKISHO_TUNNELS" = off ] || inside_tls='tls = { certificate_file = "tls/server.crt", key_file = "tls/server.key" }'
+  tunnels='[[route]]
+name = "uploads"
+path = "/uploads"
+service = "origin"
+class = "uploads"
+kind = "generic"
+rules = [{ methods = ["PUT"], path = "/**", action = "create", effect = "changing" }]
+[[listener]]
+name = "tunnels"
+kind = "wireguard"
+address = "'$SEKISHO_TUNNELS_ADDRESS'"
+server_names = ["bench.test", "10.64.0.1"]
+'$inside_tls'
+[listener.wireguard]
+private_key_file = "tunnels.key"
+endpoint = "'$SEKISHO_TUNNELS_ADDRESS'"
+inside = ["10.64.0.1"]
+ports = [443]
+site_ranges = ["10.64.0.0/10"]
+mtu = 1420
+inside_tls = "'$SEKISHO_TUNNELS'"
+[listener.limits]
+body_bytes = 17179869184
+request_timeout_ms = 600000'
+  cat >> "$D/policy/bench.cedar" <<'CEDAR'
+@id("engineer-uploads")
+permit (
+  principal in Sekisho::Role::"engineer",
+  action == Sekisho::Action::"create",
+  resource in Sekisho::InformationClass::"uploads"
+);
+CEDAR
+fi
+
 cat > "$D/sekisho.toml" <<TOML
 [node]
 name = "bench"
@@ -149,6 +188,7 @@ class = "bench"
 kind = "generic"
 rules = [{ methods = ["GET"], path = "/**", action = "read", effect = "read-only" }]
 $logins
+$tunnels
 TOML
 
 # The registry, once.
@@ -165,6 +205,13 @@ if [ ! -e "$D/registered" ]; then
       registry site add "other-$number"
       registry user add "other-$number/ito" --role engineer
       registry device add "other-$number/one" --user ito
+    done
+  fi
+  if [ -n "${SEKISHO_TUNNELS:-}" ]; then
+    for number in $(seq "$SEKISHO_TUNNELS_SITES"); do
+      registry site add "tunnel-$number"
+      registry user add "tunnel-$number/ito" --role engineer
+      "$SEKISHO_BIN" device add "tunnel-$number/one" --user ito --wireguard --config "$D/sekisho.toml" --out "$D/tunnel-$number.conf"
     done
   fi
   touch "$D/registered"

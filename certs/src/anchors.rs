@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::SectionKind;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -14,7 +15,7 @@ use crate::pem::{self, PemError};
 /// One or more trust anchors.
 #[derive(Debug, Clone)]
 pub struct Anchors {
-    // INVARIANT: not empty.
+    // INVARIANT: not empty, but for `none`.
     certificates: Arc<[CertificateDer<'static>]>,
     trust: Arc<[TrustAnchor]>,
     not_after: UnixTime,
@@ -86,6 +87,13 @@ pub enum AnchorFileError {
 }
 
 impl Anchors {
+    /// Nobody's: no certificate leads to them. For a door that asks nobody for a certificate.
+    #[must_use]
+    pub fn none() -> Self {
+        let not_after = UnixTime::since_unix_epoch(Duration::MAX);
+        Self { certificates: Arc::default(), trust: Arc::default(), not_after }
+    }
+
     /// Reads PEM. Every certificate in it becomes an anchor, and one that cannot spoils all.
     ///
     /// # Errors
@@ -126,7 +134,7 @@ impl Anchors {
         Self::from_pem(&bytes).map_err(|source| AnchorFileError::Content { path: path.to_owned(), source })
     }
 
-    /// The anchors' certificates; at least one.
+    /// The anchors' certificates; at least one, but for [`Anchors::none`].
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates

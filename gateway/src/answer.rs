@@ -53,6 +53,8 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::SiteSuspended
         | Refusal::DeviceUnregistered
         | Refusal::DeviceSuspended
+        | Refusal::TunnelKeyUnknown
+        | Refusal::TunnelIdentity
         | Refusal::UserUnregistered
         | Refusal::UserSuspended
         | Refusal::PolicyNoPermit

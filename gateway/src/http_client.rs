@@ -102,24 +102,55 @@ impl Client {
     /// # Errors
     /// [`HttpFailure`].
     pub(crate) async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpFailure> {
-        let done = tokio::time::timeout(self.timeout, self.exchange_slowly(request)).await;
+        let is_repeatable = request.method().is_safe();
+        self.in_time(request, is_repeatable).await
+    }
+
+    /// As [`exchange`](Self::exchange), of a question that may be asked twice whatever its method is: where a connection that was kept
+    /// breaks before the answer is whole, as servers that are restarted do to it, it is asked once more on a fresh one.
+    ///
+    /// # Errors
+    /// [`HttpFailure`].
+    pub(crate) async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpFailure> {
+        self.in_time(request, true).await
+    }
+
+    async fn in_time(
+        &self,
+        request: Request<Full<Bytes>>,
+        is_repeatable: bool,
+    ) -> Result<Response<Bytes>, HttpFailure> {
+        let done = tokio::time::timeout(self.timeout, self.exchange_slowly(request, is_repeatable)).await;
         done.unwrap_or_else(|_| Err(HttpFailure::Late { host: self.host.clone(), seconds: self.timeout.as_secs() }))
     }
 
-    async fn exchange_slowly(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpFailure> {
+    async fn exchange_slowly(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        is_repeatable: bool,
+    ) -> Result<Response<Bytes>, HttpFailure> {
         request.headers_mut().insert(HOST, self.authority.clone());
         while let Some(mut kept) = self.kept() {
             if kept.ready().await.is_err() {
                 continue;
             }
-            match kept.try_send_request(request).await {
-                Ok(answer) => return self.read(kept, answer).await,
+            let again = is_repeatable.then(|| request.clone());
+            let failure = match kept.try_send_request(request).await {
+                Ok(answer) => match self.read(kept, answer).await {
+                    Err(failure) => failure,
+                    read => return read,
+                },
                 // Not sent, so that nobody can have obeyed it.
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(self.broken(&error.into_error())),
+                    Some(unsent) => {
+                        request = unsent;
+                        continue;
+                    }
+                    None => self.broken(&error.into_error()),
                 },
-            }
+            };
+            request = again.ok_or(failure)?;
+            break;
         }
         let mut sender = self.connect().await?;
         let answer = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
@@ -195,6 +226,44 @@ fn tls(ca_file: &Path, identity: Option<(&Path, &Path)>) -> Result<Arc<ClientCon
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A server that is restarted while it has the second request in hand.
+    #[tokio::test]
+    async fn a_question_is_asked_again_where_a_kept_connection_breaks_and_nothing_else_is() {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let server = std::thread::spawn(move || {
+            let mut requests = 0;
+            for answers in [1, 1, 1] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut read = |stream: &mut std::net::TcpStream| {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\nq") {
+                        let mut byte = [0];
+                        stream.read_exact(&mut byte).unwrap();
+                        head.extend(byte);
+                    }
+                    requests += 1;
+                };
+                for _ in 0..answers {
+                    read(&mut stream);
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na").unwrap();
+                }
+                read(&mut stream);
+            }
+            requests
+        });
+        let client = Client::new(&url, None, Duration::from_secs(60), 10).unwrap();
+        let question = || Request::post("/").body(Full::from("q")).unwrap();
+        assert!(client.exchange(question()).await.is_ok());
+        assert!(matches!(client.exchange(question()).await, Err(HttpFailure::Broken { .. })), "a code counts once");
+        assert!(client.ask(question()).await.is_ok());
+        // The connection breaks under it, and it is asked on another.
+        assert!(client.ask(question()).await.is_ok());
+        assert!(client.exchange(question()).await.is_err());
+        assert_eq!(server.join().unwrap(), 6);
+    }
 
     #[test]
     fn plain_text_stays_on_this_machine() {

@@ -1,6 +1,7 @@
 //! Metrics for network operations (R19). Names start with `sekisho_`; label sets are fixed, and no label ever holds a
 //! path, a user or a device.
 
+use gateway_audit::record::OutageEvent;
 use policy::Refusal;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -82,6 +83,22 @@ pub struct Metrics {
     pub store_available: IntGauge,
     /// 1 if a backend could be reached when a worker last tried, 0 if not; absent before the first attempt.
     pub backend_up: IntGaugeVec,
+    /// 1 for what a server is, 0 for what it is not, by service, backend and state.
+    pub backend_state: IntGaugeVec,
+    /// Since when it is that, as Unix time; absent for what it has been from the start.
+    pub backend_state_since: GaugeVec,
+    /// Requests under way, by service and backend.
+    pub backend_in_flight: IntGaugeVec,
+    /// Requests that wait for a place at a server, by service.
+    pub backend_pending: IntGaugeVec,
+    /// Times that a server was ejected.
+    pub backend_ejections: IntCounterVec,
+    /// Health checks by service, backend and outcome: `passed` or `failed`.
+    pub backend_checks: IntCounterVec,
+    /// Requests that were sent once more after this backend did not answer.
+    pub backend_retries: IntCounterVec,
+    /// Requests that no server took, or that were not sent once more, by service and reason.
+    pub backend_refused: IntCounterVec,
     /// Failures of backends by service, backend and reason.
     pub backend_errors: IntCounterVec,
     /// Reloads by outcome: `ok` or `failed`.
@@ -108,6 +125,12 @@ pub struct Metrics {
     pub token_keys_fetched: GaugeVec,
     /// 1 while a token issuer's keys are there and believed.
     pub token_keys_available: IntGaugeVec,
+    /// Sites that are expected and silent.
+    pub sites_silent: IntGauge,
+    /// Outage notes, by event.
+    pub outage_notes: IntCounterVec,
+    /// Tunnels' keys of which the preshared key cannot be opened.
+    pub tunnel_keys_unreadable: IntGauge,
     /// Accounts whose failures the login guard remembers.
     pub login_accounts: IntGauge,
     /// Most that it can.
@@ -140,6 +163,8 @@ pub struct Metrics {
     pub ocsp_failing: IntGaugeVec,
     /// Of these, those whose answer ends soon or has ended, and no newer one is there, by listener.
     pub ocsp_due: IntGaugeVec,
+    /// Tunnels.
+    pub tunnels: crate::tunnels::Meters,
 }
 
 /// A metric of the same name exists already.
@@ -257,6 +282,33 @@ impl Metrics {
                 "1 if the last attempt reached it, 0 if not.",
                 &["service", "backend"],
             )?,
+            backend_state: make.gauges("backend_state", "1 for what a server is.", &["service", "backend", "state"])?,
+            backend_state_since: make.put(GaugeVec::new(
+                opts("backend_state_since_timestamp_seconds", "Since when a server is what it is."),
+                &["service", "backend"],
+            )?)?,
+            backend_in_flight: make.gauges("backend_in_flight", "Requests under way.", &["service", "backend"])?,
+            backend_pending: make.gauges("backend_pending", "Requests that wait for a place.", &["service"])?,
+            backend_ejections: make.counters(
+                "backend_ejections_total",
+                "Times that a server was ejected.",
+                &["service", "backend"],
+            )?,
+            backend_checks: make.counters(
+                "backend_health_checks_total",
+                "Health checks.",
+                &["service", "backend", "outcome"],
+            )?,
+            backend_retries: make.counters(
+                "backend_retries_total",
+                "Requests that were sent once more after this backend did not answer.",
+                &["service", "backend"],
+            )?,
+            backend_refused: make.counters(
+                "backend_refused_total",
+                "Requests that no server took, or that were not sent once more.",
+                &["service", "reason"],
+            )?,
             backend_errors: make.counters(
                 "backend_errors_total",
                 "Failures of backends.",
@@ -306,6 +358,17 @@ impl Metrics {
                 "1 while a token issuer's keys are there and believed.",
                 &["issuer"],
             )?,
+            sites_silent: make
+                .put(IntGauge::with_opts(opts("sites_silent", "Sites that are expected and silent."))?)?,
+            outage_notes: make.counters(
+                "outage_notes_total",
+                "Sites that fell silent, and their returns.",
+                &["event"],
+            )?,
+            tunnel_keys_unreadable: make.put(IntGauge::with_opts(opts(
+                "tunnel_keys_unreadable",
+                "Tunnels' keys whose preshared key cannot be opened.",
+            ))?)?,
             login_accounts: make.put(IntGauge::with_opts(opts("login_accounts", "Accounts that failed lately."))?)?,
             login_accounts_limit: make
                 .put(IntGauge::with_opts(opts("login_accounts_limit", "Most accounts remembered."))?)?,
@@ -343,11 +406,15 @@ impl Metrics {
                 &["listener"],
             )?,
             ocsp_due: make.gauges("ocsp_due", "OCSP answers that end and are not renewed.", &["listener"])?,
+            tunnels: crate::tunnels::Meters::new(&make.0)?,
             registry: make.0,
         };
         // What appears with its first count has not risen for `increase()`, and an alert would miss that one.
         for outcome in ["ok", "failed"] {
             made.reloads.with_label_values(&[outcome]);
+        }
+        for event in [OutageEvent::Silent, OutageEvent::Seen] {
+            made.outage_notes.with_label_values(&[event.label()]);
         }
         for operation in ["simpleenroll", "simplereenroll"] {
             made.enrolments.with_label_values(&[operation, Refusal::EnrolmentUnavailable.label()]);

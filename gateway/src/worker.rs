@@ -8,29 +8,38 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use certs::PeerRefused;
-use gateway_audit::record::{Record, Refused, Stage};
+use gateway_audit::record::{Record, Refused, Stage, TunnelDrops};
+use gateway_tunnel::DropCounts;
 use http::HeaderValue;
 use policy::judge::DecisionCache;
 use policy::patients::{PatientId, Studies, StudyPatient, StudySource};
-use policy::{Refusal, ServiceName, Subject};
+use policy::{DeviceName, Refusal, ServiceName, SiteName, Subject};
 use slab::Slab;
 use tokio::sync::watch;
+
+mod carried;
+mod ids;
+mod judging;
+
+pub use carried::{Carried, Carrying};
+use ids::Ids;
 
 use crate::accounts::Accounts;
 use crate::audit::{Lane, Ticket};
 use crate::clock::{self, Clock as _, KernelClock, Reading};
 use crate::config::OnClockAlarm;
-use crate::listen::{Allowances, Arrival, Connection, Control, Strangers};
+use crate::listen::{Allowances, Arrival, Connection, Strangers};
 use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::oidc::Logins as OidcLogins;
 use crate::registry::Live;
-use crate::session::{Acting, Session, Sessions};
+use crate::session::Sessions;
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
 use crate::token::Tokens;
+use crate::tunnels::{Board, Endpoint};
 use crate::upstream::headers::Ours;
 use crate::upstream::identity::{Identities, SigningKey, Statement};
-use crate::upstream::{BackendCounters, Upstreams};
+use crate::upstream::{BackendCounters, Fleet, Upstreams};
 
 /// Decisions remembered per worker.
 const DECISIONS: usize = 16 * 1024;
@@ -65,6 +74,12 @@ pub struct Shared {
     pub studies: Arc<std::sync::Mutex<Studies<RandomState>>>,
     /// How many workers there are.
     pub workers: usize,
+    /// Which sites have live connections.
+    pub sightings: crate::outage::Sightings,
+    /// What workers publish of tunnels.
+    pub tunnels: Board,
+    /// What is known of the services' servers.
+    pub fleet: Arc<Fleet>,
     /// Counters of the backends, by worker, for the metrics.
     pub backend_counters: Arc<std::sync::Mutex<Vec<Vec<Arc<BackendCounters>>>>>,
 }
@@ -78,6 +93,8 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Live connections.
     pub live: Live,
+    /// Which sites they are of.
+    pub present: crate::outage::sightings::Present,
     /// What devices may have.
     pub allowances: Allowances,
     /// What tokens said.
@@ -93,45 +110,9 @@ pub struct Worker {
     opening: Cell<usize>,
     /// Exchanges that are part of a session.
     carried: RefCell<Slab<Rc<Carried>>>,
+    /// Its tunnels, by listener.
+    tunnels: RefCell<Vec<Rc<Endpoint>>>,
     ids: Ids,
-}
-
-/// An exchange that is part of a session.
-pub struct Carried {
-    /// The session.
-    pub session: Arc<Session>,
-    /// Whom it acts for.
-    acting: Option<Arc<Acting>>,
-    /// Ends the exchange.
-    pub control: Control,
-}
-
-impl Carried {
-    /// Why it is cut, if it is.
-    fn is_cut(&self, now: &Reading) -> Option<Refusal> {
-        let unix_s = now.unix_ns / 1_000_000_000;
-        let is_revoked = self.acting.as_ref().is_some_and(|acting| {
-            acting.until_s.is_some_and(|until_s| unix_s >= until_s) || !self.session.acts_for(Some(&acting.user))
-        });
-        let of_session = self.session.is_cut(now.monotonic_ns).map(|_| Refusal::SessionEnded);
-        of_session.or(is_revoked.then_some(Refusal::ActingNotGranted))
-    }
-}
-
-/// An exchange's place among those that are part of a session; given up when dropped.
-pub struct Carrying {
-    /// The exchange.
-    pub carried: Rc<Carried>,
-    worker: Rc<Worker>,
-    key: usize,
-}
-
-impl Drop for Carrying {
-    fn drop(&mut self) {
-        // Whoever is in the middle of something is not idle.
-        self.carried.session.touch(self.worker.clock.monotonic_ns());
-        self.worker.carried.borrow_mut().try_remove(self.key);
-    }
 }
 
 /// A request that goes to a backend.
@@ -173,11 +154,12 @@ impl Worker {
     /// If a service's backends cannot be reached as configured.
     pub fn new(shared: Shared, index: usize, lane: Lane) -> Result<Rc<Self>, crate::upstream::InvalidService> {
         let snapshot = shared.snapshots.load();
-        let upstreams = Upstreams::new(services(&snapshot.loaded))?;
+        let upstreams = Upstreams::new(services(&snapshot.loaded), Arc::clone(&shared.fleet))?;
         let worker = Rc::new(Self {
             clock: Arc::clone(&shared.clock),
             metrics: shared.metrics.clone(),
             live: Live::default(),
+            present: shared.sightings.worker(),
             allowances: Allowances::default(),
             tokens: Tokens::default(),
             decisions: RefCell::new(DecisionCache::new(DECISIONS, RandomState::new())),
@@ -189,6 +171,7 @@ impl Worker {
             identities: Identities::new(Arc::clone(&shared.signing_key), &snapshot.config.trust_domain, TOKENS),
             opening: Cell::new(0),
             carried: RefCell::default(),
+            tunnels: RefCell::default(),
             ids: Ids::new(index),
             shared,
         });
@@ -264,33 +247,6 @@ impl Worker {
         &self.shared.sessions
     }
 
-    /// Registers an exchange that is part of a session, so that it is cut when the session ends, or acts for that one no longer.
-    #[must_use]
-    pub fn carries(self: &Rc<Self>, session: &Arc<Session>, acting: Option<Arc<Acting>>) -> Carrying {
-        let carried = Rc::new(Carried { session: Arc::clone(session), acting, control: Control::default() });
-        let key = self.carried.borrow_mut().insert(Rc::clone(&carried));
-        // It may have ended since it was found, and whoever ended it looked before it stood here.
-        if let Some(why) = carried.is_cut(&self.clock.now()) {
-            carried.control.cut(why);
-        }
-        Carrying { carried, worker: Rc::clone(self), key }
-    }
-
-    /// Cuts exchanges whose session is over.
-    fn cut_sessions(&self) {
-        let now = self.clock.now();
-        let mut cut = 0;
-        for (_, carried) in self.carried.borrow().iter() {
-            if let Some(why) = carried.is_cut(&now) {
-                carried.control.cut(why);
-                cut += 1;
-            }
-        }
-        if cut > 0 {
-            tracing::info!(worker = self.index, cut, "ended exchanges of sessions that are over");
-        }
-    }
-
     /// Whose a study is, if that passed before.
     #[must_use]
     pub fn patient_of(&self, service: &ServiceName, study: &str, now_ns: u64) -> Option<PatientId> {
@@ -334,8 +290,9 @@ impl Worker {
     /// Counts and records a peer that was refused before it could ask for anything. Strangers share a budget, so that
     /// they cannot fill the log.
     pub fn refuse_arrival(&self, arrival: &Arrival, refused: &PeerRefused, stage: Stage) {
-        let PeerRefused { refusal, detail, device } = refused;
+        let PeerRefused { refusal, detail, device: _ } = refused;
         let refusal = *refusal;
+        let (site, device) = arrival.party(refused).unzip();
         self.metrics.handshake(&arrival.listener.name, refusal.label());
         let (summaries, admitted) = self.shared.strangers.take(&self.clock.now(), refusal, arrival.source.ip());
         for summary in summaries {
@@ -351,8 +308,8 @@ impl Worker {
                 detail: (!detail.is_empty()).then_some(detail.as_bytes()),
                 sni: None,
                 certificate: None,
-                site: device.as_ref().map(|device| device.site.as_str()),
-                device: device.as_ref().map(|device| device.device.as_str()),
+                site: site.map(SiteName::as_str),
+                device: device.map(DeviceName::as_str),
                 user: None,
                 patient: None,
             });
@@ -423,6 +380,39 @@ impl Worker {
         }
     }
 
+    /// Takes tunnels, whose peers it keeps as the registry has them from here on.
+    pub(crate) fn takes_tunnels(&self, endpoint: &Rc<Endpoint>) {
+        self.tunnels.borrow_mut().push(Rc::clone(endpoint));
+    }
+
+    /// Puts the keys of tunnels into force that the worker begins with.
+    pub(crate) async fn take_keys(&self) {
+        self.follow_keys(&self.snapshot());
+        while self.has_keys_to_add() {
+            self.add_keys().await;
+        }
+    }
+
+    /// Records what was dropped in tunnels and is not in a record yet.
+    pub(crate) fn tell_tunnel_drops(&self) {
+        for endpoint in self.tunnels.borrow().iter() {
+            for (site, counts) in endpoint.take_reports() {
+                self.tunnel_drops(endpoint.listener(), site.as_ref(), &counts);
+            }
+        }
+    }
+
+    /// Nothing more is to be sent through tunnels to anybody.
+    pub(crate) fn are_tunnels_quiet(&self) -> bool {
+        self.tunnels.borrow().iter().all(|endpoint| endpoint.is_quiet())
+    }
+
+    /// Records what was dropped of a site's packets, or of strangers', since the last record of it (R14).
+    pub(crate) fn tunnel_drops(&self, listener: &str, site: Option<&SiteName>, counts: &DropCounts) {
+        let drops: Vec<_> = counts.iter().map(|(reason, count)| (reason.label(), count)).collect();
+        self.append_unwaited(&TunnelDrops { listener, site: site.map(SiteName::as_str), drops: &drops });
+    }
+
     /// Counts a connection that is not yet known; uncounted when dropped.
     pub fn opens(self: &Rc<Self>) -> Opening {
         self.opening.set(self.opening.get() + 1);
@@ -439,88 +429,8 @@ impl Worker {
     pub fn keep_pools(&self) -> impl Future<Output = ()> + 'static {
         self.upstreams.clone().maintain()
     }
-
-    /// Judges the live connections again at every change of the snapshot, for as long as the worker runs.
-    pub async fn keep_judging(self: Rc<Self>) {
-        let mut changes = self.shared.snapshots.subscribe();
-        let mut ended = self.shared.sessions.subscribe();
-        let mut judged = self.snapshot();
-        let mut every_second = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                changed = ended.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.cut_sessions();
-                    continue;
-                }
-                // Certificates end without anything changing.
-                _ = every_second.tick() => {}
-            }
-            self.cut_sessions();
-            let snapshot = self.snapshot();
-            self.tell_limited(snapshot.config.audit.refusal_interval, false);
-            let new_trust = snapshot.has_other_trust(&judged);
-            judged = Arc::clone(&snapshot);
-            let cut = self.live.rejudge(&snapshot, new_trust).await;
-            if cut > 0 {
-                tracing::info!(worker = self.index, cut, snapshot = snapshot.version, "ended live connections");
-            }
-        }
-    }
 }
 
 fn services(loaded: &Loaded) -> impl Iterator<Item = (&crate::config::Service, Option<Arc<rustls::ClientConfig>>)> {
     loaded.config.services.iter().zip(loaded.backend_tls.iter().cloned())
-}
-
-/// Makes names: a random half per worker and start, and a count.
-#[derive(Debug)]
-struct Ids {
-    start: u64,
-    next: Cell<u64>,
-}
-
-impl Ids {
-    fn new(index: usize) -> Self {
-        let mut random = [0u8; 8];
-        // Without random bytes the names are still unique within the log: the boot id and the sequence tell starts apart.
-        let _ = aws_lc_rs::rand::fill(&mut random);
-        Self { start: u64::from_be_bytes(random) ^ index as u64, next: Cell::new(0) }
-    }
-
-    fn next(&self) -> HeaderValue {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let count = self.next.get();
-        self.next.set(count.wrapping_add(1));
-        let value = u128::from(self.start) << 64 | u128::from(count);
-        let mut id = [b'0'; 32];
-        for (place, byte) in id.chunks_exact_mut(2).zip(value.to_be_bytes()) {
-            for (digit, nibble) in place.iter_mut().zip([byte >> 4, byte & 0xf]) {
-                *digit = HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-            }
-        }
-        // INVARIANT: hexadecimal digits are a header's value.
-        let mut id = HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("0"));
-        // It never comes twice: in HPACK's table it would only push out what does (RFC 7541 7.1.3).
-        id.set_sensitive(true);
-        id
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_unique_and_have_32_digits() {
-        let ids = Ids::new(1);
-        let (a, b) = (ids.next(), ids.next());
-        assert_ne!(a, b);
-        assert_eq!(a.len(), 32);
-        assert!(a.as_bytes().iter().all(u8::is_ascii_hexdigit));
-        assert_eq!(a.as_bytes().first_chunk::<16>(), b.as_bytes().first_chunk::<16>());
-    }
 }

@@ -91,6 +91,10 @@ refusals! {
     UserUnregistered = "user-unregistered", Operator;
     /// The user, or the user assigned to the device, is suspended or gone (R27).
     UserSuspended = "user-suspended", Operator;
+    /// The key of the tunnel is not, or no longer, a registered device's (R3, R27).
+    TunnelKeyUnknown = "tunnel-key-unknown", Operator;
+    /// Inside a tunnel a certificate was presented that is another device's than the tunnel's key (R1).
+    TunnelIdentity = "tunnel-identity", Peer;
     /// The request's head is not well-formed HTTP.
     RequestMalformed = "request-malformed", Peer;
     /// The request can be read in two ways: its framing, its host or its target is ambiguous.

@@ -1,6 +1,8 @@
 """An identity provider for tests: JWKS, introspection, discovery and codes over HTTP, orders by lines of JSON.
 
-    python idp.py [CERTIFICATE KEY]
+    python idp.py [CERTIFICATE KEY [CA]]
+
+With a CA whoever asks shows a certificate of it, and needs no secret.
 
 The first line of output is its port. Then each line of input is an order, answered by one line:
   {"mint": claims, "key": name, "alg": name, "headers": {…}}   a token, made by PyJWT
@@ -88,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         state["count"][1] += 1
         released.wait()
         credentials = base64.b64encode(b"gateway:s3cret%2B").decode()
-        if self.headers.get("Authorization") != f"Basic {credentials}":
+        if len(sys.argv) <= 3 and self.headers.get("Authorization") != f"Basic {credentials}":
             return self.answer(401, {"error": "invalid_client"})
         token = urllib.parse.parse_qs(body)["token"][0]
         claims = state["tokens"].get(token)
@@ -134,6 +136,9 @@ server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 if len(sys.argv) > 2:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[1], sys.argv[2])
+    if len(sys.argv) > 3:
+        context.load_verify_locations(sys.argv[3])
+        context.verify_mode = ssl.CERT_REQUIRED
     server.socket = context.wrap_socket(server.socket, server_side=True)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(server.server_address[1], flush=True)

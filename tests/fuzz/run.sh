@@ -19,7 +19,7 @@ long=${1:-}
 seconds=${1:-10}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(head target config audit_reader audit_sealed spiffe certificate patients login tunnel)
+[ ${#targets[@]} -gt 0 ] || targets=(head target config audit_reader audit_sealed spiffe certificate patients login tunnel dicom hl7)
 dir=${SEKISHO_FUZZ_DIR:-${CARGO_TARGET_DIR:-$repo/target}/fuzz}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
@@ -70,6 +70,7 @@ for target in "${targets[@]}"; do
     certificate) arguments+=(-max_len=4096 -timeout=5) ;;
     patients) arguments+=(-max_len=4096 -dict="$here/patients.dict") ;;
     tunnel) arguments+=(-max_len=1024) ;;
+    dicom | hl7) arguments+=(-max_len=4096) ;;
     audit_reader | audit_sealed | spiffe | login) arguments+=(-max_len=1024) ;;
   esac
   binary=$binaries/$target

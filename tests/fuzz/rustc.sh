@@ -4,7 +4,7 @@ previous=
 for argument in "$@"; do
   if [ "$previous" = --crate-name ]; then
     case $argument in
-      policy | certs | gateway_audit | gateway_tunnel | gateway | head | target | config | audit_reader | audit_sealed | spiffe | certificate | patients | tunnel)
+      policy | certs | gateway_audit | gateway_clinical | gateway_tunnel | gateway | head | target | config | audit_reader | audit_sealed | spiffe | certificate | patients | tunnel | dicom | hl7)
         # shellcheck disable=SC2086 # flags are words
         exec "$@" $SEKISHO_FUZZ_FLAGS
         ;;

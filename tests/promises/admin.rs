@@ -126,10 +126,15 @@ fn a_real_prometheus_scrapes_it_and_loads_its_alerts() {
 
 #[test]
 fn alerts_name_metrics_that_exist() {
-    let clinic = Clinic::builder().start();
+    // Some belong to a listener of their kind, and are there from its start.
+    let tunnels = "[[listener]]\nname = \"tunnels\"\nkind = \"wireguard\"\naddress = \"127.0.0.1:0\"\n\
+        server_names = [\"localhost\"]\n[listener.wireguard]\nprivate_key_file = \"state/tunnels.key\"\n\
+        endpoint = \"gw.example:51820\"\ninside = [\"10.64.0.1\"]\nports = [80]\nsite_ranges = [\"10.64.0.0/10\"]\ninside_tls = \"off\"\n";
+    let clinic = Clinic::builder().config(|config| config.append(tunnels)).start();
     assert_eq!(clinic.wire(DOCTOR).get("/fhir/Patient/1").status, 200);
     let _ = clinic.door.without_certificate().refused();
     let _ = clinic.reload();
+    until("the tunnels' metrics", || clinic.metrics().page().contains("sekisho_tunnel_drops_total{").then_some(()));
     let page = clinic.metrics().page().to_owned();
     let shipped = std::fs::read_to_string(repository().join("deploy/alerts.yml")).expect("the rules");
     let words = shipped.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');

@@ -1,5 +1,7 @@
 //! C14 at an OpenID provider: answers to logins that nobody began, used codes, other devices, browsers and providers, ID tokens of
 //! others, redirects to elsewhere, fixated cookies, forged and repeated logout tokens, and providers that are down or talk too much.
+//!
+//! Longer than a file should be: the scene that these attacks and the logouts play in stands before them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -140,11 +142,15 @@ pub fn encoded(text: &str) -> String {
 
 impl Scene {
     pub fn new() -> Self {
+        Self::of(clinic())
+    }
+
+    pub fn of(builder: Builder) -> Self {
         let idp = Idp::start();
         let issuer = format!("http://127.0.0.1:{}", idp.port);
         idp.obey(&json!({"document": document(&issuer)}));
         let clinic = start(
-            clinic(),
+            builder,
             &issuer,
             "client_secret_file = \"oidc.secret\"\nmax_age_s = 3600\ntwo_factor_amr = [\"mfa\"]",
         );
@@ -225,6 +231,8 @@ fn a_browser_is_sent_to_the_provider_and_whoever_is_none_is_told() {
     let page = browser.ask("/open/after?x=1", &HTML);
     let begun = Begun::of(&page);
     assert!(page.field("location").starts_with(&format!("{}/auth?", scene.issuer())));
+    // Where nobody's session can be lost, a link from elsewhere needs no asking.
+    Begun::of(&browser.ask("/open/x", &[&HTML[..], &["-H", "Sec-Fetch-Site: cross-site"]].concat()));
     let redirect_uri = format!("{}/.sekisho/oidc/idp/callback", browser.origin());
     for (name, value) in [
         ("response_type", "code"),
@@ -277,6 +285,61 @@ fn a_browser_is_sent_to_the_provider_and_whoever_is_none_is_told() {
     }
     assert_eq!(browser.ask("/.sekisho/oidc/idp/callback", &["-d", "a=b"]).status, 405);
     assert_eq!(scene.exchanges(), 0);
+}
+
+/// Whoever is signed in at the provider would take the place of whoever is logged in here.
+#[test]
+fn a_link_of_another_site_exchanges_nobodys_session() {
+    let page_too = |config: &mut gateway_tests::Config| config.set_listener("login_page", true);
+    let scene = Scene::of(clinic().config(page_too));
+    let browser = Browser::new(&scene.clinic, DOCTOR);
+    const LOGIN: &str = "/.sekisho/oidc/idp/login?return=%2Fopen%2Fafter";
+    let from = |target: &str, sites: &[&str]| {
+        let sites: Vec<String> = sites.iter().map(|site| format!("Sec-Fetch-Site: {site}")).collect();
+        let sites = sites.iter().flat_map(|site| ["-H", site]);
+        browser.ask(target, &sites.chain(HTML).collect::<Vec<_>>())
+    };
+    let asks = |page: &Page| {
+        assert_eq!(page.status, 200, "{page:?}");
+        assert!(page.cookie(AWAY).is_none() && page.body.contains("Another site sent you here"), "{page:?}");
+        let link = page.body.split_once("<p><a href=\"").expect("a link").1.split('"').next().expect("its end");
+        link.replace("&amp;", "&")
+    };
+    for target in [LOGIN, "/open/after"] {
+        for sites in [&["cross-site"][..], &["same-site"], &[], &["none", "cross-site"], &["None"]] {
+            let link = asks(&from(target, sites));
+            assert!(link.starts_with("/.sekisho/oidc/idp/login?return=%2F%6F") && link.contains("&go="), "{link}");
+        }
+        for site in ["same-origin", "none"] {
+            assert!(Begun::of(&from(target, &[site])).get("state").len() == 43);
+        }
+    }
+    let page = from("/open/after", &["cross-site"]);
+    let id = page.field("x-request-id").to_owned();
+    let record = scene.clinic.wait_for_record("the request", |record| text(record, "request") == id);
+    assert_eq!(text(&record, "reason"), "session-required", "{record}");
+    // Whoever reads the page and wants it goes on, with a browser that says nothing as well.
+    let link = asks(&page);
+    let (path, go) = link.rsplit_once("go=").expect("a token");
+    for forged in ["", "x", &go.replace(|c: char| c.is_ascii_lowercase(), "a")] {
+        asks(&from(&format!("{path}go={forged}"), &["cross-site"]));
+    }
+    let elsewhere = Browser::new(&scene.clinic, WARD).ask(&link, &HTML);
+    assert!(elsewhere.status == 200 && elsewhere.cookie(AWAY).is_none(), "another device's word: {elsewhere:?}");
+    let begun = Begun::of(&from(&link, &[]));
+    scene.gives(&scene.mint(&scene.claims(&begun)));
+    let page = come(&browser, &scene.query(&begun), &[]);
+    assert_eq!((page.status, page.field("location")), (303, "/open/after"), "{page:?}");
+    // For whom its user acts changes its secret, and not when browsers bring it along.
+    scene.clinic.registry(&["user", "delegate", "add", TANAKA, "dr-sato"]);
+    let acts = until("the leave to be known", || {
+        Some(browser.get("/.sekisho/act")).filter(|page| page.body.contains("dr-sato"))
+    });
+    let page = browser.post(&acts, "/.sekisho/act", &[("for", "dr-sato")]);
+    let cookie = page.head.lines().find(|line| line.contains(&format!("{SESSION}="))).expect("a cookie");
+    assert!(page.status == 303 && cookie.contains("SameSite=Lax"), "{page:?}");
+    // Whoever is in at that provider proves it anew there, which nobody does unasked.
+    assert_eq!(Begun::of(&from(LOGIN, &["cross-site"])).get("max_age"), "0");
 }
 
 #[test]

@@ -6,11 +6,11 @@ use std::net::{SocketAddr, TcpStream};
 
 use gateway_tests::audit::{is, text};
 use gateway_tests::idp::now;
-use gateway_tests::{DOCTOR, PATIENCE};
+use gateway_tests::{DOCTOR, PATIENCE, until};
 use serde_json::{Value, json};
 
 use crate::account::{Browser, WARD};
-use crate::oidc_attacks::{Begun, Scene, begin};
+use crate::oidc_attacks::{Begun, Scene, begin, clinic, come};
 
 /// Posts to the listener for providers.
 fn tell(address: SocketAddr, target: &str, body: &str) -> u16 {
@@ -35,7 +35,6 @@ fn only_the_provider_ends_sessions_and_each_of_its_tokens_once() {
     let browser = Browser::new(&scene.clinic, DOCTOR);
     scene.log_in(&browser);
     let address = scene.clinic.door_of("back_channel").address;
-    const TARGET: &str = "/.sekisho/oidc/idp/backchannel-logout";
     let claims = |id: &str| {
         json!({
             "iss": scene.issuer(), "aud": "gateway", "iat": now(), "exp": now() + 120, "jti": id, "sid": "s1",
@@ -100,7 +99,7 @@ fn only_the_provider_ends_sessions_and_each_of_its_tokens_once() {
         scene.clinic.wait_for_record("the end", |record| is(record, "session") && text(record, "event") == "ended");
     assert_eq!(text(&ended, "reason"), "provider", "{ended}");
     scene.log_in(&browser);
-    assert_eq!(tell(address, TARGET, &format!("logout_token={good}")), 400, "a second time");
+    assert_eq!(tell(address, TARGET, &format!("logout_token={good}")), 200, "a second time");
     assert!(is_in(), "what was said once ends no later session");
     let outcome =
         |outcome| scene.clinic.metric("sekisho_oidc_logouts_total", &[("provider", "idp"), ("outcome", outcome)]);
@@ -111,6 +110,81 @@ fn only_the_provider_ends_sessions_and_each_of_its_tokens_once() {
     all.as_object_mut().expect("claims").remove("sid");
     assert_eq!(tell(address, TARGET, &format!("logout_token={}", sign(&all, "k1", "ES256", typed()))), 200);
     assert!(!is_in());
+}
+
+const TARGET: &str = "/.sekisho/oidc/idp/backchannel-logout";
+
+/// A logout token about the session `s1`, made so many seconds ago.
+fn logout(scene: &Scene, id: &str, ago_s: i64) -> String {
+    let claims = json!({
+        "iss": scene.issuer(), "aud": "gateway", "iat": now() - ago_s, "exp": now() + 120, "jti": id, "sid": "s1",
+        "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+    });
+    let token = scene.idp.mint_by(&claims, "k1", "ES256", &json!({"typ": "logout+jwt"}));
+    format!("logout_token={token}")
+}
+
+#[test]
+fn a_log_out_that_overtakes_a_login_under_way_ends_what_would_begin() {
+    let scene = Scene::new();
+    let browser = Browser::new(&scene.clinic, DOCTOR);
+    let address = scene.clinic.door_of("back_channel").address;
+    let begun = begin(&browser);
+    scene.gives(&scene.mint(&scene.claims(&begun)));
+    assert_eq!(tell(address, TARGET, &logout(&scene, "1", 0)), 200);
+    let page = come(&browser, &scene.query(&begun), &[]);
+    scene.refused(&page, 503, "session-unavailable");
+    assert_eq!(browser.ask("/open/x", &[]).status, 401);
+    // Whoever is asked from now on is in.
+    scene.log_in(&browser);
+    assert_eq!(browser.ask("/open/x", &[]).status, 200);
+}
+
+/// What a gateway before a restart obeyed, this one has never seen.
+#[test]
+fn a_logout_token_of_earlier_ends_no_session_that_began_since() {
+    let scene = Scene::new();
+    let browser = Browser::new(&scene.clinic, DOCTOR);
+    let address = scene.clinic.door_of("back_channel").address;
+    scene.log_in(&browser);
+    assert_eq!(tell(address, TARGET, &logout(&scene, "1", 200)), 200);
+    assert_eq!(browser.ask("/open/x", &[]).status, 200);
+    assert_eq!(tell(address, TARGET, &logout(&scene, "2", 0)), 200);
+    assert_eq!(browser.ask("/open/x", &[]).status, 401);
+}
+
+#[test]
+fn a_log_out_that_could_not_be_stored_is_taken_again() {
+    let scene = Scene::new();
+    let browser = Browser::new(&scene.clinic, DOCTOR);
+    let address = scene.clinic.door_of("back_channel").address;
+    scene.log_in(&browser);
+    let (file, aside) = (scene.clinic.prepared.path("state/sekisho.db"), scene.clinic.prepared.path("aside.db"));
+    std::fs::rename(&file, &aside).expect("a store");
+    let token = logout(&scene, "1", 0);
+    for time in ["first", "second"] {
+        assert_eq!(tell(address, TARGET, &token), 503, "the {time} time");
+        assert_eq!(browser.ask("/open/x", &[]).status, 401, "it is over all the same");
+    }
+    std::fs::rename(&aside, &file).expect("a store");
+    until("the store takes it", || (tell(address, TARGET, &token) == 200).then_some(()));
+}
+
+#[test]
+fn silence_keeps_no_provider_out() {
+    let scene = Scene::new();
+    let browser = Browser::new(&scene.clinic, DOCTOR);
+    let address = scene.clinic.door_of("back_channel").address;
+    scene.log_in(&browser);
+    let silent: Vec<TcpStream> = (0..400).map(|_| TcpStream::connect(address).expect("a connection")).collect();
+    // A form that never ends is as silent.
+    for mut stream in silent.iter().take(200) {
+        let _ = write!(stream, "POST {TARGET} HTTP/1.1\r\nHost: gw\r\nContent-Length: 9\r\n");
+        let _ = write!(stream, "Content-Type: application/x-www-form-urlencoded\r\n\r\nlogout");
+    }
+    assert_eq!(tell(address, TARGET, &logout(&scene, "1", 0)), 200);
+    assert_eq!(browser.ask("/open/x", &[]).status, 401);
+    drop(silent);
 }
 
 #[test]
@@ -146,4 +220,60 @@ fn a_log_out_ends_the_session_here_and_there_and_nobody_elses_form_does() {
     let page = browser.get(&target(state));
     assert!(page.status == 200 && page.body.contains("logged out at this device"), "{page:?}");
     assert_eq!(browser.get(&target(state)).status, 303);
+}
+
+#[test]
+fn the_back_channel_speaks_tls_where_it_is_told_to() {
+    let scene = Scene::of(clinic().config(|config| {
+        config.set("back_channel", "certificate_file", "tls/server.crt");
+        config.set("back_channel", "key_file", "tls/server.key");
+    }));
+    let browser = Browser::new(&scene.clinic, DOCTOR);
+    scene.log_in(&browser);
+    let address = scene.clinic.door_of("back_channel").address;
+    let token = logout(&scene, "1", 0);
+    assert_ne!(tell(address, TARGET, &token), 200, "in plain text");
+    assert_eq!(browser.ask("/open/x", &[]).status, 200);
+    let curl = |ca: &str, more: &[&str]| {
+        let ca = scene.clinic.prepared.path(ca);
+        let output = std::process::Command::new("curl")
+            .args(["-sS", "--max-time", "100", "-o", "/dev/null", "-w", "%{http_code}", "-d", &token])
+            .args(["--cacert", ca.to_str().expect("UTF-8")])
+            .args(more)
+            .arg(format!("https://localhost:{}{TARGET}", address.port()))
+            .args(["--connect-to", &format!("localhost::127.0.0.1:{}", address.port())])
+            .output()
+            .expect("curl");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(curl("tls/devices-ca.crt", &[]), "000", "it is nobody else");
+    assert_eq!(curl("tls/servers-ca.crt", &["--tls-max", "1.1"]), "000");
+    assert_eq!(browser.ask("/open/x", &[]).status, 200);
+    assert_eq!(curl("tls/servers-ca.crt", &[]), "200");
+    assert_eq!(browser.ask("/open/x", &[]).status, 401);
+}
+
+/// Nobody loses a session to one that cannot begin.
+#[test]
+fn a_session_stays_where_another_cannot_take_its_place() {
+    let scene = Scene::new();
+    let (browser, other) = (Browser::new(&scene.clinic, DOCTOR), Browser::new(&scene.clinic, WARD));
+    let address = scene.clinic.door_of("back_channel").address;
+    scene.log_in(&other);
+    let of_another = |begun: &Begun| {
+        let mut claims = scene.claims(begun);
+        claims["sid"] = json!("s2");
+        scene.gives(&scene.mint(&claims));
+    };
+    let (first, second) = (begin(&browser), begin(&browser));
+    of_another(&first);
+    let page = come(&browser, &scene.query(&first), &[]);
+    assert_eq!(page.status, 303, "{page:?}\n{}", scene.clinic.gateway.said());
+    let (file, aside) = (scene.clinic.prepared.path("state/sekisho.db"), scene.clinic.prepared.path("aside.db"));
+    std::fs::rename(&file, &aside).expect("a store");
+    assert_eq!(tell(address, TARGET, &logout(&scene, "1", 0)), 503, "the store takes nothing");
+    of_another(&second);
+    scene.refused(&come(&browser, &scene.query(&second), &[]), 503, "session-unavailable");
+    assert_eq!(browser.ask("/open/x", &[]).status, 200, "the first session goes on");
+    std::fs::rename(&aside, &file).expect("a store");
 }

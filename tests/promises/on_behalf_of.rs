@@ -245,6 +245,17 @@ fn a_token_of_somebody_who_acts_needs_leave_too() {
     let record = clinic.wait_for_record("the request", |record| is(record, "request") && text(record, "request") == id);
     assert_eq!((text(&record, "user"), text(&record, "acting_for")), ("tanaka", "dr-sato"), "{record:#}");
     assert_eq!((&record["roles"], text(&record, "authentication")), (&json!(["nurse"]), "user"), "{record:#}");
+    // What is under way ends with the leave.
+    clinic.backend().answers(|_| {
+        gateway_tests::Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nonly so much".to_owned())
+    });
+    let mut streaming = clinic.wire(DOCTOR);
+    let bearer = format!("Bearer {}", token(pointer.clone()));
+    streaming.send_request("GET", "/fhir/Patient/1", &[("Authorization", &bearer)], b"");
+    assert!(streaming.reads_until(b"only so much"), "the stream begins");
+    clinic.registry(&["user", "delegate", "remove", TANAKA, "dr-sato"]);
+    streaming.closes();
+    until("the end of the leave", || (ask(pointer.clone()).problem() == "acting-not-granted").then_some(()));
     for bad in [
         json!("tanaka"),
         json!({}),

@@ -509,6 +509,11 @@ fn policies_are_explained_for_people() {
     let said = explain(&user);
     assert!(said.contains("deny (policy-no-permit)"), "{said}");
     assert!(said.contains("needs a device, or the annotation @device(\"none\")"), "{said}");
+    // How the user was proved, and for whom they act.
+    let said = explain(&["--site", "sakura-clinic", "--user", "dr-yamada", "--level", "two-factor", "--age", "7"]);
+    assert!(said.contains(", level two-factor proved 7 s ago"), "{said}");
+    let bad = ["policy", "explain", "--path", "/", "--site", "s", "--user", "u", "--level", "three"];
+    assert_eq!(sekisho(&bad).code, Some(2));
     let said = explain(&["--patient", &format!("{}/P-0042", "ab".repeat(16))]);
     assert!(said.contains("deny (policy-no-permit)") && said.contains("annotation @principal(\"patient\")"), "{said}");
     let said =

@@ -8,6 +8,7 @@ use gateway_tests::h2::{Frames, Outcome, kind};
 use gateway_tests::{Clinic, DOCTOR, Ended, Wire, until, within};
 use serde_json::Value;
 
+use crate::account::{Browser, GOOD, TANAKA, first_password};
 use crate::login_guard::{ELSEWHERE, WARD};
 use crate::session_bound::{ask, body, clinic, ended, login, serve, sessions, start};
 
@@ -182,6 +183,66 @@ fn what_is_under_way_ends_with_its_session() {
             assert_eq!(listed.iter().map(|session| text(session, "user")).collect::<Vec<_>>(), ["suzuki"]);
         }
     }
+}
+
+/// A request that is part of a backend's session and of one of ours ends with either.
+#[test]
+fn what_two_sessions_carry_ends_with_either() {
+    for which in ["learnt", "local"] {
+        let clinic = start(clinic().config(|config| {
+            config.set_listener("login_page", true);
+            for (key, value) in [("memory_kib", 64), ("passes", 1), ("lanes", 1)] {
+                config.set("account", key, value);
+            }
+        }));
+        let first = first_password(&clinic, TANAKA);
+        let browser = Browser::new(&clinic, DOCTOR);
+        browser.change_first("tanaka", &first, GOOD);
+        let jar = browser.jar();
+        let own = jar.lines().find(|line| line.contains("__Host-sekisho\t")).expect("a session");
+        let own = own.split('\t').next_back().expect("a value");
+        let cookie = login(&mut clinic.wire(DOCTOR), "tanaka", None);
+        let begun = sessions(&clinic, "begun");
+        let named = begun.iter().find(|record| text(record, "origin") == which).expect("both have begun");
+        let mut streaming = stream(&clinic, DOCTOR, &format!("{cookie}; __Host-sekisho={own}"));
+        let name = text(named, "session");
+        until("the store to know the session", || {
+            clinic.registry(&["session", "list"]).stdout.contains(name).then_some(())
+        });
+        clinic.registry(&["session", "end", name]);
+        streaming.closes();
+    }
+}
+
+/// An application that gives another cookie with every answer.
+#[test]
+fn cookies_that_roll_are_one_session_of_which_little_is_stored() {
+    let clinic = start(clinic());
+    let mut exam = clinic.wire(DOCTOR);
+    let first = login(&mut exam, "tanaka", None);
+    let mut cookies = vec![first];
+    for _ in 0..40 {
+        let last = cookies.last().expect("one");
+        let answer = ask(&mut exam, "/app/rotate", last);
+        cookies.push(answer.field("set-cookie").split(';').next().expect("a cookie").to_owned());
+        // The newest counts at once, on another connection too.
+        let newest = cookies.last().expect("one");
+        assert_eq!(body(&ask(&mut exam, "/charts/1", newest)), "tanaka");
+    }
+    let newest = cookies.last().expect("one");
+    assert_eq!(body(&ask(&mut clinic.wire(DOCTOR), "/charts/1", newest)), "tanaka");
+    assert_eq!(ask(&mut exam, "/charts/1", &cookies[25]).problem(), "session-required", "one that it went on without");
+    assert_eq!(ask(&mut exam, "/charts/1", &cookies[1]).problem(), "session-required", "nobody knows it any more");
+    let prepared = clinic.stop();
+    let query = "SELECT COUNT(*) FROM session_secrets";
+    let output = std::process::Command::new("sqlite3").arg(prepared.path("state/sekisho.db")).arg(query).output();
+    let rows = String::from_utf8(output.expect("sqlite3").stdout).expect("a number");
+    assert_eq!(rows.trim(), "6", "four that it goes on with, two that it had");
+    let clinic = prepared.start();
+    serve(clinic.backend(), false);
+    assert_eq!(ask(&mut clinic.wire(DOCTOR), "/charts/1", newest).status, 200, "a restart knows the newest");
+    assert_eq!(ask(&mut clinic.wire(DOCTOR), "/charts/1", &cookies[30]).problem(), "session-required");
+    assert_eq!(ask(&mut clinic.wire(WARD), "/charts/1", newest).problem(), "session-stolen");
 }
 
 #[test]

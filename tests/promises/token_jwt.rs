@@ -328,3 +328,30 @@ fn a_token_that_is_remembered_still_ends() {
     // Not before its time by more than a clock without a keeper may be off, and not after it but for the machine's slowness.
     assert!(now() >= claims["exp"].as_i64().expect("a date") - 17);
 }
+
+#[test]
+fn a_token_counts_over_http2_as_it_does_over_http1() {
+    let idp = Idp::start();
+    let clinic = clinic(&idp, "").start();
+    wait_for_keys(&clinic);
+    let bearer = format!("Bearer {}", idp.mint(&claims("dr-sato", &clinic.identity(DOCTOR))));
+    let ask = |device: &str, fields: &[(&str, &str)]| {
+        clinic.h2(device).request("GET", "/fhir/Patient/1", fields, b"").expect("an answer")
+    };
+    let answer = ask(DOCTOR, &[("authorization", &bearer)]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(clinic.backend().last().values("authorization").is_empty(), "the backend gets no token");
+    let id = answer.field("x-request-id").to_owned();
+    let record = clinic.wait_for_record("the request", |record| text(record, "request") == id);
+    assert_eq!(text(&record, "user"), "dr-sato", "{record}");
+    let changed = format!("{bearer}AAAA");
+    for (device, fields, status, label) in [
+        (ELSEWHERE, &[("authorization", &*bearer)][..], 401, "token-not-bound"),
+        (DOCTOR, &[("authorization", &*changed)], 401, "token-invalid"),
+        (DOCTOR, &[("authorization", &*bearer), ("authorization", &*bearer)], 400, "request-ambiguous"),
+        (DOCTOR, &[], 401, "token-missing"),
+    ] {
+        let answer = ask(device, fields);
+        assert_eq!((answer.status, &*answer.problem()), (status, label), "{answer:?}");
+    }
+}

@@ -135,3 +135,46 @@ fn a_secret_that_others_can_read_refuses_the_start() {
     std::fs::remove_file(prepared.path("idp.secret")).expect("a file");
     assert!(prepared.try_start().is_err());
 }
+
+/// RFC 8705 section 2: the gateway shows a certificate instead of a secret.
+#[test]
+fn whoever_asks_may_be_known_by_a_certificate() {
+    let files = tempfile::tempdir().expect("a folder");
+    let (pki, others) = (gateway_tests::Pki::new(), gateway_tests::Pki::new());
+    let (server, client, foreign) = (pki.server(&["localhost"]), pki.operator("a/gw"), others.operator("a/gw"));
+    let file = |name: &str, content: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path
+    };
+    let (certificate, key) = (file("idp.crt", &server.certificate_pem), file("idp.key", &server.key_pem));
+    let idp = Idp::with_clients(&certificate, &key, &file("ca.crt", pki.devices_ca_pem()));
+    let issuer = format!(
+        "[[token_issuer]]\nname = \"idp\"\nissuer = \"{ISSUER}\"\naudiences = [\"sekisho\"]\nsites = [\"*\"]\n\
+         algorithms = [\"ES256\"]\nintrospection_uri = \"https://localhost:{}/introspect\"\nca_file = \"tls/idp-ca.crt\"\n\
+         certificate_file = \"tls/client.crt\"\nkey_file = \"tls/client.key\"\ntimeout_ms = 60000\n",
+        idp.port
+    );
+    let prepared = clinic(&idp, "")
+        .config(|config| {
+            config.clear_appended();
+            config.append(&issuer);
+        })
+        .prepare();
+    prepared.write("tls/idp-ca.crt", pki.servers_ca_pem());
+    let shows = |write: &dyn Fn(&str, &str), who: &gateway_tests::Identity| {
+        write("tls/client.crt", &who.certificate_pem);
+        write("tls/client.key", &who.key_pem);
+    };
+    shows(&|name, content| prepared.write(name, content), &foreign);
+    let clinic = prepared.start();
+    idp.obey(&json!({"tokens": {"good": claims("dr-sato", &clinic.identity(DOCTOR))}}));
+    let mut wire = clinic.wire(DOCTOR);
+    let answer = ask(&mut wire, "/fhir/Patient/1", "good");
+    assert_eq!((answer.status, &*answer.problem()), (503, "token-unavailable"), "nobody vouches for who asks");
+    assert_eq!(idp.asked().1, 0);
+    shows(&|name, content| clinic.prepared.write(name, content), &client);
+    assert!(clinic.reload());
+    assert_eq!(ask(&mut wire, "/fhir/Patient/1", "good").status, 200);
+    refused(&ask(&mut wire, "/fhir/Patient/1", "nobodys"), "token-invalid");
+}

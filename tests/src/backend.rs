@@ -121,7 +121,15 @@ impl Backend {
     /// If there is no port.
     #[must_use]
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+    }
+
+    /// As [`start`](Self::start), on a socket that is open already.
+    ///
+    /// # Panics
+    /// If it has no address.
+    #[must_use]
+    pub fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared::default());
         let served = Arc::clone(&shared);

@@ -191,6 +191,28 @@ impl Prepared {
         sekisho(&[arguments, &["--store", store]].concat())
     }
 
+    /// Gives a registered device a key of tunnels and an address inside, of its site's range `/24`; returns what it shares with the
+    /// gateway.
+    ///
+    /// # Panics
+    /// If the registry takes it not.
+    #[must_use]
+    pub fn add_tunnel_key(&self, device: &str, public_key: &str, inside: std::net::Ipv4Addr) -> String {
+        let (site, _) = device.split_once('/').expect("site/device");
+        let range = std::net::Ipv4Addr::from(u32::from(inside) & 0xffff_ff00);
+        self.registry(&["site", "set", site, "--inside", &format!("{range}/24")]);
+        self.write_configuration();
+        let config = self.path("sekisho.toml");
+        let config = config.to_str().expect("an UTF-8 path");
+        let inside = inside.to_string();
+        let key =
+            ["device", "key", "new", device, "--public-key", public_key, "--address", &inside, "--config", config];
+        let output = sekisho(&key);
+        assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+        let shared = output.stdout.lines().find_map(|line| line.strip_prefix("PresharedKey = "));
+        shared.unwrap_or_else(|| panic!("no preshared key in {}", output.stdout)).to_owned()
+    }
+
     /// Starts the gateway and waits until it is ready.
     ///
     /// # Panics

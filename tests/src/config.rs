@@ -56,6 +56,7 @@ pub struct Config {
     identities: String,
     tls: Table,
     service: Table,
+    health: String,
     routes: String,
     extra: String,
 }
@@ -70,6 +71,7 @@ impl Default for Config {
             identities: String::new(),
             tls: Table::new(),
             service: Table::new(),
+            health: String::new(),
             routes: ROUTES.to_owned(),
             extra: String::new(),
         };
@@ -164,6 +166,11 @@ impl Config {
         self.service.insert(key.to_owned(), value.into());
     }
 
+    /// How the service's servers are checked: the keys of `[service.health]`.
+    pub fn check_health(&mut self, keys: &str) {
+        self.health = format!("[service.health]\n{keys}\n");
+    }
+
     /// Other routes than the default ones, as TOML.
     pub fn set_routes(&mut self, routes: &str) {
         routes.clone_into(&mut self.routes);
@@ -210,7 +217,10 @@ server_names = {}
         for (key, value) in self.tls.iter().filter(is_table) {
             text.push_str(&format!("[listener.tls.{key}]\n{}\n", value.as_table().expect("a table")));
         }
-        text.push_str(&format!("[[service]]\nname = \"clinical\"\n{}\n{}\n{}", self.service, self.routes, self.extra));
+        text.push_str(&format!(
+            "[[service]]\nname = \"clinical\"\n{}\n{}{}\n{}",
+            self.service, self.health, self.routes, self.extra
+        ));
         text
     }
 }

@@ -47,6 +47,16 @@ impl Idp {
         Self::with(&[certificate.to_str().expect("UTF-8"), key.to_str().expect("UTF-8")])
     }
 
+    /// The same, and whoever asks shows a certificate of the authority in that file.
+    ///
+    /// # Panics
+    /// If a path is not UTF-8.
+    #[must_use]
+    pub fn with_clients(certificate: &Path, key: &Path, ca: &Path) -> Self {
+        let [certificate, key, ca] = [certificate, key, ca].map(|path| path.to_str().expect("UTF-8"));
+        Self::with(&[certificate, key, ca])
+    }
+
     fn with(arguments: &[&str]) -> Self {
         let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
         let mut child = Command::new(python)

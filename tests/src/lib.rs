@@ -27,10 +27,12 @@ pub mod oidc;
 pub mod openssl;
 mod pki;
 mod process;
+pub mod relay;
 pub mod revocation;
 pub mod rsyslog;
 pub mod ship;
 mod wait;
+pub mod wireguard;
 
 pub use backend::{Backend, Reply, Seen};
 pub use clinic::{Builder, Clinic, DOCTOR, Prepared, places, repository};

@@ -4,25 +4,12 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 
 use crate::profile::ProfileError;
-use crate::verifier::judge_clients_by;
+use crate::profile::optional::Optional;
 use crate::{PeerVerifier, Profile, ServerIdentity};
-
-/// Lets in whoever has no certificate, and judges as everywhere whoever has one.
-#[derive(Debug)]
-struct Optional(Arc<PeerVerifier>);
-
-impl ClientCertVerifier for Optional {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    judge_clients_by!(|this| verify_client_cert of this.0, this.0.root_hint_subjects(), this.0.signatures());
-}
 
 /// Makes the TLS of the enrolment listener: a device that has a certificate shows it, one that has none comes in
 /// without. Sessions are not resumed, so that every connection's certificate was judged in its own handshake.

@@ -9,6 +9,7 @@
 
 mod client;
 mod enrolment;
+mod optional;
 mod public;
 mod server;
 
@@ -25,7 +26,7 @@ use rustls::{SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
 pub use client::{ClientSettings, client_config};
 pub use enrolment::enrolment_config;
 pub use public::public_config;
-pub use server::{Resumption, ServerSettings, operators_config, server_config};
+pub use server::{ClientCertificates, Resumption, ServerSettings, operators_config, server_config};
 
 /// A named set of protocol versions, suites, groups and signature algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,6 +9,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 
 use crate::profile::ProfileError;
+use crate::profile::optional::Optional;
 use crate::verifier::OperatorVerifier;
 use crate::{PeerVerifier, Profile, ServerIdentity};
 
@@ -38,6 +39,18 @@ impl Resumption {
     }
 }
 
+/// Whether clients are asked for a certificate. Only where something outside TLS has proved who is there may it be other
+/// than [`Required`](Self::Required).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Nobody is asked.
+    Off,
+    /// Who shows one is judged by it, and nobody has to.
+    Optional,
+    /// Without one there is no connection.
+    Required,
+}
+
 /// What a listener's TLS is made of.
 #[derive(Debug)]
 pub struct ServerSettings<'a> {
@@ -48,6 +61,8 @@ pub struct ServerSettings<'a> {
     pub resolver: Arc<dyn ResolvesServerCert>,
     /// Who may come in.
     pub verifier: Arc<PeerVerifier>,
+    /// Whether a certificate is asked for.
+    pub certificates: ClientCertificates,
     /// Application protocols, the preferred first.
     pub alpn: &'a [&'a [u8]],
     /// Session resumption.
@@ -62,11 +77,15 @@ pub struct ServerSettings<'a> {
 /// # Errors
 /// [`ProfileError`] if rustls finds the parts not to fit.
 pub fn server_config(settings: ServerSettings<'_>) -> Result<ServerConfig, ProfileError> {
-    let ServerSettings { profile, resolver, verifier, alpn, resumption, clock } = settings;
-    let mut config = ServerConfig::builder_with_details(profile.provider(), clock)
-        .with_protocol_versions(profile.versions())?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(resolver);
+    let ServerSettings { profile, resolver, verifier, certificates, alpn, resumption, clock } = settings;
+    let builder =
+        ServerConfig::builder_with_details(profile.provider(), clock).with_protocol_versions(profile.versions())?;
+    let builder = match certificates {
+        ClientCertificates::Off => builder.with_no_client_auth(),
+        ClientCertificates::Optional => builder.with_client_cert_verifier(Arc::new(Optional(verifier))),
+        ClientCertificates::Required => builder.with_client_cert_verifier(verifier),
+    };
+    let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.ignore_client_order = true;
     config.max_early_data_size = 0;

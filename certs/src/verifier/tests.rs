@@ -70,6 +70,7 @@ impl Door {
         let identity =
             ServerIdentity::from_pem(issued.certificate_pem.as_bytes(), issued.key_pem.expose().as_bytes()).unwrap();
         let config = server_config(ServerSettings {
+            certificates: crate::profile::ClientCertificates::Required,
             profile,
             resolver: identity.resolver(),
             verifier: Arc::clone(&verifier),
@@ -478,6 +479,7 @@ fn without_resumption_every_handshake_is_full() {
     let identity =
         ServerIdentity::from_pem(issued.certificate_pem.as_bytes(), issued.key_pem.expose().as_bytes()).unwrap();
     let config = server_config(ServerSettings {
+        certificates: crate::profile::ClientCertificates::Required,
         profile: Profile::CryptrecHighTls12,
         resolver: identity.resolver(),
         verifier: Arc::clone(&door.verifier),

@@ -272,13 +272,25 @@ impl<'a> Frame<'a> {
         Ok(Self { sequence, durable, link, record })
     }
 
-    /// The link this frame must have behind `previous`.
+    /// How many entries of the tree its record is.
     #[must_use]
-    pub fn expected_link(&self, previous: &Link) -> Link {
-        let length = u32::try_from(self.record.len()).unwrap_or(u32::MAX).to_le_bytes();
+    pub const fn entries(&self) -> usize {
+        self.record.len().div_ceil(entry::MAX_PART)
+    }
+
+    /// The hashes of its record's entries.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<Hash> {
         let mut leaves = Vec::with_capacity(1);
         leaf_hashes(self.sequence, self.record, |leaf| leaves.push(leaf));
-        link(previous, &length, self.sequence, self.durable, &leaves)
+        leaves
+    }
+
+    /// The link this frame must have behind `previous`, if these are its [`leaves`](Self::leaves).
+    #[must_use]
+    pub fn expected_link(&self, previous: &Link, leaves: &[Hash]) -> Link {
+        let length = u32::try_from(self.record.len()).unwrap_or(u32::MAX).to_le_bytes();
+        link(previous, &length, self.sequence, self.durable, leaves)
     }
 
     /// Bytes of the whole frame.
@@ -371,7 +383,7 @@ mod tests {
         let frame = Frame::decode(&bytes).unwrap();
         assert_eq!((frame.record, frame.sequence, frame.durable), (&b"{\"sequence\":10}"[..], 10, 7));
         assert_eq!(frame.link, chain.link);
-        assert_eq!(frame.expected_link(&before.link), chain.link);
+        assert_eq!(frame.expected_link(&before.link, &frame.leaves()), chain.link);
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut bad = bytes.clone();

@@ -108,6 +108,8 @@ kinds! {
     17 ConnectionClosed "connection-closed" "A device's connection ended.";
     18 Refusal "refusal" "A connection or handshake was refused.";
     19 RefusalSummary "refusal-summary" "Refusals that were counted instead of recorded one by one.";
+    20 TunnelDrops "tunnel-drops" "Packets of tunnels were dropped.";
+    21 Outage "outage" "A site fell silent, or is seen again.";
     32 RegistryChange "registry-change" "A site, device, user or role was changed.";
     33 RegistryRollback "registry-rollback" "The registry was older than the log.";
     34 Reviewers "reviewers" "A site's reviewers changed.";

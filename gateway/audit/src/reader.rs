@@ -232,7 +232,7 @@ fn follow<'a>(bytes: &'a [u8], chain: &Chain) -> Result<Frame<'a>, Fault> {
     if frame.sequence != chain.next {
         return Err(Fault::Sequence(frame.sequence));
     }
-    if frame.link != frame.expected_link(&chain.link) {
+    if frame.link != frame.expected_link(&chain.link, &frame.leaves()) {
         return Err(Fault::Link);
     }
     if frame.durable >= frame.sequence {

@@ -42,6 +42,11 @@ pub(crate) fn shape(kind: Kind, record: Option<&Record>) -> Shape {
             alert(Some(code::RESTRICTED_FUNCTION), Execute, Serious)
         }
         Kind::Refusal | Kind::RefusalSummary => alert(Some(code::NODE_AUTHENTICATION), Execute, Serious),
+        Kind::TunnelDrops => alert(Some(code::RESTRICTED_FUNCTION), Execute, Serious),
+        Kind::Outage => {
+            let is_back = record.is_some_and(|record| record.label("event") == "site-seen");
+            alert(None, Execute, if is_back { Success } else { Minor })
+        }
         Kind::RegistryChange => alert(Some(code::USER_ATTRIBUTES_CHANGED), Update, Success),
         Kind::RegistryRollback => alert(Some(code::SECURITY_CONFIGURATION), Execute, Major),
         Kind::Reviewers | Kind::Rewrap => alert(Some(code::SECURITY_ROLES_CHANGED), Update, Success),

@@ -64,6 +64,8 @@ pub(crate) fn every_kind() -> Vec<Record> {
         Kind::Stop => json!({ "cause": "SIGTERM" }),
         Kind::Reload => json!({ "result": "failed", "error": "no", "snapshot": 2 }),
         Kind::Clock => json!({ "event": "step", "source": "ntp.example" }),
+        Kind::Outage => json!({ "event": "site-silent", "since": "2026-11-23T01:02:03Z" }),
+        Kind::TunnelDrops => json!({ "listener": "tunnels", "drops": [{ "count": 2, "reason": "other-site" }] }),
         Kind::Shred
         | Kind::Opening
         | Kind::Rewrap

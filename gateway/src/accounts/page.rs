@@ -96,6 +96,8 @@ pub enum Page<'a> {
     Elsewhere {
         /// Where that begins.
         again: &'a str,
+        /// The way here was another site's, and may be no wish of the reader's: the link says that it is.
+        asks: bool,
     },
 }
 
@@ -279,16 +281,17 @@ impl View<'_> {
                 self.open(LOGOUT, html);
                 close(html, words.submit_logout);
             }
-            Page::Elsewhere { again } => {
-                let target = self.target.map(|target| {
-                    let mut query = String::from("?return=");
-                    for byte in target.bytes() {
-                        let _ = write!(query, "%{byte:02X}");
-                    }
-                    query
-                });
-                let target = target.unwrap_or_default();
-                let _ = write!(html, "<p><a href=\"{}{target}\">{}</a></p>", escaped(again), words.login);
+            Page::Elsewhere { again, asks } => {
+                let mut query = Vec::new();
+                if let Some(target) = self.target {
+                    query.push(target.bytes().fold("return=".to_owned(), |query, byte| format!("{query}%{byte:02X}")));
+                }
+                if asks {
+                    let _ = write!(html, "<p>{}</p>", words.from_elsewhere);
+                    query.push(format!("go={}", self.token));
+                }
+                let (glue, query) = (if query.is_empty() { "" } else { "?" }, query.join("&amp;"));
+                let _ = write!(html, "<p><a href=\"{}{glue}{query}\">{}</a></p>", escaped(again), words.login);
             }
             Page::SignedOut => {
                 let _ = write!(html, "<p>{}</p><p><a href=\"{LOGIN}\">{}</a></p>", words.gone, words.login);
@@ -368,7 +371,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const EVERY: [Page<'_>; 9] = [
+    const EVERY: [Page<'_>; 10] = [
+        Page::Elsewhere { again: "/<b>", asks: true },
         Page::Again { user: "<i>" },
         Page::NoFactor { user: "<i>" },
         Page::Act { user: "<i>", acting_for: Some("<b>"), choices: &[] },

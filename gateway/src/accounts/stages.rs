@@ -133,7 +133,8 @@ impl Stages {
     }
 }
 
-fn hash(name: &str) -> Option<[u8; 32]> {
+/// The key by which what was named so is kept; none where it is no such name.
+pub(crate) fn hash(name: &str) -> Option<[u8; 32]> {
     if name.len() != 43 {
         return None;
     }

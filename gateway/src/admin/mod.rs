@@ -45,6 +45,9 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 const JWKS_PATH: &str = "/.well-known/sekisho/jwks.json";
 const JWKS_TYPE: &str = "application/jwk-set+json";
 
+/// Where the services' servers are shown.
+pub(crate) const BACKENDS_PATH: &str = "/backends";
+
 /// What the pages are made of.
 pub struct Admin {
     /// Metrics, brought up to date by `refresh` before each page.
@@ -55,10 +58,14 @@ pub struct Admin {
     pub health: Health,
     /// The keys that identities are signed with (RFC 7517).
     pub jwks: Bytes,
+    /// The services' servers, as JSON.
+    pub backends: Box<dyn Fn() -> String>,
     /// Gives out wrapped data keys.
     pub openings: Option<openings::Openings>,
     /// Operators' TLS; none on a loopback address.
     pub tls: Option<Arc<OperatorsTls>>,
+    /// Tunnels, as workers published them last.
+    pub tunnels: crate::tunnels::Board,
 }
 
 /// Serves until dropped.
@@ -186,6 +193,8 @@ fn answer<B>(request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
         "/livez" => verdict(&admin.health.live(), verbose),
         "/readyz" => verdict(&admin.health.ready(), verbose),
         "/startupz" => verdict(&admin.health.started(), verbose),
+        "/tunnels" => page(StatusCode::OK, "application/json", admin.tunnels.json()),
+        BACKENDS_PATH => page(StatusCode::OK, "application/json", (admin.backends)()),
         JWKS_PATH => page(StatusCode::OK, JWKS_TYPE, admin.jwks.clone()),
         _ => page(StatusCode::NOT_FOUND, "text/plain", "there is nothing here\n"),
     }
@@ -237,8 +246,16 @@ mod tests {
     async fn a_peer_that_does_not_read_its_answer_is_left() {
         let metrics = crate::metrics::Metrics::new().unwrap();
         let health = Health { readiness: Box::new(Vec::new), warnings: Box::new(Vec::new) };
-        let admin =
-            Rc::new(Admin { metrics, refresh: Box::new(|| ()), health, jwks: Bytes::new(), openings: None, tls: None });
+        let admin = Rc::new(Admin {
+            metrics,
+            refresh: Box::new(|| ()),
+            health,
+            jwks: Bytes::new(),
+            backends: Box::new(String::new),
+            openings: None,
+            tls: None,
+            tunnels: Default::default(),
+        });
         let (mut peer, ours) = tokio::io::duplex(64);
         let begun = Instant::now();
         let asks = async {

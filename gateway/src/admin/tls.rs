@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use certs::profile::{UnknownProfile, operators_config};
 use certs::verifier::OperatorVerifier;
-use certs::{Anchors, Profile, ServerIdentity};
+use certs::{Profile, ServerIdentity};
 use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
 use tokio_rustls::TlsAcceptor;
@@ -31,7 +31,7 @@ impl OperatorsTls {
     /// What is wrong with which file.
     pub fn load(files: &ListenerTls) -> Result<Self, String> {
         let pairs = files.identities.iter().flat_map(|files| [&files.certificate_file, &files.key_file]);
-        let watched = Watched::new(pairs.chain([&files.client_ca_file]).cloned().collect());
+        let watched = Watched::new(pairs.chain(&files.client_ca_file).cloned().collect());
         let (config, ends) = read(files)?;
         Ok(Self {
             files: files.clone(),
@@ -80,7 +80,7 @@ impl OperatorsTls {
 
 fn read(tls: &ListenerTls) -> Result<(ServerConfig, Vec<CertificateEnd>), String> {
     let profile: Profile = tls.profile.parse().map_err(|error: UnknownProfile| error.to_string())?;
-    let anchors = Anchors::load_file(&tls.client_ca_file).map_err(|error| error.to_string())?;
+    let anchors = crate::listen::anchors(tls).map_err(|error| error.to_string())?;
     let files = tls.identities.first().ok_or("there is no certificate")?;
     let identity =
         ServerIdentity::load_files(&files.certificate_file, &files.key_file).map_err(|error| error.to_string())?;

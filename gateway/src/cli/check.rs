@@ -17,6 +17,8 @@ use crate::audit::{SIGNING_KEY, VERIFIER_KEYS, init, retention, signer};
 use crate::config::{Config, ListenerPeers, Problem};
 use crate::listen::check_roles;
 use crate::load::{LoadError, load_config};
+use crate::sealing::{Sealer, SealingError};
+use crate::store::{sealed_keys, sealing_key_of};
 
 /// Bits of a file's mode that let anyone but its owner read, write or run it.
 const OTHERS: u32 = 0o077;
@@ -36,8 +38,8 @@ pub struct CheckArgs {
     pub probe: bool,
 }
 
-/// Checks each file. Writes one line per problem, `file:line:column: message`, and `FILE: ok` for a file without any; a warning
-/// of a probe has `warning: ` before its message.
+/// Checks each file. Writes one line per problem, `file:line:column: message`, and `FILE: ok` for a file without any; a warning,
+/// which is no problem, has `warning: ` before its message.
 /// True if there was none at all, which is exit code 0; otherwise it is 1.
 ///
 /// # Errors
@@ -48,14 +50,14 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> io::Result<bool> {
         let problems = match Config::load(file) {
             Err(error) => error.into_problems(),
             Ok(_) if args.text_only => Vec::new(),
-            Ok(config) if args.probe => {
-                let probed = config.clone();
-                match check_all(config) {
-                    problems if problems.is_empty() => probe::probe(&probed, out)?,
-                    problems => problems,
+            Ok(config) => {
+                let named = config.clone();
+                let problems = check_all(config);
+                if let Some(warning) = preshared_keys(&named)? {
+                    writeln!(out, "{warning}")?;
                 }
+                if problems.is_empty() && args.probe { probe::probe(&named, out)? } else { problems }
             }
-            Ok(config) => check_all(config),
         };
         if problems.is_empty() {
             writeln!(out, "{}: ok", file.display())?;
@@ -82,6 +84,25 @@ fn check_all(config: Config) -> Vec<Problem> {
         Ok(_) => Vec::new(),
         Err(error) => vec![places.problem(key_of(&error), error.to_string())],
     }
+}
+
+/// A warning where the store has preshared keys of WireGuard devices and the key that they are sealed under cannot be read. No problem:
+/// the gateway starts without it, and all others come in.
+fn preshared_keys(config: &Config) -> io::Result<Option<Problem>> {
+    let store = &config.store.file;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let sealed = runtime.block_on(sealed_keys(store)).unwrap_or(0);
+    if sealed == 0 {
+        return Ok(None);
+    }
+    let told = |error: SealingError| {
+        let what = format!(
+            "warning: {sealed} devices with preshared keys of WireGuard cannot come in: {error}; see \
+             `tunnel-keys-unreadable` in the runbook"
+        );
+        config.problem("store.file", what)
+    };
+    Ok(Sealer::load(&sealing_key_of(store)).err().map(told))
 }
 
 /// The key that names what could not be loaded.
@@ -117,7 +138,9 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
             check.certificates("admin.certificate_file", &identity.certificate_file);
             check.key("admin.key_file", &identity.key_file);
         }
-        check.certificates("admin.client_ca_file", &tls.client_ca_file);
+        if let Some(file) = &tls.client_ca_file {
+            check.certificates("admin.client_ca_file", file);
+        }
     }
     if let Some(enrolment) = &config.enrolment {
         check.authority("enrolment.directory", &enrolment.directory);
@@ -151,7 +174,12 @@ pub fn check_deep(config: &Config) -> Vec<Problem> {
                 check.place_to_write(&key(&identity.key("ocsp_file")), folder);
             }
         }
-        check.certificates(&key("client_ca_file"), &listener.tls.client_ca_file);
+        if let Some(file) = &listener.tls.client_ca_file {
+            check.certificates(&key("client_ca_file"), file);
+        }
+        if let Some(tunnels) = &listener.wireguard {
+            check.tunnel_key(&format!("listener[{index}].wireguard.private_key_file"), &tunnels.private_key_file);
+        }
         if let ListenerPeers::Users(users) = &listener.tls.peers
             && let Some(file) = &users.roles_file
         {
@@ -273,6 +301,15 @@ impl Check<'_> {
         }
     }
 
+    /// The key that tunnels end at; the first start makes one that is absent.
+    fn tunnel_key(&mut self, key: &str, path: &Path) {
+        if !path.exists() {
+            self.place_to_write(key, path.parent().unwrap_or(path));
+        } else if let Err(error) = crate::tunnels::load_key(path) {
+            self.blame(key, path, format_args!("which is no key of tunnels: {error}"));
+        }
+    }
+
     /// A folder that `sekisho ca init` made.
     fn authority(&mut self, key: &str, path: &Path) {
         // A token is not asked: systemd checks before each start, which a token that is away must not prevent, and a
@@ -347,6 +384,7 @@ mod tests {
 
     use super::*;
     use crate::config::tests::beside;
+    use crate::store::Store;
     use std::os::unix::fs::PermissionsExt;
 
     /// A folder in which nothing is wrong.
@@ -384,6 +422,43 @@ mod tests {
     #[test]
     fn a_good_file_is_ok() {
         assert_eq!(check(&folder(), false), (true, "sekisho.toml: ok\n".to_owned()));
+    }
+
+    /// It is said, and keeps no gateway from starting.
+    #[test]
+    fn a_lost_key_of_preshared_keys_is_a_warning() {
+        let dir = folder();
+        let path = dir.path().join("state/sekisho.db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = runtime.block_on(async {
+            let store = Store::open(&path).await.unwrap();
+            sqlx::query("INSERT INTO wireguard_keys VALUES ('s', 'd', 'k', 'sealed', '', '')")
+                .execute(&mut *store.writer().await)
+                .await
+                .unwrap();
+            store
+        });
+        let key = sealing_key_of(&path);
+        let said = |what: &str| {
+            let (good, said) = check(&dir, false);
+            assert!(good && said.ends_with("sekisho.toml: ok\n"), "{said}");
+            assert!(said.contains("warning: 1 devices with preshared keys"), "{said}");
+            assert!(said.contains("`state/sekisho.db.key`") && said.contains(what), "{said}");
+        };
+        said("No such file");
+        Sealer::load_or_make(&key).unwrap();
+        assert_eq!(check(&dir, false), (true, "sekisho.toml: ok\n".to_owned()));
+        mode(&dir, "state/sekisho.db.key", 0o640);
+        said("chmod 600");
+        mode(&dir, "state/sekisho.db.key", 0o600);
+        fs::write(&key, "short").unwrap();
+        said("64 hexadecimal digits");
+        // As well while nobody has the store open, and nothing is left there.
+        runtime.block_on(store.close());
+        let before = fs::read_dir(dir.path().join("state")).unwrap().count();
+        said("64 hexadecimal digits");
+        assert_eq!(fs::read_dir(dir.path().join("state")).unwrap().count(), before);
+        assert_eq!(check(&dir, true), (true, "sekisho.toml: ok\n".to_owned()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use policy::judge::{Judge, JudgeOptions};
 use policy::patients::target_patients;
 use policy::route::RouteTable;
 use policy::target::CanonicalTarget;
-use policy::{AuthenticationLevel, DeviceId, EntityVersions, Party, RoleName, SiteName, Subject, UserName};
+use policy::{AuthenticationLevel, DeviceId, EntityVersions, Party, RoleName, SiteName, Subject};
 use smallvec::SmallVec;
 
 use super::policy::{ExplainArguments, Outcome, PolicyCommand, check, explain, no_routes, test};
@@ -58,14 +58,17 @@ fn explain_request(arguments: &ExplainArguments, out: &mut dyn Write) -> anyhow:
     let routes = RouteTable::new(config.routes.clone())?;
     let resolved = resolve(&routes, &arguments.method, &arguments.path)
         .map_err(|refusal| anyhow!("`{}` is refused before any policy is asked: {refusal}", arguments.path))?;
-    let subject = subject(&config.store.file, arguments)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let now = i64::try_from(now.as_nanos()).context("the clock is beyond 2262")?;
-    explain(&judge, &subject, &resolved, &arguments.method, now, out)?;
+    let mut subject = subject(&config.store.file, arguments, now)?;
+    if let Some(level) = arguments.level {
+        subject.authentication_level = level;
+    }
+    explain(&judge, &subject, &resolved, &arguments.method, (now, arguments.age), out)?;
     Ok(())
 }
 
-fn subject(store: &Path, arguments: &ExplainArguments) -> anyhow::Result<Subject> {
+fn subject(store: &Path, arguments: &ExplainArguments, now: i64) -> anyhow::Result<Subject> {
     if let Some(patient) = &arguments.patient {
         return Ok(Subject {
             party: Party::Patient(patient.clone()),
@@ -79,7 +82,7 @@ fn subject(store: &Path, arguments: &ExplainArguments) -> anyhow::Result<Subject
     super::block_on(async {
         let store = Store::open_existing(store).await?;
         let subject = match &arguments.device {
-            Some(device) => at_device(&store, DeviceId { site, device: device.clone() }, arguments.user.as_ref()).await,
+            Some(device) => at_device(&store, DeviceId { site, device: device.clone() }, arguments, now).await,
             None => alone(&store, site, arguments).await,
         };
         store.close().await;
@@ -87,17 +90,23 @@ fn subject(store: &Path, arguments: &ExplainArguments) -> anyhow::Result<Subject
     })
 }
 
-async fn at_device(store: &Store, device: DeviceId, user: Option<&UserName>) -> anyhow::Result<Subject> {
+async fn at_device(store: &Store, device: DeviceId, arguments: &ExplainArguments, now: i64) -> anyhow::Result<Subject> {
     let directory = store.directory().await?;
     let found = directory.lookup(&device).map_err(|refusal| anyhow!("device `{device}` is refused: {refusal}"))?;
     let mut subject = Subject::clone(&found);
-    if let Some(user) = user
+    if let Some(user) = &arguments.user
         && subject.user() != Some(user)
     {
         let known = store.user_show(&UserId { site: device.site.clone(), user: user.clone() }).await?;
         let own = store.device_show(&device).await?;
         subject.roles = sorted(known.roles.into_iter().chain(own.roles));
-        subject.party = Party::Device { device, user: Some(user.clone()) };
+        subject.party = Party::Device { device: device.clone(), user: Some(user.clone()) };
+    }
+    if let Some(acts_for) = &arguments.acting_for {
+        let user = subject.user().context("nobody acts for another without --user")?;
+        let granted = directory.acting_for(&device.site, user, acts_for, now);
+        let granted = granted.map_err(|refusal| anyhow!("user `{user}` does not act for `{acts_for}`: {refusal}"))?;
+        subject.acting_for = Some(granted.0);
     }
     Ok(subject)
 }

@@ -1,6 +1,7 @@
 //! The `sekisho` command. One file per family of subcommands; here they are told apart.
 
 pub mod audit;
+mod backend;
 pub mod ca;
 pub mod cert;
 pub mod check;
@@ -13,6 +14,7 @@ pub mod registry;
 mod run;
 mod signals;
 mod terminal;
+mod tunnel;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -73,6 +75,10 @@ enum Command {
     Role(RoleArgs),
     /// Sessions of users who have logged in
     Session(SessionArgs),
+    /// WireGuard tunnels of a running gateway; only reads
+    Tunnel(tunnel::TunnelArgs),
+    /// The servers of the services, and which of them take new requests
+    Backend(backend::BackendArgs),
 }
 
 /// The whole command: parses the arguments, carries them out, and says how it went.
@@ -140,10 +146,12 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cert(command) => Ok(code(cert::run(&command, out)?)),
         Command::Ca(command) => block_on(ca::run(command, out)).map(|()| ExitCode::SUCCESS),
         Command::Clock(arguments) => block_on(clock::run(&arguments, out)).map(code),
+        Command::Backend(arguments) => block_on(backend::run(arguments, out)).map(|()| ExitCode::SUCCESS),
         Command::Site(SiteArgs { options, command }) => registry(options, RegistryCommand::Site(command)),
         Command::Device(DeviceArgs { options, command }) => registry(options, RegistryCommand::Device(command)),
         Command::User(UserArgs { options, command }) => registry(options, RegistryCommand::User(command)),
         Command::Role(RoleArgs { options, command }) => registry(options, RegistryCommand::Role(command)),
+        Command::Tunnel(arguments) => block_on(tunnel::run(&arguments, out)).map(|()| ExitCode::SUCCESS),
         Command::Session(SessionArgs { options, command }) => registry(options, RegistryCommand::Session(command)),
     }
 }
@@ -163,6 +171,11 @@ fn registry(options: RegistryOptions, mut command: RegistryCommand) -> anyhow::R
         && let Some(settings @ None) = command.account()
     {
         *settings = Some(config(&options)?.account);
+    }
+    if options.store.is_none()
+        && let Some(tunnels @ None) = command.tunnels()
+    {
+        *tunnels = Some(crate::tunnels::TunnelListener::of(&config(&options)?)?);
     }
     block_on(async {
         let store = if command.makes_store() { Store::open(&path).await? } else { Store::open_existing(&path).await? };

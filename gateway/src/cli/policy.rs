@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use policy::cases::{Cases, CasesError, MAX_CASES_BYTES, Resolve, Resolved};
 use policy::judge::{Context, Judge, JudgeOptions, LoadError, Request, TlsVersion, Transport};
-use policy::{DeviceName, Party, Patient, RoleName, SiteName, Subject, UserName};
+use policy::{AuthenticationLevel, DeviceName, Party, Patient, RoleName, SiteName, Subject, UserName};
 
 use crate::load::{PolicyFileError, read_bounded, read_policies};
 
@@ -46,6 +46,15 @@ pub struct ExplainArguments {
     /// A role that the user's certificate stands for; may be repeated.
     #[arg(long = "role", value_name = "ROLE", requires = "user", conflicts_with = "device")]
     pub roles: Vec<RoleName>,
+    /// How strongly the user is known: `device`, `user` or `two-factor`.
+    #[arg(long, value_parser = level, conflicts_with = "patient")]
+    pub level: Option<AuthenticationLevel>,
+    /// How many seconds ago that was proved.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "patient")]
+    pub age: Option<u32>,
+    /// The user for whom the user acts, as far as the registry grants it.
+    #[arg(long, value_name = "USER", requires = "device")]
+    pub acting_for: Option<UserName>,
     /// A patient, as records name one: ISSUER/ID.
     #[arg(long, conflicts_with_all = ["site", "device", "user"])]
     pub patient: Option<Patient>,
@@ -58,6 +67,12 @@ pub struct ExplainArguments {
     /// The configuration to take policies, routes and registry from.
     #[arg(long, value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
     pub config: PathBuf,
+}
+
+fn level(text: &str) -> Result<AuthenticationLevel, String> {
+    let levels = [AuthenticationLevel::Device, AuthenticationLevel::User, AuthenticationLevel::TwoFactor];
+    let known = || levels.map(AuthenticationLevel::label).join("`, `");
+    levels.into_iter().find(|level| level.label() == text).ok_or_else(|| format!("it is none of `{}`", known()))
 }
 
 /// Why a `sekisho policy` command cannot do its work.
@@ -134,7 +149,7 @@ pub fn no_routes(_method: &str, _path: &str) -> Result<Resolved, String> {
 }
 
 /// `sekisho policy explain`, once routes and registry have said what the arguments mean. The request is taken to come
-/// from loopback over TLS 1.3 at `time`, in nanoseconds since 1970.
+/// from loopback over TLS 1.3 at `time`, in nanoseconds since 1970, from a user who was proved `age_s` seconds before.
 ///
 /// # Errors
 /// [`PolicyCommandError::Print`] if the explanation cannot be printed.
@@ -143,7 +158,7 @@ pub fn explain(
     subject: &Subject,
     resolved: &Resolved,
     method: &str,
-    time: i64,
+    (time, age_s): (i64, Option<u32>),
     out: &mut dyn Write,
 ) -> Result<(), PolicyCommandError> {
     let request = Request {
@@ -156,7 +171,7 @@ pub fn explain(
             tls_version: Some(TlsVersion::V1_3),
             source: std::net::Ipv4Addr::LOCALHOST.into(),
             time,
-            authentication_age_ns: None,
+            authentication_age_ns: age_s.map(|age_s| u64::from(age_s).saturating_mul(1_000_000_000)),
             method: Some(method),
             operation: resolved.operation.as_deref(),
             resource_type: resolved.resource_type.as_deref(),
@@ -168,10 +183,18 @@ pub fn explain(
     match &subject.party {
         Party::Device { device, user } => {
             let user = user.as_ref().map_or("nobody", |user| user.as_str());
-            writeln!(out, "device {device}, user {user}, roles [{roles}]")?;
+            write!(out, "device {device}, user {user}, roles [{roles}]")?;
+            if let Some(acting_for) = &subject.acting_for {
+                write!(out, ", acting for {}", acting_for.user)?;
+            }
         }
-        Party::User { site, user } => writeln!(out, "no device, user {site}/{user}, roles [{roles}]")?,
-        Party::Patient(patient) => writeln!(out, "patient {}", super::terminal::text(&patient.to_string()))?,
+        Party::User { site, user } => write!(out, "no device, user {site}/{user}, roles [{roles}]")?,
+        Party::Patient(patient) => write!(out, "patient {}", super::terminal::text(&patient.to_string()))?,
+    }
+    write!(out, ", level {}", subject.authentication_level.label())?;
+    match age_s {
+        Some(age_s) => writeln!(out, " proved {age_s} s ago")?,
+        None => writeln!(out)?,
     }
     let Resolved { action, service, class, route, .. } = resolved;
     writeln!(out, "{action} on service {service}, class {class}, route {route}")?;
@@ -184,7 +207,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use policy::{Action, AuthenticationLevel, DeviceId, EntityVersions};
+    use policy::{Action, DeviceId, EntityVersions};
 
     fn example() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/examples/clinic")
@@ -225,6 +248,52 @@ mod tests {
     }
 
     #[test]
+    fn an_explanation_takes_how_the_user_was_proved_and_for_whom_they_act() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "@id(\"fresh\") permit(principal, action, resource) when { context.authentication_level == 3 && \
+                    context has authentication_age && context.authentication_age <= 60 && \
+                    context has acting_for && context.acting_for in Sekisho::Role::\"doctor\" };";
+        fs::write(folder.path().join("p.cedar"), text).unwrap();
+        let judge = Judge::load(read_policies(folder.path()).unwrap(), JudgeOptions::default()).unwrap();
+        let acting_for = policy::ActingFor {
+            user: "sato".parse().unwrap(),
+            roles: ["doctor".parse().unwrap()].into_iter().collect(),
+            version: 3,
+        };
+        let device = DeviceId { site: "sakura".parse().unwrap(), device: "desk".parse().unwrap() };
+        let mut subject = Subject {
+            party: Party::Device { device, user: Some("tanaka".parse().unwrap()) },
+            roles: ["clerk".parse().unwrap()].into_iter().collect(),
+            authentication_level: level("two-factor").unwrap(),
+            versions: EntityVersions::default(),
+            acting_for: Some(std::sync::Arc::new(acting_for)),
+        };
+        let resolved = Resolved {
+            action: Action::Read,
+            service: "fhir".parse().unwrap(),
+            class: "clinical".parse().unwrap(),
+            route: "fhir".parse().unwrap(),
+            operation: None,
+            resource_type: None,
+            patients: Vec::new(),
+        };
+        let said = |subject: &Subject, age_s| {
+            let mut out = Vec::new();
+            explain(&judge, subject, &resolved, "GET", (1_775_005_200_000_000_000, age_s), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let permitted = said(&subject, Some(60));
+        assert!(permitted.contains(", acting for sato, level two-factor proved 60 s ago\n"), "{permitted}");
+        assert!(permitted.contains("permit, decided by fresh"), "{permitted}");
+        for age_s in [None, Some(61)] {
+            assert!(said(&subject, age_s).contains("deny"));
+        }
+        subject.authentication_level = level("user").unwrap();
+        assert!(said(&subject, Some(1)).contains("deny"));
+        assert!(level("three").is_err());
+    }
+
+    #[test]
     fn an_explanation_names_policy_and_lack() {
         let judge = Judge::load(read_policies(&example()).unwrap(), JudgeOptions::default()).unwrap();
         let subject = Subject {
@@ -247,7 +316,7 @@ mod tests {
             patients: vec!["1".to_owned()],
         };
         let mut out = Vec::new();
-        explain(&judge, &subject, &resolved, "GET", 1_775_005_200_000_000_000, &mut out).unwrap();
+        explain(&judge, &subject, &resolved, "GET", (1_775_005_200_000_000_000, None), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("device sakura-clinic/desk-1, user ck-yamada, roles [clerk]"), "{text}");
         assert!(text.contains("deny (policy-no-permit)"), "{text}");

@@ -8,6 +8,7 @@ mod args;
 mod certificates;
 mod delegations;
 mod holders;
+mod keys;
 mod lockouts;
 mod print;
 mod sessions;
@@ -21,12 +22,14 @@ use std::path::PathBuf;
 pub use accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
 pub use actor::operating_system_user;
 pub use args::{
-    CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, HolderArgs, RegistryOptions, RevokeArgs, RoleArgs, RoleCommand,
-    SessionArgs, SessionCommand, SiteArgs, SiteCommand, UserArgs, UserCertificateCommand, UserCommand,
+    CodeArgs, DeviceArgs, DeviceCommand, EnrolArgs, HolderArgs, KeyCommand, KeyForm, RegistryOptions, RevokeArgs,
+    RoleArgs, RoleCommand, SessionArgs, SessionCommand, SiteArgs, SiteCommand, UserArgs, UserCertificateCommand,
+    UserCommand,
 };
 pub use delegations::DelegateCommand;
 
-use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetUser, Store};
+use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetSite, SetUser, Store};
+use crate::tunnels::TunnelListener;
 use print::Show;
 
 /// A command of any of the four families.
@@ -74,6 +77,19 @@ impl RegistryCommand {
     }
 }
 
+impl RegistryCommand {
+    /// Where the command gets the listeners of tunnels, for a command that needs them.
+    pub const fn tunnels(&mut self) -> Option<&mut Option<Vec<TunnelListener>>> {
+        match self {
+            Self::Device(
+                DeviceCommand::Add { wireguard: true, form, .. }
+                | DeviceCommand::Key { command: KeyCommand::New { form, .. } },
+            ) => Some(&mut form.tunnels),
+            Self::Device(_) | Self::Site(_) | Self::User(_) | Self::Role(_) | Self::Session(_) => None,
+        }
+    }
+}
+
 /// Carries out `command` for `actor` and writes the answer to `out`: with `json` an object of stable shape (an entry;
 /// `{"sites": […]}` and the like; `{"removed": […]}`), otherwise text for people.
 ///
@@ -95,39 +111,45 @@ pub async fn run(
     }
 }
 
-/// The commands on what has nothing but a name.
-macro_rules! named {
-    ($run:ident, $command:ident: $add:ident, $list:ident, $show:ident, $set:ident, $suspend:ident, $resume:ident, $remove:ident$(, $unlock:ident by $lift:path)?) => {
-        async fn $run(
-            command: $command,
-            store: &Store,
-            actor: &str,
-            json: bool,
-            out: &mut dyn Write,
-        ) -> anyhow::Result<()> {
-            match command {
-                $command::Add { name, display_name } => {
-                    print::done(&store.$add(actor, name, display_name).await?, "added", json, out)?;
-                }
-                $command::List => print::list(&store.$list().await?, json, out)?,
-                $command::Show { name } => print::one(&store.$show(&name).await?, json, out)?,
-                $command::Set { name, display_name } => {
-                    edited(&store.$set(actor, &name, display_name).await?, "set", json, out)?;
-                }
-                $command::Suspend { name } => edited(&store.$suspend(actor, &name).await?, "suspended", json, out)?,
-                $command::Resume { name } => edited(&store.$resume(actor, &name).await?, "resumed", json, out)?,
-                $command::Remove { name, cascade } => {
-                    print::removed(&store.$remove(actor, &name, cascade).await?, json, out)?;
-                }
-                $($command::$unlock { name } => $lift(&name, store, actor, json, out).await?,)?
-            }
-            Ok(())
+async fn site(command: SiteCommand, store: &Store, actor: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
+        SiteCommand::Add { name, display_name, inside } => {
+            print::done(&store.site_add_inside(actor, name, display_name, inside).await?, "added", json, out)?;
         }
-    };
+        SiteCommand::List => print::list(&store.site_list().await?, json, out)?,
+        SiteCommand::Show { name } => print::one(&store.site_show(&name).await?, json, out)?,
+        SiteCommand::Set { name, display_name, inside } => {
+            let set = SetSite { display_name, inside: Some(inside).filter(|inside| !inside.is_empty()) };
+            edited(&store.site_set(actor, &name, set).await?, "set", json, out)?;
+        }
+        SiteCommand::Suspend { name } => edited(&store.site_suspend(actor, &name).await?, "suspended", json, out)?,
+        SiteCommand::Resume { name } => edited(&store.site_resume(actor, &name).await?, "resumed", json, out)?,
+        SiteCommand::Remove { name, cascade } => {
+            print::removed(&store.site_remove(actor, &name, cascade).await?, json, out)?;
+        }
+        SiteCommand::Unlock { name } => lockouts::lift_site(&name, store, actor, json, out).await?,
+    }
+    Ok(())
 }
 
-named!(site, SiteCommand: site_add, site_list, site_show, site_set, site_suspend, site_resume, site_remove, Unlock by lockouts::lift_site);
-named!(role, RoleCommand: role_add, role_list, role_show, role_set, role_suspend, role_resume, role_remove);
+async fn role(command: RoleCommand, store: &Store, actor: &str, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
+        RoleCommand::Add { name, display_name } => {
+            print::done(&store.role_add(actor, name, display_name).await?, "added", json, out)?;
+        }
+        RoleCommand::List => print::list(&store.role_list().await?, json, out)?,
+        RoleCommand::Show { name } => print::one(&store.role_show(&name).await?, json, out)?,
+        RoleCommand::Set { name, display_name } => {
+            edited(&store.role_set(actor, &name, display_name).await?, "set", json, out)?;
+        }
+        RoleCommand::Suspend { name } => edited(&store.role_suspend(actor, &name).await?, "suspended", json, out)?,
+        RoleCommand::Resume { name } => edited(&store.role_resume(actor, &name).await?, "resumed", json, out)?,
+        RoleCommand::Remove { name, cascade } => {
+            print::removed(&store.role_remove(actor, &name, cascade).await?, json, out)?;
+        }
+    }
+    Ok(())
+}
 
 async fn device(
     command: DeviceCommand,
@@ -137,8 +159,12 @@ async fn device(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     match command {
-        DeviceCommand::Add { id, display_name, user, roles } => {
+        DeviceCommand::Add { id, display_name, user, roles, wireguard, form } => {
             let new = NewDevice { id, display_name, user, roles };
+            if wireguard {
+                let id = new.id.clone();
+                return keys::new(id, Some(new), form, store, actor, json, out).await;
+            }
             print::done(&store.device_add(actor, new).await?, "added", json, out)?;
         }
         DeviceCommand::List { site } => print::list(&store.device_list(site.as_ref()).await?, json, out)?,
@@ -164,6 +190,7 @@ async fn device(
         DeviceCommand::Enrol(arguments) => certificates::enrol(arguments, store, actor, json, out).await?,
         DeviceCommand::Revoke(arguments) => certificates::revoke(arguments, store, actor, json, out).await?,
         DeviceCommand::Code(arguments) => certificates::new_code(arguments, store, actor, json, out).await?,
+        DeviceCommand::Key { command } => keys::run(command, store, actor, json, out).await?,
         DeviceCommand::Certificates { id } => certificates::list(&id, store, json, out).await?,
     }
     Ok(())

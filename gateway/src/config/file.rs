@@ -41,6 +41,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let account =
         file.section("account", |table| super::file_account::account(table, store.as_deref().and_then(Path::parent)));
     let session = file.section("session", |table| super::file_session::session(table, state));
+    let outage = file.section("outage", super::file_outage::outage);
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
         count: NonZeroUsize::new(knob::size(table.number("count", &knob::WORKERS))),
@@ -49,7 +50,9 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     // `admin` is the name of the socket that systemd passes for the admin listener.
     let mut listener_names = Names::of("listener", &["admin", "enrolment"]);
     let by_acme = acme.as_ref().and_then(Option::as_ref);
-    let listeners = file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses, by_acme));
+    let mut tunnels = Addresses::default();
+    let listeners =
+        file.tables("listener", |table| listener(table, &mut listener_names, &mut addresses, &mut tunnels, by_acme));
     let mut service_names = Names::of("service", &[]);
     let services = file.tables("service", |table| service(table, &mut service_names));
     let mut issuer_names = Names::of("token issuer", &[]);
@@ -67,7 +70,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         .filter_map(|table| table.read(|table| super::file_oidc::oidc(table, &mut all_names, state)))
         .collect();
     let back_channel = file.section("back_channel", |table| super::file_oidc::back_channel(table, &mut addresses));
-    let routes = routes(file, &service_names, &issuer_names, &listeners, &oidc);
+    let routes = routes(file, &service_names, (&issuer_names, &token_issuers), &listeners, &oidc);
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,
@@ -82,6 +85,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         login,
         account: account?,
         session: session?,
+        outage,
         log,
         workers,
         shutdown,

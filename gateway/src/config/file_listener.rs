@@ -7,7 +7,9 @@ use certs::PatientField;
 use certs::peers::PolicyOid;
 
 use super::file::Names;
+use super::file_wireguard::wireguard;
 use super::table::{Table, Text};
+use super::wireguard::{Asking, InsideTls};
 use super::{
     ACME_CHAIN, ACME_CURRENT, ACME_KEY, Acme, IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls,
     OnRevocation, PatientPeers, Revocation, UserPeers, knob,
@@ -30,6 +32,7 @@ pub(super) fn listener(
     table: &Table<'_>,
     names: &mut Names,
     addresses: &mut Addresses,
+    tunnel_addresses: &mut Addresses,
     acme: Option<&Acme>,
 ) -> Option<Listener> {
     let name = table.text("name");
@@ -39,10 +42,47 @@ pub(super) fn listener(
         }
         names.take(table, name);
     }
+    const KINDS: &[(&str, bool)] = &[("tls", false), ("wireguard", true)];
+    let has_tunnels = table.choice("kind", false, KINDS);
+    // A UDP port is another than the TCP port of its number.
+    let addresses = if has_tunnels { tunnel_addresses } else { addresses };
     let address = table.text("address").and_then(|text| addresses.take(table, &text));
     let server_names = server_names(table);
+    let wireguard = match has_tunnels {
+        true => Some(table.section("wireguard", |table| wireguard(table, &server_names))),
+        false => {
+            table.no_section("wireguard", &format!("`{}` is `tls`", table.key("kind")));
+            None
+        }
+    };
+    let asking = match &wireguard {
+        None => Some(Asking::Required),
+        // What is wrong with it is told already; nothing is asked of `tls` that depends on it.
+        Some(tunnels) => tunnels.as_ref().map(|tunnels| tunnels.client_certificate),
+    };
+    let has_tls = wireguard.iter().flatten().all(|tunnels| tunnels.inside_tls != InsideTls::Off);
     let by_acme = ByAcme { acme, listener: name.as_ref().map_or("", |name| name.text), server_names: &server_names };
-    let tls = table.section("tls", |table| listener_tls(table, &by_acme));
+    let tls = match has_tls {
+        true => table.section("tls", |table| listener_tls(table, &by_acme, asking)),
+        false => {
+            table.no_section("tls", &format!("`{}.inside_tls` is `off`", table.key("wireguard")));
+            Some(ListenerTls::none())
+        }
+    };
+    if has_tunnels && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices)) {
+        let (kind, peers) = (table.key("kind"), format!("{}.peers", table.key("tls")));
+        table.problem(
+            "kind",
+            format!("`{kind}` is `wireguard`, and `{peers}` is not `devices`: a tunnel is a device's"),
+        );
+    }
+    if has_tunnels && tls.as_ref().is_some_and(|tls| tls.identities.iter().any(|one| one.acme.is_some())) {
+        let (kind, acme) = (table.key("kind"), format!("{}.acme", table.key("tls")));
+        table.problem(
+            "kind",
+            format!("`{kind}` is `wireguard`, and `{acme}` is true: no ACME server comes by a tunnel"),
+        );
+    }
     let login_page = table.boolean("login_page", false);
     if login_page && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices)) {
         let why =
@@ -54,9 +94,32 @@ pub(super) fn listener(
         let why = "a login is for whoever sits at a device; the users of this listener are known by their certificates";
         table.problem("oidc", format!("`{}` is there, and {why}", table.key("oidc")));
     }
+    // A session's cookie is `Secure`, and a login begins at a page of `https`: without TLS neither ever comes back.
+    for key in [login_page.then_some("login_page"), (!oidc.is_empty()).then_some("oidc")].into_iter().flatten() {
+        if wireguard.iter().flatten().any(|tunnels| tunnels.inside_tls != InsideTls::Required) {
+            let (own, inside) = (table.key(key), format!("{}.inside_tls", table.key("wireguard")));
+            table.problem(
+                key,
+                format!("`{own}` is there, and `{inside}` is not `required`: nobody logs in without TLS"),
+            );
+        }
+    }
     let oidc = oidc.into_iter().map(|text| text.text.to_owned()).collect();
     let limits = table.section("limits", limits);
-    Some(Listener { name: name?.text.to_owned(), address: address?, server_names, tls: tls?, login_page, oidc, limits })
+    let wireguard = match wireguard {
+        Some(tunnels) => Some(Box::new(tunnels?)),
+        None => None,
+    };
+    Some(Listener {
+        name: name?.text.to_owned(),
+        address: address?,
+        server_names,
+        tls: tls?,
+        wireguard,
+        login_page,
+        oidc,
+        limits,
+    })
 }
 
 /// What a certificate by ACME is made of.
@@ -66,13 +129,44 @@ struct ByAcme<'a> {
     server_names: &'a [String],
 }
 
-fn listener_tls(table: &Table<'_>, by_acme: &ByAcme<'_>) -> Option<ListenerTls> {
+impl ListenerTls {
+    /// Nothing: no TLS is spoken.
+    fn none() -> Self {
+        Self {
+            identities: Vec::new(),
+            peers: ListenerPeers::Devices,
+            client_ca_file: None,
+            profile: ADMIN_PROFILE.to_owned(),
+            revocation: Revocation::off(),
+        }
+    }
+}
+
+/// `asking` says whether certificates are asked for, where that is known.
+fn listener_tls(table: &Table<'_>, by_acme: &ByAcme<'_>, asking: Option<Asking>) -> Option<ListenerTls> {
     let identities = if table.boolean("acme", false) { acme_identity(table, by_acme) } else { identities(table) };
-    let client_ca_file = table.path("client_ca_file");
+    let client_ca_file = match asking {
+        Some(Asking::Required | Asking::Optional) => Some(table.path("client_ca_file")?),
+        Some(Asking::Off) => {
+            if table.path_optional("client_ca_file").is_some() {
+                let own = table.key("client_ca_file");
+                let why = "`client_certificate` of its tunnels is `off`: nobody is asked for a certificate";
+                table.problem("client_ca_file", format!("`{own}` is there, and {why}"));
+            }
+            None
+        }
+        None => table.path_optional("client_ca_file"),
+    };
     let profile = table.choice("profile", "cryptrec-high", PROFILES).to_owned();
-    let revocation = table.section("revocation", revocation);
+    let revocation = match asking {
+        Some(Asking::Off) => {
+            table.no_section("revocation", "nobody is asked for a certificate");
+            Revocation::off()
+        }
+        Some(Asking::Required | Asking::Optional) | None => table.section("revocation", revocation),
+    };
     let peers = peers(table);
-    Some(ListenerTls { identities: identities?, peers, client_ca_file: client_ca_file?, profile, revocation })
+    Some(ListenerTls { identities: identities?, peers, client_ca_file, profile, revocation })
 }
 
 /// What a certificate with a key behind a PIN counts for.
@@ -282,7 +376,7 @@ pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
             Some(Some(ListenerTls {
                 identities: vec![identity],
                 peers: ListenerPeers::Devices,
-                client_ca_file,
+                client_ca_file: Some(client_ca_file),
                 profile: ADMIN_PROFILE.to_owned(),
                 revocation: Revocation::off(),
             }))

@@ -9,12 +9,12 @@ use super::document::{join, quoted};
 use super::file::Names;
 use super::problem::suggestion;
 use super::table::Table;
-use super::{Listener, Oidc};
+use super::{Listener, Oidc, TokenIssuer, TokenSource};
 
 pub(super) fn routes(
     file: &Table<'_>,
     services: &Names,
-    issuers: &Names,
+    (names_of_issuers, issuers): (&Names, &[TokenIssuer]),
     listeners: &[Listener],
     providers: &[Oidc],
 ) -> Vec<RouteDefinition> {
@@ -37,9 +37,20 @@ pub(super) fn routes(
         }
         if let Some(route) = definition(&table) {
             let named = route.token.iter().flat_map(|token| &token.issuers).enumerate();
-            for (index, name) in named.filter(|(_, name)| !issuers.taken.contains(name)) {
+            for (index, name) in named.filter(|(_, name)| !names_of_issuers.taken.contains(name)) {
                 let key = format!("{}.token.issuers[{index}]", table.path);
                 table.problem_at(&key, format!("{} is {}; no token issuer has that name", quoted(&key), quoted(name)));
+            }
+            let is_asked = |name: &String| {
+                let issuer = issuers.iter().find(|issuer| *issuer.rules.name == **name);
+                issuer.is_some_and(|issuer| matches!(issuer.source, TokenSource::Introspection(_)))
+            };
+            let named = route.token.iter().flat_map(|token| &token.issuers).enumerate();
+            if let Some((index, name)) = named.filter(|(_, name)| is_asked(name)).nth(1) {
+                let key = format!("{}.token.issuers[{index}]", table.path);
+                let why =
+                    "another of them is asked about opaque tokens already, and nobody can tell whose such a token is";
+                table.problem_at(&key, format!("{} is {}; {why}", quoted(&key), quoted(name)));
             }
             if let Some(name) = route.oidc.as_ref().map(|oidc| &oidc.provider) {
                 let key = format!("{}.oidc.provider", table.path);

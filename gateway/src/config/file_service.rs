@@ -8,6 +8,7 @@ use super::file::Names;
 use super::file_listener::check_host;
 use super::table::{Table, Text};
 use super::{Backend, BackendTls, Service, knob};
+use crate::upstream::MAX_SERVERS;
 
 pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
     let name = table.text("name").and_then(|text| {
@@ -43,6 +44,7 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
     if let Some(text) = audience.as_ref().filter(|text| text.text.is_empty()) {
         table.refuse(text, "it must not be empty");
     }
+    let resilience = super::file_resilience::resilience(table, &backends, http2);
     let name = name?;
     let identity_audience = audience.map_or_else(|| name.as_str().to_owned(), |text| text.text.to_owned());
     Some(Service {
@@ -59,6 +61,7 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
         idle_timeout,
         keepalive,
         identity_audience,
+        resilience,
     })
 }
 
@@ -97,6 +100,10 @@ fn backends(table: &Table<'_>) -> Vec<(bool, Backend)> {
             Ok(backend) => backends.push(backend),
         }
     }
+    if backends.len() > MAX_SERVERS {
+        let (key, count) = (table.key("backends"), backends.len());
+        table.problem("backends", format!("`{key}` has {count} servers; at most {MAX_SERVERS} are balanced over"));
+    }
     backends
 }
 
@@ -112,7 +119,7 @@ fn agreed_scheme(table: &Table<'_>, backends: &[(bool, Backend)]) -> Option<bool
 }
 
 /// `http://host:port` or `https://host:port`, and whether it is the second.
-fn parse_backend(text: &Text<'_>) -> Result<(bool, Backend), String> {
+pub(super) fn parse_backend(text: &Text<'_>) -> Result<(bool, Backend), String> {
     let (secure, authority) = if let Some(rest) = text.text.strip_prefix("http://") {
         (false, rest)
     } else if let Some(rest) = text.text.strip_prefix("https://") {

@@ -54,6 +54,22 @@ knobs! {
     DEVICE_REQUESTS_PER_SECOND = 0, 0 => 1_000_000, "0 is no bound, and a worker serves fewer than a million";
 }
 
+// Sites that fall silent.
+knobs! {
+    OUTAGE:
+    OUTAGE_DELAY_S = 900, 0 => 86_400, "0 raises nothing, and after a day everybody knows";
+    OUTAGE_WEEKS = 3, 1 => 4, "what was so once is no rule, and habits change";
+    OUTAGE_LEAST = 2, 1 => 4, "what was so once is no rule";
+}
+
+// Tunnels of a listener.
+knobs! {
+    WIREGUARD:
+    SITE_PREFIX = 24, 8 => 30, "a site has at least the gateway's other end and a device, and there are many sites";
+    SITE_PREFIX_V6 = 64, 16 => 126, "a site has at least a device, and there are many sites";
+    INSIDE_MTU = 1_360, 576 => 1_440, "every IPv4 host takes 576, and an outer packet of 1500 holds no more";
+}
+
 // Revocation of a listener's devices.
 knobs! {
     REVOCATION:
@@ -72,6 +88,23 @@ knobs! {
     RESPONSE_TIMEOUT_MS = 60_000, 100 => 24 * HOUR_MS, "a report takes a while to make, and the client waits";
     IDLE_TIMEOUT_MS = 60_000, 1_000 => 24 * HOUR_MS, "a stalled stream holds two connections";
     KEEPALIVE_MS = 15_000, 100 => HOUR_MS, "the backend should not be the one to close";
+    SLOW_START_MS = 10_000, 0 => HOUR_MS, "0 gives the whole share at once, and after an hour nothing is cold any more";
+    MAX_IN_FLIGHT = 0, 0 => 1_000_000, "0 is no bound, and a worker serves fewer than a million";
+    MAX_PENDING = 100, 0 => 1_000_000, "0 refuses at once, and each that waits is held in memory";
+    PENDING_TIMEOUT_MS = 1_000, 10 => 2 * MINUTE_MS, "a place comes free soon or not at all, and the client waits";
+    RETRIES = 2, 0 => 10, "0 never asks another server, and each retry is load on those that are left";
+    RETRY_PERCENT = 20, 0 => 100, "0 leaves the reserve alone, and twice the load is what retries can make of an outage";
+    RETRY_RESERVE = 50, 0 => 10_000, "0 lets a quiet service retry nothing, and it is spent at once in an outage";
+    RETRY_BACKOFF_MS = 25, 0 => 10_000, "0 asks at once, and the client waits";
+    EJECT_AFTER = 5, 0 => 1_000, "0 never ejects, and one failure may be chance";
+    EJECT_MS = 10_000, 100 => HOUR_MS, "a server that restarts is back within seconds, and an hour is an operator's time";
+    MAX_EJECTED_PERCENT = 50, 0 => 100, "0 ejects none, and the last one never is";
+    RESOLVE_INTERVAL_MS = 30_000, 500 => HOUR_MS, "a name that moves should be followed, and the resolver is not ours alone";
+    RETRY_AFTER_S = 5, 1 => 3_600, "clients come again all at once";
+    HEALTH_INTERVAL_MS = 5_000, 100 => HOUR_MS, "a server that has gone should not take an hour of requests";
+    HEALTH_TIMEOUT_MS = 2_000, 50 => MINUTE_MS, "a check that takes a minute says no";
+    UNHEALTHY_AFTER = 3, 1 => 100, "one check that fails may be chance";
+    HEALTHY_AFTER = 2, 1 => 100, "a server that starts may pass once";
 }
 
 // Everything else.
@@ -235,6 +268,8 @@ mod tests {
     fn every_default_lies_within_its_bounds_and_says_why() {
         for (name, knob) in LISTENER
             .iter()
+            .chain(WIREGUARD)
+            .chain(OUTAGE)
             .chain(REVOCATION)
             .chain(SERVICE)
             .chain(LOGIN)

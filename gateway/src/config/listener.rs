@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::wireguard::{Asking, InsideTls, WireGuard};
 use ::policy::AuthenticationLevel;
 use certs::PatientField;
 
-/// A mutual-TLS listener on TCP.
+/// A door: mutual TLS on TCP, or WireGuard tunnels on UDP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// A metric label and a field of every record.
@@ -16,8 +17,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Host names, and IP addresses in text, that a request's authority may name. At least one. Lower case.
     pub server_names: Vec<String>,
-    /// Certificate, anchors and profile.
+    /// Certificate, anchors and profile. Of tunnels without TLS inside, nothing is in it.
     pub tls: ListenerTls,
+    /// Where tunnels end here, what they are like; none of a listener on TCP.
+    pub wireguard: Option<Box<WireGuard>>,
     /// Whether users log in to the gateway itself here, at pages below `/.sekisho/`.
     pub login_page: bool,
     /// OpenID providers at which users log in here, by their names.
@@ -27,6 +30,18 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Whether TLS is spoken at the door.
+    #[must_use]
+    pub fn speaks_tls(&self) -> InsideTls {
+        self.wireguard.as_ref().map_or(InsideTls::Required, |tunnels| tunnels.inside_tls)
+    }
+
+    /// Whether peers are asked for a certificate. Where no tunnel has proved who is there, they must show one.
+    #[must_use]
+    pub fn client_certificates(&self) -> Asking {
+        self.wireguard.as_ref().map_or(Asking::Required, |tunnels| tunnels.client_certificate)
+    }
+
     /// Whether what lies below `/.sekisho/` is the gateway's own here.
     #[must_use]
     pub fn has_pages(&self) -> bool {
@@ -37,12 +52,12 @@ impl Listener {
 /// How a listener proves itself and whom it trusts (R12, R15, R22).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// What the listener shows, by server name; at least one. The first is also for clients that name no server.
+    /// What the listener shows, by server name; at least one where TLS is spoken. The first is also for clients that name no server.
     pub identities: Vec<IdentityFiles>,
     /// Whom it takes certificates for.
     pub peers: ListenerPeers,
-    /// The anchors of their certificates, PEM.
-    pub client_ca_file: PathBuf,
+    /// The anchors of their certificates, PEM; none where nobody is asked for one.
+    pub client_ca_file: Option<PathBuf>,
     /// Name of a profile that `certs` knows: `cryptrec-high`, `cryptrec-high-tls12` or `compatible`.
     pub profile: String,
     /// How it is known that a certificate was revoked.

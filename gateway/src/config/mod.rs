@@ -11,10 +11,13 @@ mod file_account;
 mod file_listener;
 mod file_login;
 mod file_oidc;
+mod file_outage;
+mod file_resilience;
 mod file_route;
 mod file_service;
 mod file_session;
 mod file_token;
+mod file_wireguard;
 mod knob;
 mod listener;
 mod oidc;
@@ -26,6 +29,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
+mod wireguard;
 
 use std::path::Path;
 
@@ -40,8 +44,11 @@ pub use section::{
     EnrolmentListener, Hashing, Identity, Log, LogFormat, Login, OnAuditFailure, OnClockAlarm, Policy, Retention,
     Session, Shutdown, Store, Workers,
 };
-pub use service::{Backend, BackendTls, Service};
+pub use service::{Backend, BackendTls, Balance, HealthCheck, HealthKind, Resilience, Service};
 pub use token::{Introspection, TokenIssuer, TokenSource};
+#[cfg(test)]
+pub(crate) use wireguard::example as example_of_tunnels;
+pub use wireguard::{Asking, InsideTls, WireGuard};
 
 use document::Context;
 use problem::{Places, folder_of};
@@ -77,6 +84,8 @@ pub struct Config {
     pub account: Account,
     /// Sessions.
     pub session: Session,
+    /// When sites count as silent.
+    pub outage: crate::outage::Rules,
     /// Diagnostics.
     pub log: Log,
     /// The threads that serve.

@@ -22,6 +22,20 @@ impl Config {
             sockets.sort();
             sockets
         };
+        // Stacks and keys are made for tunnels at the start; what is asked of those inside is read for each.
+        let tunnels = |listeners: &[Listener]| {
+            let mut tunnels: Vec<_> = listeners
+                .iter()
+                .filter_map(|listener| {
+                    let tunnels = listener.wireguard.as_ref()?;
+                    let names = tunnels.dns.then(|| listener.server_names.clone());
+                    let inside = (tunnels.inside.clone(), tunnels.ports.clone(), tunnels.mtu, names);
+                    Some((listener.name.clone(), tunnels.private_key_file.clone(), inside))
+                })
+                .collect();
+            tunnels.sort();
+            tunnels
+        };
         let changes = [
             ("node.name", self.node != new.node),
             ("trust.domain", self.trust_domain != new.trust_domain),
@@ -38,6 +52,7 @@ impl Config {
             ("account", self.account != new.account),
             ("log", self.log != new.log),
             ("workers.count", self.workers != new.workers),
+            ("listener.wireguard", tunnels(&self.listeners) != tunnels(&new.listeners)),
             ("listener.address", sockets(&self.listeners) != sockets(&new.listeners)),
         ];
         changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

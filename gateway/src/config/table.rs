@@ -208,6 +208,11 @@ impl<'d> Table<'d> {
         Some(Text { text: value.get_ref().as_str()?, key: self.key(key), span: value.span() })
     }
 
+    /// Whether the file has this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.is_some_and(|entries| entries.iter().any(|(name, _)| name.get_ref() == key))
+    }
+
     fn string(&self, key: &'static str) -> Option<Text<'d>> {
         let (_, value) = self.find(key)?;
         let Some(text) = value.get_ref().as_str() else {
@@ -281,6 +286,26 @@ impl<'d> Table<'d> {
         texts
     }
 
+    /// A list of numbers that may be absent; a number that is none, or is negative, is noted.
+    pub(super) fn numbers_optional(&self, key: &'static str) -> Option<Vec<u64>> {
+        #[cfg(test)]
+        self.asked(key, Need::Optional);
+        let (_, value) = self.find(key)?;
+        let Some(values) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, "a list of integers");
+            return None;
+        };
+        let number = |value: &Spanned<DeValue<'d>>| {
+            let integer = value.get_ref().as_integer()?;
+            u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+        };
+        let numbers: Option<Vec<u64>> = values.iter().map(number).collect();
+        if numbers.is_none() {
+            self.wrong_type(key, value, "a list of integers from 0 on");
+        }
+        numbers
+    }
+
     /// A path that must be there, made absolute by the file's folder.
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.text(key).and_then(|text| self.resolve(&text))
@@ -328,6 +353,25 @@ impl<'d> Table<'d> {
                 knob.default
             }
         }
+    }
+
+    /// A list of ports, each once; `default` alone where the key is absent.
+    pub(super) fn ports(&self, key: &'static str, default: u16, most: usize) -> Vec<u16> {
+        #[cfg(test)]
+        self.asked(key, Need::Defaulted);
+        let Some((_, value)) = self.find(key) else { return vec![default] };
+        let mut ports = Vec::new();
+        for value in value.get_ref().as_array().into_iter().flatten() {
+            let integer = value.get_ref().as_integer();
+            let port = integer.and_then(|integer| u16::from_str_radix(integer.as_str(), integer.radix()).ok());
+            ports.extend(port.filter(|port| *port > 0 && !ports.contains(port)));
+        }
+        let count = value.get_ref().as_array().map_or(0, |values| values.len());
+        if ports.is_empty() || ports.len() != count || count > most {
+            let message = format!("{} must list 1 to {most} ports, each once", quoted(&self.key(key)));
+            self.problem(key, message);
+        }
+        ports
     }
 
     /// A duration in milliseconds.

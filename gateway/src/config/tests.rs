@@ -10,7 +10,9 @@ use super::table::{Asked, Need, Table};
 use super::*;
 
 mod providers;
+mod servers;
 mod shipped;
+mod wireguard;
 
 const SHIPPED: &str = include_str!("../../../deploy/sekisho.toml");
 
@@ -93,6 +95,27 @@ fn every_key_the_parser_knows_stands_in_the_shipped_file() {
     assert!(known.contains("listener.limits.h2_resets") && known.contains("service.tls.ca_file"));
 }
 
+/// In tables that are there only where somebody wants them, too.
+#[test]
+fn what_the_shipped_file_calls_a_default_is_one() {
+    let (all, text) = (parse(&alternatives()).unwrap(), alternatives());
+    let (mut is_default, mut is_comment, mut count) = (false, false, 0);
+    for (place, line) in SHIPPED.lines().enumerate() {
+        let was_comment = std::mem::replace(&mut is_comment, line.starts_with("# "));
+        if !line.starts_with('#') || line.starts_with("#: [") {
+            is_default = false;
+        } else if is_comment {
+            is_default = line.starts_with("# Default.") || (was_comment && is_default);
+        } else if is_default && let Some(key) = line.strip_prefix("#: ").filter(|key| key.contains(" = ")) {
+            let without: Vec<_> =
+                text.lines().enumerate().filter(|(at, _)| *at != place).map(|(_, line)| line).collect();
+            assert_eq!(parse(&without.join("\n")).unwrap(), all, "line {}: {key}", place + 1);
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
+}
+
 #[test]
 fn the_minimal_file_has_only_what_is_required() {
     let extra: Vec<_> = asked(MINIMAL).into_iter().filter(|key| key.need != Need::Required && key.present).collect();
@@ -106,7 +129,14 @@ fn the_minimal_file_has_only_what_is_required() {
 #[test]
 fn the_alternatives_of_the_shipped_file_are_taken() {
     let config = parse(&alternatives()).unwrap();
-    assert_eq!(config.services.len(), 2);
+    assert_eq!(config.services.len(), 3);
+    let kind = |service: usize| config.services[service].resilience.health.as_ref().map(|health| &health.kind);
+    assert_eq!(kind(0), None);
+    let (path, body) = ("/".to_owned(), Some("up".to_owned()));
+    assert_eq!(kind(1), Some(&HealthKind::Http { path, status: vec![200, 204], body }));
+    assert_eq!(kind(2), Some(&HealthKind::Grpc { service: "clinic.Reports".to_owned() }));
+    assert_eq!(config.services[1].resilience.drained, ["pacs2.internal:8443"]);
+    assert_eq!(config.routes[0].deadline_ms, Some(20_000));
     let pacs = &config.services[1];
     assert_eq!(pacs.identity_audience, "pacs");
     let tls = pacs.tls.as_ref().unwrap();
@@ -130,7 +160,7 @@ fn the_shipped_file_says_which_requirement_each_section_serves() {
 #[test]
 fn a_listener_has_one_purpose() {
     let config = parse(&alternatives()).unwrap();
-    let [clinics, _, staff, patients] = &config.listeners[..] else { panic!("{:?}", config.listeners.len()) };
+    let [clinics, _, staff, patients, _] = &config.listeners[..] else { panic!("{:?}", config.listeners.len()) };
     assert_eq!(clinics.tls.peers, ListenerPeers::Devices);
     let ListenerPeers::Users(users) = &staff.tls.peers else { panic!("{:?}", staff.tls.peers) };
     assert_eq!((users.test_cards, users.replace_roles), (false, false));

@@ -34,8 +34,8 @@ use crate::store::Credential;
 
 pub(super) use answer::{Own, forget, see_other};
 use answer::{Reply, Wanted};
-use forms::{Posted, Wiped, goal_of};
-pub(super) use session::{carry_own, find, of_request};
+use forms::{Posted, Wiped, query_of};
+pub(super) use session::{Brought, carry_own, find, of_request};
 
 /// Whether the target is one of the gateway's own.
 pub(super) fn takes(connection: &Connection, target: &CanonicalTarget<'_>) -> bool {
@@ -87,8 +87,8 @@ impl Asked<'_> {
         }
         let step = self.step(request, trail)?;
         if !is_post {
-            let (wanted, level) = goal_of(target)?;
-            let goal = Wanted { target: wanted.as_deref(), level };
+            let query = query_of(target)?;
+            let goal = Wanted { target: query.target.as_deref(), level: query.level };
             return match target.path() {
                 LOGIN => step.show(goal).await,
                 ACT => Ok(step.show_act(goal)),

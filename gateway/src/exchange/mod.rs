@@ -15,6 +15,7 @@ mod session;
 mod step_up;
 mod token;
 mod trail;
+mod unavailable;
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -31,8 +32,10 @@ use policy::{Effect, Refusal};
 use crate::answer::X_REQUEST_ID;
 use crate::body::{CountedBody, RequestBody};
 use crate::clock::Clock as _;
+use crate::config::Balance;
 use crate::listen::Connection;
 use crate::snapshot::Snapshot;
+use crate::upstream;
 use crate::worker::Sending;
 
 pub use answer::ResponseBody;
@@ -112,7 +115,7 @@ async fn pass(
         let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
         return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
     }
-    let own = account::of_request(connection, &subject, &mut request, trail)?;
+    let brought = account::of_request(connection, &subject, &mut request, trail)?;
     let device = Arc::clone(&subject);
     let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
@@ -123,10 +126,10 @@ async fn pass(
     }
     if let Some(rules) = resolved.route.oidc()
         && by_token.is_none()
-        && !own.as_ref().is_some_and(|own| oidc::is_of(own, &rules.provider))
+        && !brought.session.as_ref().is_some_and(|own| oidc::is_of(own, &rules.provider))
     {
         let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
-        return Box::pin(oidc::require(&asked, rules, &target, &request)).await.map(Passed::Own);
+        return Box::pin(oidc::require(&asked, rules, &brought, &target, &request)).await.map(Passed::Own);
     }
     let mut seen = match resolved.route.observed() {
         Some(observed) => {
@@ -137,7 +140,7 @@ async fn pass(
         }
         None => None,
     };
-    if let Some(own) = own {
+    if let Some(own) = brought.session {
         subject = account::carry_own(connection, &snapshot, &own, (&device, &subject), trail)?;
     }
     if let Some(by_token) = by_token {
@@ -182,10 +185,16 @@ async fn pass(
     if let Some(attempt) = &mut attempt {
         attempt.sends(trail).await?;
     }
+    trail.read_by(unavailable::reader(&request));
     let tap = trail.reads_request(&request);
     let received = trail.forwards();
     let request = request.map(|body| CountedBody::new(body, received, tap));
-    let sent = upstreams.send(permit, resolved.route.service(), request, ours);
+    let asked = upstream::Asked {
+        reads: resolved.effect == Effect::ReadOnly,
+        deadline: resolved.route.deadline(),
+        affinity: affinity(upstreams.balance(resolved.route.service()), &subject, trail),
+    };
+    let sent = upstreams.send(permit, resolved.route.service(), request, ours, asked);
     let answer = match trail.carried() {
         None => sent.await,
         Some(carried) => match carried.control.run(pin!(sent)).await {
@@ -209,6 +218,9 @@ async fn pass(
             if let Some(attempt) = attempt {
                 attempt.unanswered(&error, trail);
             }
+            if let Some(after) = error.retry_after {
+                trail.retry_after(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+            }
             return Err(error.refusal());
         }
     };
@@ -221,6 +233,23 @@ async fn pass(
     trail.reads_answer(&response);
     trail.answered(response.status()).await?;
     Ok(Passed::Forwarded(response))
+}
+
+/// What a request is always sent to the same server by, where its service wants that.
+fn affinity(balance: Balance, subject: &policy::Subject, trail: &Trail) -> Option<u64> {
+    match balance {
+        Balance::LeastRequests => None,
+        Balance::Site => subject.site().map(|site| upstream::affinity_of(site.as_str().as_bytes())),
+        Balance::Patient => {
+            let mut least: Option<u64> = None;
+            // Of several the same one, in whatever order they are named.
+            trail.patients().each(&mut |patient| {
+                let hash = upstream::affinity_of(patient.as_bytes());
+                least = Some(least.map_or(hash, |least| least.min(hash)));
+            });
+            least
+        }
+    }
 }
 
 /// The judge's no, and what is known beside it.
@@ -243,8 +272,8 @@ fn decide(
     let from_ns = clock.monotonic_ns();
     let age_ns = trail.proof_age_ns(subject, from_ns);
     let context = judge::Context {
-        transport: judge::Transport::Tls,
-        tls_version: Some(connection.tls_version),
+        transport: connection.peer.transport(),
+        tls_version: connection.tls_version,
         source: connection.source.ip(),
         time: trail.begun().unix_ns,
         authentication_age_ns: age_ns,

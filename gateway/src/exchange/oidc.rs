@@ -21,7 +21,7 @@ use policy::target::CanonicalTarget;
 use policy::token::TokenType;
 use policy::{Party, Refusal, SiteName};
 
-use super::account::{self, Asked, Own, answer, forms};
+use super::account::{self, Asked, Brought, Own, answer, forms};
 use super::trail::Trail;
 pub(super) use crate::accounts::BROWSER_COOKIE;
 use crate::accounts::page::{Alert, LOGIN, LOGOUT, Page, STYLE};
@@ -36,19 +36,6 @@ use crate::token::now_of;
 /// How long a browser is asked to wait for a provider that does not answer, seconds.
 const RETRY_S: u64 = 10;
 
-/// A login that is asked for.
-#[derive(Default)]
-pub(super) struct Authorize {
-    /// Where the browser wants to go afterwards; a path of this host.
-    pub(super) target: Option<String>,
-    /// The longest ago that the user may have proved anything, where that is less than the provider's `max_age_s`.
-    pub(super) max_age_s: Option<u64>,
-    /// The user proves it anew, however short ago that was.
-    pub(super) prompt_login: bool,
-    /// The session that is raised, should the same user come back; otherwise it is replaced.
-    pub(super) raises: Option<Arc<Session>>,
-}
-
 /// Whether a session is one of that provider's.
 pub(super) fn is_of(session: &Session, provider: &str) -> bool {
     session.kind == Kind::Oidc && *session.realm == *provider
@@ -61,6 +48,7 @@ pub(super) fn is_of(session: &Session, provider: &str) -> bool {
 pub(super) async fn require(
     asked: &Asked<'_>,
     rules: &OidcDefinition,
+    brought: &Brought,
     target: &CanonicalTarget<'_>,
     request: &Request<RequestBody>,
 ) -> Result<Own, Refusal> {
@@ -74,7 +62,11 @@ pub(super) async fn require(
         None => target.path().to_owned(),
     };
     let target = local_target(&wanted).map(str::to_owned);
-    let own = authorize(asked, provider, Authorize { target, ..Authorize::default() }, request.headers()).await?;
+    let own = if may_exchange(asked, brought.session.as_ref(), request.headers()) {
+        authorize(asked, provider, target, None, (request.headers(), brought.browser.as_deref())).await?
+    } else {
+        ask(asked, provider, target.as_deref(), request.headers())?
+    };
     Ok(Own { reason: own.reason.or(Some(Refusal::SessionRequired)), ..own })
 }
 
@@ -89,6 +81,29 @@ fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     });
     let says = |name: &str, wanted: &str| headers.get(name).is_none_or(|value| value == wanted);
     *method == Method::GET && takes_pages && says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document")
+}
+
+/// Whether a login at a provider may begin without a word: whoever is signed in there takes the place of whoever is logged in here, and
+/// that a link or a form of another site must not bring about. Browsers say whose wish a request is (Fetch Metadata); what says nothing
+/// counts as another's. Where nobody can be logged in, nobody's place is taken. A session of our own accounts is not seen in what another
+/// site begins, since its cookie is strict.
+fn may_exchange(asked: &Asked<'_>, session: Option<&Arc<Session>>, headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    let is_readers = match (sites.next(), sites.next()) {
+        (Some(site), None) => site == "same-origin" || site == "none",
+        _ => false,
+    };
+    is_readers || (session.is_none() && !asked.connection.listener.login_page)
+}
+
+/// The page that asks the reader whether to log in at a provider.
+fn ask(asked: &Asked<'_>, provider: &Provider, target: Option<&str>, headers: &HeaderMap) -> Result<Own, Refusal> {
+    let (worker, origin) = (&asked.connection.worker, place(asked)?.origin);
+    let token = worker.oidc().tokens.make(worker.clock.monotonic_ns(), &origin);
+    let again = page_of(provider, "login");
+    let page = Page::Elsewhere { again: &again, asks: true };
+    let reply = answer::Reply::new(&asked.snapshot.config.account, forms::language(headers), token, page);
+    Ok(reply.goal(answer::Wanted { target, level: None }).own())
 }
 
 /// Answers what the pages of providers are asked, and what those of accounts are asked about a provider's session. `None`: it is
@@ -121,12 +136,20 @@ pub(super) async fn serve(
         }
         return match page {
             "login" => {
-                let (target, _) = forms::goal_of(target)?;
+                let forms::Query { target, go, .. } = forms::query_of(target)?;
                 // Whoever is in already comes since something asks for more: the session is raised, and the user proves it anew.
                 let session = account::find(asked.connection, asked.subject, request.headers(), trail)?;
+                let (now_ns, origin) = (asked.connection.worker.clock.monotonic_ns(), place(asked)?.origin);
+                let wants =
+                    go.is_some_and(|token| asked.connection.worker.oidc().tokens.knows(now_ns, &origin, &token));
+                let is_readers = wants || may_exchange(asked, session.as_ref(), request.headers());
                 let raises = session.filter(|session| is_of(session, name));
-                let wanted = Authorize { target, max_age_s: None, prompt_login: raises.is_some(), raises };
-                authorize(asked, provider, wanted, request.headers()).await.map(Some)
+                if !is_readers && raises.is_none() {
+                    return ask(asked, provider, target.as_deref(), request.headers()).map(Some);
+                }
+                let browser = forms::cookie(request.headers(), BROWSER_COOKIE)?;
+                let said = (request.headers(), browser.as_deref());
+                authorize(asked, provider, target, raises, said).await.map(Some)
             }
             "callback" => {
                 Back { asked, provider, place: place(asked)? }.come(target, request.headers(), trail).await.map(Some)
@@ -183,23 +206,26 @@ fn page_of(provider: &Provider, page: &str) -> String {
     format!("{PAGES}{}/{page}", provider.config.name())
 }
 
-/// Sends a browser to a provider, to log in. A session of the provider's can be raised so: see [`Authorize`].
+/// Sends a browser to a provider, to log in, and back to `target`, a path of this host. The session that it `raises` is raised should
+/// the same user come back, who proves it anew for that, however short ago that was; otherwise it is replaced. `browser` is the name
+/// that the browser has already: it may be at a provider in another tab.
 ///
 /// # Errors
 /// [`Refusal::Misdirected`] where the provider does not know the gateway by this name; [`Refusal::LoginUnavailable`] without room.
 pub(super) async fn authorize(
     asked: &Asked<'_>,
     provider: &Arc<Provider>,
-    wanted: Authorize,
-    headers: &HeaderMap,
+    target: Option<String>,
+    raises: Option<Arc<Session>>,
+    (headers, browser): (&HeaderMap, Option<&str>),
 ) -> Result<Own, Refusal> {
     let Place { origin: device, .. } = place(asked)?;
     let origin = known_as(asked, provider)?;
     let Some(discovered) = provider.discovered().await else {
-        return Ok(unavailable(asked, provider, wanted.target.as_deref(), headers));
+        return Ok(unavailable(asked, provider, target.as_deref(), headers));
     };
     let config = &provider.config;
-    let max_age_s = if wanted.prompt_login { 0 } else { wanted.max_age_s.unwrap_or(u64::MAX).min(config.max_age_s) };
+    let max_age_s = if raises.is_some() { 0 } else { config.max_age_s };
     let reading = asked.connection.worker.clock.now();
     let age_ns = i64::try_from(max_age_s.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
     let secrets = Secrets::make().map_err(|_| Refusal::InternalError)?;
@@ -207,15 +233,15 @@ pub(super) async fn authorize(
     let purpose = Purpose::Login {
         secrets: secrets.clone(),
         redirect_uri: redirect_uri.clone(),
+        asked_ns: reading.monotonic_ns,
         earliest_ns: reading.unix_ns.saturating_sub(age_ns),
-        target: wanted.target,
-        raises: wanted.raises,
+        target,
+        raises,
     };
     let flow = Flow { provider: Arc::clone(config.name()), origin, purpose };
-    let browser = forms::cookie(headers, BROWSER_COOKIE)?;
     let begun = {
         let mut flows = asked.connection.worker.oidc().flows();
-        flows.begin(reading.monotonic_ns, config.login, (&device, browser.as_deref()), flow)
+        flows.begin(reading.monotonic_ns, config.login, (&device, browser), flow)
     };
     let begun = begun.map_err(|_| Refusal::InternalError)?.ok_or(Refusal::LoginUnavailable)?;
     let url = authorization_url(
@@ -249,7 +275,7 @@ fn refused(
 ) -> Own {
     let again = page_of(provider, "login");
     let config = &asked.snapshot.config.account;
-    let page = Page::Elsewhere { again: &again };
+    let page = Page::Elsewhere { again: &again, asks: false };
     let reply = answer::Reply::new(config, forms::language(headers), String::new(), page)
         .goal(answer::Wanted { target, level: None });
     let reply = reply.alert(alert, refusal);
@@ -268,6 +294,7 @@ struct Back<'a> {
 struct Sent {
     secrets: Secrets,
     redirect_uri: String,
+    asked_ns: u64,
     earliest_ns: i64,
     target: Option<String>,
     raises: Option<Arc<Session>>,
@@ -284,10 +311,10 @@ impl Back<'_> {
         let now_ns = worker.clock.monotonic_ns();
         let flow = worker.oidc().flows().take(now_ns, (&self.place.origin, browser.as_deref()), &back.state);
         let Some(flow) = flow.filter(|flow| flow.provider == *provider.config.name()) else { return Ok(over()) };
-        let Purpose::Login { secrets, redirect_uri, earliest_ns, target, raises } = flow.purpose else {
+        let Purpose::Login { secrets, redirect_uri, asked_ns, earliest_ns, target, raises } = flow.purpose else {
             return Ok(over());
         };
-        let sent = Sent { secrets, redirect_uri, earliest_ns, target, raises };
+        let sent = Sent { secrets, redirect_uri, asked_ns, earliest_ns, target, raises };
         let wanted = sent.target.as_deref();
         let rules = provider.config.rules();
         let names_issuer = provider.issuer.discovered().is_some_and(|discovered| discovered.metadata.names_issuer);
@@ -330,7 +357,8 @@ impl Back<'_> {
         trail.attempts(&self.attempt(told.said.user.as_str())?);
         let old = account::find(asked.connection, asked.subject, headers, trail)?;
         let (token, wanted) = (token.as_str(), sent.target.clone());
-        let login = session::Login { told: &told, token, raises: sent.raises, old, reading: &worker.clock.now() };
+        let (asked_ns, raises) = (sent.asked_ns, sent.raises);
+        let login = session::Login { told: &told, token, asked_ns, raises, old, reading: &worker.clock.now() };
         let secret = match session::begin(asked, provider, login, trail).await {
             Ok(secret) => secret,
             Err(refusal @ (Refusal::UserUnregistered | Refusal::UserSuspended)) => {

@@ -213,7 +213,8 @@ pub(super) fn stolen(connection: &Connection, session: &Arc<Session>, trail: &Tr
     ended
 }
 
-/// Makes a request part of a session: its user asks, its record says so, and it is cut when the session ends.
+/// Makes a request part of a session: its user asks, its record says so, and it is cut when the session ends, or one that it was made
+/// part of before.
 ///
 /// # Errors
 /// Why the registry takes the session's user no more.
@@ -226,7 +227,8 @@ pub(super) fn carry(
 ) -> Result<Arc<Subject>, Refusal> {
     session.touch(trail.begun().monotonic_ns);
     let acting = session.acting_for();
-    trail.in_session(connection.worker.carries(session, acting.clone()));
+    let beside = trail.carried().map(|carried| Arc::clone(&carried.session));
+    trail.in_session(connection.worker.carries(session, beside, acting.clone()));
     let unix_ns = trail.begun().unix_ns;
     let subject = match (&subject.party, &session.user) {
         (Party::Device { device, .. }, Some(user)) => {
@@ -354,6 +356,7 @@ pub(super) fn begin(
         level,
         factors: Factors::PASSWORD.with(device),
         authenticated_ns: trail.begun().monotonic_ns,
+        asked_ns: trail.begun().monotonic_ns,
         as_of: snapshot.directory.version(),
         tag: None,
         limits: sessions.limits(subject.site(), &roles),

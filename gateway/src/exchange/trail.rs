@@ -4,6 +4,7 @@
 //! something: its intent, durable before the backend sees a byte, and its outcome, durable before its answer. Either
 //! is followed by a completion, which nobody waits for.
 
+mod told;
 mod user;
 
 use std::rc::Rc;
@@ -14,7 +15,6 @@ use gateway_audit::record::{
     Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent,
 };
 use gateway_audit::{Record, Scope};
-use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
 use policy::patients::Unread;
@@ -27,7 +27,8 @@ use super::answer::ResponseBody;
 use super::asked::{Asked, Target};
 use super::meters::Counted;
 use super::patients::Bodies;
-use crate::answer::{X_REQUEST_ID, problem, status_of, without_content};
+use crate::accounts::page::Language;
+use crate::answer::{X_REQUEST_ID, status_of, without_content};
 use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
@@ -84,6 +85,8 @@ pub(super) struct Trail {
     forgets_cookies: bool,
     /// Seconds after which a refused request may come again, where that is known.
     retry_after_s: Option<u64>,
+    /// The language of the person who reads the answer, if it is one.
+    reader: Option<Language>,
     decision: Decision,
     policies: Option<Arc<[PolicyName]>>,
     policy_ns: Option<u64>,
@@ -122,6 +125,7 @@ impl Trail {
             proved_ns: None,
             forgets_cookies: false,
             retry_after_s: None,
+            reader: None,
             decision: Decision::Refuse,
             policies: None,
             policy_ns: None,
@@ -185,11 +189,6 @@ impl Trail {
         {
             self.target = Target::Raw(Bytes::copy_from_slice(target.path().as_bytes()));
         }
-    }
-
-    /// A refused request may come again after so long, nanoseconds.
-    pub(super) fn retry_after(&mut self, ns: u64) {
-        self.retry_after_s = Some(ns.div_ceil(1_000_000_000).max(1));
     }
 
     /// Whether the gateway itself waits for the request's body.
@@ -338,18 +337,6 @@ impl Trail {
             [self.target.as_bytes(), &self.method, authority].into_iter().chain(patients).chain(own).chain(login);
         let fields = self.connection.fields.as_bytes().len() as u64;
         records * (RECORD_BYTES + fields) + strings.map(written_bytes).sum::<u64>()
-    }
-
-    fn answer(&self, refusal: Refusal) -> Response<ResponseBody> {
-        let mut answer = problem(refusal, self.id());
-        if let Some(seconds) = self.retry_after_s {
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.forgets_cookies {
-            forget(answer.headers_mut());
-        }
-        let answer = if self.method[..] == *b"HEAD" { without_content(answer) } else { answer };
-        answer.map(ResponseBody::own)
     }
 
     /// The request goes to a backend. Returns where the bytes of its body are counted.

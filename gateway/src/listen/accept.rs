@@ -10,12 +10,14 @@ use certs::PeerRefused;
 use gateway_audit::record::Stage;
 use policy::Refusal;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 
 use super::arrival::{Arrival, Connection};
-use super::gate::{Gate, Pass};
-use super::tls::{Arrived, Established};
+use super::gate::{Gate, Pass, Source};
+use super::peer::Peer;
+use super::tls::Arrived;
 use super::{h1, h2};
 use crate::clock::Clock as _;
 use crate::worker::Worker;
@@ -65,38 +67,74 @@ pub async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener
         let snapshot = worker.snapshot();
         let Some(door) = snapshot.door(&name) else { continue };
         let listener = Arc::clone(&door.listener);
-        let arrival = Arrival { source, accepted: Instant::now(), id: worker.next_id(), listener, port };
-        match gate.enter(source.ip(), &arrival.listener.limits) {
-            Ok(pass) => {
-                worker.metrics.connections(&arrival.listener.name).inc();
-                spawn_local(serve(Rc::clone(&worker), arrival, stream, pass));
-            }
-            Err(refusal) => {
-                drop(stream);
-                let refused = PeerRefused { refusal, detail: String::new(), device: None };
-                worker.refuse_arrival(&arrival, &refused, Stage::Accept);
-            }
+        let arrival = Arrival { source, accepted: Instant::now(), id: worker.next_id(), listener, port, tunnel: None };
+        let _ = stream.set_nodelay(true);
+        serve(&worker, arrival, stream, &gate);
+    }
+}
+
+/// A stream that a peer opened, by whatever carries it.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Whether the first byte is that of a TLS handshake (RFC 8446 5.1); it is not taken away.
+    ///
+    /// # Errors
+    /// The carrier's; also where the stream ends before its first byte.
+    fn begins_with_tls(&mut self) -> impl Future<Output = std::io::Result<bool>>;
+}
+
+/// The content type of a TLS handshake message.
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
+
+impl Carrier for TcpStream {
+    async fn begins_with_tls(&mut self) -> std::io::Result<bool> {
+        let mut first = [0];
+        match self.peek(&mut first).await? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(first == [TLS_HANDSHAKE]),
+        }
+    }
+}
+
+/// Lets a stream in and serves it in a task of its own, or refuses it.
+pub(crate) fn serve<S: Carrier>(worker: &Rc<Worker>, arrival: Arrival, stream: S, gate: &Gate) {
+    let address = arrival.source.ip();
+    let source = if arrival.tunnel.is_some() { Source::inside(address) } else { Source::of(address) };
+    match gate.enter(source, &arrival.listener.limits) {
+        Ok(pass) => {
+            worker.metrics.connections(&arrival.listener.name).inc();
+            spawn_local(serve_to_its_end(Rc::clone(worker), arrival, stream, pass));
+        }
+        Err(refusal) => {
+            drop(stream);
+            let refused = PeerRefused { refusal, detail: String::new(), device: None };
+            worker.refuse_arrival(&arrival, &refused, Stage::Accept);
         }
     }
 }
 
 /// One connection, from the handshake to its end.
-async fn serve(worker: Rc<Worker>, arrival: Arrival, stream: TcpStream, mut pass: Pass) {
+async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, arrival: Arrival, stream: S, mut pass: Pass) {
     let listener = Arc::clone(&arrival.listener);
     let _counted = Counted(worker.metrics.connections(&listener.name));
     let opening = worker.opens();
-    let _ = stream.set_nodelay(true);
     let snapshot = worker.snapshot();
     let Some(door) = snapshot.door(&listener.name) else { return };
-    let handshake = door.tls.handshake(stream, worker.clock.now().unix_ns);
-    let outcome = match tokio::time::timeout(listener.limits.handshake_timeout, handshake).await {
+    let arriving = door.tls.arrive(stream, listener.speaks_tls(), worker.clock.now().unix_ns);
+    let outcome = match tokio::time::timeout(listener.limits.handshake_timeout, arriving).await {
         Ok(outcome) => outcome,
         Err(_) => Err(PeerRefused { refusal: Refusal::HandshakeTimeout, detail: String::new(), device: None }),
     };
     pass.end_handshake();
-    let Established { stream, peer, chain, parameters } = match outcome {
-        Ok(Arrived::Peer(established)) => *established,
-        Ok(Arrived::Validated) => {
+    let outcome = outcome.and_then(|arrived| match arrived {
+        Arrived::Validated => Ok(None),
+        Arrived::Peer(established) => {
+            let peer = Peer::new(arrival.tunnel.as_deref(), established.shown, &snapshot)?;
+            Ok(Some((peer, established.stream, established.parameters)))
+        }
+    });
+    let (peer, stream, parameters) = match outcome {
+        Ok(Some(established)) => established,
+        Ok(None) => {
             worker.metrics.handshake(&listener.name, "acme-validation");
             tracing::info!(listener = %listener.name, source = %arrival.source, "answered a validation of ACME");
             return;
@@ -107,19 +145,20 @@ async fn serve(worker: Rc<Worker>, arrival: Arrival, stream: TcpStream, mut pass
         }
     };
     worker.metrics.handshake(&listener.name, "ok");
-    let is_h2 = parameters.is_h2;
-    let connection = Connection::new(Rc::clone(&worker), arrival, peer, chain, parameters, (door, &snapshot));
+    let is_h2 = parameters.as_ref().is_some_and(|parameters| parameters.is_h2);
+    let connection = Connection::new(Rc::clone(&worker), arrival, peer, parameters, (door, &snapshot));
     let _live = worker.live.register(&connection, &snapshot);
+    let _present = connection.peer.device().map(|device| worker.present.enter(&device.site));
     drop((snapshot, opening));
     connection.opened();
     let cause = if is_h2 {
-        let served = pin!(h2::serve(Box::new(stream), &connection));
+        let served = pin!(h2::serve(stream, &connection));
         match connection.control.run(served).await {
             Ok(Ok(())) => None,
             Ok(Err(refusal)) | Err(refusal) => Some(refusal),
         }
     } else {
-        let served = pin!(h1::serve(Box::new(stream), &connection));
+        let served = pin!(h1::serve(stream, &connection));
         connection.control.run(served).await.err()
     };
     connection.closed(cause);

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use certs::{PeerIdentity, VerifiedPeer};
+use certs::{PeerIdentity, PeerRefused};
 use gateway_audit::record::{self, ConnectionEvent, ConnectionFields, ConnectionTraffic, Refused, Stage};
+use gateway_tunnel::PeerName;
 use http::HeaderValue;
 use policy::judge::TlsVersion;
-use policy::{DeviceId, Party, Refusal, SiteName, Subject, UserName};
-use rustls::pki_types::CertificateDer;
+use policy::{DeviceId, DeviceName, Party, Refusal, SiteName, Subject, UserName};
 
 use super::allowance::{Allowance, Rate};
 use super::control::Control;
 use super::deadline::Deadline;
+use super::peer::Peer;
 use super::tls::Parameters;
 use crate::clock::Clock as _;
 use crate::config::Listener;
@@ -44,6 +45,16 @@ pub struct Arrival {
     pub accepted: Instant,
     /// Its name in every record of the connection: unique on this node while the gateway runs.
     pub id: HeaderValue,
+    /// The peer at the other end of the tunnel that it came out of, where it came out of one.
+    pub tunnel: Option<Arc<PeerName>>,
+}
+
+impl Arrival {
+    /// Whose it is, where a certificate that was refused says so or the tunnel that it came out of.
+    pub(crate) fn party<'a>(&'a self, refused: &'a PeerRefused) -> Option<(&'a SiteName, &'a DeviceName)> {
+        let shown = refused.device.as_ref().map(|device| (&device.site, &device.device));
+        shown.or_else(|| self.tunnel.as_deref().map(|peer| (&peer.site, &peer.device)))
+    }
 }
 
 /// A connection with a known, registered peer: what every request on it has in common.
@@ -58,16 +69,14 @@ pub struct Connection {
     pub source: SocketAddr,
     /// When it was accepted.
     pub accepted: Instant,
-    /// The verified peer.
-    pub peer: VerifiedPeer,
-    /// The certificates it presented, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
+    /// The proved peer.
+    pub peer: Peer,
     /// The server name that the peer asked for, lower case; none where it asked for none.
     pub sni: Option<String>,
     /// The device's SPIFFE ID, where the peer is one.
     pub spiffe_id: Option<String>,
-    /// For policies.
-    pub tls_version: TlsVersion,
+    /// For policies; none where no TLS is spoken, inside a tunnel.
+    pub tls_version: Option<TlsVersion>,
     /// `Client-Cert` for backends (RFC 9440), made once.
     pub client_cert: Option<HeaderValue>,
     /// `Forwarded` for backends (RFC 7239), and the authority it was made for.
@@ -108,9 +117,8 @@ impl Connection {
     pub fn new(
         worker: Rc<Worker>,
         arrival: Arrival,
-        peer: VerifiedPeer,
-        chain: Vec<CertificateDer<'static>>,
-        tls: Parameters,
+        peer: Peer,
+        tls: Option<Parameters>,
         opened_by: (&Door, &Snapshot),
     ) -> Rc<Self> {
         let (door, snapshot) = opened_by;
@@ -126,9 +134,9 @@ impl Connection {
         let fields = record::Connection::new(&ConnectionFields {
             id: arrival.id.to_str().unwrap_or_default(),
             listener: &arrival.listener.name,
-            transport: "tcp",
+            transport: peer.transport_label(),
             source: &arrival.source.to_string(),
-            tls: Some(record::Tls {
+            tls: tls.as_ref().map(|tls| record::Tls {
                 version: tls.version,
                 suite: tls.suite,
                 group: tls.group,
@@ -141,16 +149,19 @@ impl Connection {
             user: user.map(UserName::as_str),
             patient: patient.as_deref(),
             qualifications: &qualifications,
-            certificate: Some(record::Certificate { sha256: peer.fingerprint(), serial: None }),
+            certificate: peer.fingerprint().map(|sha256| record::Certificate { sha256, serial: None }),
         });
         Rc::new(Self {
-            client_cert: chain.first().and_then(|leaf| client_cert(leaf)),
+            client_cert: peer.chain().first().and_then(|leaf| client_cert(leaf)),
             spiffe_id,
             forwarded: RefCell::default(),
             allowance: worker.allowances.of(party.as_ref(), &worker.clock.now()),
             party,
-            sni: tls.sni,
-            tls_version: if tls.version == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
+            tls_version: tls.as_ref().map(|tls| match tls.version {
+                "1.3" => TlsVersion::V1_3,
+                _ => TlsVersion::V1_2,
+            }),
+            sni: tls.and_then(|tls| tls.sni),
             fields,
             listener: arrival.listener,
             port: arrival.port,
@@ -158,7 +169,6 @@ impl Connection {
             accepted: arrival.accepted,
             worker,
             peer,
-            chain,
             control: Control::default(),
             requests: Cell::new(0),
             meters: Meters::default(),
@@ -177,7 +187,8 @@ impl Connection {
         {
             return Some(value.clone());
         }
-        let value = headers::forwarded(self.source.ip(), authority.to_str().ok()?, &self.listener.name)?;
+        let is_tls = self.tls_version.is_some();
+        let value = headers::forwarded(self.source.ip(), is_tls, authority.to_str().ok()?, &self.listener.name)?;
         *made = Some((authority.clone(), value.clone()));
         Some(value)
     }
@@ -309,7 +320,7 @@ impl Connection {
             reason: refusal.label(),
             detail: Some(detail.as_bytes()),
             sni: None,
-            certificate: Some(record::Certificate { sha256: self.peer.fingerprint(), serial: None }),
+            certificate: self.peer.fingerprint().map(|sha256| record::Certificate { sha256, serial: None }),
             site: party.and_then(Party::site).map(SiteName::as_str),
             device: party.and_then(Party::device).map(|device| device.device.as_str()),
             user: party.and_then(Party::user).map(UserName::as_str),
@@ -332,7 +343,7 @@ impl Connection {
 }
 
 /// Who the peer is as long as the connection lives. What a device's user is may change meanwhile.
-fn party_of(peer: &VerifiedPeer, door: &Door, snapshot: &Snapshot) -> Option<Party> {
+fn party_of(peer: &Peer, door: &Door, snapshot: &Snapshot) -> Option<Party> {
     match peer.identity() {
         PeerIdentity::Device(device) => Some(Party::Device { device: device.clone(), user: None }),
         PeerIdentity::Patient(patient) => Some(Party::Patient(patient.clone())),
@@ -384,5 +395,35 @@ impl ExchangeDeadline {
 impl Drop for ExchangeDeadline {
     fn drop(&mut self) {
         self.connection.deadlines.borrow_mut().extend(self.timer.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_tunnel::PublicKey;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_inside_a_tunnel_is_its_devices() {
+        let device = |name: &str| DeviceId { site: "aoi".parse().unwrap(), device: name.parse().unwrap() };
+        let DeviceId { site, device: name } = device("ward-1");
+        let arrival = |tunnel| Arrival {
+            listener: Arc::new(crate::config::example_of_tunnels()),
+            port: 443,
+            source: ([10, 64, 1, 2], 50_000).into(),
+            accepted: Instant::now(),
+            id: HeaderValue::from_static("1"),
+            tunnel,
+        };
+        let refused = |device| PeerRefused { refusal: Refusal::HandshakeFailed, detail: String::new(), device };
+        let inside = arrival(Some(Arc::new(PeerName { key: PublicKey([1; 32]), site, device: name })));
+        let party = |arrival: &Arrival, of: Option<DeviceId>| {
+            let refused = refused(of);
+            arrival.party(&refused).map(|(site, device)| format!("{site}/{device}"))
+        };
+        assert_eq!(party(&inside, None).as_deref(), Some("aoi/ward-1"));
+        assert_eq!(party(&inside, Some(device("ward-2"))).as_deref(), Some("aoi/ward-2"), "as the certificate says");
+        assert_eq!(party(&arrival(None), None), None, "a stranger");
     }
 }

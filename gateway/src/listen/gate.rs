@@ -11,7 +11,7 @@ use crate::config::Limits;
 
 /// Counts of one listener on one worker.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     counts: Rc<RefCell<Counts>>,
 }
 
@@ -33,8 +33,8 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refusal::TooManyConnections`] or [`Refusal::TooManyHandshakes`].
-    pub(super) fn enter(&self, source: IpAddr, limits: &Limits) -> Result<Pass, Refusal> {
-        let source = network_of(source);
+    pub(crate) fn enter(&self, source: Source, limits: &Limits) -> Result<Pass, Refusal> {
+        let Source(source) = source;
         let mut counts = self.counts.borrow_mut();
         let from_here = counts.sources.get(&source).copied().unwrap_or_default();
         if counts.all.connections >= limits.connections || from_here.connections >= limits.connections_per_address {
@@ -64,9 +64,25 @@ impl Counts {
     }
 }
 
+/// What connections are counted by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source(IpAddr);
+
+impl Source {
+    /// Out of a network where anybody may have a whole IPv6 /64.
+    pub(crate) fn of(address: IpAddr) -> Self {
+        Self(network_of(address))
+    }
+
+    /// Out of a tunnel, where each address is a device's by its key: devices of one site, which share a /64, have a share each.
+    pub(crate) fn inside(address: IpAddr) -> Self {
+        Self(address.to_canonical())
+    }
+}
+
 /// A connection's place inside; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(crate) struct Pass {
     counts: Rc<RefCell<Counts>>,
     source: IpAddr,
     handshaking: bool,
@@ -112,15 +128,18 @@ mod tests {
     fn each_bound_holds_and_is_given_back() {
         let gate = Gate::default();
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let mut first = gate.enter(a, &limits()).unwrap();
-        let second = gate.enter(a, &limits()).unwrap();
-        assert_eq!(gate.enter(a, &limits()).unwrap_err(), Refusal::TooManyConnections);
-        let third = gate.enter(b, &limits()).unwrap();
-        assert_eq!(gate.enter(b, &limits()).unwrap_err(), Refusal::TooManyHandshakes);
+        let mut first = gate.enter(Source::of(a), &limits()).unwrap();
+        let second = gate.enter(Source::of(a), &limits()).unwrap();
+        assert_eq!(gate.enter(Source::of(a), &limits()).unwrap_err(), Refusal::TooManyConnections);
+        let third = gate.enter(Source::of(b), &limits()).unwrap();
+        assert_eq!(gate.enter(Source::of(b), &limits()).unwrap_err(), Refusal::TooManyHandshakes);
         first.end_handshake();
         first.end_handshake();
-        let fourth = gate.enter(b, &limits()).unwrap();
-        assert_eq!(gate.enter(IpAddr::from([127, 0, 0, 3]), &limits()).unwrap_err(), Refusal::TooManyConnections);
+        let fourth = gate.enter(Source::of(b), &limits()).unwrap();
+        assert_eq!(
+            gate.enter(Source::of(IpAddr::from([127, 0, 0, 3])), &limits()).unwrap_err(),
+            Refusal::TooManyConnections
+        );
         drop((first, second, third, fourth));
         assert_eq!(gate.counts.borrow().all.connections, 0);
         assert!(gate.counts.borrow().sources.is_empty(), "no source is remembered once it has gone");
@@ -132,12 +151,12 @@ mod tests {
         let limits =
             Limits { connections: 9, connections_per_address: 9, handshakes: 4, handshakes_per_address: 2, ..limits() };
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let mut silent: Vec<_> = (0..2).map(|_| gate.enter(a, &limits).unwrap()).collect();
-        assert_eq!(gate.enter(a, &limits).unwrap_err(), Refusal::TooManyHandshakes);
-        let other = gate.enter(b, &limits).unwrap();
+        let mut silent: Vec<_> = (0..2).map(|_| gate.enter(Source::of(a), &limits).unwrap()).collect();
+        assert_eq!(gate.enter(Source::of(a), &limits).unwrap_err(), Refusal::TooManyHandshakes);
+        let other = gate.enter(Source::of(b), &limits).unwrap();
         silent[0].end_handshake();
-        silent.push(gate.enter(a, &limits).unwrap());
-        assert_eq!(gate.enter(a, &limits).unwrap_err(), Refusal::TooManyHandshakes);
+        silent.push(gate.enter(Source::of(a), &limits).unwrap());
+        assert_eq!(gate.enter(Source::of(a), &limits).unwrap_err(), Refusal::TooManyHandshakes);
         drop((silent, other));
         assert!(gate.counts.borrow().sources.is_empty(), "no source is remembered once it has gone");
         assert_eq!(gate.counts.borrow().all.handshakes, 0);
@@ -146,9 +165,19 @@ mod tests {
     #[test]
     fn an_ipv6_network_counts_as_one_source() {
         let gate = Gate::default();
-        let _first = gate.enter("2001:db8::1".parse().unwrap(), &limits()).unwrap();
-        let _second = gate.enter("2001:db8::2".parse().unwrap(), &limits()).unwrap();
-        assert!(gate.enter("2001:db8::3".parse().unwrap(), &limits()).is_err());
-        assert!(gate.enter("2001:db8:0:1::3".parse().unwrap(), &limits()).is_ok());
+        let _first = gate.enter(Source::of("2001:db8::1".parse().unwrap()), &limits()).unwrap();
+        let _second = gate.enter(Source::of("2001:db8::2".parse().unwrap()), &limits()).unwrap();
+        assert!(gate.enter(Source::of("2001:db8::3".parse().unwrap()), &limits()).is_err());
+        assert!(gate.enter(Source::of("2001:db8:0:1::3".parse().unwrap()), &limits()).is_ok());
+    }
+
+    #[test]
+    fn devices_inside_tunnels_count_each_by_itself() {
+        let gate = Gate::default();
+        let limits = Limits { connections_per_address: 1, ..limits() };
+        let inside = |address: &str| Source::inside(address.parse().unwrap());
+        let _first = gate.enter(inside("fd64::1:2"), &limits).unwrap();
+        let _second = gate.enter(inside("fd64::1:3"), &limits).unwrap();
+        assert_eq!(gate.enter(inside("fd64::1:2"), &limits).unwrap_err(), Refusal::TooManyConnections);
     }
 }

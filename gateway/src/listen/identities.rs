@@ -163,7 +163,7 @@ impl Identities {
             }
         }
         let served = resolver(&all, &listener.server_names);
-        if served.is_none() && awaited.is_empty() {
+        if served.is_none() && awaited.is_empty() && !listener.tls.identities.is_empty() {
             let source = certs::pem::PemError::Empty;
             return Err(ServerIdentityError::CertificatePem { name: listener.name.clone(), source });
         }
@@ -243,7 +243,8 @@ impl Identities {
             return None;
         }
         let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(awaited.iter().map(|one| one.problem.as_str()).collect::<Vec<_>>().join("; "))
+        // A door without TLS awaits none, and has no handshakes.
+        (!awaited.is_empty()).then(|| awaited.iter().map(|one| one.problem.as_str()).collect::<Vec<_>>().join("; "))
     }
 
     /// Answers the validation of a server name from now on (RFC 8737), or no more.

@@ -5,22 +5,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::profile::{Resumption, ServerSettings, UnknownProfile, server_config};
+use certs::profile::{ClientCertificates, Resumption, ServerSettings, UnknownProfile, server_config};
 use certs::verifier::{Admit, noting, refusal_of_io};
-use certs::{Anchors, PeerRefused, PeerVerifier, Profile, TrustDomain, VerifiedPeer};
+use certs::{AnchorFileError, Anchors, PeerRefused, PeerVerifier, Profile, TrustDomain, VerifiedPeer};
 use policy::{DeviceId, Refusal};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::time_provider::TimeProvider as _;
 use rustls::{HandshakeKind, ProtocolVersion};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{Accept, LazyConfigAcceptor, TlsAcceptor};
 
+use super::accept::Carrier;
+use super::h1::Stream;
 use super::identities::Identities;
+use super::peer::Shown;
 use super::purpose::{PeerRules, RolesFileError};
 use crate::clock::TlsTime;
-use crate::config::Listener;
+use crate::config::{Asking, InsideTls, Listener, ListenerTls};
 use crate::registry::directory::Proved;
 use crate::revocation::{Lists, RevocationError, notice, unix_seconds};
 
@@ -79,8 +80,18 @@ pub struct TlsListener {
     rules: PeerRules,
     identities: Arc<Identities>,
     profile: Profile,
-    /// The first end among the authorities of its peers, seconds since 1970.
-    pub authorities_not_after: u64,
+    /// Whether nobody may come in without a certificate.
+    asks: ClientCertificates,
+    /// The first end among the authorities of its peers, seconds since 1970; none where no certificate is asked for.
+    pub authorities_not_after: Option<u64>,
+}
+
+/// The anchors of peers' certificates; nobody's where none is asked for.
+///
+/// # Errors
+/// [`AnchorFileError`] names the file.
+pub(crate) fn anchors(tls: &ListenerTls) -> Result<Anchors, AnchorFileError> {
+    tls.client_ca_file.as_deref().map_or_else(|| Ok(Anchors::none()), Anchors::load_file)
 }
 
 impl TlsListener {
@@ -96,7 +107,12 @@ impl TlsListener {
         old: Option<&Self>,
     ) -> Result<Self, ListenerTlsError> {
         let profile: Profile = listener.tls.profile.parse()?;
-        let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
+        let anchors = anchors(&listener.tls)?;
+        let asks = match listener.client_certificates() {
+            Asking::Off => ClientCertificates::Off,
+            Asking::Optional => ClientCertificates::Optional,
+            Asking::Required => ClientCertificates::Required,
+        };
         let now = TlsTime.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO));
         let identities = Arc::new(Identities::load(listener, now)?);
         let setup = |message: String| ListenerTlsError::Setup { listener: listener.name.clone(), message };
@@ -126,6 +142,7 @@ impl TlsListener {
             profile,
             resolver: Arc::clone(&identities) as _,
             verifier: Arc::clone(&verifier),
+            certificates: asks,
             alpn: ALPN,
             resumption: resumption.clone(),
             clock: Arc::new(TlsTime),
@@ -140,7 +157,8 @@ impl TlsListener {
             rules,
             identities,
             profile,
-            authorities_not_after: anchors.not_after().as_secs(),
+            asks,
+            authorities_not_after: listener.tls.client_ca_file.as_ref().map(|_| anchors.not_after().as_secs()),
         })
     }
 
@@ -193,11 +211,32 @@ impl TlsListener {
         self.verifier.recheck(chain, unix_time(unix_ns)).map_err(|refused| refused.refusal)
     }
 
+    /// Takes what a peer begins with: a handshake or, where that is let, none.
+    ///
+    /// # Errors
+    /// As [`handshake`](Self::handshake).
+    pub(super) async fn arrive<S: Carrier>(
+        &self,
+        mut stream: S,
+        speaks: InsideTls,
+        now_unix_ns: i64,
+    ) -> Result<Arrived, PeerRefused> {
+        let has_tls = match speaks {
+            InsideTls::Required => true,
+            InsideTls::Optional => stream.begins_with_tls().await.map_err(|error| refused_by(&error))?,
+            InsideTls::Off => false,
+        };
+        if has_tls {
+            return self.handshake(stream, now_unix_ns).await;
+        }
+        Ok(Arrived::Peer(Box::new(Established { shown: None, parameters: None, stream: Box::new(stream) })))
+    }
+
     /// Runs the handshake and reads who is there.
     ///
     /// # Errors
     /// [`PeerRefused`]: the refusal, and what exactly was wrong, for the record only.
-    pub async fn handshake(&self, stream: TcpStream, now_unix_ns: i64) -> Result<Arrived, PeerRefused> {
+    async fn handshake<S: Carrier>(&self, stream: S, now_unix_ns: i64) -> Result<Arrived, PeerRefused> {
         if now_unix_ns < 0 {
             // No certificate is valid then, and the library's ticket keys cannot be asked without a panic.
             let detail = "the clock is before 1970".to_owned();
@@ -226,7 +265,14 @@ impl TlsListener {
             }
         };
         let (_, connection) = stream.get_ref();
-        let peer = match self.verifier.peer(connection, unix_time(now_unix_ns)) {
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let peer = match (chain, self.asks) {
+            ([], ClientCertificates::Off | ClientCertificates::Optional) => Ok(None),
+            ([_, ..], _) | ([], ClientCertificates::Required) => {
+                self.verifier.peer(connection, unix_time(now_unix_ns)).map(Some)
+            }
+        };
+        let peer = match peer {
             Ok(peer) => peer,
             Err(refused) => {
                 let (stream, mut tls) = stream.into_inner();
@@ -235,7 +281,6 @@ impl TlsListener {
                 return Err(refused);
             }
         };
-        let chain = connection.peer_certificates().unwrap_or_default();
         let parameters = Parameters {
             version: match connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "1.3",
@@ -247,14 +292,15 @@ impl TlsListener {
             sni: connection.server_name().map(str::to_ascii_lowercase),
             is_h2: connection.alpn_protocol() == Some(b"h2"),
         };
-        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        Ok(Arrived::Peer(Box::new(Established { peer, chain, parameters, stream })))
+        let chain = || chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        let shown = peer.map(|peer| Shown { peer, chain: chain() });
+        Ok(Arrived::Peer(Box::new(Established { shown, parameters: Some(parameters), stream: Box::new(stream) })))
     }
 
     /// While validations by `tls-alpn-01` are under way: reads the first message, and answers whoever validates. That
     /// connection ends here, at the end of its handshake; not a byte that it sends is read. Everybody else goes the usual
     /// way.
-    async fn sort_out(&self, stream: TcpStream) -> Result<Option<Accept<TcpStream>>, PeerRefused> {
+    async fn sort_out<S: Carrier>(&self, stream: S) -> Result<Option<Accept<S>>, PeerRefused> {
         let mut first = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
         let start = match (&mut first).await {
             Ok(start) => start,
@@ -284,23 +330,21 @@ impl TlsListener {
 }
 
 /// What came of a handshake that did not fail.
-pub enum Arrived {
+pub(super) enum Arrived {
     /// Somebody is there.
     Peer(Box<Established>),
     /// It was the validation of a server name; the connection is closed.
     Validated,
 }
 
-/// A handshake that ended well.
-pub struct Established {
-    /// Who is there.
-    pub peer: VerifiedPeer,
-    /// The certificates it presented, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// What was agreed.
-    pub parameters: Parameters,
+/// A beginning that ended well.
+pub(super) struct Established {
+    /// The certificate that was presented and holds; none where nobody had to present one.
+    pub shown: Option<Shown>,
+    /// What was agreed; none where no TLS is spoken.
+    pub parameters: Option<Parameters>,
     /// The stream.
-    pub stream: TlsStream<TcpStream>,
+    pub stream: Box<dyn Stream>,
 }
 
 /// What a handshake agreed on (R15).
@@ -334,7 +378,7 @@ fn refused_by(error: &std::io::Error) -> PeerRefused {
 
 /// Closes after an alert so that the client gets to read it: what it has sent meanwhile, a request perhaps, would turn
 /// the close into a reset that takes the alert with it.
-async fn linger(mut stream: TcpStream) {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let mut left = LINGER_BYTES;
     let read_away = async {
         stream.shutdown().await?;

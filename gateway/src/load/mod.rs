@@ -91,13 +91,13 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
             Ok(Door { listener: Arc::new(listener.clone()), tls })
         })
         .collect::<Result<Vec<_>, LoadError>>()?;
-    let mut certificates: Vec<_> = doors.iter().map(door_end).collect();
+    let mut certificates: Vec<_> = doors.iter().filter_map(door_end).collect();
     let mut tls = Vec::new();
     for service in &config.services {
         tls.push(backend_tls(service, &mut certificates)?);
     }
     // The pools themselves are made by each worker; that they can be made is found out here.
-    Upstreams::new(config.services.iter().zip(tls.iter().cloned()))?;
+    Upstreams::new(config.services.iter().zip(tls.iter().cloned()), Arc::default())?;
     let token_issuers = config
         .token_issuers
         .iter()
@@ -116,14 +116,14 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
 }
 
 /// Of the authorities alone: a listener's own certificates change without a reload, and say themselves when they end.
-fn door_end(door: &Door) -> CertificateEnd {
-    CertificateEnd {
+fn door_end(door: &Door) -> Option<CertificateEnd> {
+    Some(CertificateEnd {
         purpose: match door.listener.tls.peers {
             ListenerPeers::Devices => Purpose::DeviceAuthorities,
             ListenerPeers::Users(_) => Purpose::UserAuthorities,
             ListenerPeers::Patients(_) => Purpose::PatientAuthorities,
         },
         name: door.listener.name.clone(),
-        not_after: door.tls.authorities_not_after,
-    }
+        not_after: door.tls.authorities_not_after?,
+    })
 }

@@ -21,14 +21,15 @@ use policy::session::Reason;
 use policy::token::TokenType;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::crowd::{Crowd, Place};
 use super::{PAGES, Provider};
-use crate::clock::{Clock as _, TlsTime};
+use crate::clock::{Clock as _, Reading, TlsTime};
 use crate::config;
+use crate::listen::network_of;
 use crate::session::Of;
 use crate::token::now_of;
 use crate::worker::Shared;
@@ -41,8 +42,8 @@ const KEYS: &str = "jwks.json";
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long the store may take.
 const STORED_WITHIN: Duration = Duration::from_secs(5);
-/// Connections at once. More wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
+/// How long a handshake, a head and a form may take, each.
+const SAID_WITHIN: Duration = Duration::from_secs(5);
 /// The longest form: a token, encoded.
 const MAX_FORM: usize = 48 * 1024;
 
@@ -91,31 +92,35 @@ impl BackChannel {
 
     /// Serves until dropped.
     pub async fn serve(self) -> Infallible {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let crowd = Crowd::default();
         let shared = Rc::new(self.shared);
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
-            let stream = match self.socket.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, source) = match self.socket.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a provider that ends sessions");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
+            let Some((place, makes_room)) = crowd.enter(network_of(source.ip())) else { continue };
             let (shared, tls) = (Rc::clone(&shared), self.tls.clone());
             spawn_local(async move {
-                let _place = place;
+                let place = Rc::new(place);
                 let served = async {
                     match tls {
-                        None => serve_connection(stream, &shared).await,
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => serve_connection(stream, &shared).await,
-                            Err(error) => tracing::debug!(%error, "a provider's handshake failed"),
+                        None => serve_connection(stream, &shared, &place).await,
+                        Some(tls) => match timeout(SAID_WITHIN, tls.accept(stream)).await {
+                            Ok(Ok(stream)) => serve_connection(stream, &shared, &place).await,
+                            Ok(Err(error)) => tracing::debug!(%error, "a provider's handshake failed"),
+                            Err(_) => tracing::debug!("a provider's handshake took too long"),
                         },
                     }
                 };
-                let _ = timeout(DEADLINE, served).await;
+                tokio::select! {
+                    _ = timeout(DEADLINE, served) => {}
+                    Err(_) = makes_room => tracing::debug!(%source, "a silent connection made room for another"),
+                }
             });
         }
     }
@@ -130,14 +135,14 @@ fn tls(certificate: &std::path::Path, key: &std::path::Path) -> Result<TlsAccept
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: &Rc<Shared>) {
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: &Rc<Shared>, place: &Rc<Place>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let shared = Rc::clone(shared);
-        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        let (shared, place) = (Rc::clone(shared), Rc::clone(place));
+        async move { Ok::<_, Infallible>(answer(&shared, request, &place).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(DEADLINE)
+        .header_read_timeout(SAID_WITHIN)
         .keep_alive(false)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);
@@ -149,6 +154,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: 
 /// What a token was good for: the metric's outcome.
 enum Judged {
     Ended,
+    /// It came before, and ended what there was then.
     Replayed,
     Refused,
     Unavailable,
@@ -165,21 +171,21 @@ impl Judged {
     }
 }
 
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(shared: &Shared, request: Request<Incoming>, place: &Place) -> Response<Full<Bytes>> {
     let snapshot = shared.snapshots.load();
-    let place = request.uri().path().strip_prefix(PAGES).and_then(|rest| rest.split_once('/'));
-    let Some((provider, page)) = place.and_then(|(name, page)| Some((Arc::clone(snapshot.provider(name)?), page)))
+    let page = request.uri().path().strip_prefix(PAGES).and_then(|rest| rest.split_once('/'));
+    let Some((provider, page)) = page.and_then(|(name, page)| Some((Arc::clone(snapshot.provider(name)?), page)))
     else {
         return said(StatusCode::NOT_FOUND, "");
     };
     match (page, request.method()) {
         (LOGOUT, &Method::POST) => {
-            let judged = logout(shared, &provider, request).await;
+            let judged = logout(shared, &provider, request, place).await;
             shared.metrics.oidc_logouts.with_label_values(&[&**provider.config.name(), judged.label()]).inc();
             match judged {
-                Judged::Ended => said(StatusCode::OK, ""),
+                Judged::Ended | Judged::Replayed => said(StatusCode::OK, ""),
                 // Section 2.8.
-                Judged::Replayed | Judged::Refused => said(StatusCode::BAD_REQUEST, r#"{"error":"invalid_request"}"#),
+                Judged::Refused => said(StatusCode::BAD_REQUEST, r#"{"error":"invalid_request"}"#),
                 Judged::Unavailable => said(StatusCode::SERVICE_UNAVAILABLE, ""),
             }
         }
@@ -192,7 +198,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
     }
 }
 
-async fn logout(shared: &Shared, provider: &Provider, request: Request<Incoming>) -> Judged {
+async fn logout(shared: &Shared, provider: &Provider, request: Request<Incoming>, place: &Place) -> Judged {
     let name = &**provider.config.name();
     let refused = |why: &dyn std::fmt::Display| {
         tracing::warn!(provider = name, %why, "a logout token is refused");
@@ -203,9 +209,11 @@ async fn logout(shared: &Shared, provider: &Provider, request: Request<Incoming>
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return refused(&"it comes in no form");
     }
-    let Ok(body) = Limited::new(request.into_body(), MAX_FORM).collect().await else {
-        return refused(&"its form is too long, or broke off");
-    };
+    let body = timeout(SAID_WITHIN, Limited::new(request.into_body(), MAX_FORM).collect()).await;
+    let Ok(Ok(body)) = body else { return refused(&"its form is too long, took too long, or broke off") };
+    if !place.is_heard() {
+        return Judged::Unavailable;
+    }
     let Some(token) = logout_form(&body.to_bytes()) else { return refused(&"its form cannot be read") };
     let claims = match provider.claims(&token, TokenType::LogoutToken).await {
         Ok(claims) => claims,
@@ -220,17 +228,28 @@ async fn logout(shared: &Shared, provider: &Provider, request: Request<Incoming>
         Err(fault) => return refused(&fault),
     };
     let id = format!("{name}\n{}", logout.id);
-    if !shared.oidc.obeyed().is_new(&id, reading.monotonic_ns, rules.leeway_s) {
-        tracing::warn!(provider = name, "a logout token came a second time");
-        return Judged::Replayed;
-    }
+    let (first_ns, is_first) = shared.oidc.notices().first(&id, reading.monotonic_ns, rules.leeway_s);
+    let moment_ns = first_ns.min(latest_of(logout.made_ns, rules.leeway_s, &reading));
     let (subject, session) = (logout.end.subject, logout.end.session);
     let of = Of::Vouched { issuer: rules.issuer.clone(), subject, session };
-    let ended = shared.sessions.end_all(&of, Reason::Provider);
-    tracing::info!(provider = name, ended, "a provider ended sessions");
+    let ended = shared.sessions.end_before(&of, Reason::Provider, moment_ns);
+    tracing::info!(provider = name, ended, is_first, "a provider ended sessions");
     // Whoever is told that they are over knows that no restart brings them back.
-    shared.sessions.flush(STORED_WITHIN).await;
-    if ended > 0 && !shared.sessions.status().is_stored { Judged::Unavailable } else { Judged::Ended }
+    match shared.sessions.flush(STORED_WITHIN).await {
+        false => Judged::Unavailable,
+        true if is_first => Judged::Ended,
+        true => Judged::Replayed,
+    }
+}
+
+/// The latest moment at which a token can have been made that says when, by a provider whose clock differs from ours by no more than
+/// the leeway; monotonic nanoseconds. A token that came before a restart and comes again ends nothing that began later.
+fn latest_of(made_ns: i64, leeway_s: u32, reading: &Reading) -> u64 {
+    let error_ns = now_of(reading).error_ns;
+    // Its time is in whole seconds.
+    let latest_ns = made_ns.saturating_add((i64::from(leeway_s) + 1) * 1_000_000_000).saturating_add(error_ns);
+    let ago_ns = u64::try_from(reading.unix_ns.saturating_sub(latest_ns)).unwrap_or(0);
+    reading.monotonic_ns.saturating_sub(ago_ns)
 }
 
 fn said(status: StatusCode, json: &str) -> Response<Full<Bytes>> {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use policy::login::Origin;
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::accounts::stages::hash;
 use crate::accounts::{AccountError, random};
 use crate::session::Session;
 
@@ -39,6 +39,8 @@ pub enum Purpose {
         secrets: Secrets,
         /// Where it was to come back to.
         redirect_uri: String,
+        /// When it was sent there, monotonic nanoseconds.
+        asked_ns: u64,
         /// The earliest that its user may have proved anything, nanoseconds since 1970.
         earliest_ns: i64,
         /// Where it wants to go.
@@ -164,13 +166,6 @@ impl Flows {
             !device.is_empty()
         });
     }
-}
-
-fn hash(name: &str) -> Option<[u8; 32]> {
-    if name.len() != 43 {
-        return None;
-    }
-    URL_SAFE_NO_PAD.decode(name).ok().map(|name| Sha256::digest(name).into())
 }
 
 #[cfg(test)]

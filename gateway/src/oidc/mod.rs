@@ -5,13 +5,14 @@
 //! its device, and end what the provider says is over ([`BackChannel`]). The pages are `exchange`'s.
 
 mod back_channel;
+mod crowd;
 mod flows;
 mod hints;
 mod provider;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use policy::oidc::Obeyed;
+use policy::oidc::Notices;
 
 use crate::accounts::AccountError;
 use crate::accounts::tokens::Tokens;
@@ -28,7 +29,7 @@ pub const PAGES: &str = "/.sekisho/oidc/";
 pub struct Logins {
     flows: Mutex<Flows>,
     hints: Mutex<Hints>,
-    obeyed: Mutex<Obeyed>,
+    notices: Mutex<Notices>,
     /// What forms carry, so that nobody else's do.
     pub tokens: Tokens,
 }
@@ -39,8 +40,8 @@ impl Logins {
     /// # Errors
     /// [`AccountError::Random`].
     pub fn new() -> Result<Self, AccountError> {
-        let (flows, hints, obeyed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { flows, hints, obeyed, tokens: Tokens::new()? })
+        let (flows, hints, notices) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { flows, hints, notices, tokens: Tokens::new()? })
     }
 
     /// Browsers that are at a provider.
@@ -53,7 +54,7 @@ impl Logins {
         self.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn obeyed(&self) -> MutexGuard<'_, Obeyed> {
-        self.obeyed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

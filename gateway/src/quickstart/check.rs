@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::client::{Client, Seen, Version, get_plain};
 use super::layout::Layout;
 use super::scene::{Expected, SCENES, Scene};
-use super::{log, login, show};
+use super::{log, login, show, tunnel};
 
 /// How long a record or a count may take to be seen. Records of refused handshakes are not waited for by anyone.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,6 +60,13 @@ pub(super) async fn check(layout: &Layout, out: &mut dyn Write) -> io::Result<bo
         report.line(line)?;
     }
     traces.extend(of_logins);
+    if layout.addresses().tunnels.is_some() {
+        let (lines, of_tunnels) = tunnel::play(layout).await;
+        for line in lines {
+            report.line(line)?;
+        }
+        traces.extend(of_tunnels);
+    }
     report.line(recorded(layout, before, &traces).await)?;
     report.line(counted(layout, &traces).await)?;
     report.line(keys(layout).await)?;

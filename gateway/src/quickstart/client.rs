@@ -14,11 +14,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, RootCertStore};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::layout::ClientFiles;
+use super::tunnel::Tunnel;
 
 /// How long one request may take. Whoever waits longer has seen a fault.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -45,7 +47,13 @@ pub(super) enum Version {
 pub(super) struct Client {
     pub(super) address: SocketAddr,
     roots: RootCertStore,
+    /// What it comes through, instead of going to the address.
+    tunnel: Option<Tunnel>,
 }
+
+/// What TLS runs on.
+trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for T {}
 
 impl Client {
     /// A client that trusts one CA.
@@ -54,7 +62,12 @@ impl Client {
         for certificate in certificates(ca)? {
             roots.add(certificate).map_err(|error| format!("`{}`: {error}", ca.display()))?;
         }
-        Ok(Self { address, roots })
+        Ok(Self { address, roots, tunnel: None })
+    }
+
+    /// The same, whose every connection comes through a tunnel of its own.
+    pub(super) fn through(tunnel: Tunnel, address: SocketAddr, ca: &Path) -> Result<Self, String> {
+        Ok(Self { tunnel: Some(tunnel), ..Self::new(address, ca)? })
     }
 
     /// Sends a request and takes the answer.
@@ -127,8 +140,12 @@ impl Client {
         Ok(config)
     }
 
-    async fn connect(&self, config: ClientConfig) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Seen> {
-        let stream = TcpStream::connect(self.address).await.map_err(|error| Seen::Failed(error.to_string()))?;
+    async fn connect(&self, config: ClientConfig) -> Result<TlsStream<Box<dyn Carrier>>, Seen> {
+        let failed = |error: io::Error| Seen::Failed(error.to_string());
+        let stream: Box<dyn Carrier> = match &self.tunnel {
+            Some(tunnel) => Box::new(tunnel.connect().await.map_err(failed)?),
+            None => Box::new(TcpStream::connect(self.address).await.map_err(failed)?),
+        };
         let name = ServerName::try_from("localhost").map_err(|error| Seen::Failed(error.to_string()))?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| seen(&error))
     }

@@ -14,12 +14,13 @@ pub(super) fn file(dir: &Path) -> PathBuf {
 
 /// Writes the configuration.
 pub(super) fn make(dir: &Path, addresses: &Addresses) -> Result<(), QuickstartError> {
-    let Addresses { listen, admin, backend } = addresses;
+    let Addresses { listen, admin, backend, tunnels } = addresses;
     let text = TEMPLATE
         .replace("{listen}", &listen.to_string())
         .replace("{listen_ip}", &listen.ip().to_string())
         .replace("{admin}", &admin.to_string())
         .replace("{backend}", &backend.to_string())
+        .replace("{tunnels}", &tunnels.map(|tunnels| tunnels.to_string()).unwrap_or_default())
         .replace("{trust_domain}", super::cast::TRUST_DOMAIN);
     layout::write(&file(dir), &text, 0o644)
 }
@@ -42,12 +43,20 @@ pub(super) fn addresses(dir: &Path) -> Result<Addresses, QuickstartError> {
         address.parse::<SocketAddr>().map_err(|error| fault(key, &error))
     };
     let listener = first(table.get("listener"));
+    let listeners = table.get("listener").and_then(toml::Value::as_array).into_iter().flatten();
+    // A folder that an earlier version made has none.
+    let tunnels = listeners
+        .filter(|listener| listener.get("kind").and_then(toml::Value::as_str) == Some("wireguard"))
+        .find_map(|listener| listener.get("address").cloned())
+        .map(|address| parse("listener.address", text(Some(address))))
+        .transpose()?;
     let service = first(table.get("service"));
     let backend = service.and_then(|service| first(service.get("backends")));
     Ok(Addresses {
         listen: parse("listener.address", text(listener.and_then(|listener| listener.get("address").cloned())))?,
         admin: parse("admin.listen", text(table.get("admin").and_then(|admin| admin.get("listen").cloned())))?,
         backend: parse("service.backends", text(backend))?,
+        tunnels,
     })
 }
 

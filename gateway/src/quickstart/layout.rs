@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// The demonstration server.
     pub backend: SocketAddr,
+    /// Where tunnels end, UDP; none in a folder that an earlier version made.
+    pub tunnels: Option<SocketAddr>,
 }
 
 /// A complete quickstart folder, locked against a second process until this is dropped.
@@ -62,6 +64,8 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8443);
 const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9443);
 /// Tried first; where it is taken, any free port serves.
+const TUNNELS: u16 = 51_820;
+/// The same.
 const BACKEND: SocketAddr = SocketAddr::new(LOOPBACK, 8480);
 
 /// Makes a quickstart in an empty folder, or goes on with the one that is there, of which nothing is overwritten.
@@ -87,6 +91,9 @@ pub fn prepare(dir: &Path, asked: Asked) -> Result<Layout, QuickstartError> {
         let knob = |key: &str| format!("{key}` in `{}", file.display());
         free(addresses.listen, &knob("listener.address"))?;
         free(addresses.admin, &knob("admin.listen"))?;
+        if let Some(tunnels) = addresses.tunnels {
+            free_datagrams(tunnels).map_err(busy(tunnels, &knob("listener.address")))?;
+        }
         let backend = bind(addresses.backend, &knob("service.backends"))?;
         return Ok(Layout { dir: dir.to_owned(), addresses, made: false, backend, _lock: lock });
     }
@@ -96,7 +103,10 @@ pub fn prepare(dir: &Path, asked: Asked) -> Result<Layout, QuickstartError> {
     let any = SocketAddr::new(LOOPBACK, 0);
     let backend = bind(BACKEND, "").or_else(|_| bind(any, "a free port"))?;
     let address = backend.local_addr().map_err(|error| QuickstartError::System { what: "backend", error })?;
-    let addresses = Addresses { listen, admin, backend: address };
+    let tunnels =
+        SocketAddr::new(LOOPBACK, if asked.listen.is_some_and(|asked| asked.port() == 0) { 0 } else { TUNNELS });
+    let tunnels = free_datagrams(tunnels).or_else(|_| free_datagrams(any)).map_err(busy(any, "a free port"))?;
+    let addresses = Addresses { listen, admin, backend: address, tunnels: Some(tunnels) };
 
     write_marker(&mut lock, MAKING).map_err(QuickstartError::file(&marker))?;
     sweep(dir)?;
@@ -255,14 +265,24 @@ fn free(address: SocketAddr, knob: &str) -> Result<SocketAddr, QuickstartError> 
     listener.local_addr().map_err(|error| QuickstartError::System { what: "listener", error })
 }
 
+/// The same of UDP.
+fn free_datagrams(address: SocketAddr) -> io::Result<SocketAddr> {
+    UdpSocket::bind(address)?.local_addr()
+}
+
 fn bind(address: SocketAddr, knob: &str) -> Result<TcpListener, QuickstartError> {
-    TcpListener::bind(address).map_err(|error| {
+    TcpListener::bind(address).map_err(busy(address, knob))
+}
+
+fn busy(address: SocketAddr, knob: &str) -> impl FnOnce(io::Error) -> QuickstartError {
+    let knob = knob.to_owned();
+    move |error| {
         if error.kind() == io::ErrorKind::AddrInUse {
-            QuickstartError::Busy { address, knob: knob.to_owned() }
+            QuickstartError::Busy { address, knob }
         } else {
             QuickstartError::File { path: PathBuf::from(address.to_string()), error }
         }
-    })
+    }
 }
 
 #[cfg(test)]

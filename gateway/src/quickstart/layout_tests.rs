@@ -47,8 +47,9 @@ fn the_configuration_passes_the_check_of_a_start() {
     let config = crate::config::Config::load(&layout.configuration()).unwrap();
     let problems = crate::cli::check::check_deep(&config);
     assert!(problems.is_empty(), "{problems:?}");
-    let [listener] = &*config.listeners else { panic!("{:?}", config.listeners) };
-    assert_eq!(listener.address, layout.addresses().listen);
+    let [clinics, tunnels] = &*config.listeners else { panic!("{:?}", config.listeners) };
+    assert_eq!(clinics.address, layout.addresses().listen);
+    assert_eq!(Some(tunnels.address), layout.addresses().tunnels);
 }
 
 /// Goes on with a folder whose ports were free a moment ago: another test's connection may hold one meanwhile.

@@ -18,6 +18,7 @@ mod registry;
 mod reviewer;
 mod scene;
 mod show;
+mod tunnel;
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -21,7 +21,7 @@ pub(super) const CA_CERTIFICATE: &str = "ca.crt";
 const CA: &str = "ca";
 
 /// Names that the server's certificate carries.
-const SERVER_NAMES: &[&str] = &["localhost", "127.0.0.1", "::1"];
+const SERVER_NAMES: &[&str] = &["localhost", "127.0.0.1", "::1", super::tunnel::INSIDE];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const AUTHORITY_DAYS: u32 = 3_650;

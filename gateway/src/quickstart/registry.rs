@@ -1,4 +1,4 @@
-//! The registry's entries: the whole cast but the unregistered.
+//! The registry's entries: the whole cast but the unregistered, and the device that comes by WireGuard.
 
 use std::path::Path;
 use std::thread;
@@ -19,7 +19,7 @@ pub(super) fn make(dir: &Path, certificates: &[Certificate]) -> Result<(), Quick
     let filled = thread::scope(|scope| {
         let work = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)?;
-            runtime.block_on(fill(&file, certificates))
+            runtime.block_on(fill(dir, &file, certificates))
         });
         work.join().unwrap_or_else(|_| Err("the store's thread ended by a panic".into()))
     });
@@ -28,7 +28,7 @@ pub(super) fn make(dir: &Path, certificates: &[Certificate]) -> Result<(), Quick
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn fill(file: &Path, certificates: &[Certificate]) -> Result<(), Failure> {
+async fn fill(dir: &Path, file: &Path, certificates: &[Certificate]) -> Result<(), Failure> {
     let store = Store::open(file).await?;
     for (name, display_name) in ROLES {
         store.role_add(ACTOR, RoleName::new(name)?, display_name.parse()?).await?;
@@ -51,6 +51,7 @@ async fn fill(file: &Path, certificates: &[Certificate]) -> Result<(), Failure> 
             store.device_add(ACTOR, new).await?;
         }
     }
+    super::tunnel::register(&store, ACTOR, dir).await?;
     for certificate in certificates {
         store.certificate_add(ACTOR, certificate, Right::Operator, certificate.not_before).await?;
     }

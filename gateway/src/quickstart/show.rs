@@ -7,6 +7,7 @@ use std::path::Path;
 use super::layout::Layout;
 use super::login::{LOGINS, LoginScene, Told};
 use super::scene::{Expected, SCENES, Scene};
+use super::tunnel;
 
 /// The text for a person who has just started it.
 pub(super) struct Welcome<'a> {
@@ -42,6 +43,23 @@ impl Display for Welcome<'_> {
             writeln!(f, "{}\n", LoginCommand { layout, scene })?;
         }
         writeln!(f, "{} session list --config {}\n", Word(program), Word(&layout.configuration()))?;
+        if addresses.tunnels.is_some() {
+            writeln!(
+                f,
+                "# The doctor again, at a tablet without a certificate, through WireGuard and TLS inside it. → 200"
+            )?;
+            let file = tunnel::file(layout.dir());
+            // `wg-quick` takes a name without a folder for one of the system's.
+            writeln!(f, "sudo wg-quick up {}", Word(&file.canonicalize().unwrap_or(file)))?;
+            writeln!(
+                f,
+                "curl -sSi --cacert {} \\\n  'https://{}{}'",
+                Word(&layout.ca_certificate()),
+                tunnel::INSIDE,
+                tunnel::TARGET
+            )?;
+            writeln!(f, "{} tunnel list --config {}\n", Word(program), Word(&layout.configuration()))?;
+        }
         writeln!(f, "# Suspend the doctor's terminal, and its connections end within a second; then resume it.")?;
         for verb in ["suspend", "resume"] {
             let (program, file) = (Word(program), layout.configuration());

@@ -15,6 +15,10 @@ use policy::{
 
 use crate::store::{Device, Entries, Site, Status, User};
 
+mod tunnels;
+
+pub use tunnels::TunnelKey;
+
 /// What a door says of the people whose certificates it proved.
 #[derive(Debug, Clone, Copy)]
 pub struct Proved<'a> {
@@ -36,6 +40,8 @@ pub struct Directory {
     /// What nobody has, whatever a certificate says.
     suspended_roles: HashSet<RoleName>,
     counts: Counts,
+    tunnel_keys: Arc<[TunnelKey]>,
+    unreadable_tunnel_keys: u64,
 }
 
 /// Entries by status, for the metrics.
@@ -149,18 +155,22 @@ impl Directory {
             holders.insert(binding.holder(), judge_user(site, user, &active));
         }
         let suspended = entries.roles.iter().filter(|role| role.status == Status::Suspended);
-        Self {
+        let mut directory = Self {
             version: entries.sequence,
             holders,
             suspended_roles: suspended.map(|role| role.name.clone()).collect(),
             sites: sites.into_iter().map(|(name, (_, entry))| (name, entry)).collect(),
+            tunnel_keys: Arc::default(),
+            unreadable_tunnel_keys: 0,
             counts: Counts {
                 sites: count(entries.sites.iter().map(|site| site.status)),
                 devices: count(entries.devices.iter().map(|device| device.status)),
                 users: count(entries.users.iter().map(|user| user.status)),
                 roles: count(entries.roles.iter().map(|role| role.status)),
             },
-        }
+        };
+        (directory.tunnel_keys, directory.unreadable_tunnel_keys) = tunnels::keys(&directory, entries);
+        directory
     }
 
     /// Who stands behind a proved device.
@@ -382,6 +392,11 @@ impl Directory {
     #[must_use]
     pub const fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Every site, and whether it is active.
+    pub fn sites(&self) -> impl Iterator<Item = (&SiteName, bool)> {
+        self.sites.iter().map(|(name, site)| (name, site.status == Status::Active))
     }
 
     /// How many entries there are, by status.

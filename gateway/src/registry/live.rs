@@ -96,22 +96,12 @@ impl Drop for Registered<'_> {
     }
 }
 
-/// Whether the snapshot still takes the peer: its listener, its certificate, its site, its device or user, and whoever a
+/// Whether the snapshot still takes the peer: its listener, its certificate, the key of its tunnel, its site, its device or user, and whoever a
 /// token of a request under way names.
 fn judge(connection: &Connection, snapshot: &Snapshot, new_trust: bool) -> Result<(), Refusal> {
     let door = snapshot.door(&connection.listener.name).ok_or(Refusal::Draining)?;
     let now = connection.worker.clock.now().unix_ns;
-    let seconds = u64::try_from(now / 1_000_000_000).unwrap_or(0);
-    if seconds > connection.peer.not_after().as_secs() {
-        return Err(Refusal::CertificateExpired);
-    }
-    if new_trust {
-        let peer = door.tls.recheck(&connection.chain, now)?;
-        // The listener may read certificates otherwise than it did.
-        if peer.identity() != connection.peer.identity() {
-            return Err(Refusal::CertificateIdentity);
-        }
-    }
-    snapshot.directory.admit(connection.peer.identity())?;
+    connection.peer.suits(&door.listener, connection.tls_version.is_some())?;
+    connection.peer.recheck(door, snapshot, new_trust, now)?;
     connection.admits_bearers(snapshot, now)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::directory::Directory;
 use crate::store::{Change, Store, StoreError};
@@ -23,6 +23,9 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A look at the store that takes longer is reported as failing, and goes on.
 const POLL_LATE: Duration = Duration::from_secs(2);
+
+/// The time after which keys of tunnels that could not be opened are tried again.
+const REOPEN_KEYS: Duration = Duration::from_secs(5);
 
 /// The pause after the audit log or the store refused a record.
 const RECORD_RETRY: Duration = Duration::from_millis(500);
@@ -84,6 +87,8 @@ pub struct Watch<H> {
     hook: H,
     follower: Follower,
     state: watch::Sender<WatchState>,
+    /// The store in use; sent anew when there is something to record.
+    stores: watch::Sender<Store>,
 }
 
 /// What is known of the store.
@@ -93,14 +98,23 @@ struct Follower {
     sequence: u64,
     /// The change of that number: if the store no longer has it, it is not the store that was followed.
     last: Option<Change>,
+    /// Keys of tunnels that could not be opened, and when that was tried.
+    unreadable: Option<(u64, Instant)>,
 }
 
 impl<H: OnChange> Watch<H> {
     /// A watch of `store` for `node`, which names the cursor of its audit log. Does nothing yet.
     #[must_use]
     pub fn new(store: Store, node: &str, hook: H) -> Self {
-        let follower = Follower { store, sequence: 0, last: None };
-        Self { node: node.to_owned(), hook, follower, state: watch::Sender::default() }
+        let stores = watch::Sender::new(store.clone());
+        let follower = Follower { store, sequence: 0, last: None, unreadable: None };
+        Self { node: node.to_owned(), hook, follower, state: watch::Sender::default(), stores }
+    }
+
+    /// The store in use: another handle when another file took its place.
+    #[must_use]
+    pub fn stores(&self) -> watch::Receiver<Store> {
+        self.stores.subscribe()
     }
 
     /// How the watch fares.
@@ -136,8 +150,8 @@ impl<H: OnChange> Watch<H> {
 
     /// Follows the store until dropped.
     pub async fn run(self) -> Infallible {
-        let Self { node, hook, mut follower, state } = self;
-        let (notice, noticed) = watch::channel(follower.store.clone());
+        let Self { node, hook, mut follower, state, stores: notice } = self;
+        let noticed = notice.subscribe();
         let polling = async {
             let mut ticks = tokio::time::interval(POLL_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -207,15 +221,26 @@ impl Follower {
             return self.reopen().await;
         }
         if self.store.sequence().await? == self.sequence {
-            return Ok(None);
+            return self.retry_keys().await;
         }
         self.read().await.map(Some)
     }
 
+    /// Reads again where keys of tunnels could not be opened; a directory only if more, or fewer, can be by now. Their file is not in the
+    /// registry, so that no change of it tells when that is back.
+    async fn retry_keys(&mut self) -> Result<Option<(Arc<Directory>, Vec<Change>)>, StoreError> {
+        let Some((before, _)) = self.unreadable.filter(|(_, tried)| tried.elapsed() >= REOPEN_KEYS) else {
+            return Ok(None);
+        };
+        let (directory, changes) = self.read().await?;
+        let is_news = directory.unreadable_tunnel_keys() != before || !changes.is_empty();
+        Ok(is_news.then_some((directory, changes)))
+    }
+
     /// Takes up the file that replaced the one in use, if its history goes on from there.
     async fn reopen(&mut self) -> Result<Option<(Arc<Directory>, Vec<Change>)>, StoreError> {
-        let store = Store::open_existing(self.store.path()).await?;
-        let mut next = Self { store, sequence: self.sequence, last: self.last.clone() };
+        let store = self.store.reopen().await?;
+        let mut next = Self { store, sequence: self.sequence, last: self.last.clone(), unreadable: None };
         let read = next.read().await?;
         *self = next;
         Ok(Some(read))
@@ -227,7 +252,10 @@ impl Follower {
         if let Some(last) = changes.last() {
             self.last = Some(last.clone());
         }
-        Ok((Arc::new(Directory::build(&entries)), changes))
+        let directory = Directory::build(&entries);
+        let unreadable = directory.unreadable_tunnel_keys();
+        self.unreadable = (unreadable > 0).then(|| (unreadable, Instant::now()));
+        Ok((Arc::new(directory), changes))
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::prepare::{Prepared, StartError, prepare};
 use super::readiness::Sources;
 use super::registry::{Follow, Marks, Recorder};
-use super::{Command, Ending, Sockets, identities, retention, reviewers, staples, threads};
+use super::{Command, Ending, Sockets, backends, identities, retention, reviewers, staples, threads};
 use crate::accounts::Accounts;
 use crate::acme;
 use crate::admin::{self, Admin};
@@ -32,11 +32,14 @@ use crate::listen::Strangers;
 use crate::load::load;
 use crate::login;
 use crate::oidc;
+use crate::outage;
 use crate::registry::watch::Watch;
 use crate::revocation;
 use crate::session;
 use crate::snapshot::Snapshots;
 use crate::token;
+use crate::tunnels::{Board, Hub, load_or_create_key};
+use crate::upstream::Fleet;
 use crate::worker::Shared;
 
 /// How long the end waits for the login guard's last outcomes to be stored.
@@ -146,6 +149,8 @@ impl Control {
             || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             std::num::NonZeroUsize::get,
         );
+        let fleet = Arc::new(Fleet::default());
+        fleet.set_drained(backends::drained(prepared.store.backend_drains().await?));
         let shared = Shared {
             snapshots,
             clock: Arc::clone(&prepared.clock),
@@ -158,6 +163,9 @@ impl Control {
             oidc: Arc::new(oidc::Logins::new()?),
             sessions,
             studies: Arc::new(std::sync::Mutex::new(Studies::new(MAX_STUDIES, RandomState::new()))),
+            sightings: crate::outage::Sightings::default(),
+            tunnels: Board::default(),
+            fleet,
             backend_counters: Arc::default(),
             workers: count,
         };
@@ -246,7 +254,16 @@ impl Control {
         };
         let mut listeners = Vec::new();
         let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &config.listeners {
+            if let Some(wireguard) = &listener.wireguard {
+                let key = load_or_create_key(&wireguard.private_key_file)?;
+                let hub = Hub::open(listener, &key, &config.audit, count, &self.shared.tunnels)
+                    .map_err(|error| bind_error(&listener.name, listener.address, error))?;
+                listeners.push((listener.name.clone(), hub.address));
+                shares.iter_mut().zip(hub.shares).for_each(|(worker, share)| worker.push(share));
+                continue;
+            }
             let (address, opened) =
                 sockets.open(listener, count).map_err(|error| bind_error(&listener.name, listener.address, error))?;
             listeners.push((listener.name.clone(), address));
@@ -256,12 +273,13 @@ impl Control {
         }
         let (go, going) = watch::channel(false);
         let (report, mut reports) = mpsc::unbounded_channel();
-        for (index, sockets) in by_worker.into_iter().enumerate() {
+        for (index, (sockets, tunnels)) in by_worker.into_iter().zip(shares).enumerate() {
             let part = threads::Part {
                 place: threads::Place::new(&roster, index, report.clone()),
                 shared: self.shared.clone(),
                 log: Arc::clone(&self.prepared.log),
                 sockets,
+                tunnels,
                 go: going.clone(),
                 cut: cutting.clone(),
             };
@@ -277,17 +295,19 @@ impl Control {
             }
         }
         go.send_replace(true);
-        let refreshing = sources.clone();
+        let (refreshing, backends) = (sources.clone(), sources.clone());
         let admin = Rc::new(Admin {
             metrics: self.shared.metrics.clone(),
             refresh: Box::new(move || refreshing.refresh()),
             health: sources.health(),
             jwks: jwks.clone(),
+            backends: Box::new(move || backends.backends_page()),
             openings: Some(admin::openings::Openings {
                 keys: config.audit.key_directory.clone(),
                 log: self.lane.clone(),
             }),
             tls: admin_tls.clone(),
+            tunnels: self.shared.tunnels.clone(),
         });
         if let Some(socket) = keys_socket {
             spawn_local(async move { match admin::jwks::serve(socket, jwks).await {} });
@@ -307,7 +327,9 @@ impl Control {
             let started = acme::start(self.shared.clone(), faults, self.drain.subscribe());
             self.acme = Some(started.map_err(StartError::Thread)?);
         }
+        let stores = watching.stores();
         spawn_local(async move { match watching.run().await {} });
+        backends::start(&self.shared, &self.prepared.store);
         let (snapshots, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
         spawn_local(clock::keep(Arc::clone(&self.prepared.clock), self.lane.clone(), snapshots, metrics));
         let snapshots = Arc::clone(&self.shared.snapshots);
@@ -319,6 +341,8 @@ impl Control {
         spawn_local(async move { match staples::keep(stapling).await {} });
         let (tokens, metrics) = (Arc::clone(&self.shared.snapshots), self.shared.metrics.clone());
         spawn_local(async move { match token::keep(tokens, metrics).await {} });
+        let (watched, told) = (self.shared.clone(), self.lane.clone());
+        spawn_local(async move { match outage::keep(watched, told, stores).await {} });
         spawn_local(summarise(self.shared.clone(), self.lane.clone(), config.audit.refusal_interval));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

@@ -8,6 +8,7 @@ use rustls::pki_types::UnixTime;
 
 use crate::admin::OperatorsTls;
 use crate::clock::Clock as _;
+use crate::config::InsideTls;
 use crate::listen::Change;
 use crate::metrics::Metrics;
 use crate::snapshot::{CertificateEnd, Loaded, Purpose, Snapshot};
@@ -67,6 +68,10 @@ pub(super) fn tell(loaded: &Loaded) {
         }
         for warning in door.tls.identities().warnings() {
             tracing::warn!("{warning}");
+        }
+        if door.listener.speaks_tls() != InsideTls::Required {
+            let why = "WireGuard's own suite is not on the CRYPTREC list";
+            tracing::warn!(listener, why, "TLS inside tunnels is not required");
         }
     }
 }

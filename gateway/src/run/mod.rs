@@ -3,6 +3,7 @@
 //! One control thread (admin, store, clock, reload), one audit writer, and the workers. [`start`] returns once the
 //! gateway serves; [`Running`] is the handle.
 
+mod backends;
 mod control;
 mod identities;
 mod prepare;
@@ -10,6 +11,7 @@ mod readiness;
 mod registry;
 mod retention;
 mod reviewers;
+mod servers;
 mod sockets;
 mod staples;
 mod threads;

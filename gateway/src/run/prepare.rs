@@ -97,6 +97,9 @@ pub enum StartError {
     /// The gateway's own accounts.
     #[error(transparent)]
     Accounts(#[from] AccountError),
+    /// The key that tunnels end at.
+    #[error(transparent)]
+    TunnelKey(#[from] crate::tunnels::TunnelKeyError),
     /// Where providers end sessions.
     #[error(transparent)]
     BackChannel(#[from] crate::oidc::BackChannelError),
@@ -152,6 +155,9 @@ pub(super) async fn prepare(path: &Path) -> Result<Prepared, StartError> {
     config.identity.key_file.parent().map_or(Ok(()), folder)?;
     let signing_key = Arc::new(SigningKey::load_or_create(&config.identity.key_file)?);
     config.session.key_file.parent().map_or(Ok(()), folder)?;
+    for wireguard in config.listeners.iter().filter_map(|listener| listener.wireguard.as_ref()) {
+        wireguard.private_key_file.parent().map_or(Ok(()), folder)?;
+    }
     let session_key = SessionKey::load_or_create(&config.session.key_file)?;
     let store = Store::open(&config.store.file).await?;
     let log = Arc::new(open_log(config, &clock, metrics.clone())?);

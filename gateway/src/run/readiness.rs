@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::identities;
+use super::servers;
 use super::threads::Roster;
 use crate::acme::Faults;
 use crate::admin::{Condition, Health, OperatorsTls};
@@ -18,7 +19,6 @@ use crate::metrics::Metrics;
 use crate::registry::watch::WatchState;
 use crate::revocation::{AnswersReport, unix_seconds};
 use crate::snapshot::{CertificateEnd, Snapshot, Snapshots};
-use crate::upstream::Sight;
 use crate::worker::Shared;
 
 /// Where the answers come from.
@@ -131,7 +131,12 @@ impl Sources {
             metrics.ca_token_available.with_label_values::<&str>(&[]).set(i64::from(fault.is_none()));
         }
         self.revocation(&snapshot);
-        self.backends();
+        servers::refresh(&self.shared);
+    }
+
+    /// The services' servers, as JSON.
+    pub(super) fn backends_page(&self) -> String {
+        servers::page(&self.shared)
     }
 
     fn revocation(&self, snapshot: &Snapshot) {
@@ -179,32 +184,6 @@ impl Sources {
         let enrolment = self.enrolment.as_ref().map(enrolment::Handle::ends).unwrap_or_default();
         let admin = self.admin_tls.as_ref().map(|tls| tls.ends()).unwrap_or_default();
         admin.iter().chain(&*enrolment).cloned().collect()
-    }
-
-    /// A backend is up if it was when a worker last tried, whichever it was. Of one that nobody has tried yet nothing
-    /// is said; and nothing more of one that the configuration no longer has.
-    fn backends(&self) {
-        let counters = self.shared.backend_counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut seen: BTreeMap<(String, String), Option<Sight>> = BTreeMap::new();
-        let mut errors: BTreeMap<(String, String, &'static str), u64> = BTreeMap::new();
-        for backend in counters.iter().flatten() {
-            let name = (backend.service.to_string(), backend.backend.to_string());
-            let latest = seen.entry(name.clone()).or_default();
-            *latest = (*latest).max(backend.last_seen());
-            for (reason, count) in backend.errors() {
-                *errors.entry((name.0.clone(), name.1.clone(), reason)).or_default() += count;
-            }
-        }
-        self.shared.metrics.backend_up.reset();
-        for ((service, backend), sight) in seen {
-            if let Some(Sight { up, .. }) = sight {
-                self.shared.metrics.backend_up.with_label_values(&[&service, &backend]).set(i64::from(up));
-            }
-        }
-        for ((service, backend, reason), count) in errors {
-            let counter = self.shared.metrics.backend_errors.with_label_values(&[&*service, &*backend, reason]);
-            counter.inc_by(count.saturating_sub(counter.get()));
-        }
     }
 }
 
@@ -261,7 +240,10 @@ fn clock_condition(clock: &KernelClock, settings: &crate::config::Clock) -> Resu
 }
 
 fn registry_entries(metrics: &Metrics, snapshots: &Snapshots) {
-    let counts = snapshots.load().directory.counts();
+    let snapshot = snapshots.load();
+    let unreadable = snapshot.directory.unreadable_tunnel_keys();
+    metrics.tunnel_keys_unreadable.set(i64::try_from(unreadable).unwrap_or(i64::MAX));
+    let counts = snapshot.directory.counts();
     for (kind, count) in
         [("site", counts.sites), ("device", counts.devices), ("user", counts.users), ("role", counts.roles)]
     {

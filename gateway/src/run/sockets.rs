@@ -29,10 +29,12 @@ impl Sockets {
         Ok(Self(sockets))
     }
 
-    /// Names that no listener has: a socket that nobody serves would swallow connections.
+    /// Names that no listener of TCP has: a socket that nobody serves would swallow connections.
     #[must_use]
     pub fn unknown(&self, listeners: &[Listener]) -> Vec<String> {
-        let known = |name: &str| name == "admin" || listeners.iter().any(|listener| listener.name == name);
+        let known = |name: &str| {
+            name == "admin" || listeners.iter().any(|listener| listener.wireguard.is_none() && listener.name == name)
+        };
         self.0.iter().map(|(name, _)| name.clone()).filter(|name| !known(name)).collect()
     }
 

@@ -14,10 +14,13 @@ use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use crate::audit::{Audit as Log, Lane};
 use crate::listen::accept_loop;
+use crate::tunnels::{Line, Share, drive};
 use crate::worker::{Shared, Worker};
 
 /// A pause between two looks at whether the last connection has gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// What was written into tunnels gets so long to arrive.
+const FLUSH: Duration = Duration::from_secs(2);
 /// Cut connections get so long to write their last records.
 const CUT_GRACE: Duration = Duration::from_millis(200);
 
@@ -82,6 +85,8 @@ pub(super) struct Part {
     pub(super) shared: Shared,
     pub(super) log: Arc<Log>,
     pub(super) sockets: Vec<(Arc<str>, StdListener)>,
+    /// Its share of each listener's tunnels.
+    pub(super) tunnels: Vec<Share>,
     /// Set once every worker has started: nobody is served by half a gateway.
     pub(super) go: watch::Receiver<bool>,
     /// Set once connections that still live are to be cut.
@@ -104,25 +109,29 @@ fn main(mut part: Part) -> bool {
 }
 
 async fn work(part: Part) -> bool {
-    let Part { mut place, shared, log, sockets, mut go, mut cut } = part;
+    let Part { mut place, shared, log, sockets, tunnels, mut go, mut cut } = part;
     let (lane, driver) = log.lane();
     spawn_local(driver);
-    let (worker, sockets) = match prepare(shared, place.index, lane, sockets) {
+    let (worker, sockets, lines) = match prepare(shared, place.index, lane, sockets, tunnels) {
         Ok(prepared) => prepared,
         Err(error) => {
             place.tell(Err(error));
             return false;
         }
     };
+    worker.take_keys().await;
     place.tell(Ok(()));
     if go.wait_for(|go| *go).await.is_err() {
         return true;
     }
-    spawn_local(Rc::clone(&worker).keep_judging());
+    let judging = spawn_local(Rc::clone(&worker).keep_judging());
     spawn_local(worker.keep_pools());
     let mut doors = JoinSet::new();
     for (name, socket) in sockets {
         doors.spawn_local(accept_loop(Rc::clone(&worker), name, socket));
+    }
+    for line in lines {
+        doors.spawn_local(drive(Rc::clone(&worker), line));
     }
     tokio::select! {
         biased;
@@ -132,6 +141,15 @@ async fn work(part: Part) -> bool {
             place.set(false);
             worker.drain_signal().wait().await;
         }
+        _ = judging => {
+            // Nobody here would learn any more that a device was suspended: nobody stays, and nobody comes.
+            tracing::error!(worker = place.index, "what judges live connections has ended: all of this worker are cut");
+            place.set(false);
+            doors.shutdown().await;
+            worker.live.drain();
+            worker.live.cut_all(Refusal::InternalError);
+            worker.drain_signal().wait().await;
+        }
     }
     worker.live.drain();
     let gone = async {
@@ -139,8 +157,18 @@ async fn work(part: Part) -> bool {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };
+    let flushed = async {
+        gone.await;
+        // What the last connections wrote is still to be acknowledged. A device that is not there any more holds nobody up.
+        let quiet = async {
+            while !worker.are_tunnels_quiet() {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(FLUSH, quiet).await;
+    };
     let clean = tokio::select! {
-        () = gone => true,
+        () = flushed => true,
         _ = cut.wait_for(|cut| *cut) => {
             let had_to_cut = !worker.is_idle();
             worker.live.cut_all(Refusal::Draining);
@@ -149,10 +177,14 @@ async fn work(part: Part) -> bool {
         }
     };
     worker.tell_limited(Duration::ZERO, true);
+    worker.tell_tunnel_drops();
     clean
 }
 
 type Doors<S> = Vec<(Arc<str>, S)>;
+
+/// What a worker serves with.
+type Ready = (Rc<Worker>, Doors<TcpListener>, Vec<Line>);
 
 /// All that can fail before a worker serves.
 fn prepare(
@@ -160,14 +192,17 @@ fn prepare(
     index: usize,
     lane: Lane,
     sockets: Doors<StdListener>,
-) -> Result<(Rc<Worker>, Doors<TcpListener>), String> {
+    tunnels: Vec<Share>,
+) -> Result<Ready, String> {
     let worker = Worker::new(shared, index, lane).map_err(|error| error.to_string())?;
     let open = |(name, socket)| match TcpListener::from_std(socket) {
         Ok(socket) => Ok((name, socket)),
         Err(error) => Err(format!("listener `{name}`: {error}")),
     };
     let sockets = sockets.into_iter().map(open).collect::<Result<_, _>>()?;
-    Ok((worker, sockets))
+    let lines: Vec<Line> = tunnels.into_iter().map(Share::open).collect::<Result<_, _>>()?;
+    lines.iter().for_each(|line| worker.takes_tunnels(line.endpoint()));
+    Ok((worker, sockets, lines))
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct Begin<'a> {
     pub factors: Factors,
     /// When that was proved, monotonic nanoseconds.
     pub authenticated_ns: u64,
+    /// Since when the user was being asked for that proof, monotonic nanoseconds: what ended sessions since then ends this one.
+    pub asked_ns: u64,
     /// Number of the last change of the registry that it was proved under.
     pub as_of: u64,
     /// Something to end it by from outside.

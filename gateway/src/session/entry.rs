@@ -1,12 +1,14 @@
 //! One session, shared by whoever finds it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use policy::login::Origin;
 use policy::session::{Factors, Kind, Limits, Reason, over};
 use policy::{AuthenticationLevel, Party, UserName};
+
+use super::secrets::Secrets;
 
 /// A use that comes so soon after the last is not noted: nanoseconds. It bounds how often workers write where others read.
 const TOUCH_GRAIN_NS: u64 = 100_000_000;
@@ -58,6 +60,8 @@ pub struct Session {
     pub since: Arc<str>,
     /// The backend gave its secret to somebody who has not logged in.
     pub(super) is_given: bool,
+    /// What stands for it.
+    pub(super) secrets: Mutex<Secrets>,
     pub(super) proof: ArcSwap<Proof>,
     pub(super) used_ns: AtomicU64,
     /// The last use that the store was told of.
@@ -92,6 +96,10 @@ impl Session {
     pub fn ended(&self) -> Option<Reason> {
         let place = self.ended.load(Ordering::Acquire).checked_sub(1)?;
         Reason::ALL.get(usize::from(place)).copied()
+    }
+
+    pub(super) fn secrets(&self) -> MutexGuard<'_, Secrets> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that it is used, monotonic nanoseconds. The store hears of it in the background.

@@ -1,5 +1,5 @@
-//! What changes of the registry do to sessions (R27): they end whoever was proved before them, whether that session is known
-//! already, begins a moment later or is read from the store at the next start.
+//! What changes of the registry (R27) and providers' words do to sessions: they end whoever was proved before them, whether that
+//! session is known already, begins a moment later or is read from the store at the next start.
 
 use std::collections::VecDeque;
 
@@ -11,38 +11,51 @@ use super::entry::{Acting, Session};
 use super::{Of, Sessions};
 use crate::store::{Change, ChangeBody, Device, Entry, SessionTarget, Site, Status, User};
 
-/// Most ends that are remembered for sessions that begin later. A login lasts minutes.
-const MOST_ENDS: usize = 1_024;
+/// Most ends of a kind that are remembered for sessions that begin later. A login lasts minutes.
+const MOST_ENDS: usize = 4_096;
 
-/// The ends that changes brought, for sessions that were proved before them and begin after them.
+/// The ends that came, for sessions that were proved before them and begin after them.
 #[derive(Default)]
 pub(super) struct Ends {
-    /// Oldest first, with the number of the change.
+    /// By the number of the registry's change.
+    changes: Past,
+    /// By the moment, monotonic nanoseconds.
+    moments: Past,
+}
+
+/// Ends in one order of time.
+#[derive(Default)]
+struct Past {
+    /// Oldest first, with when.
     known: VecDeque<(u64, Of)>,
-    /// The last change that is forgotten.
+    /// The last that is forgotten.
     forgotten: u64,
 }
 
-impl Ends {
-    fn note(&mut self, of: &Of, change: u64) {
-        self.known.push_back((change, of.clone()));
+impl Past {
+    fn note(&mut self, of: &Of, at: u64) {
+        self.known.push_back((at, of.clone()));
         if self.known.len() > MOST_ENDS
-            && let Some((change, _)) = self.known.pop_front()
+            && let Some((at, _)) = self.known.pop_front()
         {
-            self.forgotten = self.forgotten.max(change);
+            self.forgotten = self.forgotten.max(at);
         }
     }
 
-    /// Whether a change that was followed already has ended what this session would be.
+    /// Whether what was proved as of then is over.
+    fn ends(&self, session: &Session, as_of: u64) -> bool {
+        as_of < self.forgotten || self.known.iter().any(|(at, of)| as_of < *at && of.takes(session))
+    }
+}
+
+impl Ends {
+    /// Whether what came already has ended what this session would be. `asked_ns` is when its proof began, monotonic nanoseconds.
     ///
     /// # Errors
     /// [`Refusal::SessionUnavailable`]: what was proved is to be proved again.
-    pub(super) fn allow(&self, session: &Session) -> Result<(), Refusal> {
-        let is_ended = |(change, of): &(u64, Of)| session.as_of < *change && of.takes(session);
-        if session.as_of < self.forgotten || self.known.iter().any(is_ended) {
-            return Err(Refusal::SessionUnavailable);
-        }
-        Ok(())
+    pub(super) fn allow(&self, session: &Session, asked_ns: u64) -> Result<(), Refusal> {
+        let is_over = self.changes.ends(session, session.as_of) || self.moments.ends(session, asked_ns);
+        if is_over { Err(Refusal::SessionUnavailable) } else { Ok(()) }
     }
 }
 
@@ -89,10 +102,19 @@ impl Sessions {
     /// Ends those of the sessions that were proved before a change, and keeps others of them from beginning.
     fn end_earlier(&self, of: &Of, why: Reason, change: u64) {
         let mut book = self.book();
-        book.ends.note(of, change);
+        book.ends.changes.note(of, change);
         for session in book.living(|session| session.as_of < change && of.takes(session)) {
             self.finish(&mut book, &session, why, None);
         }
+    }
+
+    /// Ends those of the sessions that were begun before a moment, monotonic nanoseconds, and keeps others of them, whose users were
+    /// asked for their proof before it, from beginning. Returns how many it ends.
+    pub fn end_before(&self, of: &Of, why: Reason, moment_ns: u64) -> usize {
+        let mut book = self.book();
+        book.ends.moments.note(of, moment_ns);
+        let fitting = book.living(|session| session.begun_ns < moment_ns && of.takes(session));
+        fitting.iter().filter(|session| self.finish(&mut book, session, why, None)).count()
     }
 }
 
@@ -116,7 +138,9 @@ fn out(change: &ChangeBody) -> Option<SessionTarget> {
         | Entry::Lockout(_)
         | Entry::Account(_)
         | Entry::Session(_)
-        | Entry::Delegation(_) => return None,
+        | Entry::Delegation(_)
+        | Entry::WireguardKey(_)
+        | Entry::Backend(_) => return None,
     };
     (!is_active).then_some(target)
 }

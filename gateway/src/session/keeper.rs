@@ -24,6 +24,8 @@ const MOST_AT_ONCE: usize = 512;
 const CHANGES_AT_ONCE: u32 = 512;
 /// The time between two tries to write into a store that takes nothing.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// The time between two looks at sessions whose secrets were re-issued: a crash forgets what came since.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The time between two looks at what is over and what was used.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -70,7 +72,6 @@ impl Keeper {
         let mut restarted = Vec::new();
         {
             let mut book = sessions.book();
-            let most = sessions.config.load().most;
             let mut by_name = std::collections::HashMap::new();
             for (row, is_of_boot) in memory.sessions {
                 let session = Arc::new(session_of(row, now_ns));
@@ -82,12 +83,9 @@ impl Keeper {
             }
             for (hash, name, superseded) in memory.secrets {
                 let Some(session) = by_name.get(name.as_str()) else { continue };
-                sessions.shards.put(hash, Slot { session: Arc::clone(session), superseded });
-                if superseded {
-                    book.supersede(hash, most);
-                } else {
-                    book.tie(&session.name, hash, super::SECRETS, most);
-                }
+                sessions.shards.put(hash, &Slot { session: Arc::clone(session), superseded });
+                let aside = session.secrets().restore(hash, superseded);
+                sessions.lay(aside, session);
             }
         }
         for session in restarted {
@@ -113,12 +111,15 @@ impl Keeper {
 
     /// Keeps for as long as the gateway runs.
     pub async fn keep(mut self) {
-        let mut ticks = tokio::time::interval(SWEEP_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut ticks, mut saves) = (tokio::time::interval(SWEEP_EVERY), tokio::time::interval(SAVE_EVERY));
+        for ticks in [&mut ticks, &mut saves] {
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        }
         loop {
             let mut orders = Vec::new();
             tokio::select! {
                 count = self.orders.recv_many(&mut orders, MOST_AT_ONCE) => if count == 0 { return },
+                _ = saves.tick() => self.sessions.save(),
                 _ = ticks.tick() => {
                     orders.extend(self.sessions.sweep().into_iter().map(Order::Write));
                     let remembered = u64::try_from(super::book::REMEMBERED.as_nanos()).unwrap_or(u64::MAX);
@@ -283,5 +284,6 @@ fn session_of(row: SessionRow, now_ns: u64) -> Session {
         idle_ns: AtomicU64::new(row.idle_ns),
         absolute_ns: AtomicU64::new(row.absolute_ns),
         ended: AtomicU8::new(ended),
+        secrets: std::sync::Mutex::default(),
     }
 }

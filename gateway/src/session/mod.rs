@@ -13,6 +13,7 @@ mod follow;
 mod keeper;
 mod key;
 mod of;
+mod secrets;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -40,12 +41,9 @@ use crate::registry::Directory;
 use crate::store::SessionChange;
 use book::Book;
 use keeper::Order;
+use secrets::{Aside, LAST_SECRETS, SECRETS};
 use shards::{Shards, Slot};
 
-/// Secrets that one session goes on with at once: a browser has so many requests under way while its cookie is re-issued.
-const SECRETS: usize = 8;
-/// Secrets by which a session that is over is known.
-const LAST_SECRETS: usize = 2;
 /// Secrets of people who have not logged in that one device may have been given.
 const GIVEN: usize = 32;
 
@@ -86,6 +84,8 @@ pub struct Sessions {
     book: Mutex<Book>,
     config: ArcSwap<config::Session>,
     orders: mpsc::UnboundedSender<Order>,
+    /// Sessions that have other secrets than the store was told.
+    unsaved: Mutex<Vec<Arc<Session>>>,
     /// Changes that the store does not have yet.
     waiting: AtomicUsize,
     /// The last change could be stored.
@@ -106,6 +106,7 @@ pub fn prepare(config: &config::Session, key: SessionKey, clock: Arc<KernelClock
         book: Mutex::default(),
         config: ArcSwap::from_pointee(config.clone()),
         orders,
+        unsaved: Mutex::default(),
         waiting: AtomicUsize::new(0),
         is_stored: AtomicBool::new(true),
         said_full: AtomicBool::new(false),
@@ -210,8 +211,9 @@ impl Sessions {
         let goes_on = |session: &&Arc<Session>| begin.is_of(session) && session.is_over(now_ns).is_none();
         let known = book.at(&place).rev().find(goes_on).cloned();
         if let Some(session) = known {
+            drop(book);
             session.touch(now_ns);
-            self.reissue_in(&mut book, &session, hash);
+            self.go_on_with(&session, hash);
             return Ok((session, false));
         }
         Ok((self.learn_in(&mut book, hash, begin)?, true))
@@ -256,8 +258,9 @@ impl Sessions {
             idle_ns: AtomicU64::new(begin.limits.idle_ns),
             absolute_ns: AtomicU64::new(begin.limits.absolute_ns),
             ended: AtomicU8::new(0),
+            secrets: Mutex::default(),
         });
-        book.ends.allow(&session)?;
+        book.ends.allow(&session, begin.asked_ns)?;
         if let Some(slot) = self.shards.get(&hash) {
             self.finish(book, &slot.session, Reason::Replaced, None);
         }
@@ -274,51 +277,68 @@ impl Sessions {
         }
         book.put(Arc::clone(&session), now_ns);
         self.order(Order::Write(SessionChange::Begun(Box::new(keeper::row(&session)))));
-        self.tie(book, &session, hash, SECRETS);
+        if let Some(other) = self.tie(&session, hash, SECRETS) {
+            self.finish(book, &other, Reason::Replaced, None);
+        }
+        self.tell(&session);
         Ok(session)
     }
 
-    /// Ties one more secret to a session, which goes on with so many: the oldest of more no longer stand for it.
-    fn tie(&self, book: &mut Book, session: &Arc<Session>, hash: Hash, secrets: usize) {
-        let slot = Slot { session: Arc::clone(session), superseded: false };
-        self.shards.put(hash, slot);
-        self.order(Order::Write(SessionChange::Secret { name: session.name.to_string(), hash }));
-        let most = self.config.load().most;
-        let (superseded, forgotten) = book.tie(&session.name, hash, secrets, most);
-        for hash in superseded {
-            self.shards.put(hash, Slot { session: Arc::clone(session), superseded: true });
-            self.order(Order::Write(SessionChange::Superseded { hash }));
+    /// Ties one more secret to a session that lives, which goes on with so many: the oldest of more no longer stand for it. Returns
+    /// whose it was.
+    fn tie(&self, session: &Arc<Session>, hash: Hash, secrets: usize) -> Option<Arc<Session>> {
+        let mut held = session.secrets();
+        // Whoever ends it takes out what it has then.
+        if session.ended().is_some() {
+            return None;
         }
-        // One that came back meanwhile stands for its session again.
-        let is_superseded = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| slot.superseded);
-        for hash in forgotten.into_iter().filter(is_superseded) {
-            self.shards.remove(&hash);
-            self.order(Order::Write(SessionChange::Forgotten { hash }));
+        let before = self.shards.put(hash, &Slot { session: Arc::clone(session), superseded: false });
+        self.lay(held.tie(hash, secrets), session);
+        let is_other = |slot: &Slot| !Arc::ptr_eq(&slot.session, session) && !slot.session.is_given;
+        before.filter(is_other).map(|slot| slot.session)
+    }
+
+    /// Secrets that a session goes on without.
+    fn lay(&self, aside: Aside, session: &Arc<Session>) {
+        aside.superseded.iter().for_each(|hash| self.shards.supersede(hash, session));
+        aside.forgotten.iter().for_each(|hash| self.shards.remove(hash, session));
+    }
+
+    /// Has the store told of a session's secrets, now.
+    fn tell(&self, session: &Session) {
+        let mut secrets = session.secrets();
+        secrets.is_queued = false;
+        for change in secrets.changes(&session.name) {
+            self.order(Order::Write(change));
         }
     }
 
+    /// Has it told of those whose secrets were re-issued since it last was.
+    fn save(&self) {
+        if self.is_behind() {
+            return;
+        }
+        let unsaved = std::mem::take(&mut *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
+        unsaved.iter().for_each(|session| self.tell(session));
+    }
+
     /// Ties another secret, which somebody else made, to the same session: its backend re-issued it. The older ones go on for a
-    /// while, since requests with them may be under way.
+    /// while, since requests with them may be under way. The store hears of it in the background.
     pub fn reissue(&self, session: &Arc<Session>, secret: &[u8]) {
-        let hash = self.key.hash(session.kind, &session.realm, secret);
+        self.go_on_with(session, self.key.hash(session.kind, &session.realm, secret));
+    }
+
+    fn go_on_with(&self, session: &Arc<Session>, hash: Hash) {
         let same = |slot: &Slot| Arc::ptr_eq(&slot.session, session) && !slot.superseded;
         // Mostly it is the one that was presented.
         if self.shards.get(&hash).as_ref().is_some_and(same) {
             return;
         }
-        self.reissue_in(&mut self.book(), session, hash);
-    }
-
-    fn reissue_in(&self, book: &mut Book, session: &Arc<Session>, hash: Hash) {
-        match self.shards.get(&hash) {
-            Some(slot) if Arc::ptr_eq(&slot.session, session) && !slot.superseded => return,
-            Some(slot) if !Arc::ptr_eq(&slot.session, session) => {
-                self.finish(book, &slot.session, Reason::Replaced, None);
-            }
-            Some(_) | None => {}
+        if let Some(other) = self.tie(session, hash, SECRETS) {
+            self.finish(&mut self.book(), &other, Reason::Replaced, None);
         }
-        if session.ended().is_none() {
-            self.tie(book, session, hash, SECRETS);
+        if !std::mem::replace(&mut session.secrets().is_queued, true) {
+            self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(session));
         }
     }
 
@@ -330,10 +350,9 @@ impl Sessions {
     pub fn rotate(&self, session: &Arc<Session>) -> Result<Secret, Refusal> {
         let secret = Secret::make()?;
         let hash = self.key.hash(session.kind, &session.realm, secret.as_str().as_bytes());
-        let mut book = self.book();
-        if session.ended().is_none() {
-            self.tie(&mut book, session, hash, 1);
-        }
+        // Nobody else has a secret of ours.
+        let _nobody = self.tie(session, hash, 1);
+        self.tell(session);
         Ok(secret)
     }
 
@@ -345,7 +364,6 @@ impl Sessions {
             return;
         }
         let mut book = self.book();
-        // Somebody may have logged in with it meanwhile.
         if self.shards.get(&hash).as_ref().is_some_and(known) {
             return;
         }
@@ -380,12 +398,14 @@ impl Sessions {
             idle_ns: AtomicU64::new(0),
             absolute_ns: AtomicU64::new(0),
             ended: AtomicU8::new(0),
+            secrets: Mutex::default(),
         });
-        self.shards.put(hash, Slot { session, superseded: false });
+        // Somebody may have logged in with it meanwhile.
+        self.shards.put_unless(hash, &Slot { session, superseded: false }, known);
         if let Some(oldest) = book.give(place, hash, GIVEN)
-            && self.shards.get(&oldest).is_some_and(|slot| slot.session.is_given)
+            && let Some(slot) = self.shards.get(&oldest).filter(|slot| slot.session.is_given)
         {
-            self.shards.remove(&oldest);
+            self.shards.remove(&oldest, &slot.session);
         }
     }
 
@@ -423,29 +443,15 @@ impl Sessions {
             return false;
         }
         let at_ns = self.clock.monotonic_ns();
-        let (own, others) = book.end(session, at_ns, LAST_SECRETS, self.config.load().most);
-        // One that was given out again stands for another session by now.
-        let is_gone = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| !book.knows(&slot.session.name));
-        for hash in others.into_iter().filter(is_gone) {
-            self.shards.remove(&hash);
+        for forgotten in book.end(session, at_ns, self.config.load().most) {
+            self.forget(&forgotten);
         }
-        for hash in
-            own.into_iter().filter(|hash| self.shards.get(hash).is_some_and(|slot| Arc::ptr_eq(&slot.session, session)))
-        {
-            self.shards.remove(&hash);
-            self.order(Order::Write(SessionChange::Forgotten { hash }));
-        }
+        session.secrets().end(LAST_SECRETS).iter().for_each(|hash| self.shards.remove(hash, session));
+        self.tell(session);
         let change = SessionChange::Ended { name: session.name.to_string(), why, at_ns };
         self.order(Order::End { change, session: Arc::clone(session), why, answer });
         self.changed.send_modify(|version| *version = version.wrapping_add(1));
         true
-    }
-
-    /// Ends every session that fits. Returns how many.
-    pub fn end_all(&self, of: &Of, why: Reason) -> usize {
-        let mut book = self.book();
-        let fitting = book.living(|session| of.takes(session));
-        fitting.iter().filter(|session| self.finish(&mut book, session, why, None)).count()
     }
 
     /// Ends the sessions whose user, device or site the registry takes no more (R27), and gives the others the bounds of their
@@ -486,12 +492,14 @@ impl Sessions {
                 used.push(SessionChange::Used { name: session.name.to_string(), at_ns });
             }
         }
-        let forgotten = book.forget(now_ns);
-        let is_gone = |hash: &Hash| self.shards.get(hash).is_some_and(|slot| !book.knows(&slot.session.name));
-        for hash in forgotten.into_iter().filter(is_gone) {
-            self.shards.remove(&hash);
+        for forgotten in book.forget(now_ns) {
+            self.forget(&forgotten);
         }
         used
+    }
+
+    fn forget(&self, session: &Arc<Session>) {
+        session.secrets().end(0).iter().for_each(|hash| self.shards.remove(hash, session));
     }
 
     /// Tells of every end.
@@ -510,13 +518,16 @@ impl Sessions {
         }
     }
 
-    /// Returns once all that was decided so far is in the store, or `patience` is over.
-    pub async fn flush(&self, patience: Duration) {
+    /// Returns once all that was decided so far is in the store, or `patience` is over; whether it is there.
+    pub async fn flush(&self, patience: Duration) -> bool {
         let (answer, flushed) = oneshot::channel();
+        self.save();
         self.order(Order::Flush(answer));
-        if tokio::time::timeout(patience, flushed).await.is_err() {
+        let is_stored = matches!(tokio::time::timeout(patience, flushed).await, Ok(Ok(())));
+        if !is_stored {
             tracing::warn!("what became of the last sessions is not stored");
         }
+        is_stored
     }
 }
 

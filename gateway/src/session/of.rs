@@ -22,13 +22,6 @@ pub enum Of {
     Place(Origin),
     /// Those of a site.
     Site(SiteName),
-    /// Those with this tag.
-    Tag {
-        /// Who began them.
-        kind: Kind,
-        /// The tag.
-        tag: String,
-    },
     /// Those that an OpenID provider vouches for: all that is given must fit.
     Vouched {
         /// The provider's `iss`.
@@ -62,7 +55,6 @@ impl Of {
             Self::User { site, user } => *session.place.site == *site.as_str() && session.user.as_ref() == Some(user),
             Self::Place(place) => session.place == *place,
             Self::Site(site) => *session.place.site == *site.as_str(),
-            Self::Tag { kind, tag } => session.kind == *kind && session.tag.as_deref() == Some(tag),
             Self::Vouched { issuer, subject, session: which } => {
                 let tag = session.tag.as_deref().filter(|_| session.kind == Kind::Oidc);
                 tag.is_some_and(|tag| is_vouched(tag, issuer, subject.as_deref(), which.as_deref()))

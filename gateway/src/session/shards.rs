@@ -1,7 +1,7 @@
 //! From a secret's hash to its session: read by all workers without a lock.
 //!
-//! Many small maps, each replaced as a whole. A reader takes the one in force; a writer, of which there is one at a time, copies
-//! a few hundred entries.
+//! Many small maps, each replaced as a whole. A reader takes the one in force; a writer copies a few hundred entries, and again where
+//! another was quicker.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -59,23 +59,46 @@ impl Shards {
         self.shard(hash)?.load().get(hash).cloned()
     }
 
-    /// For one writer at a time.
-    fn change(&self, hash: &Hash, change: impl FnOnce(&mut Map)) {
-        if let Some(shard) = self.shard(hash) {
-            let mut map = Map::clone(&shard.load());
+    /// Changes a map; where another writer is quicker, again. Returns what the secret stood for before.
+    fn change(&self, hash: &Hash, change: impl Fn(&mut Map)) -> Option<Slot> {
+        let before = self.shard(hash)?.rcu(|map| {
+            let mut map = Map::clone(map);
             change(&mut map);
-            shard.store(Arc::new(map));
-        }
+            map
+        });
+        before.get(hash).cloned()
     }
 
-    /// For one writer at a time.
-    pub(super) fn put(&self, hash: Hash, slot: Slot) {
-        self.change(&hash, |map| drop(map.insert(hash, slot)));
+    /// Returns what the secret stood for before.
+    pub(super) fn put(&self, hash: Hash, slot: &Slot) -> Option<Slot> {
+        self.change(&hash, |map| drop(map.insert(hash, slot.clone())))
     }
 
-    /// For one writer at a time.
-    pub(super) fn remove(&self, hash: &Hash) {
-        self.change(hash, |map| drop(map.remove(hash)));
+    /// As [`put`](Self::put), unless the secret stands for somebody whom `keeps` says to keep.
+    pub(super) fn put_unless(&self, hash: Hash, slot: &Slot, keeps: impl Fn(&Slot) -> bool) {
+        self.change(&hash, |map| {
+            if !map.get(&hash).is_some_and(&keeps) {
+                map.insert(hash, slot.clone());
+            }
+        });
+    }
+
+    /// The session goes on without the secret, if that still stands for it.
+    pub(super) fn supersede(&self, hash: &Hash, session: &Arc<Session>) {
+        self.change(hash, |map| {
+            if let Some(slot) = map.get_mut(hash).filter(|slot| Arc::ptr_eq(&slot.session, session)) {
+                slot.superseded = true;
+            }
+        });
+    }
+
+    /// Forgets the secret, if it still stands for that session.
+    pub(super) fn remove(&self, hash: &Hash, session: &Arc<Session>) {
+        self.change(hash, |map| {
+            if map.get(hash).is_some_and(|slot| Arc::ptr_eq(&slot.session, session)) {
+                map.remove(hash);
+            }
+        });
     }
 
     #[cfg(test)]

@@ -37,6 +37,7 @@ fn begin<'a>(party: &'a Party, user: &str, limits: Limits) -> Begin<'a> {
         level: AuthenticationLevel::User,
         factors: Factors::PASSWORD,
         authenticated_ns: 1,
+        asked_ns: u64::MAX,
         as_of: 7,
         tag: Some("t"),
         limits,
@@ -118,7 +119,7 @@ fn memory_is_bounded_and_no_session_ends_for_another() {
     for number in 0..100_u8 {
         sessions.reissue(&session, &[0xff, number]);
     }
-    assert!(sessions.shards.len() <= 4 + SECRETS + 4, "{}", sessions.shards.len());
+    assert!(sessions.shards.len() <= 4 + 2 * SECRETS, "{}", sessions.shards.len());
     assert_eq!(found(&sessions, &[0xff, 99], &party), "live");
     assert_eq!(found(&sessions, &[0xff, 91], &party), "replaced");
     assert_eq!(found(&sessions, b"first", &party), "unknown");
@@ -151,7 +152,7 @@ fn a_device_and_a_site_have_their_share() {
     learn(b"more", &one).unwrap();
     assert_eq!(found(&sessions, &[1], &one), "surplus");
     assert_eq!(found(&sessions, &[10, 0], &device("two")), "live");
-    sessions.end_all(&Of::Site("s".parse().unwrap()), Reason::Operator);
+    sessions.end_before(&Of::Site("s".parse().unwrap()), Reason::Operator, u64::MAX);
     learn(b"new", &device("five")).unwrap();
 }
 
@@ -204,6 +205,33 @@ fn what_is_over_leaves_room_for_what_is_given() {
 }
 
 #[test]
+fn secrets_that_roll_cost_the_store_little() {
+    let (sessions, mut kept) = sessions(100);
+    let party = device("one");
+    let session = sessions.learn(b"0", &begin(&party, "tanaka", limits())).unwrap();
+    while kept.0.try_recv().is_ok() {}
+    for number in 1..200_u8 {
+        sessions.reissue(&session, &[number]);
+        assert_eq!(found(&sessions, &[number], &party), "live");
+    }
+    assert!(kept.0.try_recv().is_err(), "the store hears of none of it");
+    sessions.save();
+    let told = std::iter::from_fn(|| kept.0.try_recv().ok()).count();
+    assert!((1..=9).contains(&told), "{told}");
+    sessions.save();
+    assert!(kept.0.try_recv().is_err(), "once");
+    assert_eq!(sessions.shards.len(), 2 * SECRETS);
+    // What was another's is this one's, and the other is over.
+    let other = sessions.learn(b"other", &begin(&device("two"), "suzuki", limits())).unwrap();
+    sessions.reissue(&session, b"other");
+    assert_eq!((other.ended(), found(&sessions, b"other", &party)), (Some(Reason::Replaced), "live"));
+    // What comes when it is over ties nothing.
+    drop(sessions.end(&session, Reason::LoggedOut));
+    sessions.reissue(&session, b"late");
+    assert_eq!(found(&sessions, b"late", &party), "unknown");
+}
+
+#[test]
 fn what_was_given_before_a_login_is_no_session() {
     let (sessions, _kept) = sessions(100);
     let (one, two) = (device("one"), device("two"));
@@ -232,13 +260,12 @@ fn sessions_end_by_user_place_site_and_tag() {
         (Of::User { site: "t".parse().unwrap(), user: "tanaka".parse().unwrap() }, 0),
         (Of::Place(place), 2),
         (Of::Site(site), 3),
-        (Of::Tag { kind: Kind::Learnt, tag: "t".to_owned() }, 2),
-        (Of::Tag { kind: Kind::Oidc, tag: "t".to_owned() }, 0),
+        (Of::Vouched { issuer: "t".to_owned(), subject: None, session: None }, 0),
         (Of::Name("x".to_owned()), 0),
     ] {
         let (sessions, _kept) = all();
         let told = sessions.subscribe();
-        assert_eq!(sessions.end_all(&of, Reason::Operator), count, "{of:?}");
+        assert_eq!(sessions.end_before(&of, Reason::Operator, u64::MAX), count, "{of:?}");
         assert_eq!(told.has_changed().unwrap(), count > 0);
         assert_eq!(sessions.status().live, 3 - count);
     }

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use gateway_tunnel::Network;
 use policy::{DeviceId, DeviceName, RoleName, SiteName, UserName};
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Certificate, Delegation, DisplayName, EndedSessions, EnrolmentCode, Lockout, UserCertificate};
+use super::{
+    Account, BackendDrain, Certificate, Delegation, DisplayName, EndedSessions, EnrolmentCode, Lockout, OpenedKey,
+    UserCertificate, WireguardKey, inside,
+};
 
 /// The kinds of entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,6 +37,10 @@ pub enum Kind {
     Session,
     /// Leave to act for somebody.
     Delegation,
+    /// The WireGuard key of a device.
+    WireguardKey,
+    /// A server of a service.
+    Backend,
 }
 
 impl Kind {
@@ -51,6 +59,8 @@ impl Kind {
             Self::Account => "account",
             Self::Session => "session",
             Self::Delegation => "delegation",
+            Self::WireguardKey => "wireguard-key",
+            Self::Backend => "backend",
         }
     }
 }
@@ -128,6 +138,10 @@ pub enum EntryName {
     Session(String),
     /// Leave to act for somebody.
     Delegation(String),
+    /// The key of a device.
+    WireguardKey(DeviceId),
+    /// A server of a service.
+    Backend(String),
 }
 
 impl EntryName {
@@ -146,6 +160,8 @@ impl EntryName {
             Self::Account(_) => Kind::Account,
             Self::Session(_) => Kind::Session,
             Self::Delegation(_) => Kind::Delegation,
+            Self::WireguardKey(_) => Kind::WireguardKey,
+            Self::Backend(_) => Kind::Backend,
         }
     }
 }
@@ -154,7 +170,7 @@ impl fmt::Display for EntryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Site(name) => name.fmt(f),
-            Self::Device(id) => id.fmt(f),
+            Self::Device(id) | Self::WireguardKey(id) => id.fmt(f),
             Self::User(id) | Self::Account(id) => id.fmt(f),
             Self::Role(name) => name.fmt(f),
             Self::Certificate(name)
@@ -162,7 +178,8 @@ impl fmt::Display for EntryName {
             | Self::UserCertificate(name)
             | Self::Lockout(name)
             | Self::Session(name)
-            | Self::Delegation(name) => name.fmt(f),
+            | Self::Delegation(name)
+            | Self::Backend(name) => name.fmt(f),
         }
     }
 }
@@ -180,6 +197,9 @@ pub struct Site {
     pub version: u64,
     /// Time of the last edit: RFC 3339, UTC.
     pub changed_at: String,
+    /// Its ranges of addresses inside tunnels.
+    #[serde(default, with = "inside::texts")]
+    pub inside: Vec<Network>,
 }
 
 /// A managed terminal (R3).
@@ -285,6 +305,10 @@ pub enum Entry {
     Session(EndedSessions),
     /// Leave to act for somebody.
     Delegation(Delegation),
+    /// The WireGuard key of a device.
+    WireguardKey(WireguardKey),
+    /// A server that takes no new requests.
+    Backend(BackendDrain),
 }
 
 impl Entry {
@@ -303,6 +327,8 @@ impl Entry {
             Self::Account(account) => EntryName::Account(account.id()),
             Self::Session(ended) => EntryName::Session(ended.target.name()),
             Self::Delegation(delegation) => EntryName::Delegation(delegation.name()),
+            Self::WireguardKey(key) => EntryName::WireguardKey(key.id()),
+            Self::Backend(drain) => EntryName::Backend(drain.name()),
         }
     }
 }
@@ -324,4 +350,6 @@ pub struct Entries {
     pub user_certificates: Vec<UserCertificate>,
     /// Sorted by site, who may act and for whom.
     pub delegations: Vec<Delegation>,
+    /// Sorted by site and device.
+    pub wireguard_keys: Vec<OpenedKey>,
 }

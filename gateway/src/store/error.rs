@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use policy::{DeviceId, SiteName};
+
 use super::{EntryName, Kind, UserId};
+use crate::sealing::SealingError;
 
 /// An operation on the store failed; nothing of it was stored.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,67 @@ pub enum StoreError {
     /// The certificate was renewed before, for another key, or what it was renewed to is revoked.
     #[error("the certificate was renewed before")]
     Renewed,
+    /// Another device has the key.
+    #[error("the WireGuard key of device `{owner}` cannot be that of device `{device}` as well")]
+    KeyInUse {
+        /// The device that was to get it.
+        device: DeviceId,
+        /// The device that has it.
+        owner: DeviceId,
+    },
+    /// No device has such a key: it has a small order, or is not written as devices write it (RFC 7748).
+    #[error("the public key for device `{0}` is none that a device can have")]
+    UnusableKey(DeviceId),
+    /// Addresses are somebody else's.
+    #[error("the range `{range}` overlaps `{other}` of {owner}")]
+    Overlap {
+        /// The range that was given.
+        range: String,
+        /// The range that is there.
+        other: String,
+        /// Whose that is.
+        owner: String,
+    },
+    /// Addresses of a device are not its site's.
+    #[error("the range `{range}` is not within those of site `{site}`: {}", if ranges.is_empty() { "it has none" } else { ranges })]
+    Outside {
+        /// The range.
+        range: String,
+        /// The site.
+        site: SiteName,
+        /// The site's ranges.
+        ranges: String,
+    },
+    /// No address of the site's ranges is left for a device.
+    #[error("no address is left for device `{device}` in `{ranges}`; `sekisho site set` gives the site more")]
+    NoAddress {
+        /// The device.
+        device: DeviceId,
+        /// The site's ranges.
+        ranges: String,
+    },
+    /// No range is left for a site.
+    #[error("no range is left for site `{site}` in `{ranges}`, out of which the listener gives them")]
+    NoRange {
+        /// The site.
+        site: SiteName,
+        /// Out of what they are given.
+        ranges: String,
+    },
+    /// A secret cannot be sealed.
+    #[error(transparent)]
+    Sealing(SealingError),
+    /// The file of the key that preshared keys are sealed under is gone, and another must not take its place.
+    #[error(
+        "`{}` is gone, and the preshared keys of {sealed} devices are sealed under it: put it back; if it is lost, take those keys away \
+         first (`sekisho device key remove`), see `tunnel-keys-unreadable` in the runbook", path.display()
+    )]
+    SealingKeyGone {
+        /// The file.
+        path: PathBuf,
+        /// How many are sealed under it.
+        sealed: usize,
+    },
     /// Other entries depend on the one to be removed.
     #[error("{kind} `{entry}` has {by}; remove them first or pass --cascade", kind = entry.kind())]
     InUse {

@@ -14,6 +14,7 @@
 //! - A change is on disk (`synchronous = FULL`) when the call returns.
 
 mod account;
+mod backend;
 mod binding;
 mod certificate;
 mod change;
@@ -23,13 +24,17 @@ mod display_name;
 mod edit;
 mod entry;
 mod error;
+mod inside;
 mod login;
 mod mutate;
-mod named;
 mod open;
+mod role;
 mod session;
+mod sighting;
+mod site;
 mod table;
 mod user;
+mod wireguard;
 
 #[cfg(test)]
 mod model;
@@ -43,6 +48,7 @@ use policy::{DeviceId, RoleName, SiteName};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 pub use account::{Account, Credential, NewHash, SealedTotp};
+pub use backend::BackendDrain;
 pub use binding::{UserCertificate, hash};
 pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin, Renewal, Right};
 pub use change::{Change, ChangeBody, Verb};
@@ -50,9 +56,14 @@ pub use delegation::Delegation;
 pub use display_name::{DisplayName, InvalidDisplayName, MAX_DISPLAY_NAME_CHARS};
 pub use entry::{Device, Entries, Entry, EntryName, Kind, Role, Site, Status, User, UserId};
 pub use error::StoreError;
+pub use inside::Allotment;
 pub use login::{Lift, Lockout, LockoutRow, LoginChange, LoginMemory};
-pub use mutate::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetUser};
+pub use mutate::{Assignment, Edited, NewDevice, NewUser, RoleEdit, SetDevice, SetSite, SetUser};
 pub use session::{EndedSessions, SessionChange, SessionMemory, SessionRow, SessionShown, SessionTarget};
+pub use wireguard::{
+    DraftKey, NewWireguardKey, OpenedKey, Preshared, WireguardKey, base64_text, read_base64, sealed_keys,
+    sealing_key_of,
+};
 
 use crate::registry::directory::Directory;
 use table::Table;
@@ -63,6 +74,7 @@ pub struct Store {
     pool: SqlitePool,
     path: Arc<Path>,
     identity: open::Identity,
+    keyring: wireguard::Keyring,
 }
 
 impl Store {
@@ -87,13 +99,29 @@ impl Store {
 
     async fn open_at(path: &Path, create: bool) -> Result<Self, StoreError> {
         let (pool, identity) = open::open(path, create).await?;
-        Ok(Self { pool, path: Arc::from(path), identity })
+        Ok(Self { pool, path: Arc::from(path), identity, keyring: wireguard::Keyring::default() })
     }
 
     /// Where the store's file is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Opens the file that lies at the store's path as [`open_existing`](Self::open_existing) does, and knows the key of preshared keys
+    /// that this handle knows.
+    ///
+    /// # Errors
+    /// Those of [`open_existing`](Self::open_existing).
+    pub async fn reopen(&self) -> Result<Self, StoreError> {
+        let store = Self::open_existing(&self.path).await?;
+        Ok(Self { keyring: self.keyring.clone(), ..store })
+    }
+
+    /// Whether both are handles of one file.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.identity == other.identity
     }
 
     /// Closes every connection. Calls after it fail.
@@ -283,6 +311,7 @@ impl Store {
                 roles: Role::all(conn).await?,
                 user_certificates: binding::all(conn).await?,
                 delegations: delegation::all(conn).await?,
+                wireguard_keys: self.opened(conn).await?,
             })
         };
         read.await.map_err(|e| self.sql(e))
@@ -296,6 +325,14 @@ impl Store {
     async fn show<T: Table>(&self, key: &T::Key) -> Result<T, StoreError> {
         let mut transaction = self.begin().await?;
         edit::find(self, &mut transaction, key).await
+    }
+
+    /// A connection for what the program itself never writes.
+    #[cfg(test)]
+    pub(crate) async fn writer(&self) -> sqlx::pool::PoolConnection<Sqlite> {
+        let mut conn = self.pool.acquire().await.unwrap();
+        sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut *conn).await.unwrap();
+        conn
     }
 
     /// Moves what the write-ahead log holds into the file itself, so that the file alone can be copied.

@@ -1,5 +1,6 @@
 //! Changing the registry. Every call is one transaction; `actor` is who makes the change, as the journal names them.
 
+use gateway_tunnel::Network;
 use policy::{DeviceId, RoleName, SiteName, UserName};
 
 use super::edit::Edit;
@@ -91,6 +92,15 @@ pub struct SetUser {
     pub roles: RoleEdit,
 }
 
+/// Fields of a site to be set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SetSite {
+    /// What people call it, if that changes.
+    pub display_name: Option<DisplayName>,
+    /// Its ranges inside tunnels, if those change.
+    pub inside: Option<Vec<Network>>,
+}
+
 /// # Sites
 ///
 /// Errors of every mutating call: [`StoreError::Busy`] if another process holds the store for more than five seconds,
@@ -101,26 +111,44 @@ impl Store {
     /// # Errors
     /// [`StoreError::AlreadyExists`].
     pub async fn site_add(&self, actor: &str, name: SiteName, display_name: DisplayName) -> Result<Site, StoreError> {
+        self.site_add_inside(actor, name, display_name, Vec::new()).await
+    }
+
+    /// Adds an active site with ranges inside tunnels.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`]; [`StoreError::Overlap`] if a range overlaps another's.
+    pub async fn site_add_inside(
+        &self,
+        actor: &str,
+        name: SiteName,
+        display_name: DisplayName,
+        inside: Vec<Network>,
+    ) -> Result<Site, StoreError> {
         let mut edit = Edit::begin(self, actor).await?;
-        let site = Site { name, display_name, status: Status::Active, version: 0, changed_at: String::new() };
+        let site = Site { name, display_name, status: Status::Active, version: 0, changed_at: String::new(), inside };
         let site = edit.add(site).await?;
+        edit.check_inside(&site.name, &site.inside).await?;
         edit.commit().await?;
         Ok(site)
     }
 
-    /// Sets a site's display name.
+    /// Sets fields of a site.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
-    pub async fn site_set(
-        &self,
-        actor: &str,
-        name: &SiteName,
-        display_name: DisplayName,
-    ) -> Result<Edited<Site>, StoreError> {
+    /// [`StoreError::NotFound`]; [`StoreError::Overlap`] if a range overlaps another site's; [`StoreError::Outside`] if a device of the
+    /// site has an address that no range holds any more.
+    pub async fn site_set(&self, actor: &str, name: &SiteName, set: SetSite) -> Result<Edited<Site>, StoreError> {
         let mut edit = Edit::begin(self, actor).await?;
         let before = edit.find::<Site>(name).await?;
-        let after = Site { display_name, ..before.clone() };
+        if let Some(inside) = &set.inside {
+            edit.check_inside(name, inside).await?;
+        }
+        let after = Site {
+            display_name: set.display_name.unwrap_or_else(|| before.display_name.clone()),
+            inside: set.inside.unwrap_or_else(|| before.inside.clone()),
+            ..before.clone()
+        };
         put(edit, before, after).await
     }
 
@@ -154,6 +182,7 @@ impl Store {
         let mut removed = Vec::new();
         for device in devices {
             edit.forget(&device.id()).await?;
+            removed.extend(edit.take_key(&device.id()).await?);
             removed.push(edit.remove(device).await?);
         }
         for user in users {
@@ -185,22 +214,7 @@ impl Store {
     /// [`StoreError::AlreadyExists`].
     pub async fn device_add(&self, actor: &str, new: NewDevice) -> Result<Device, StoreError> {
         let mut edit = Edit::begin(self, actor).await?;
-        edit.find::<Site>(&new.id.site).await?;
-        if let Some(user) = &new.user {
-            edit.find::<User>(&UserId { site: new.id.site.clone(), user: user.clone() }).await?;
-        }
-        edit.check_roles(&new.roles).await?;
-        let device = Device {
-            site: new.id.site,
-            name: new.id.device,
-            display_name: new.display_name,
-            status: Status::Active,
-            user: new.user,
-            roles: sorted(new.roles),
-            version: 0,
-            changed_at: String::new(),
-        };
-        let device = edit.add(device).await?;
+        let device = edit.add_device(new).await?;
         edit.commit().await?;
         Ok(device)
     }
@@ -254,9 +268,10 @@ impl Store {
         let mut edit = Edit::begin(self, actor).await?;
         let device = edit.find::<Device>(id).await?;
         edit.forget(id).await?;
-        let removed = edit.remove(device).await?;
+        let mut removed: Vec<_> = edit.take_key(id).await?.into_iter().collect();
+        removed.push(edit.remove(device).await?);
         edit.commit().await?;
-        Ok(vec![removed])
+        Ok(removed)
     }
 }
 
@@ -431,6 +446,28 @@ impl Store {
         let removed = edit.remove(role).await?;
         edit.commit().await?;
         Ok(vec![removed])
+    }
+}
+
+impl Edit<'_> {
+    /// Adds an active device.
+    pub(super) async fn add_device(&mut self, new: NewDevice) -> Result<Device, StoreError> {
+        self.find::<Site>(&new.id.site).await?;
+        if let Some(user) = &new.user {
+            self.find::<User>(&UserId { site: new.id.site.clone(), user: user.clone() }).await?;
+        }
+        self.check_roles(&new.roles).await?;
+        let device = Device {
+            site: new.id.site,
+            name: new.id.device,
+            display_name: new.display_name,
+            status: Status::Active,
+            user: new.user,
+            roles: sorted(new.roles),
+            version: 0,
+            changed_at: String::new(),
+        };
+        self.add(device).await
     }
 }
 

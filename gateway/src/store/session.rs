@@ -71,11 +71,15 @@ pub enum SessionChange {
     },
     /// It goes on without a secret.
     Superseded {
+        /// Its name.
+        name: String,
         /// The secret's hash.
         hash: Hash,
     },
-    /// A secret is nobody's any more.
+    /// A secret stands for it no more.
     Forgotten {
+        /// Its name.
+        name: String,
         /// The secret's hash.
         hash: Hash,
     },
@@ -266,11 +270,13 @@ async fn write(conn: &mut SqliteConnection, boot: &str, change: &SessionChange) 
         )
         .bind(hash.hex())
         .bind(name),
-        SessionChange::Superseded { hash } => {
-            sqlx::query("UPDATE session_secrets SET superseded = 1 WHERE hash = $1").bind(hash.hex())
+        SessionChange::Superseded { name, hash } => {
+            sqlx::query("UPDATE session_secrets SET superseded = 1 WHERE hash = $1 AND name = $2")
+                .bind(hash.hex())
+                .bind(name)
         }
-        SessionChange::Forgotten { hash } => {
-            sqlx::query("DELETE FROM session_secrets WHERE hash = $1").bind(hash.hex())
+        SessionChange::Forgotten { name, hash } => {
+            sqlx::query("DELETE FROM session_secrets WHERE hash = $1 AND name = $2").bind(hash.hex()).bind(name)
         }
         SessionChange::Used { name, at_ns } => {
             sqlx::query("UPDATE sessions SET used_ns = $2 WHERE name = $1").bind(name).bind(signed(*at_ns)?)
@@ -482,7 +488,7 @@ mod tests {
             SessionChange::Begun(Box::new(session("a", "tanaka"))),
             secret("a", one),
             secret("a", two),
-            SessionChange::Superseded { hash: one },
+            SessionChange::Superseded { name: "a".to_owned(), hash: one },
             SessionChange::Used { name: "a".to_owned(), at_ns: 5 },
             SessionChange::Begun(Box::new(session("b", "suzuki"))),
             SessionChange::Ended { name: "b".to_owned(), why: Reason::LoggedOut, at_ns: 6 },

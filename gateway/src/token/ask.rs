@@ -138,7 +138,7 @@ async fn question(issuer: &Issuer, url: &str, token: &str) -> Result<Pronounced,
         request = request.header(AUTHORIZATION, credentials.clone());
     }
     let request = request.body(Full::new(Bytes::from(form(token)))).map_err(|error| error.to_string())?;
-    let answer = client.exchange(request).await.map_err(|error| error.to_string())?;
+    let answer = client.ask(request).await.map_err(|error| error.to_string())?;
     if answer.status() != StatusCode::OK {
         return Err(format!("`{}` answers {}", url.escape_debug(), answer.status().as_u16()));
     }

@@ -114,6 +114,7 @@ impl Issuer {
                 let uri = url.parse().map_err(|_| failed(format!("`{}` is no URL", url.escape_debug())))?;
                 let made = Client::new(&uri, ca_file.as_deref(), *timeout, MAX_SET_BYTES);
                 client = Some(made.map_err(failed)?);
+                cache::check(cache).map_err(failed)?;
                 keys = kept(cache, url);
             }
             TokenSource::Discovered { ca_file, timeout, cache, .. } => {
@@ -121,6 +122,7 @@ impl Issuer {
                 let uri = url.parse().map_err(|_| failed(format!("`{}` is no URL", url.escape_debug())))?;
                 let made = Client::new(&uri, ca_file.as_deref(), *timeout, MAX_METADATA_BYTES);
                 client = Some(made.map_err(failed)?);
+                cache::check(cache).map_err(failed)?;
                 keys = kept(cache, url);
             }
             TokenSource::Introspection(asked) => {
@@ -329,4 +331,69 @@ fn encoded(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use policy::token::{Algorithm, Binding, Rules, Sites, TokenType};
+
+    use super::*;
+
+    const URL: &str = "http://127.0.0.1:1/jwks";
+    const JWKS: &str =
+        r#"{"keys":[{"kty":"OKP","kid":"a","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    /// One whose keys are believed for so many seconds.
+    pub(in crate::token) fn fetched(folder: &tempfile::TempDir, believed_s: u64) -> Result<Issuer, TokenError> {
+        let rules = Rules {
+            name: "idp".into(),
+            issuer: "https://idp.example".to_owned(),
+            audiences: vec!["sekisho".to_owned()],
+            algorithms: vec![Algorithm::EdDsa],
+            kind: TokenType::AccessToken,
+            binding: Binding::Required,
+            user: "/sub".to_owned(),
+            sites: Sites::Of(vec!["sakura".parse().unwrap()]),
+            roles: Vec::new(),
+            role_map: std::collections::BTreeMap::new(),
+            two_factor_acr: Vec::new(),
+            two_factor_amr: Vec::new(),
+            leeway_s: 5,
+            max_lifetime_s: 86_400,
+        };
+        let source = TokenSource::Fetched {
+            url: URL.to_owned(),
+            ca_file: None,
+            refresh: Duration::from_secs(believed_s),
+            grace: Duration::ZERO,
+            timeout: Duration::from_secs(1),
+            cache: folder.path().join("token-keys/idp.json"),
+        };
+        Issuer::load(&TokenIssuer { rules: rules.into(), source })
+    }
+
+    /// The time of day says how old kept keys are at the start, and nothing after it.
+    #[test]
+    fn keys_are_as_old_as_the_monotonic_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token-keys/idp.json");
+        let kept = |ago_s: i64| cache::write(&path, URL, JWKS.as_bytes(), unix_seconds() - ago_s).unwrap();
+        kept(7_200);
+        let issuer = fetched(&folder, 3_600).unwrap();
+        assert_eq!(issuer.status().map(|(_, is_believed)| is_believed), Some(false), "too old");
+        let set = || KeySet::parse(JWKS.as_bytes()).unwrap();
+        // The clock was set to 1970, or to a far day, when they were fetched.
+        for at_s in [0, i64::MAX] {
+            issuer.take(set(), at_s);
+            assert_eq!(issuer.status(), Some((at_s, true)));
+        }
+        kept(1_800);
+        assert!(fetched(&folder, 3_600).unwrap().keys().is_some());
+        kept(-200);
+        assert!(fetched(&folder, 3_600).unwrap().keys().is_some());
+        kept(-1_000);
+        assert!(fetched(&folder, 3_600).unwrap().keys().is_none(), "nobody knows how old they are");
+        std::fs::set_permissions(path.parent().unwrap(), std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+        assert!(fetched(&folder, 3_600).unwrap_err().to_string().contains("token-keys"));
+    }
 }

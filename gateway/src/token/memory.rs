@@ -101,3 +101,40 @@ impl Tokens {
         entries.insert(digest, Entry { issuer: Arc::clone(issuer), proof, known });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::issuer::tests::fetched;
+    use super::*;
+
+    /// What anybody can send takes no place of what is good, and the other way round.
+    #[test]
+    fn a_flood_of_tokens_that_are_none_forgets_no_good_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = Arc::new(fetched(&folder, 3_600).unwrap());
+        let reading = Reading { unix_ns: 1, monotonic_ns: 1, error_ns: None, source: "test", synchronised: true };
+        let tokens = Tokens::default();
+        let said = Said {
+            issuer: "idp".into(),
+            user: "tanaka".parse().unwrap(),
+            actor: None,
+            sites: None,
+            roles: policy::token::Roles::Registry,
+            level: policy::AuthenticationLevel::User,
+            authenticated_ns: None,
+            begins_ns: 0,
+            expires_ns: i64::MAX,
+            thumbprint: None,
+        };
+        let good = Digest::of("good");
+        tokens.remember(good, &issuer, Proof::Asked(9), Known::Good(Rc::new(said)), &reading);
+        for number in 0..2 * MOST + 1 {
+            let bad = Digest::of(&number.to_string());
+            tokens.remember(bad, &issuer, Proof::Asked(9), Known::Bad(Refusal::TokenInvalid), &reading);
+        }
+        assert!(tokens.bad.borrow().len() <= MOST);
+        assert!(matches!(tokens.recall(&good, &[&issuer], &reading), Some(Known::Good(_))));
+        let late = Reading { monotonic_ns: 9, ..reading };
+        assert!(tokens.recall(&good, &[&issuer], &late).is_none(), "its issuer is asked again");
+    }
+}

@@ -35,8 +35,8 @@ pub(crate) fn now_of(reading: &Reading) -> policy::token::Now {
 
 /// Who shows a token.
 pub struct Bearer<'a> {
-    /// SHA-256 of the certificate that was proved.
-    pub certificate: &'a [u8; 32],
+    /// SHA-256 of the certificate that was proved; none of who comes by a tunnel and shows none.
+    pub certificate: Option<&'a [u8; 32]>,
     /// The site that it comes from.
     pub site: &'a SiteName,
     /// When the request came.

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::backend::BackendState;
+use super::backend::Visit;
 use super::body::Progress;
 use super::h1::H1;
 use super::headers;
@@ -62,13 +62,19 @@ enum Source {
 struct H1Source {
     /// Taken out when the exchange is over.
     connection: Option<Box<H1>>,
-    backend: Rc<BackendState>,
+    visit: Visit,
+    /// The status says that the backend serves.
+    good: bool,
     progress: Option<Rc<Progress>>,
     moved: bool,
 }
 
 struct H2Source {
     incoming: Incoming,
+    visit: Visit,
+    good: bool,
+    /// The backend's part is over, and it was told how.
+    told: bool,
     idle: Duration,
     watch: Option<Watch>,
     progress: Option<Rc<Progress>>,
@@ -82,10 +88,13 @@ impl std::fmt::Debug for UpstreamBody {
 }
 
 impl UpstreamBody {
-    pub(super) fn over_h1(mut connection: Box<H1>, backend: &Rc<BackendState>, progress: Option<Rc<Progress>>) -> Self {
+    pub(super) fn over_h1(mut connection: Box<H1>, visit: Visit, good: bool, progress: Option<Rc<Progress>>) -> Self {
         // A small answer came with its head: the connection is free before the answer is forwarded.
         let whole = connection.take_whole();
-        let mut source = H1Source { connection: Some(connection), backend: Rc::clone(backend), progress, moved: true };
+        if good && whole.is_some() {
+            visit.succeeded();
+        }
+        let mut source = H1Source { connection: Some(connection), visit, good, progress, moved: true };
         source.release();
         match whole {
             Some(bytes) => Self(Source::Whole(bytes)),
@@ -124,8 +133,13 @@ impl UpstreamBody {
         Ok(Self(Source::Ahead { read: read.freeze(), rest: Box::new(rest) }))
     }
 
-    pub(super) fn over_h2(incoming: Incoming, idle: Duration, progress: Option<Rc<Progress>>) -> Self {
-        Self(Source::H2(Box::new(H2Source { incoming, idle, watch: None, progress, moved: true })))
+    pub(super) fn over_h2(incoming: Incoming, visit: Visit, good: bool, progress: Option<Rc<Progress>>) -> Self {
+        let idle = visit.backend.service.idle_timeout;
+        let mut source = H2Source { incoming, visit, good, told: false, idle, watch: None, progress, moved: true };
+        if source.incoming.is_end_stream() {
+            source.tell(None);
+        }
+        Self(Source::H2(Box::new(source)))
     }
 }
 
@@ -135,7 +149,17 @@ impl H1Source {
         if self.connection.as_ref().is_some_and(|connection| connection.is_idle())
             && let Some(connection) = self.connection.take()
         {
-            self.backend.put_idle(connection);
+            self.visit.backend.put_idle(connection);
+        }
+    }
+
+    /// The backend's part is over: well, or why not.
+    fn tell(&self, broken: Option<&BodyError>) {
+        match broken {
+            None if self.good => self.visit.succeeded(),
+            Some(BodyError::Broken(_)) => self.visit.failed(BROKEN_BODY),
+            // Not the backend's doing, or it was told by its status.
+            None | Some(BodyError::Refused(_)) => {}
         }
     }
 
@@ -144,18 +168,32 @@ impl H1Source {
         let frame = match connection.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.moved = true;
-                frame.map(|frame| {
+                let is_over = connection.announced() == Some(0);
+                let frame = frame.map(|frame| {
                     // A request body that turned bad ends the answer too, and is then the reason.
-                    let blame = |error| self.progress.as_ref().and_then(|p| p.failed.borrow().clone()).unwrap_or(error);
-                    frame.map_err(blame)
-                })
+                    frame.map_err(|error| match self.progress.as_ref().and_then(|p| p.failed.borrow().clone()) {
+                        Some(ours) => ours,
+                        None => {
+                            self.tell(Some(&error));
+                            error
+                        }
+                    })
+                });
+                if is_over && !matches!(frame, Some(Err(_))) {
+                    self.tell(None);
+                }
+                frame
             }
             Poll::Pending => {
                 self.moved |= self.progress.as_ref().is_some_and(|progress| progress.moved.take());
                 if std::mem::take(&mut self.moved) {
-                    connection.set_deadline(Instant::now() + self.backend.service.idle_timeout);
+                    connection.set_deadline(Instant::now() + self.visit.backend.service.idle_timeout);
                 }
                 std::task::ready!(connection.poll_deadline(cx));
+                // A client that stopped sending keeps the backend waiting as well.
+                if self.progress.as_ref().is_none_or(|progress| progress.ended.get()) {
+                    self.visit.failed(SILENT_BODY);
+                }
                 Some(Err(silence()))
             }
         };
@@ -177,6 +215,13 @@ impl H2Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             self.moved = true;
+            let ours = self.progress.as_ref().is_some_and(|progress| progress.failed.borrow().is_some());
+            match &frame {
+                Some(Err(_)) if !ours => self.tell(Some(BROKEN_BODY)),
+                None => self.tell(None),
+                Some(Ok(_)) if self.incoming.is_end_stream() => self.tell(None),
+                Some(_) => {}
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| blame(self.progress.as_deref(), &error))));
         }
         self.moved |= self.progress.as_ref().is_some_and(|progress| progress.moved.take());
@@ -190,9 +235,28 @@ impl H2Source {
             none => none.insert(Watch::new(Instant::now() + self.idle)),
         };
         self.moved = false;
-        watch.poll(cx).map(|()| Some(Err(silence())))
+        std::task::ready!(watch.poll(cx));
+        if self.progress.as_ref().is_none_or(|progress| progress.ended.get()) {
+            self.tell(Some(SILENT_BODY));
+        }
+        Poll::Ready(Some(Err(silence())))
+    }
+
+    fn tell(&mut self, broken: Option<&str>) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        match broken {
+            None if self.good => self.visit.succeeded(),
+            Some(why) => self.visit.failed(why),
+            None => {}
+        }
     }
 }
+
+/// Why a backend whose answer had begun counts as failed.
+const BROKEN_BODY: &str = "broken-body";
+const SILENT_BODY: &str = "silent-body";
 
 /// A request body that turned bad ends the answer too, and is then the reason.
 fn blame(progress: Option<&Progress>, error: &hyper::Error) -> BodyError {

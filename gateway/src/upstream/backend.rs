@@ -1,6 +1,7 @@
 //! One backend as one worker knows it: whether it can be reached, its idle connections, its counters.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +10,12 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::uri::{Authority, Scheme};
 use rustls::pki_types::ServerName;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::connect::{Stream, Tls};
 use super::error::Failure;
+use super::fleet::{Seat, Servers};
 use super::h1::H1;
 use super::h2;
 use crate::config::{Backend, Service};
@@ -46,6 +49,7 @@ pub struct BackendCounters {
     reused: AtomicU64,
     retried: AtomicU64,
     idle: AtomicU64,
+    in_flight: AtomicU64,
     errors: Vec<AtomicU64>,
 }
 
@@ -58,7 +62,17 @@ impl BackendCounters {
     fn new(service: ServiceName, backend: Arc<str>) -> Self {
         let errors = Failure::LABELS.iter().map(|_| AtomicU64::new(0)).collect();
         let zero = || AtomicU64::new(0);
-        Self { service, backend, seen: zero(), opened: zero(), reused: zero(), retried: zero(), idle: zero(), errors }
+        Self {
+            service,
+            backend,
+            seen: zero(),
+            opened: zero(),
+            reused: zero(),
+            retried: zero(),
+            idle: zero(),
+            in_flight: zero(),
+            errors,
+        }
     }
 
     /// What this worker last saw of the backend; none before it tried.
@@ -90,6 +104,12 @@ impl BackendCounters {
     #[must_use]
     pub fn idle(&self) -> u64 {
         self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Requests under way, from the choice of the backend to the answer's last byte.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Failures by reason, each of [`Failure::LABELS`].
@@ -126,6 +146,37 @@ impl BackendCounters {
     }
 }
 
+/// A request at a backend, from the choice to the answer's end, or to whatever ends it before. Counted until dropped.
+pub(super) struct Visit {
+    pub(super) backend: Rc<BackendState>,
+    /// One of the backend's places, where they are bounded.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Visit {
+    pub(super) fn begin(backend: Rc<BackendState>, place: Option<OwnedSemaphorePermit>) -> Self {
+        add(&backend.counters.in_flight);
+        Self { backend, _place: place }
+    }
+
+    /// The answer came in full.
+    pub(super) fn succeeded(&self) {
+        self.backend.servers.succeeded(self.backend.place);
+    }
+
+    /// The backend failed.
+    pub(super) fn failed(&self, why: &str) {
+        self.backend.servers.failed(self.backend.place, why);
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let counter = &self.backend.counters.in_flight;
+        counter.store(counter.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+}
+
 struct Idle {
     connection: Box<H1>,
     since: Instant,
@@ -144,11 +195,14 @@ pub(super) struct BackendState {
     pub(super) authority: Authority,
     pub(super) scheme: Scheme,
     pub(super) counters: Arc<BackendCounters>,
+    /// What all workers know of it, and its place there.
+    pub(super) servers: Arc<Servers>,
+    pub(super) place: usize,
     tls: Option<Tls>,
     idle: RefCell<Vec<Idle>>,
     idle_in_service: IdleCount,
-    /// The shared HTTP/2 connection, and when it was last asked for.
-    h2: RefCell<Option<(h2::Sender, Instant)>>,
+    /// The shared HTTP/2 connection, when it was last asked for, and the address at its other end.
+    h2: RefCell<Option<(h2::Sender, Instant, Option<SocketAddr>)>>,
     opening_h2: tokio::sync::Mutex<()>,
     failures: Cell<u32>,
     avoid_until: Cell<Option<Instant>>,
@@ -187,6 +241,7 @@ impl BackendState {
     pub(super) fn new(
         config: &Backend,
         service: &Rc<Service>,
+        (servers, place): (&Arc<Servers>, usize),
         tls: Option<Arc<rustls::ClientConfig>>,
         idle_in_service: IdleCount,
     ) -> Result<Self, InvalidService> {
@@ -218,6 +273,8 @@ impl BackendState {
             name,
             host,
             authority,
+            servers: Arc::clone(servers),
+            place,
             scheme: if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
             tls,
             idle: RefCell::default(),
@@ -228,6 +285,19 @@ impl BackendState {
             avoid_until: Cell::new(None),
             retired: Cell::new(false),
         })
+    }
+
+    pub(super) fn seat(&self) -> Option<&Seat> {
+        self.servers.seats.get(self.place)
+    }
+
+    /// A visit, unless the backend has as many as it may.
+    pub(super) fn enter(self: &Rc<Self>) -> Option<Visit> {
+        let place = match self.seat().and_then(|seat| seat.places.as_ref()) {
+            None => None,
+            Some(places) => Some(Arc::clone(places).try_acquire_owned().ok()?),
+        };
+        Some(Visit::begin(Rc::clone(self), place))
     }
 
     /// Whether connecting failed so recently that another backend should be asked first.
@@ -271,14 +341,23 @@ impl BackendState {
     pub(super) fn sweep(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
+        let seat = self.seat();
+        let known = seat.and_then(|seat| seat.addresses.load_full());
+        // Of a backend that is out nothing is kept, nor a connection to an address that the name has no more.
+        let is_out = seat.is_some_and(Seat::is_out);
+        let is_good = |peer: Option<SocketAddr>| {
+            !is_out && known.as_ref().is_none_or(|known| peer.is_none_or(|peer| known.contains(&peer)))
+        };
         idle.retain_mut(|idle| {
-            now.saturating_duration_since(idle.since) < self.service.keepalive && idle.connection.is_sound()
+            now.saturating_duration_since(idle.since) < self.service.keepalive
+                && is_good(idle.connection.peer())
+                && idle.connection.is_sound()
         });
         let left = idle.len();
         self.count_idle(left, before - left);
         let mut shared = self.h2.borrow_mut();
-        if shared.as_ref().is_some_and(|(sender, used)| {
-            !h2::is_sound(sender) || now.saturating_duration_since(*used) >= self.service.keepalive
+        if shared.as_ref().is_some_and(|(sender, used, peer)| {
+            !h2::is_sound(sender) || !is_good(*peer) || now.saturating_duration_since(*used) >= self.service.keepalive
         }) {
             *shared = None;
         }
@@ -306,9 +385,14 @@ impl BackendState {
         if let Some(sender) = self.take_shared(now) {
             return Ok((sender, true));
         }
-        let sender = self.connected(async { h2::over(self.stream().await?).await }).await?;
+        let opening = async {
+            let stream = self.stream().await?;
+            let peer = stream.peer();
+            Ok((h2::over(stream).await?, peer))
+        };
+        let (sender, peer) = self.connected(opening).await?;
         if !self.retired.get() {
-            self.h2.replace(Some((sender.clone(), now)));
+            self.h2.replace(Some((sender.clone(), now, peer)));
         }
         Ok((sender, false))
     }
@@ -316,7 +400,7 @@ impl BackendState {
     fn take_shared(&self, now: Instant) -> Option<h2::Sender> {
         let mut shared = self.h2.borrow_mut();
         match shared.as_mut() {
-            Some((sender, used)) if h2::is_sound(sender) => {
+            Some((sender, used, _)) if h2::is_sound(sender) => {
                 *used = now;
                 Some(sender.clone())
             }
@@ -333,7 +417,9 @@ impl BackendState {
     }
 
     pub(super) async fn stream(&self) -> Result<Stream, Failure> {
-        Stream::open(&self.config, self.tls.as_ref(), self.service.http2).await
+        let known = self.seat().and_then(|seat| seat.addresses.load_full());
+        let turn = usize::try_from(self.counters.opened()).unwrap_or_default();
+        Stream::open(&self.config, known, turn, self.tls.as_ref(), self.service.http2).await
     }
 
     async fn connected<T>(&self, opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -17,6 +17,8 @@ use crate::body::{BodyError, BoxBody};
 pub(super) struct Progress {
     /// The last byte was handed to the connection.
     pub(super) ended: Cell<bool>,
+    /// A frame was handed over: the body cannot be sent again.
+    pub(super) touched: Cell<bool>,
     /// A frame was handed over since this was last cleared.
     pub(super) moved: Cell<bool>,
     /// The next byte is the client's to send.
@@ -73,6 +75,7 @@ impl Source {
         let frame = ready!(self.body.as_mut().poll_frame(cx));
         self.progress.starved.set(false);
         self.progress.moved.set(true);
+        self.progress.touched.set(true);
         let mut frame = match frame {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => return self.fail(error),

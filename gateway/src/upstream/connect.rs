@@ -2,6 +2,7 @@
 
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use certs::verifier::noting;
 use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -25,7 +27,14 @@ enum Inner {
 
 /// Bytes to and from a backend.
 #[derive(Debug)]
-pub(super) struct Stream(Inner);
+pub(super) struct Stream {
+    inner: Inner,
+    /// The address at the other end.
+    peer: Option<SocketAddr>,
+}
+
+/// Addresses of one name that are tried, one after the other, before a connection is given up.
+const MOST_TRIED: usize = 4;
 
 /// How to reach and recognise a backend over TLS.
 #[derive(Debug, Clone)]
@@ -36,14 +45,29 @@ pub(super) struct Tls {
 
 impl Stream {
     /// Connects, without a deadline of its own.
-    pub(super) async fn open(backend: &Backend, tls: Option<&Tls>, http2: bool) -> Result<Self, Failure> {
-        let connected = match backend.address {
-            Some(address) => TcpStream::connect(address).await,
-            None => TcpStream::connect((backend.host.as_str(), backend.port)).await,
+    ///
+    /// Where the host is a name, `known` are its addresses if they were resolved already; they take turns by `turn`.
+    pub(super) async fn open(
+        backend: &Backend,
+        known: Option<Arc<Box<[SocketAddr]>>>,
+        turn: usize,
+        tls: Option<&Tls>,
+        http2: bool,
+    ) -> Result<Self, Failure> {
+        let connected = match (backend.address, known) {
+            (Some(address), _) => TcpStream::connect(address).await,
+            (None, Some(known)) => {
+                let (before, after) = known.split_at(turn.checked_rem(known.len()).unwrap_or_default());
+                let inline: SmallVec<[SocketAddr; MOST_TRIED]> =
+                    after.iter().chain(before).copied().take(MOST_TRIED).collect();
+                TcpStream::connect(&inline[..]).await
+            }
+            (None, None) => TcpStream::connect((backend.host.as_str(), backend.port)).await,
         };
         let tcp = connected.map_err(|error| Failure::Connect(error.to_string()))?;
         tcp.set_nodelay(true).map_err(|error| Failure::Connect(error.to_string()))?;
-        let Some(tls) = tls else { return Ok(Self(Inner::Plain(tcp))) };
+        let peer = tcp.peer_addr().ok();
+        let Some(tls) = tls else { return Ok(Self { inner: Inner::Plain(tcp), peer }) };
 
         let mut connect = pin!(TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), tcp));
         // What rustls hands on says which alert was sent; the verifier says which certificate, and why.
@@ -61,14 +85,19 @@ impl Stream {
         if !agreed {
             return Err(Failure::Tls("the backend does not speak the protocol configured".into()));
         }
-        Ok(Self(Inner::Tls(Box::new(stream))))
+        Ok(Self { inner: Inner::Tls(Box::new(stream)), peer })
+    }
+
+    /// The address at the other end.
+    pub(super) const fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Whether the peer has said nothing at this moment, neither bytes nor the end. The runtime's view is as old as its
     /// last turn, so the kernel is asked. Under TLS bytes may be the protocol's own, such as a ticket: they are taken in,
     /// and only what they mean counts.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let (tcp, session) = match &mut self.0 {
+        let (tcp, session) = match &mut self.inner {
             Inner::Plain(tcp) => {
                 let mut byte = [0_u8; 1];
                 let peeked = recv(&*tcp, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
@@ -101,7 +130,7 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Inner::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
         }
@@ -110,21 +139,21 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Inner::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Inner::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Inner::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
@@ -135,7 +164,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Inner::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
         }

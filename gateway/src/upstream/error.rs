@@ -1,6 +1,7 @@
 //! Why a request got no answer from a backend.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use policy::Refusal;
 
@@ -16,6 +17,8 @@ pub struct UpstreamError {
     pub failure: Failure,
     /// A backend may have seen some of the request.
     pub sent: bool,
+    /// After how long the client is told to come again, where no server takes its request.
+    pub retry_after: Option<Duration>,
 }
 
 impl UpstreamError {
@@ -52,6 +55,10 @@ macro_rules! failures {
 failures! {
     /// No service has that name: the routes and the services come from different snapshots.
     ServiceUnknown = "service-unknown", "the service is unknown";
+    /// No server of the service takes part: all are drained, or their health checks fail.
+    NoServer = "no-server", "no server of the service takes requests";
+    /// Every server has as many requests as it may have, and as many wait as may.
+    Overloaded = "overloaded", "every server of the service has as many requests as it may have";
     /// The connection could not be opened.
     Connect(String) = "connect", "cannot connect: {0}";
     /// The connection was not open in time, TLS included.
@@ -62,6 +69,8 @@ failures! {
     Closed(String) = "closed", "the connection ended before the answer: {0}";
     /// The answer's head did not come in time.
     HeadTimeout = "head-timeout", "no answer in time";
+    /// The answer's head did not come within the deadline of the route.
+    Deadline = "deadline", "no answer within the route's deadline";
     /// The backend stopped reading the request's body.
     BodyTimeout = "body-timeout", "the request's body was not read in time";
     /// The answer is not well-formed, or can be read in two ways.
@@ -82,8 +91,8 @@ impl Failure {
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::ServiceUnknown => Refusal::InternalError,
-            Self::Connect(_) | Self::Tls(_) => Refusal::BackendUnavailable,
-            Self::ConnectTimeout | Self::HeadTimeout | Self::BodyTimeout => Refusal::BackendTimeout,
+            Self::Connect(_) | Self::Tls(_) | Self::NoServer | Self::Overloaded => Refusal::BackendUnavailable,
+            Self::ConnectTimeout | Self::HeadTimeout | Self::BodyTimeout | Self::Deadline => Refusal::BackendTimeout,
             Self::Closed(_) | Self::Malformed(_) | Self::UpgradeUnasked => Refusal::BackendMalformed,
             Self::RequestStalled => Refusal::RequestTimeout,
             Self::RequestFraming(_) => Refusal::RequestAmbiguous,
@@ -95,7 +104,15 @@ impl Failure {
     /// Whether the backend, rather than the client or the gateway, is at fault.
     #[must_use]
     pub const fn blames_backend(&self) -> bool {
-        !matches!(self, Self::ServiceUnknown | Self::RequestStalled | Self::RequestFraming(_) | Self::RequestBody(_))
+        !matches!(
+            self,
+            Self::ServiceUnknown
+                | Self::NoServer
+                | Self::Overloaded
+                | Self::RequestStalled
+                | Self::RequestFraming(_)
+                | Self::RequestBody(_)
+        )
     }
 
     /// Position of the label in [`Failure::LABELS`].

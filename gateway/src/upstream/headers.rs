@@ -332,19 +332,20 @@ pub fn client_cert(der: &[u8]) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
 }
 
-/// `Forwarded` of RFC 7239: `for` the client's address, over TLS, to `host` as the client wrote it, `by` this node.
+/// `Forwarded` of RFC 7239: `for` the client's address, over TLS or, inside a tunnel, without, to `host` as the client wrote it, `by`
+/// this node.
 ///
 /// A node is named by an obfuscated identifier (section 6.3): `_` and the name, other characters as `-`. A host with
 /// characters that no quoted string may hold is left out.
 #[must_use]
-pub fn forwarded(client: IpAddr, host: &str, by: &str) -> Option<HeaderValue> {
+pub fn forwarded(client: IpAddr, is_tls: bool, host: &str, by: &str) -> Option<HeaderValue> {
     let mut text = String::with_capacity(64);
     let written = match client.to_canonical() {
         IpAddr::V4(address) => write!(text, "for={address}"),
         IpAddr::V6(address) => write!(text, "for=\"[{address}]\""),
     };
     written.ok()?;
-    text.push_str(";proto=https");
+    text.push_str(if is_tls { ";proto=https" } else { ";proto=http" });
     if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\') {
         write!(text, ";host=\"{host}\"").ok()?;
     }

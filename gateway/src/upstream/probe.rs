@@ -15,6 +15,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::backend::BackendState;
+use super::fleet::Servers;
 use super::h2::Local;
 use crate::config::{Backend, Service};
 
@@ -30,7 +31,9 @@ pub(crate) async fn ask(
     request: Request<Full<Bytes>>,
     longest: usize,
 ) -> Result<Response<Bytes>, String> {
-    let state = BackendState::new(backend, &Rc::new(service.clone()), tls, Rc::default());
+    let servers = Servers::alone(service);
+    let place = service.backends.iter().position(|known| known == backend).unwrap_or_default();
+    let state = BackendState::new(backend, &Rc::new(service.clone()), (&servers, place), tls, Rc::default());
     let state = state.map_err(|error| error.to_string())?;
     let late = |limit: Duration| move |_| format!("not within {} s", limit.as_secs());
     let stream = timeout(service.connect_timeout, state.stream()).await;
@@ -57,7 +60,7 @@ pub(crate) async fn ask(
 
 impl BackendState {
     /// As HTTP/2 has it: `:scheme` and `:authority` before the path.
-    fn addressed(&self, mut request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>>, String> {
+    pub(super) fn addressed(&self, mut request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>>, String> {
         let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path);
         *request.uri_mut() = uri.build().map_err(|error| error.to_string())?;

@@ -51,7 +51,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(identity: Identity, limits: Limits, shard: Shard, mut random: Random, start: Instant) -> Self {
         Self {
-            gate: Gate::new(&identity.public, limits.handshakes, &mut random),
+            gate: Gate::new(&identity.public, limits.handshakes, &mut random, start),
             identity,
             limits,
             shard,

@@ -146,6 +146,11 @@ impl Reporter {
         Some(std::mem::take(&mut self.pending))
     }
 
+    /// What is still to be reported, due or not.
+    pub(crate) fn rest(&mut self) -> Option<DropCounts> {
+        (self.pending.total() > 0).then(|| std::mem::take(&mut self.pending))
+    }
+
     /// When [`take`](Self::take) has something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due

@@ -8,15 +8,15 @@
 //! addresses does not shut out the clinics that are at work.
 //!
 //! The limits of sources stand in tables of a fixed size at places that a secret hash tells. Sources that meet at one place
-//! share it, and nobody can choose whom to meet.
+//! share it, and nobody can choose whom to meet. Who completed a handshake lately, all workers know ([`crate::known`]).
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bucket::{Bucket, Rate};
 use crate::cookie::Cookies;
-use crate::hash::mac;
 use crate::keys::PublicKey;
+use crate::known::{KnownSources, PLACES, place_of};
 use crate::message::COOKIE;
 use crate::random::Random;
 
@@ -35,7 +35,8 @@ pub struct HandshakeLimits {
     pub proven_all: Rate,
     /// For those whose source completed a handshake within the last ten minutes, on top.
     pub known_all: Rate,
-    /// Cookie replies.
+    /// Cookie replies. They are shorter than what they answer and cost hashes alone; were they scarce, a flood would keep everybody
+    /// else from theirs.
     pub cookies: Rate,
     /// For one peer whose key is proved.
     pub peer: Rate,
@@ -50,7 +51,7 @@ impl Default for HandshakeLimits {
             proven_source: Rate { per_second: 50, burst: 100 },
             proven_all: Rate { per_second: 1_000, burst: 1_000 },
             known_all: Rate { per_second: 500, burst: 500 },
-            cookies: Rate { per_second: 5_000, burst: 5_000 },
+            cookies: Rate { per_second: 200_000, burst: 200_000 },
             peer: Rate { per_second: 1, burst: 10 },
         }
     }
@@ -69,9 +70,6 @@ pub(crate) enum Admission {
     Refused,
 }
 
-const PLACES: usize = 4096;
-const KNOWN_FOR: Duration = Duration::from_secs(600);
-
 pub(crate) struct Gate {
     limits: HandshakeLimits,
     cookies: Cookies,
@@ -79,15 +77,17 @@ pub(crate) struct Gate {
     sources: Vec<Bucket>,
     proven_ports: Vec<Bucket>,
     proven_sources: Vec<Bucket>,
-    known_until: Vec<Duration>,
+    known: KnownSources,
     all: Bucket,
     proven_all: Bucket,
     known_all: Bucket,
     replies: Bucket,
+    /// What times are counted from.
+    start: Instant,
 }
 
 impl Gate {
-    pub(crate) fn new(public: &PublicKey, limits: HandshakeLimits, random: &mut Random) -> Self {
+    pub(crate) fn new(public: &PublicKey, limits: HandshakeLimits, random: &mut Random, start: Instant) -> Self {
         Self {
             limits,
             cookies: Cookies::new(public, random),
@@ -95,7 +95,8 @@ impl Gate {
             sources: vec![Bucket::default(); PLACES],
             proven_ports: vec![Bucket::default(); PLACES],
             proven_sources: vec![Bucket::default(); PLACES],
-            known_until: vec![Duration::ZERO; PLACES],
+            known: KnownSources::new(start, random.bytes()),
+            start,
             all: Bucket::default(),
             proven_all: Bucket::default(),
             known_all: Bucket::default(),
@@ -115,7 +116,7 @@ impl Gate {
         if !self.cookies.mac1_holds(message) {
             return Admission::Stranger;
         }
-        let place = self.place(from.ip(), None);
+        let place = place_of(&self.places_key, from.ip(), None);
         if self.cookies.mac2_holds(now, from, message, random) {
             return self.admit_proven(now, from, place);
         }
@@ -130,39 +131,94 @@ impl Gate {
     }
 
     fn admit_proven(&mut self, now: Duration, from: SocketAddr, place: usize) -> Admission {
-        let port_place = self.place(from.ip(), Some(from.port()));
+        let port_place = place_of(&self.places_key, from.ip(), Some(from.port()));
         let limits = self.limits;
         let port = self.proven_ports.get_mut(port_place).is_some_and(|bucket| bucket.take(limits.proven_port, now));
         let admitted = port
             && self.proven_sources.get_mut(place).is_some_and(|bucket| bucket.take(limits.proven_source, now))
             && (self.proven_all.take(limits.proven_all, now)
-                || (self.known_until.get(place).is_some_and(|until| *until > now)
-                    && self.known_all.take(limits.known_all, now)));
+                || (self.known.has(self.instant(now), from.ip()) && self.known_all.take(limits.known_all, now)));
         if admitted { Admission::Yes } else { Admission::Refused }
     }
 
     /// A handshake with somebody at this address was completed.
     pub(crate) fn completed(&mut self, now: Duration, from: IpAddr) {
-        let place = self.place(from, None);
-        if let Some(until) = self.known_until.get_mut(place) {
-            *until = now.saturating_add(KNOWN_FOR);
-        }
+        self.known.completed(self.instant(now), from);
     }
 
-    fn place(&self, address: IpAddr, port: Option<u16>) -> usize {
-        let (network, port_bytes) = match address {
-            IpAddr::V4(address) => (u64::from(address.to_bits()), port),
-            IpAddr::V6(address) => match address.to_ipv4_mapped() {
-                Some(address) => (u64::from(address.to_bits()), port),
-                // The /64, which one machine has for itself, shifted so that it cannot equal an IPv4 address.
-                None => ((address.to_bits() >> 64) as u64 | 1 << 63, port),
-            },
-        };
-        let port = port_bytes.map_or([0; 3], |port| {
-            let [high, low] = port.to_be_bytes();
-            [1, high, low]
-        });
-        let [a, b, ..] = mac(&self.places_key, &[&network.to_be_bytes(), &port]);
-        usize::from(u16::from_be_bytes([a, b])) % PLACES
+    /// Goes by a table that others go by as well.
+    pub(crate) fn share(&mut self, known: KnownSources) {
+        self.known = known;
+    }
+
+    fn instant(&self, now: Duration) -> Instant {
+        self.start.checked_add(now).unwrap_or(self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::hash;
+    use crate::keys::PrivateKey;
+
+    fn public() -> PublicKey {
+        PrivateKey::new([5; 32]).public()
+    }
+
+    fn gate(seed: u8) -> Gate {
+        Gate::new(&public(), HandshakeLimits::default(), &mut Random::new([seed; 32]), Instant::now())
+    }
+
+    /// An initiation with a right mac1.
+    fn initiation() -> Vec<u8> {
+        let mut message = vec![9; crate::message::INITIATION];
+        let key = hash(&[b"mac1----", &public().0]);
+        let sum = crate::hash::mac(&key, &[&message[..116]]);
+        message[116..132].copy_from_slice(&sum);
+        message[132..].fill(0);
+        message
+    }
+
+    fn forged(number: u32) -> SocketAddr {
+        let [a, b, c, d] = number.wrapping_mul(2_654_435_761).to_be_bytes();
+        SocketAddr::from(([a, b, c, d], 1234))
+    }
+
+    /// 50,000 forged initiations a second, each from another place: whoever asks in between gets a cookie at the first try, whenever.
+    #[test]
+    fn a_flood_leaves_a_cookie_for_everybody() {
+        let (mut gate, mut random) = (gate(1), Random::new([2; 32]));
+        let message = initiation();
+        let mut replies = 0;
+        for number in 0..60_000_u32 {
+            let now = Duration::from_micros(20) * number;
+            let admission = gate.admit(now, forged(number), &message, number, &mut random);
+            replies += u32::from(matches!(admission, Admission::Cookie(_)));
+            if number > 20_000 && number % 997 == 0 {
+                let honest = SocketAddr::from(([198, 51, 100, 7], 50_000));
+                let admission = gate.admit(now, honest, &message, 1, &mut random);
+                assert!(matches!(admission, Admission::Cookie(_) | Admission::Yes), "{number}: {admission:?}");
+            }
+        }
+        assert!(replies > 50_000, "the flood was one: {replies}");
+    }
+
+    /// All that is for proved sources is spent at one worker; whom another worker knows is let in nevertheless, and nobody else.
+    #[test]
+    fn whom_another_worker_knows_is_let_in_under_load() {
+        let (mut here, mut there) = (gate(1), gate(2));
+        let known = KnownSources::new(Instant::now(), [3; 32]);
+        here.share(known.clone());
+        there.share(known);
+        let now = Duration::from_secs(1);
+        let limits = HandshakeLimits::default();
+        while here.proven_all.take(limits.proven_all, now) {}
+        let (friend, stranger) = (SocketAddr::from(([198, 51, 100, 7], 1)), SocketAddr::from(([198, 51, 100, 8], 1)));
+        there.completed(now, friend.ip());
+        let place = |gate: &Gate, from: SocketAddr| place_of(&gate.places_key, from.ip(), None);
+        let (at, other) = (place(&here, friend), place(&here, stranger));
+        assert_eq!(here.admit_proven(now, stranger, other), Admission::Refused);
+        assert_eq!(here.admit_proven(now, friend, at), Admission::Yes);
     }
 }

@@ -50,6 +50,7 @@
 
 mod bucket;
 mod budget;
+pub mod client;
 pub mod config;
 mod cookie;
 mod core;
@@ -60,6 +61,7 @@ mod gate;
 mod hash;
 mod initiation;
 mod keys;
+mod known;
 mod message;
 mod network;
 mod outbox;
@@ -80,7 +82,8 @@ pub use crate::drops::{DropCounts, DropReason};
 pub use crate::event::{Cause, Event, PeerName, StreamId};
 pub use crate::gate::HandshakeLimits;
 pub use crate::keys::{PresharedKey, PrivateKey, PublicKey};
-pub use crate::network::{InvalidNetwork, Network};
+pub use crate::known::KnownSources;
+pub use crate::network::{InvalidNetwork, Network, ParseNetworkError};
 pub use crate::path::{Path, Transmit};
 pub use crate::stack::StreamError;
 pub use crate::tunnels::{MAX_DATAGRAM, PeerStatus, Tunnels};

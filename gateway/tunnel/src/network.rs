@@ -2,12 +2,24 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// Addresses that begin with the same bits (CIDR, RFC 4632).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network {
     address: IpAddr,
     length: u8,
+}
+
+/// The text is no range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseNetworkError {
+    /// It has another form.
+    #[error("it must be a range of addresses, such as `10.64.0.0/24`")]
+    Form,
+    /// The range cannot be.
+    #[error(transparent)]
+    Invalid(#[from] InvalidNetwork),
 }
 
 /// The range cannot be.
@@ -79,6 +91,19 @@ pub(crate) fn masked(address: IpAddr, length: u8) -> Option<IpAddr> {
     })
 }
 
+/// An address and a length, or an address alone.
+impl FromStr for Network {
+    type Err = ParseNetworkError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNetworkError> {
+        let address = |text: &str| text.parse::<IpAddr>().map_err(|_| ParseNetworkError::Form);
+        let Some((first, length)) = text.split_once('/') else { return address(text).map(Self::host) };
+        let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+        let length = length.parse().ok().filter(|_| is_number).ok_or(ParseNetworkError::Form)?;
+        Ok(Self::new(address(first)?, length)?)
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
@@ -88,5 +113,26 @@ impl fmt::Display for Network {
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_as_it_is_written() {
+        for text in ["10.64.0.0/10", "10.64.3.7/32", "0.0.0.0/0", "fd64::/48", "fd64::1/128"] {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
+        }
+        assert_eq!("10.64.3.7".parse(), Ok(Network::host([10, 64, 3, 7].into())));
+        for text in
+            ["", "10.64.0.0/", "/8", "10.64.0/10", "10.64.0.0/+9", "10.64.0.0/300", "10.64.0.0/10/10", "fd64::/x"]
+        {
+            assert_eq!(text.parse::<Network>(), Err(ParseNetworkError::Form), "{text}");
+        }
+        for text in ["10.64.0.1/10", "10.64.0.0/33", "fd64::1/64", "fd64::/129"] {
+            assert!(matches!(text.parse::<Network>(), Err(ParseNetworkError::Invalid(_))), "{text}");
+        }
     }
 }

@@ -12,6 +12,9 @@ use crate::{AuthenticationLevel, Party, Refusal, Subject};
 
 /// An age, in seconds, that no policy bounds: ten years.
 const UNBOUNDED_S: u64 = 315_360_000;
+/// The least age that a request can have, in seconds: what was proved was proved before it, and ages are rounded up. Whoever is asked
+/// for less would be asked for ever.
+const LEAST_S: u64 = 1;
 /// Most ages that are tried.
 const MOST_AGES: usize = 8;
 
@@ -82,7 +85,7 @@ impl Judge {
             let votes = self.poll(slice, &stronger, &fresher, reads);
             votes.is_ok_and(|votes| votes.count().refusal.is_none())
         };
-        if !permits(0) {
+        if !permits(LEAST_S) {
             return None;
         }
         if !reads.has(Reads::AUTHENTICATION_AGE) || permits(UNBOUNDED_S) {
@@ -91,8 +94,12 @@ impl Judge {
         let mut ages: Vec<u64> = slice.iter().flat_map(|rule| rule.ages.iter().copied()).collect();
         ages.sort_unstable_by(|a, b| b.cmp(a));
         ages.dedup();
-        let longest = ages.into_iter().filter(|age| *age < UNBOUNDED_S).take(MOST_AGES).find(|age| permits(*age));
-        Some(StepUp { level, max_age_s: Some(longest.unwrap_or(0)) })
+        let longest = ages
+            .into_iter()
+            .filter(|age| (LEAST_S..UNBOUNDED_S).contains(age))
+            .take(MOST_AGES)
+            .find(|age| permits(*age));
+        Some(StepUp { level, max_age_s: Some(longest.unwrap_or(LEAST_S)) })
     }
 
     /// A device that stands for nobody asks for what policies permit to users: whoever sits there may be one. Nobody knows who, so

@@ -1,7 +1,7 @@
 //! What a provider says behind the browser's back: that a user or a session of its own is over (OpenID Connect Back-Channel
 //! Logout 1.0).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -32,6 +32,8 @@ pub struct Logout {
     pub end: End,
     /// What it names itself.
     pub id: String,
+    /// When the provider made it by its own clock, nanoseconds since 1970.
+    pub made_ns: i64,
 }
 
 /// Takes the logout token out of a form (section 2.5).
@@ -95,21 +97,22 @@ pub fn logout_token(
     if is_old || at("exp")?.is_some_and(|expires_ns| expires_ns <= latest_ns) {
         return Err(Fault::Expired);
     }
-    Ok(Logout { end, id })
+    Ok(Logout { end, id, made_ns })
 }
 
-/// Logout tokens that were obeyed: each is obeyed once. Bounded: of too many the oldest is forgotten, since a log-out too many
-/// harms less than one too few.
+/// Logout tokens that came, and when each came first: however often one comes again, it ends what was there then and nothing later, so
+/// that a provider may send it again until it is told that it was obeyed, and whoever else does gains nothing. Bounded: of too many the
+/// oldest is forgotten, since a log-out too many harms less than one too few.
 #[derive(Debug, Default)]
-pub struct Obeyed {
-    known: HashSet<String>,
+pub struct Notices {
+    known: HashMap<String, u64>,
     by_time: BTreeSet<(u64, String)>,
 }
 
-impl Obeyed {
-    /// Whether the token is one that was not obeyed before; it is from here on. `id` is what it names itself, with the provider
-    /// before it; times are monotonic nanoseconds.
-    pub fn is_new(&mut self, id: &str, now_ns: u64, leeway_s: u32) -> bool {
+impl Notices {
+    /// When the token came first, and whether that is now. `id` is what it names itself, with the provider before it; times are
+    /// monotonic nanoseconds.
+    pub fn first(&mut self, id: &str, now_ns: u64, leeway_s: u32) -> (u64, bool) {
         let life_s = u64::from(LOGOUT_LIFETIME_S) + 2 * u64::from(leeway_s) + 60;
         while let Some((until_ns, ..)) = self.by_time.first()
             && (*until_ns <= now_ns || self.by_time.len() >= MOST)
@@ -118,10 +121,11 @@ impl Obeyed {
                 self.known.remove(&id);
             }
         }
-        if !self.known.insert(id.to_owned()) {
-            return false;
+        if let Some(first_ns) = self.known.get(id) {
+            return (*first_ns, false);
         }
+        self.known.insert(id.to_owned(), now_ns);
         self.by_time.insert((now_ns.saturating_add(life_s.saturating_mul(1_000_000_000)), id.to_owned()));
-        true
+        (now_ns, true)
     }
 }

@@ -18,7 +18,7 @@ mod tests;
 pub use answer::{Answered, Grant, MAX_ANSWER_BYTES, answered};
 pub use callback::{Callback, Came};
 pub use id_token::{Expected, Told, judge};
-pub use logout::{End, LOGOUT_LIFETIME_S, Logout, Obeyed, logout_form, logout_token};
+pub use logout::{End, LOGOUT_LIFETIME_S, Logout, Notices, logout_form, logout_token};
 pub use metadata::{InvalidMetadata, MAX_METADATA_BYTES, Metadata, discovery_path, is_endpoint, origin_of};
 pub use request::{Authorization, authorization_url, challenge, end_session_url};
 

@@ -299,16 +299,18 @@ fn a_logout_token_is_one_and_fresh() {
 }
 
 #[test]
-fn a_logout_token_is_obeyed_once_and_memory_has_an_end() {
-    let mut obeyed = Obeyed::default();
-    assert!(obeyed.is_new("a", 0, 5) && !obeyed.is_new("a", 1, 5) && obeyed.is_new("b", 2, 5));
+fn a_logout_token_counts_from_when_it_came_first_and_memory_has_an_end() {
+    let mut notices = Notices::default();
+    assert_eq!(notices.first("a", 7, 5), (7, true));
+    assert_eq!(notices.first("a", 8, 5), (7, false));
+    assert_eq!(notices.first("b", 9, 5), (9, true));
     let after_ns = (u64::from(LOGOUT_LIFETIME_S) + 200) * 1_000_000_000;
-    assert!(obeyed.is_new("a", after_ns, 5), "it would be refused as too old long before");
+    assert_eq!(notices.first("a", after_ns, 5), (after_ns, true), "it would be refused as too old long before");
     for number in 0..70_000 {
-        assert!(obeyed.is_new(&format!("n{number}"), after_ns, 5));
+        assert!(notices.first(&format!("n{number}"), after_ns, 5).1);
     }
-    assert!(!obeyed.is_new("n69999", after_ns, 5));
-    assert!(obeyed.is_new("n0", after_ns, 5), "the oldest is forgotten");
+    assert!(!notices.first("n69999", after_ns, 5).1);
+    assert!(notices.first("n0", after_ns, 5).1, "the oldest is forgotten");
 }
 
 proptest! {

@@ -87,7 +87,8 @@ pub struct Patients {
 }
 
 impl Patients {
-    fn add(&mut self, value: &str, system: Option<&str>, source: PatientSource) {
+    /// Adds one, unless it is known or empty; beyond the bounds it is cut or left out, and `truncated` says so.
+    pub fn add(&mut self, value: &str, system: Option<&str>, source: PatientSource) {
         if value.is_empty() {
             return;
         }

@@ -40,6 +40,9 @@ pub struct RouteDefinition {
     pub token: Option<TokenDefinition>,
     /// Where its users log in at an identity provider, by a browser (R1).
     pub oidc: Option<OidcDefinition>,
+    /// How long a backend may take to begin its answer, request and retries included, in milliseconds (R19); no other bound
+    /// than the service's and the listener's unless set. At most a day.
+    pub deadline_ms: Option<u64>,
     /// What sessions mean here, where their login does not say it all.
     pub session: Option<RouteSessionDefinition>,
 }

@@ -77,6 +77,9 @@ pub enum RouteProblem {
     /// Operations on a route that has none.
     #[error("only a route of kind `fhir` has operations")]
     OperationsElsewhere,
+    /// A deadline that nothing meets, or that is none.
+    #[error("a deadline has 1 to 86400000 milliseconds")]
+    Deadline,
     /// Tokens of nobody.
     #[error("at least one issuer is needed")]
     NoIssuer,

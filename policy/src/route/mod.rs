@@ -17,6 +17,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -48,6 +49,7 @@ pub struct Route {
     token: Option<Arc<TokenDefinition>>,
     oidc: Option<Arc<OidcDefinition>>,
     observed: Option<Arc<Observed>>,
+    deadline: Option<Duration>,
 }
 
 /// A rule, checked.
@@ -169,6 +171,12 @@ impl Route {
     #[must_use]
     pub const fn observed(&self) -> Option<&Arc<Observed>> {
         self.observed.as_ref()
+    }
+
+    /// How long a backend may take to begin its answer, if the route says so.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Duration> {
+        self.deadline
     }
 
     fn takes(&self, segments: &[Cow<'_, str>]) -> bool {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -16,6 +17,9 @@ use crate::patients::scan::BodyRules;
 use crate::patients::scan::pointers::{MAX_POINTERS, Pointer};
 use crate::target::CanonicalTarget;
 use crate::{Action, Effect, Refusal};
+
+/// The longest deadline of a route: a day, as the longest exchange.
+const MAX_DEADLINE_MS: u64 = 86_400_000;
 
 /// Every route, the longest prefix first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,6 +77,10 @@ impl RouteTable {
                     return error("token", RouteProblem::TokenAndBasic);
                 }
             }
+            if definition.deadline_ms.is_some_and(|ms| ms == 0 || ms > MAX_DEADLINE_MS) {
+                return error("deadline_ms", RouteProblem::Deadline);
+            }
+            let deadline = definition.deadline_ms.map(Duration::from_millis);
             let token = definition.token.clone().map(Arc::new);
             let oidc = definition.oidc.clone().map(Arc::new);
             let RouteDefinition { name, path, service, class, kind, patients, session, .. } = definition;
@@ -92,6 +100,7 @@ impl RouteTable {
                 token,
                 oidc,
                 observed: None,
+                deadline,
             });
         }
         super::sessions::observe(&mut routes, &said)?;

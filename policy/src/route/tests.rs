@@ -507,3 +507,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_deadline_is_a_time_that_can_be_met() {
+    let with = |deadline: &str| {
+        let text = CLINIC.replacen("kind = \"fhir\"", &format!("kind = \"fhir\"\ndeadline_ms = {deadline}"), 1);
+        RouteTable::new(definitions(&text).unwrap())
+    };
+    let deadline = |table: RouteTable| table.routes().find_map(|route| route.deadline());
+    assert_eq!(deadline(with("250").unwrap()), Some(std::time::Duration::from_millis(250)));
+    assert_eq!(deadline(table(CLINIC)), None);
+    for bad in ["0", "86400001"] {
+        let error = with(bad).unwrap_err();
+        assert_eq!((error.field.as_str(), error.problem), ("deadline_ms", RouteProblem::Deadline));
+    }
+}

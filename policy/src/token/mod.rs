@@ -97,12 +97,12 @@ pub struct Said {
 }
 
 impl Said {
-    /// Whether it is good at this moment, for whoever proved that certificate, at that site.
+    /// Whether it is good at this moment, for whoever proved that certificate, or none, at that site.
     ///
     /// # Errors
     /// [`Fault::NotBound`], [`Fault::Expired`], [`Fault::NotYet`] or [`Fault::OtherSite`]: the first that holds.
-    pub fn holds(&self, now: Now, certificate: &[u8; 32], site: &SiteName) -> Result<(), Fault> {
-        if self.thumbprint.is_some_and(|bound| bound != *certificate) {
+    pub fn holds(&self, now: Now, certificate: Option<&[u8; 32]>, site: &SiteName) -> Result<(), Fault> {
+        if self.thumbprint.is_some_and(|bound| Some(&bound) != certificate) {
             return Err(Fault::NotBound);
         }
         let latest = now.unix_ns.saturating_add(now.error_ns);

@@ -115,7 +115,7 @@ fn at(seconds: i64) -> Now {
 fn take_at(rules: &Rules, keys: &KeySet, token: &str, now: Now) -> Result<Said, Fault> {
     let claims = Unverified::read(token)?.verify(rules.kind, &rules.algorithms, keys)?;
     let said = rules.judge(&claims, now)?;
-    said.holds(now, &CERTIFICATE, &"sakura".parse().unwrap())?;
+    said.holds(now, Some(&CERTIFICATE), &"sakura".parse().unwrap())?;
     Ok(said)
 }
 
@@ -520,7 +520,7 @@ proptest! {
         let rules = Rules { leeway_s: 0, ..rules() };
         let now = Now { unix_ns: now * 1_000_000_000, error_ns: error * 1_000_000_000 };
         let holds = rules.judge(claims.as_object().unwrap(), now)
-            .and_then(|said| said.holds(now, &CERTIFICATE, &"sakura".parse().unwrap())).is_ok();
+            .and_then(|said| said.holds(now, Some(&CERTIFICATE), &"sakura".parse().unwrap())).is_ok();
         let latest = (now.unix_ns + now.error_ns) / 1_000_000_000;
         prop_assert_eq!(holds, begin <= latest && latest < begin + length);
     }

@@ -37,6 +37,7 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
         token: None,
         oidc: None,
         session: None,
+        deadline_ms: None,
     };
     let own = RuleDefinition {
         methods: vec!["POST".to_owned()],

@@ -30,6 +30,7 @@ static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
         token: None,
         oidc: None,
         session: None,
+        deadline_ms: None,
     };
     let rule = |methods: &[&str], path: &str, effect, query: &[&str]| RuleDefinition {
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),

@@ -21,8 +21,10 @@ mod exchange;
 mod keys;
 mod lifecycle;
 mod login;
+mod outage;
 mod refused;
 mod session;
+mod tunnel;
 
 pub use addendum::{Addendum, Origin};
 pub use clock::{ClockChange, ClockEvent};
@@ -36,8 +38,10 @@ pub use lifecycle::{
     RevocationSource, Start, Stop, TornTail,
 };
 pub use login::{Login, LoginOutcome};
+pub use outage::{Outage, OutageEvent};
 pub use refused::{Refused, RefusedSummary, Stage};
 pub use session::{SessionEvent, SessionNote};
+pub use tunnel::TunnelDrops;
 
 use crate::header::Kind;
 use crate::json::{Object, key};

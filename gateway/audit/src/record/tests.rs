@@ -316,6 +316,13 @@ fn every_kind_is_canonical() {
             }),
             25,
         ),
+        canonical(
+            &TunnelDrops { listener: "tunnels", site: Some("s"), drops: &[("other-site", 2), ("spoofed-source", 1)] },
+            26,
+        ),
+        canonical(&TunnelDrops { listener: "tunnels", site: None, drops: &[("mac1", 9)] }, 27),
+        canonical(&Outage { site: "s", event: OutageEvent::Silent, since: Some("2026-11-23T01:02:03Z") }, 28),
+        canonical(&Outage { site: "s", event: OutageEvent::Seen, since: None }, 29),
     ];
     let names: Vec<_> = kinds.iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
     assert_eq!(
@@ -346,6 +353,10 @@ fn every_kind_is_canonical() {
             "addendum",
             "revocation-change",
             "revocation-change",
+            "tunnel-drops",
+            "tunnel-drops",
+            "outage",
+            "outage",
         ]
     );
     assert!(names.iter().all(|name| crate::header::Kind::from_label(name).is_some()));

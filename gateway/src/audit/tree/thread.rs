@@ -179,17 +179,16 @@ impl Tree {
         let mut leaves = group.leaves.as_slice();
         while let Ok(frame) = Frame::decode(rest) {
             rest = rest.get(frame.size()..).unwrap_or_default();
+            let (known, others) = leaves.split_at_checked(frame.entries()).unwrap_or((leaves, &[]));
+            leaves = others;
             if frame.sequence < self.writer.next() {
-                // It was read from its segment. The hashes of what is left are made anew.
-                leaves = &[];
+                // It was read from its segment.
                 continue;
             }
-            let known = Some(leaves).filter(|leaves| !leaves.is_empty());
             if self.since.is_none() {
                 self.since = group.at;
             }
-            let count = self.writer.push(&frame, known)?;
-            leaves = leaves.get(count..).unwrap_or_default();
+            self.writer.push(&frame, known)?;
             self.sign_if_enough()?;
         }
         Ok(())
@@ -199,9 +198,9 @@ impl Tree {
     fn catch_up(&mut self, to: u64) -> Result<(), Trouble> {
         let from = self.writer.next();
         let segments = Arc::clone(&self.segments);
-        read_back(&*segments, from, to, |frame| {
+        read_back(&*segments, from, to, |frame, leaves| {
             self.since.get_or_insert_with(Instant::now);
-            self.writer.push(frame, None)?;
+            self.writer.push(frame, leaves)?;
             self.sign_if_enough()
         })
     }

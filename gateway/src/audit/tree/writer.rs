@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gateway_audit::checkpoint::{Checkpoint, CheckpointError};
 use gateway_audit::frame::Frame;
-use gateway_audit::merkle::{Hash, leaf_hash};
+use gateway_audit::merkle::Hash;
 use gateway_audit::note::Signer;
 use gateway_audit::tiles::entry::{self, RecordLength};
 use gateway_audit::tiles::{Builder, CHECKPOINT, Kind, LEVELS, Tile, WIDTH};
@@ -131,26 +131,19 @@ impl TreeWriter {
         self.signed.1
     }
 
-    /// Takes the next record. Its entries' hashes are the first of `leaves`, where they are known; says how many.
-    pub(super) fn push(&mut self, frame: &Frame<'_>, leaves: Option<&[Hash]>) -> Result<usize, Trouble> {
+    /// Takes the next record, with the hashes of all its entries.
+    pub(super) fn push(&mut self, frame: &Frame<'_>, leaves: &[Hash]) -> Result<(), Trouble> {
         let entries = entry::split(frame.sequence, frame.record)?;
-        let count = entries.len();
-        let known = leaves.unwrap_or_default().iter().copied().map(Some).chain(std::iter::repeat(None));
-        for (entry, leaf) in entries.zip(known) {
+        if entries.len() != leaves.len() {
+            return Err(RecordLength(frame.record.len()).into());
+        }
+        for (entry, leaf) in entries.zip(leaves) {
             let pending = &mut self.pending;
             let mut full = |tile: Tile, bytes: &[u8]| pending.push_back((tile.path(), bytes.to_vec()));
-            match leaf {
-                Some(leaf) => self.builder.push_hashed(&entry, leaf, &mut full)?,
-                None => {
-                    let mut bytes = Vec::new();
-                    entry.encode(&mut bytes);
-                    let leaf = leaf_hash(&bytes);
-                    self.builder.push_hashed(&entry, leaf, &mut full)?;
-                }
-            }
+            self.builder.push_hashed(&entry, *leaf, &mut full)?;
         }
         self.next = frame.sequence + 1;
-        Ok(count)
+        Ok(())
     }
 
     /// Writes full tiles that wait.

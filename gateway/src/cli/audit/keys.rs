@@ -150,9 +150,9 @@ fn unpack(answer: &str, folder: &Path, out: &mut dyn Write) -> anyhow::Result<()
 }
 
 /// Asks the admin listener on this machine.
-fn get(admin: SocketAddr, target: &str) -> anyhow::Result<String> {
+pub(in crate::cli) fn get(admin: SocketAddr, target: &str) -> anyhow::Result<String> {
     if !admin.ip().is_loopback() {
-        bail!("{admin} is not a loopback address; see `sekisho audit keys fetch --help` for operators' TLS");
+        bail!("{admin} is not a loopback address; see `--help` for operators' TLS");
     }
     let mut stream =
         TcpStream::connect_timeout(&admin, PATIENCE).with_context(|| format!("no gateway answers at {admin}"))?;

@@ -3,7 +3,7 @@
 mod export;
 mod index;
 mod init;
-mod keys;
+pub(super) mod keys;
 mod print;
 mod prove;
 mod query;

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use certs::{Anchors, TrustDomain};
+use certs::TrustDomain;
 
 use self::judge::{Door, Judge};
 use crate::clock::{Clock as _, KernelClock};
@@ -82,8 +82,10 @@ fn judge(arguments: &ShowArgs) -> anyhow::Result<Judge> {
     let domain = TrustDomain::new(&config.trust_domain)?;
     let wanted = |name: &str| arguments.listener.as_deref().is_none_or(|wanted| wanted == name);
     let mut doors = Vec::new();
-    for listener in config.listeners.iter().filter(|listener| wanted(&listener.name)) {
-        let anchors = Anchors::load_file(&listener.tls.client_ca_file)?;
+    for listener in
+        config.listeners.iter().filter(|listener| wanted(&listener.name) && listener.tls.client_ca_file.is_some())
+    {
+        let anchors = crate::listen::anchors(&listener.tls)?;
         let (name, profile) = (listener.name.clone(), listener.tls.profile.parse()?);
         // The lists of files and of the cache; nothing is fetched.
         let lists = Lists::load(&listener.tls.revocation, &anchors, profile, None, unix_seconds())?;

@@ -1,15 +1,20 @@
 //! The arguments of `sekisho site|device|user|role`.
+//!
+//! Longer than a file should be: verbs and flags of the four are to be alike, which shows where they stand together.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use certs::path::RevocationReason;
 use clap::{ArgGroup, Args, Subcommand};
+use gateway_tunnel::{Network, PublicKey};
 use policy::{DeviceId, RoleName, SiteName, UserName};
 
 use super::accounts::{PasswdArgs, RecoveryArgs, TotpArgs};
 use super::delegations::DelegateCommand;
+
 use crate::store::{DisplayName, UserId};
+use crate::tunnels::TunnelListener;
 
 /// Which store, and how to answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
@@ -79,6 +84,9 @@ pub enum SiteCommand {
         /// What people call it, in any script
         #[arg(long, default_value = "", hide_default_value = true)]
         display_name: DisplayName,
+        /// Range of addresses that its devices have inside tunnels, such as `10.64.3.0/24`; may be repeated
+        #[arg(long, value_name = "RANGE")]
+        inside: Vec<Network>,
     },
     /// List every site
     List,
@@ -87,13 +95,17 @@ pub enum SiteCommand {
         /// Its name
         name: SiteName,
     },
-    /// Set a site's display name
+    /// Set fields of a site
+    #[command(group = ArgGroup::new("fields").required(true).multiple(true))]
     Set {
         /// Its name
         name: SiteName,
         /// What people call it, in any script
-        #[arg(long)]
-        display_name: DisplayName,
+        #[arg(long, group = "fields")]
+        display_name: Option<DisplayName>,
+        /// Range of addresses that its devices have inside tunnels, in place of those before; may be repeated
+        #[arg(long, value_name = "RANGE", group = "fields")]
+        inside: Vec<Network>,
     },
     /// Refuse a site's devices, live connections included
     Suspend {
@@ -123,7 +135,11 @@ pub enum SiteCommand {
 /// What to do with devices.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum DeviceCommand {
-    /// Register a device
+    /// Register a device; with `--wireguard` print what it needs to come by a tunnel
+    #[command(group = ArgGroup::new("of_key")
+        .args(["public_key", "listener", "addresses", "out", "qr"])
+        .multiple(true)
+        .requires("wireguard"))]
     Add {
         /// Site and name
         #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
@@ -137,6 +153,12 @@ pub enum DeviceCommand {
         /// Role of whoever uses the device; may be repeated
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<RoleName>,
+        /// Give it a WireGuard key as well
+        #[arg(long)]
+        wireguard: bool,
+        /// Which.
+        #[command(flatten)]
+        form: KeyForm,
     },
     /// List every device, or those of a site
     List {
@@ -201,12 +223,72 @@ pub enum DeviceCommand {
     Revoke(RevokeArgs),
     /// Print a one-time code that the device enrols itself with
     Code(CodeArgs),
+    /// The keys by which devices come by WireGuard
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// List the certificates that a device was given
     Certificates {
         /// Site and name
         #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
         id: DeviceId,
     },
+}
+
+/// What to do with devices' WireGuard keys.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum KeyCommand {
+    /// Give a device a key, and print what it needs to come by it; the key before ends at once
+    New {
+        /// Site and name
+        #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
+        id: DeviceId,
+        /// Which.
+        #[command(flatten)]
+        form: KeyForm,
+    },
+    /// List every key, or those of a site
+    List {
+        /// The site
+        site: Option<SiteName>,
+    },
+    /// Take a device's key away, live tunnels included
+    Remove {
+        /// Site and name
+        #[arg(value_name = "SITE/DEVICE", value_parser = device_id)]
+        id: DeviceId,
+    },
+}
+
+/// Which key a device gets, and where its configuration goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct KeyForm {
+    /// The device's own public key, in Base64; unless said a key is made and shown once
+    #[arg(long, value_name = "BASE64", value_parser = public_key)]
+    pub public_key: Option<PublicKey>,
+    /// The listener that it comes to; needed where there are several
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// Address inside the tunnel, of a range of its site; may be repeated; those that it has or the next free ones unless said
+    #[arg(long = "address", value_name = "ADDRESS")]
+    pub addresses: Vec<Network>,
+    /// Write the configuration into a new file; to standard output unless said
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Draw the QR code that WireGuard's apps read, wherever the configuration goes
+    #[arg(long, conflicts_with = "public_key")]
+    pub qr: bool,
+    /// What is configured.
+    #[arg(skip)]
+    pub tunnels: Option<Vec<TunnelListener>>,
+}
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    let key = crate::store::read_base64(text)
+        .ok_or_else(|| "it must be 32 bytes in Base64, as `wg pubkey` writes them".to_owned())?;
+    if key.is_usable() { Ok(key) } else { Err("no device can have this key".to_owned()) }
 }
 
 /// `sekisho device enrol`.

@@ -18,9 +18,9 @@ pub(super) trait Show: Serialize {
 
 impl Show for Site {
     const KIND: Kind = Kind::Site;
-    const COLUMNS: &'static [&'static str] = &["SITE", "STATUS", "VERSION", "CHANGED", "DISPLAY NAME"];
+    const COLUMNS: &'static [&'static str] = &["SITE", "STATUS", "INSIDE", "VERSION", "CHANGED", "DISPLAY NAME"];
     fn cells(&self) -> Vec<String> {
-        let fixed = [self.name.to_string(), self.status.to_string(), self.version.to_string()];
+        let fixed = [self.name.to_string(), self.status.to_string(), joined(&self.inside), self.version.to_string()];
         [fixed.as_slice(), &[self.changed_at.clone(), self.display_name.to_string()]].concat()
     }
     fn title(&self) -> String {

@@ -46,6 +46,14 @@ fn an_issuer_that_could_be_abused_is_refused_by_its_key() {
         let found = problems(&format!("{MINIMAL}token = {token}\n{ISSUER}"));
         assert!(found.len() == 1 && found[0].contains(key), "{token}: {found:?}");
     }
+    // Nobody can tell whose an opaque token is.
+    let opaque = |name: &str| {
+        let asked = "introspection_uri = \"http://127.0.0.1/\"\nclient_id = \"a\"\nclient_secret_file = \"s\"";
+        ISSUER.replace("\"idp\"\n", &format!("\"{name}\"\n")).replace(file, asked)
+    };
+    let token = "token = { issuers = [\"one\", \"two\"] }\n";
+    let found = problems(&format!("{MINIMAL}{token}{}{}", opaque("one"), opaque("two")));
+    assert!(found.len() == 1 && found[0].contains("route[0].token.issuers[1]"), "{found:?}");
     let basic =
         "login = { account = { basic = true }, success = { status = [200] } }\ntoken = { issuers = [\"idp\"] }\n";
     let found = problems(&format!("{MINIMAL}{basic}{ISSUER}"));

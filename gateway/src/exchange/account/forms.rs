@@ -61,20 +61,29 @@ fn level(text: &str) -> Result<AuthenticationLevel, Refusal> {
     levels.into_iter().find(|level| level.label() == text).ok_or(Refusal::LoginMalformed)
 }
 
-/// Where the browser wants to go, and how strongly the user must be known there, of a GET. An age is for whoever reads the address:
-/// whoever proves anything proves it now.
+/// What the query of a GET says.
+#[derive(Debug, Default)]
+pub(in crate::exchange) struct Query {
+    /// Where the browser wants to go.
+    pub(in crate::exchange) target: Option<String>,
+    /// How strongly the user must be known there.
+    pub(in crate::exchange) level: Option<AuthenticationLevel>,
+    /// What a page of ours gave along: its reader wants it.
+    pub(in crate::exchange) go: Option<String>,
+}
+
+/// Reads the query of a GET. An age is for whoever reads the address: whoever proves anything proves it now.
 ///
 /// # Errors
 /// [`Refusal::LoginAmbiguous`] if the query says something else, or says it twice; [`Refusal::LoginMalformed`] if that is no path
 /// of this host, or no level.
-pub(in crate::exchange) fn goal_of(
-    target: &CanonicalTarget<'_>,
-) -> Result<(Option<String>, Option<AuthenticationLevel>), Refusal> {
-    let (mut path, mut wanted, mut age) = (None, None, None);
+pub(in crate::exchange) fn query_of(target: &CanonicalTarget<'_>) -> Result<Query, Refusal> {
+    let (mut query, mut age) = (Query::default(), None);
     for (name, value) in target.query_pairs() {
         let is_first = match &*name {
-            "return" => path.replace(local(&value)?.to_owned()).is_none(),
-            "level" => wanted.replace(level(&value)?).is_none(),
+            "return" => query.target.replace(local(&value)?.to_owned()).is_none(),
+            "level" => query.level.replace(level(&value)?).is_none(),
+            "go" => query.go.replace(value.into_owned()).is_none(),
             "age" => age.replace(value.parse::<u64>().map_err(|_| Refusal::LoginMalformed)?).is_none(),
             _ => false,
         };
@@ -82,7 +91,7 @@ pub(in crate::exchange) fn goal_of(
             return Err(Refusal::LoginAmbiguous);
         }
     }
-    Ok((path, wanted))
+    Ok(query)
 }
 
 /// Reads the body whole.

@@ -12,7 +12,7 @@ use policy::session::{Factors, Kind, Reason};
 use policy::{AuthenticationLevel, Refusal, Subject, UserName};
 
 use super::{Asked, answer};
-use crate::accounts::OWN_COOKIES;
+use crate::accounts::{BROWSER_COOKIE, OWN_COOKIES};
 use crate::body::RequestBody;
 use crate::clock::Clock as _;
 use crate::exchange::session::{carry, stolen};
@@ -70,24 +70,38 @@ pub(in crate::exchange) fn find(
     Ok(None)
 }
 
+/// What cookies of ours a request for a backend comes with.
+#[derive(Default)]
+pub(in crate::exchange) struct Brought {
+    /// The session.
+    pub(in crate::exchange) session: Option<Arc<Session>>,
+    /// The name of a browser that is at a provider already, in another tab.
+    pub(in crate::exchange) browser: Option<String>,
+}
+
 /// The session of ours that a request for a backend comes with, if any. The cookies of ours go to no backend.
 ///
 /// # Errors
-/// As [`find`].
+/// As [`find`]; [`Refusal::SessionAmbiguous`] as well for a browser with two names.
 pub(in crate::exchange) fn of_request(
     connection: &Connection,
     subject: &Subject,
     request: &mut Request<RequestBody>,
     trail: &mut Trail,
-) -> Result<Option<Arc<Session>>, Refusal> {
+) -> Result<Brought, Refusal> {
+    let mut brought = Brought::default();
     if !request.headers().contains_key(COOKIE) {
-        return Ok(None);
+        return Ok(brought);
     }
     // Browsers send a host's cookies to all of its ports: those of the other listeners are ours as well.
-    let session =
-        if connection.listener.has_pages() { find(connection, subject, request.headers(), trail)? } else { None };
+    if connection.listener.has_pages() {
+        brought.session = find(connection, subject, request.headers(), trail)?;
+    }
+    if !connection.listener.oidc.is_empty() {
+        brought.browser = super::forms::cookie(request.headers(), BROWSER_COOKIE)?;
+    }
     strip(request.headers_mut());
-    Ok(session)
+    Ok(brought)
 }
 
 /// Makes a request part of a session of ours. `asks` is who asks by the device alone, and who asks by a session of the backend's as
@@ -155,6 +169,7 @@ pub(super) async fn begin(
         level: login.level,
         factors: factors(login.proved),
         authenticated_ns: connection.worker.clock.monotonic_ns(),
+        asked_ns: trail.begun().monotonic_ns,
         tag: None,
         limits: sessions.limits(party.site(), &user.roles),
     };

@@ -18,6 +18,8 @@ use crate::session::{Begin, Secret, Session, vouched};
 pub(super) struct Login<'a> {
     pub(super) told: &'a Told,
     pub(super) token: &'a str,
+    /// When the browser was sent to the provider, monotonic nanoseconds.
+    pub(super) asked_ns: u64,
     /// The session that was to be raised.
     pub(super) raises: Option<Arc<Session>>,
     /// The one that the browser came with.
@@ -36,7 +38,7 @@ pub(super) async fn begin(
     login: Login<'_>,
     trail: &mut Trail,
 ) -> Result<Secret, Refusal> {
-    let Login { told, token, raises, old, reading } = login;
+    let Login { told, token, asked_ns, raises, old, reading } = login;
     let (connection, party) = (asked.connection, &asked.subject.party);
     let (sessions, logins) = (connection.worker.sessions(), connection.worker.oidc());
     let device = party.device().ok_or(Refusal::RouteUnknown)?;
@@ -75,6 +77,7 @@ pub(super) async fn begin(
         level: told.said.level,
         factors,
         authenticated_ns,
+        asked_ns,
         // What ended the user's sessions while the provider was asked ends this one as well.
         as_of: asked.snapshot.directory.version(),
         tag: Some(&tag),

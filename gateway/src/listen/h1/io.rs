@@ -25,6 +25,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// Bytes read at once.
 const READ_SIZE: usize = 8 * 1024;
+/// The same within a body that is known to be as long: each read costs what a frame costs on its way to the backend.
+const BODY_READ_SIZE: usize = 64 * 1024;
 /// Bytes gathered before they are written; one TLS record.
 pub(super) const WRITE_SIZE: usize = 16 * 1024;
 
@@ -74,8 +76,12 @@ impl Io {
 
     /// Reads more bytes; 0 is the end of the stream.
     pub fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let length = match self.body {
+            BodyState::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).clamp(READ_SIZE, BODY_READ_SIZE),
+            BodyState::Done | BodyState::Chunked(_) | BodyState::Bad(_) => READ_SIZE,
+        };
         // A buffer that still belongs to a living head is left to it; otherwise the room is used again.
-        self.read.reserve(READ_SIZE);
+        self.read.reserve(length);
         pin!(self.stream.read_buf(&mut self.read)).poll(cx)
     }
 

@@ -5,7 +5,7 @@ use crate::store::{DisplayName, Role, UserCertificate};
 
 fn site(name: &str, status: Status) -> Site {
     let (name, display_name) = (name.parse().unwrap(), DisplayName::default());
-    Site { name, display_name, status, version: 1, changed_at: String::new() }
+    Site { name, display_name, status, version: 1, changed_at: String::new(), inside: Vec::new() }
 }
 
 fn role(name: &str, status: Status) -> Role {
@@ -65,6 +65,7 @@ fn the_first_refusal_that_holds_is_given() {
                     roles: Vec::new(),
                     user_certificates: Vec::new(),
                     delegations: Vec::new(),
+                    wireguard_keys: Vec::new(),
                 };
                 let expected = match (site_state, device_state, user_state) {
                     (None, _, _) => Err(Refusal::SiteUnregistered),
@@ -97,6 +98,7 @@ fn roles_are_those_of_user_and_device_without_the_suspended() {
         ],
         user_certificates: Vec::new(),
         delegations: Vec::new(),
+        wireguard_keys: Vec::new(),
     };
     let directory = Directory::build(&entries);
     let subject = directory.lookup(&id("s", "d")).unwrap();
@@ -133,6 +135,7 @@ fn a_holder_is_the_user_that_the_registry_says() {
             users: vec![user("u", user_state, &[])],
             user_certificates: vec![binding("u")],
             delegations: Vec::new(),
+            wireguard_keys: Vec::new(),
             ..Entries::default()
         };
         let directory = Directory::build(&entries);
@@ -155,6 +158,7 @@ fn roles_are_those_of_user_and_card_without_the_suspended() {
         ],
         user_certificates: vec![binding("u")],
         delegations: Vec::new(),
+        wireguard_keys: Vec::new(),
         ..Entries::default()
     };
     let (directory, table) = (Directory::build(&entries), RoleTable::default());
@@ -185,6 +189,7 @@ fn whoever_a_token_names_takes_the_place_of_whom_the_device_is_assigned_to() {
             .collect(),
         user_certificates: vec![binding("v")],
         delegations: Vec::new(),
+        wireguard_keys: Vec::new(),
         ..Entries::default()
     };
     let directory = Directory::build(&entries);
@@ -243,6 +248,7 @@ fn a_user_acts_for_whom_the_registry_says() {
             users: vec![user("u", u, &["clerk"]), user("v", v, &["doctor", "gone"])],
             roles: vec![role("doctor", Status::Active), role("clerk", Status::Active)],
             delegations: vec![delegation(until_s)],
+            wireguard_keys: Vec::new(),
             ..Entries::default()
         })
     };

@@ -6,7 +6,7 @@ use policy::{DeviceId, Refusal};
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::{DisplayName, NewDevice};
+use crate::store::{Allotment, DisplayName, NewDevice, NewWireguardKey};
 
 /// Remembers what it was handed; fails to record while told to.
 #[derive(Debug, Clone, Default)]
@@ -251,5 +251,65 @@ async fn a_copy_that_goes_on_from_there_is_taken_up() {
     until("revoked", || gateway.lookup("s") == Err(Refusal::DeviceSuspended)).await;
     until("recorded", || state.borrow().recorded == 3).await;
     assert_eq!(gateway.recorded(), [1, 2, 3]);
+    task.abort();
+}
+
+/// A device of a tunnel whose preshared key cannot be opened: once the file is back, so is the device, without a change.
+#[tokio::test]
+async fn keys_that_could_not_be_opened_are_tried_again() {
+    let (_directory, store) = store().await;
+    let key = NewWireguardKey {
+        id: device("s"),
+        public_key: gateway_tunnel::PrivateKey::new([1; 32]).public(),
+        preshared_key: Some(zeroize::Zeroizing::new([2; 32])),
+        addresses: None,
+        allotment: Allotment {
+            ranges: vec!["10.64.0.0/10".parse().unwrap()],
+            prefix_v4: 24,
+            prefix_v6: 64,
+            own: Vec::new(),
+        },
+    };
+    store.wireguard_key_put("t", key).await.unwrap();
+    let file = store.sealing_key_path();
+    let away = file.with_extension("away");
+    std::fs::rename(&file, &away).unwrap();
+    let own = Store::open(store.path()).await.unwrap();
+    let mut follower = Follower { store: own, sequence: 0, last: None, unreadable: None };
+    let directory = follower.start().await.unwrap();
+    assert_eq!((directory.tunnel_keys().len(), directory.unreadable_tunnel_keys()), (0, 1));
+    let passes = |follower: &mut Follower| {
+        let (_, tried) = follower.unreadable.as_mut().unwrap();
+        *tried = tried.checked_sub(REOPEN_KEYS).unwrap();
+    };
+    passes(&mut follower);
+    assert!(follower.poll().await.unwrap().is_none(), "no news");
+    std::fs::rename(&away, &file).unwrap();
+    passes(&mut follower);
+    let (directory, changes) = follower.poll().await.unwrap().unwrap();
+    assert_eq!((directory.tunnel_keys().len(), directory.unreadable_tunnel_keys()), (1, 0));
+    assert!(changes.is_empty() && follower.unreadable.is_none());
+    assert!(follower.poll().await.unwrap().is_none());
+}
+
+/// Whoever keeps something in the store learns of the file that took its place.
+#[tokio::test]
+async fn a_store_that_took_anothers_place_is_handed_on() {
+    let (directory, store) = store().await;
+    store.checkpoint().await;
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(store.path(), &copy).unwrap();
+    let mut watch = Watch::new(Store::open(store.path()).await.unwrap(), "gw1", Gateway::default());
+    watch.catch_up(0).await.unwrap();
+    let mut stores = watch.stores();
+    assert!(stores.borrow_and_update().is_same_file(&store));
+    let task = tokio::spawn(async move {
+        watch.run().await;
+    });
+    store.close().await;
+    std::fs::rename(&copy, store.path()).unwrap();
+    tokio::time::timeout(Duration::from_secs(60), stores.changed()).await.unwrap().unwrap();
+    assert!(!stores.borrow().is_same_file(&store));
+    assert!(stores.borrow().check_in_place().is_ok());
     task.abort();
 }

@@ -73,6 +73,7 @@ impl Node {
             level: AuthenticationLevel::User,
             factors: Factors::PASSWORD,
             authenticated_ns: 1,
+            asked_ns: 1,
             as_of,
             tag: None,
             limits: self.sessions.limits(None, &[]),

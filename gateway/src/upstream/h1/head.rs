@@ -36,9 +36,18 @@ pub(super) struct AnswerHead {
 
 /// Where the search for a head's end stands, so that a head that trickles in is searched once.
 #[derive(Debug, Default)]
-pub(super) struct HeadScan(usize);
+pub(super) struct HeadScan {
+    searched: usize,
+    interim: u32,
+}
 
 impl HeadScan {
+    /// Counts an interim answer; returns how many there were.
+    pub(super) const fn count_interim(&mut self) -> u32 {
+        self.interim = self.interim.saturating_add(1);
+        self.interim
+    }
+
     /// Takes an answer's head off the front of `buffer`, if all of it is there.
     ///
     /// A bare LF ends a line, as RFC 9112 2.2 allows a recipient: the head is written anew for the client, so that
@@ -52,25 +61,27 @@ impl HeadScan {
             return Err(Failure::Malformed("the head is too long".into()));
         }
         let Some(end) = end else { return Ok(None) };
-        self.0 = 0;
+        self.searched = 0;
         parse(&buffer.split_to(end).freeze()).map(Some)
     }
 
     /// The first empty line that follows another line.
     fn find_end(&mut self, buffer: &[u8]) -> Option<usize> {
-        while let Some(at) = buffer.get(self.0..).and_then(|rest| memchr::memchr(b'\n', rest)).map(|at| self.0 + at) {
+        while let Some(at) =
+            buffer.get(self.searched..).and_then(|rest| memchr::memchr(b'\n', rest)).map(|at| self.searched + at)
+        {
             match buffer.get(at + 1..).unwrap_or_default() {
                 [b'\n', ..] => return Some(at + 2),
                 [b'\r', b'\n', ..] => return Some(at + 3),
                 // What follows decides, and is not there.
                 [] | [b'\r'] => {
-                    self.0 = at;
+                    self.searched = at;
                     return None;
                 }
-                [..] => self.0 = at + 1,
+                [..] => self.searched = at + 1,
             }
         }
-        self.0 = buffer.len();
+        self.searched = buffer.len();
         None
     }
 }

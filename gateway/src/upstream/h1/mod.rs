@@ -5,6 +5,7 @@
 //! `gateway/decisions/` says why the codec is our own.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -34,6 +35,8 @@ mod send;
 
 /// Bytes read at once, at least; a head and a small body.
 const READ_SIZE: usize = 8 * 1024;
+/// Interim answers before the one that counts, at most: each costs the worker time and the client patience.
+const MAX_INTERIM: u32 = 32;
 /// Bytes read at once, at most.
 const LONG_READ_SIZE: usize = 64 * 1024;
 
@@ -102,6 +105,11 @@ impl H1 {
         self.relay.detach();
     }
 
+    /// The address at the other end.
+    pub(super) const fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer()
+    }
+
     /// Looks at an idle connection: `false` if it has ended or carries bytes that nobody asked for.
     pub(super) fn is_sound(&mut self) -> bool {
         self.read.is_empty() && self.stream.is_quiet()
@@ -148,6 +156,9 @@ impl H1 {
                 Some(head) if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS => {
                     if head.status == StatusCode::CONTINUE {
                         sending.go();
+                    }
+                    if scan.count_interim() > MAX_INTERIM {
+                        return Poll::Ready(Err(Failure::Malformed("too many interim answers".into())));
                     }
                     continue;
                 }

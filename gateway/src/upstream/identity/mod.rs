@@ -36,7 +36,7 @@ struct CacheKey {
     level: i64,
     versions: EntityVersions,
     acting_for: Option<Arc<ActingFor>>,
-    certificate: [u8; 32],
+    certificate: Option<[u8; 32]>,
     service: ServiceName,
 }
 
@@ -80,7 +80,8 @@ struct Claims<'a> {
     roles: Vec<&'a str>,
     /// How strongly the user is known: `device`, `user` or `two-factor`.
     level: &'a str,
-    cnf: Confirmation<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation<'a>>,
 }
 
 /// RFC 8705 3.1: the token belongs to the holder of this certificate.
@@ -97,8 +98,8 @@ pub struct Statement<'a> {
     pub subject: &'a Subject,
     /// The device's SPIFFE ID, the token's `sub`; that of others is `user:` with site and user, or `patient:`.
     pub spiffe_id: Option<&'a str>,
-    /// SHA-256 of the certificate's DER.
-    pub certificate_sha256: &'a [u8; 32],
+    /// SHA-256 of the certificate's DER; none where the key of a tunnel alone proves the device.
+    pub certificate_sha256: Option<&'a [u8; 32]>,
     /// The service asked.
     pub service: &'a ServiceName,
     /// That service's `identity_audience`.
@@ -123,7 +124,7 @@ impl Identities {
             level: subject.authentication_level.level(),
             versions: subject.versions,
             acting_for: subject.acting_for.clone(),
-            certificate: *statement.certificate_sha256,
+            certificate: statement.certificate_sha256.copied(),
             service: statement.service.clone(),
         };
         let mut tokens = self.tokens.borrow_mut();
@@ -153,7 +154,7 @@ impl Identities {
 
     fn sign(&self, statement: &Statement<'_>, now: u64) -> Result<HeaderValue, CannotSign> {
         let subject = statement.subject;
-        let thumbprint = URL_SAFE_NO_PAD.encode(statement.certificate_sha256);
+        let thumbprint = statement.certificate_sha256.map(|sha256| URL_SAFE_NO_PAD.encode(sha256));
         let claims = Claims {
             iss: &self.issuer,
             aud: statement.audience,
@@ -167,7 +168,7 @@ impl Identities {
             patient: subject.patient().map(ToString::to_string),
             roles: subject.roles.iter().map(RoleName::as_str).collect(),
             level: subject.authentication_level.label(),
-            cnf: Confirmation { thumbprint: &thumbprint },
+            cnf: thumbprint.as_deref().map(|thumbprint| Confirmation { thumbprint }),
         };
         let claims = serde_json::to_vec(&claims).map_err(|_| CannotSign)?;
         let mut token = String::with_capacity(256 + claims.len() * 4 / 3);

@@ -56,7 +56,7 @@ impl Fixture {
         let statement = Statement {
             subject,
             spiffe_id: Some("spiffe://sekisho.example/site/sakura-clinic/device/ward-1"),
-            certificate_sha256: certificate,
+            certificate_sha256: Some(certificate),
             service: &self.service,
             audience,
         };

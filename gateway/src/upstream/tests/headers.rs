@@ -19,7 +19,7 @@ fn ours() -> Ours {
     Ours {
         client_cert: client_cert(b"der"),
         request_id: HeaderValue::from_static("ours-id"),
-        forwarded: forwarded([192, 0, 2, 7].into(), "h", "gw").unwrap(),
+        forwarded: forwarded([192, 0, 2, 7].into(), true, "h", "gw").unwrap(),
         identity: HeaderValue::from_static("ours.jwt.x"),
     }
 }
@@ -252,8 +252,10 @@ fn forwarded_is_written_as_rfc_7239_says() {
         ("192.0.2.1", "a\";for=127.0.0.1", "gw1", "for=192.0.2.1;proto=https;by=_gw1"),
         ("192.0.2.1", "a\\", "gw1", "for=192.0.2.1;proto=https;by=_gw1"),
     ] {
-        assert_eq!(forwarded(client.parse().unwrap(), host, by).unwrap(), wanted);
+        assert_eq!(forwarded(client.parse().unwrap(), true, host, by).unwrap(), wanted);
     }
+    let plain = forwarded([10, 64, 0, 7].into(), false, "h", "gw").unwrap();
+    assert_eq!(plain, "for=10.64.0.7;proto=http;host=\"h\";by=_gw", "inside a tunnel, without TLS");
 }
 
 fn field() -> impl Strategy<Value = (String, String)> {

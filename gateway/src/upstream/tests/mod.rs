@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, Uri};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,6 +30,7 @@ mod endurance;
 mod over_h2;
 mod over_tls;
 mod reuse;
+mod several;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -138,18 +139,19 @@ fn service(addresses: &[SocketAddr]) -> Service {
         idle_timeout: Duration::from_millis(300),
         keepalive: Duration::from_secs(30),
         identity_audience: "fhir".into(),
+        resilience: crate::config::Resilience::default(),
     }
 }
 
 fn plain(service: &Service) -> Upstreams {
-    Upstreams::new([(service, None)]).unwrap()
+    Upstreams::new([(service, None)], Arc::default()).unwrap()
 }
 
 fn ours() -> headers::Ours {
     headers::Ours {
         client_cert: headers::client_cert(b"certificate"),
         request_id: HeaderValue::from_static("id-1"),
-        forwarded: headers::forwarded([192, 0, 2, 1].into(), "gateway:8443", "gw1").unwrap(),
+        forwarded: headers::forwarded([192, 0, 2, 1].into(), true, "gateway:8443", "gw1").unwrap(),
         identity: HeaderValue::from_static("a.b.c"),
     }
 }
@@ -196,7 +198,7 @@ async fn send<B>(upstreams: &Upstreams, request: Request<B>) -> Result<Answer, U
 where
     B: Body<Data = Bytes, Error = BodyError> + 'static,
 {
-    upstreams.send(permit(), &ServiceName::new("fhir").unwrap(), request, ours()).await
+    upstreams.send(permit(), &ServiceName::new("fhir").unwrap(), request, ours(), Asked::default()).await
 }
 
 /// The whole answer, as a client gets it.

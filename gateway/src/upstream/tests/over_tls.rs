@@ -111,7 +111,7 @@ fn client_config(service: &Service) -> Result<Option<Arc<rustls::ClientConfig>>,
 }
 
 fn over_tls(service: &Service) -> Upstreams {
-    Upstreams::new([(service, client_config(service).unwrap())]).unwrap()
+    Upstreams::new([(service, client_config(service).unwrap())], Arc::default()).unwrap()
 }
 
 #[test]
@@ -200,9 +200,12 @@ fn a_configuration_that_does_not_fit_is_refused() {
     assert!(error.contains("ca.crt"), "{error}");
     std::fs::write(folder.path().join("ca.crt"), "nothing").unwrap();
     assert!(client_config(&service).is_err());
-    assert!(matches!(Upstreams::new([(&service, None)]).err(), Some(InvalidService::Tls { .. })));
+    assert!(matches!(Upstreams::new([(&service, None)], Arc::default()).err(), Some(InvalidService::Tls { .. })));
     Authority::new(folder.path(), "ca.crt");
     let config = client_config(&service).unwrap();
     let named = tls_service("127.0.0.1:1".parse().unwrap(), folder.path(), Some("not a name"));
-    assert!(matches!(Upstreams::new([(&named, config)]).err(), Some(InvalidService::ServerName { .. })));
+    assert!(matches!(
+        Upstreams::new([(&named, config)], Arc::default()).err(),
+        Some(InvalidService::ServerName { .. })
+    ));
 }

@@ -374,7 +374,7 @@ fn the_pool_is_bounded_in_number_and_age_and_is_swept() {
 }
 
 #[test]
-fn backends_take_turns_and_one_that_is_down_is_left_alone() {
+fn backends_share_the_requests_and_one_that_is_down_is_left_alone() {
     on_worker(async {
         let answer = |_: usize, mut peer: Peer| async move {
             while !peer.head().await.is_empty() {
@@ -386,22 +386,26 @@ fn backends_take_turns_and_one_that_is_down_is_left_alone() {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let upstreams = plain(&service(&[a, gone, b]));
         let mut counts = std::collections::HashMap::new();
-        for _ in 0..8 {
+        for _ in 0..64 {
             let answer = send(&upstreams, request(Method::POST, "x")).await.unwrap();
             *counts.entry(answer.backend.to_string()).or_insert(0) += 1;
             text(answer).await;
         }
-        assert_eq!((counts[&a.to_string()], counts[&b.to_string()]), (4, 4));
+        assert!(counts[&a.to_string()] > 8 && counts[&b.to_string()] > 8, "{counts:?}");
         assert_eq!((count_a.get(), count_b.get()), (1, 1));
         let up: Vec<_> =
             upstreams.counters().iter().map(|counters| counters.last_seen().map(|sight| sight.up)).collect();
         assert_eq!(up, [Some(true), Some(false), Some(true)]);
-        assert_eq!(errors(&upstreams), [("connect", 1)], "asked once, then avoided");
+        let [("connect", asked)] = errors(&upstreams)[..] else { panic!("{:?}", errors(&upstreams)) };
+        assert!((1..8).contains(&asked), "avoided for a while once it was asked: {asked}");
 
         let upstreams = plain(&service(&[gone]));
         let error = send(&upstreams, get()).await.unwrap_err();
         assert_eq!(error.refusal(), Refusal::BackendUnavailable);
-        let nobody = upstreams.send(permit(), &ServiceName::new("other").unwrap(), get(), ours()).await.unwrap_err();
+        let nobody = upstreams
+            .send(permit(), &ServiceName::new("other").unwrap(), get(), ours(), Asked::default())
+            .await
+            .unwrap_err();
         assert_eq!(nobody.refusal(), Refusal::InternalError);
     });
 }

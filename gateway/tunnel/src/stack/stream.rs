@@ -176,19 +176,22 @@ impl Stack {
     }
 
     /// Reads. 0 bytes are the end.
-    pub(crate) fn read(&mut self, number: u64, buffer: &mut [u8]) -> Result<usize, StreamError> {
+    pub(crate) fn read_with(&mut self, number: u64, take: impl FnOnce(&[u8]) -> usize) -> Result<usize, StreamError> {
         let stream =
             self.streams.get_mut(&number).filter(|stream| stream.is_the_callers()).ok_or(StreamError::Unknown)?;
         let socket = self.sockets.get_mut::<smoltcp::socket::tcp::Socket<'static>>(stream.handle);
         if !stream.rest.is_empty() {
-            let length = stream.rest.len().min(buffer.len());
-            for (to, from) in buffer.iter_mut().zip(stream.rest.drain(..length)) {
-                *to = from;
-            }
-            return Ok(length);
+            let bytes = stream.rest.as_slice();
+            let taken = take(bytes).min(bytes.len());
+            stream.rest.drain(..taken);
+            return Ok(taken);
         }
         if socket.can_recv() {
-            return socket.recv_slice(buffer).map_err(|_| StreamError::Closed);
+            let take = |bytes: &mut [u8]| {
+                let taken = take(bytes).min(bytes.len());
+                (taken, taken)
+            };
+            return socket.recv(take).map_err(|_| StreamError::Closed);
         }
         if stream.remote_finished {
             return Ok(0);

@@ -2,7 +2,9 @@
 
 use super::client::Client;
 use super::world::{World, peer_config, range, site_config};
+use crate::DropReason;
 use crate::config::{Limits, RegistryError};
+use crate::event::Event;
 use crate::keys::PublicKey;
 
 #[test]
@@ -61,4 +63,39 @@ fn sites_are_checked() {
     world.add_client(1, "aoi", "10.1.0.1", None);
     let other = Client::new(7, world.gateway.public_key(), "198.51.100.7:1", "10.7.0.1", None);
     assert_eq!(world.gateway.add_peer(peer_config(&other, "aoi", &[], None)), Err(RegistryError::TooManyPeers(1)));
+}
+
+/// What was dropped within the interval of a report is told of a site that goes, and of all by whoever ends.
+#[test]
+fn drops_are_reported_to_the_last() {
+    let mut world = World::two_sites(Limits::default());
+    world.connect_client(0);
+    world.connect_client(1);
+    for client in [0, 1] {
+        for _ in 0..5 {
+            world.clients[client].send_packet(&[0x45, 0, 0, 3]);
+        }
+    }
+    // A stranger's as well.
+    for _ in 0..3 {
+        world.inject("192.0.2.1:1".parse().unwrap(), b"no message");
+    }
+    world.run(std::time::Duration::from_secs(1));
+    let now = world.now();
+    let malformed = |world: &World, name: &str| -> u64 {
+        let of_site = |event: &Event| {
+            let Event::Dropped { site: Some(site), counts } = event else { return 0 };
+            if site.as_str() == name { counts.get(DropReason::Malformed) } else { 0 }
+        };
+        world.events.iter().map(of_site).sum()
+    };
+    assert_eq!(malformed(&world, "aoi"), 1, "the others wait for the end of the interval");
+    assert!(world.gateway.remove_site(now, &super::world::site("aoi")));
+    world.settle();
+    assert_eq!(malformed(&world, "aoi"), 5);
+    let rest = world.gateway.take_reports();
+    let told: Vec<_> =
+        rest.iter().map(|(site, counts)| (site.as_ref().map(|site| site.as_str()), counts.total())).collect();
+    assert_eq!(told, [(Some("kita"), 4), (None, 2)]);
+    assert!(world.gateway.take_reports().is_empty(), "once");
 }

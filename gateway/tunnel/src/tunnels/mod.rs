@@ -14,9 +14,10 @@ use slab::Slab;
 use crate::budget::Budget;
 use crate::config::{Limits, Shard, SiteConfig};
 use crate::core::Core;
-use crate::drops::{DropReason, Reporter};
+use crate::drops::{DropCounts, DropReason, Reporter};
 use crate::event::{Event, StreamId};
 use crate::keys::{PrivateKey, PublicKey};
+use crate::known::KnownSources;
 use crate::owners::Owners;
 use crate::peer::Peer;
 use crate::random::Random;
@@ -96,6 +97,19 @@ impl Tunnels {
         }
     }
 
+    /// Goes by the sources that other workers of the listener know as well, and tells them of its own. Before the first datagram.
+    pub fn share_known_sources(&mut self, known: KnownSources) {
+        self.core.gate.share(known);
+    }
+
+    /// What was dropped and is still to be [reported](Event::Dropped), of each site and of nobody known: for whoever is about to end.
+    pub fn take_reports(&mut self) -> Vec<(Option<SiteName>, DropCounts)> {
+        self.report();
+        let of_sites = self.sites.iter_mut().map(|(_, site)| (Some(site.config.name.clone()), site.reporter.rest()));
+        let all = of_sites.chain([(None, self.strangers.rest())]);
+        all.filter_map(|(site, counts)| Some((site, counts?))).collect()
+    }
+
     /// The next thing to know, or `None`. To be called until then after each other call.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.core.events.pop_front()
@@ -107,8 +121,26 @@ impl Tunnels {
     /// [`StreamError::Blocked`] if there is nothing yet; [`Event::Readable`] follows. [`StreamError::Closed`] if it was cut, and
     /// [`StreamError::Unknown`] if it is no more.
     pub fn read(&mut self, now: Instant, stream: StreamId, buffer: &mut [u8]) -> Result<usize, StreamError> {
+        self.read_with(now, stream, |bytes| {
+            let length = bytes.len().min(buffer.len());
+            buffer.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            length
+        })
+    }
+
+    /// As [`read`](Self::read), without a copy: `take` sees the bytes that lie together at the front of what has come, which may not
+    /// be all, and says how many of them it takes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); then `take` was not called.
+    pub fn read_with(
+        &mut self,
+        now: Instant,
+        stream: StreamId,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> Result<usize, StreamError> {
         self.advance(now);
-        let read = self.stack(stream)?.read(stream.number, buffer);
+        let read = self.stack(stream)?.read_with(stream.number, take);
         if read.is_ok_and(|length| length > 0) {
             // There is more room now, which the other end may want to know.
             self.wake(stream.site);

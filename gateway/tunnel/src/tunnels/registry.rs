@@ -8,7 +8,7 @@ use policy::names::SiteName;
 use super::{Site, Timer, Tunnels};
 use crate::config::{MAX_MTU, MIN_MTU_V4, MIN_MTU_V6, PeerConfig, RegistryError, SiteConfig};
 use crate::drops::Reporter;
-use crate::event::PeerName;
+use crate::event::{Event, PeerName};
 use crate::keys::{PresharedKey, PublicKey};
 use crate::network::Network;
 use crate::packet;
@@ -55,20 +55,31 @@ impl Tunnels {
         Ok(())
     }
 
-    /// Removes a site and its peers; their streams are cut. `false` if there is none.
+    /// Removes a site and its peers; their streams are cut, and what was dropped is reported. `false` if there is none.
     pub fn remove_site(&mut self, now: Instant, name: &SiteName) -> bool {
+        self.advance(now);
         let Some(id) = self.by_site.remove(name) else { return false };
-        let of_site = self.peers.iter().filter(|(_, peer)| peer.site == id);
-        let keys: Vec<PublicKey> = of_site.map(|(_, peer)| peer.name.key).collect();
-        for key in keys {
-            self.remove_peer(now, &key);
-        }
-        if let Some(site) = self.sites.try_remove(id) {
-            for (due, timer) in [(site.timer, Timer::Stack(id)), (site.report_timer, Timer::Report(id))] {
-                self.timers.retain(|entry| Some(*entry) != due.map(|due| (due, timer)));
+        // Nobody looks for the peers of a site that has none: many sites may leave at once.
+        if self.sites.get(id).is_some_and(|site| site.peers > 0) {
+            let of_site = self.peers.iter().filter(|(_, peer)| peer.site == id);
+            let keys: Vec<PublicKey> = of_site.map(|(_, peer)| peer.name.key).collect();
+            for key in keys {
+                self.remove_peer(now, &key);
             }
         }
-        self.busy.retain(|busy| *busy != id);
+        self.report();
+        let Some(mut site) = self.sites.try_remove(id) else { return true };
+        for (due, timer) in [(site.timer, Timer::Stack(id)), (site.report_timer, Timer::Report(id))] {
+            if let Some(due) = due {
+                self.timers.remove(&(due, timer));
+            }
+        }
+        if let Some(counts) = site.reporter.rest() {
+            self.core.tell(Event::Dropped { site: Some(site.config.name), counts });
+        }
+        if site.busy {
+            self.busy.retain(|busy| *busy != id);
+        }
         true
     }
 

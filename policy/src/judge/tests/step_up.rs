@@ -43,6 +43,21 @@ fn a_denial_says_what_would_do() {
     assert_eq!(lacks(forbid, &at(user, Some(10))), needs(user, Some(9)));
 }
 
+/// Whoever is asked for a proof that cannot be fresh enough by the time it is looked at would be asked for ever.
+#[test]
+fn nobody_is_asked_for_a_proof_that_is_never_fresh_enough() {
+    let fresh = |bound: &str| {
+        let when = format!("context has authentication_age && context.authentication_age {bound}");
+        lacks(&format!("permit(principal, action, resource) when {{ {when} }};"), &at(LEVELS[1], Some(5)))
+    };
+    for never in ["<= 0", "< 1", "== 0", "< 0"] {
+        assert_eq!(fresh(never), None, "{never}");
+    }
+    for soon in ["<= 1", "< 2"] {
+        assert_eq!(fresh(soon), Some(StepUp { level: LEVELS[1], max_age_s: Some(1) }), "{soon}");
+    }
+}
+
 #[test]
 fn what_no_login_mends_stays_as_it_is() {
     for denied in [
