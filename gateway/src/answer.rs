@@ -23,6 +23,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::TargetNotNormal
         | Refusal::ProtocolAbuse
         | Refusal::HandshakeFailed
+        | Refusal::ProxyHeader
         | Refusal::EnrolmentRequest
         | Refusal::LoginAmbiguous
         | Refusal::SessionAmbiguous

@@ -46,6 +46,9 @@ refusals! {
     TooManyConnections = "too-many-connections", Peer;
     /// Too many handshakes under way, in all or from one source address.
     TooManyHandshakes = "too-many-handshakes", Service;
+    /// The header of the PROXY protocol from a listed network is missing, malformed, too long or late; or what is no TLS comes from a
+    /// network that is not listed.
+    ProxyHeader = "proxy-header", Peer;
     /// The handshake did not end in time.
     HandshakeTimeout = "handshake-timeout", Peer;
     /// The peer does not speak TLS as the listener's profile wants it.

@@ -7,6 +7,7 @@ use certs::PatientField;
 use certs::peers::PolicyOid;
 
 use super::file::Names;
+use super::file_edge::{forwarded, proxy_protocol};
 use super::file_wireguard::wireguard;
 use super::table::{Table, Text};
 use super::wireguard::{Asking, InsideTls};
@@ -106,6 +107,14 @@ pub(super) fn listener(
     }
     let oidc = oidc.into_iter().map(|text| text.text.to_owned()).collect();
     let limits = table.section("limits", limits);
+    let proxy_protocol = match has_tunnels {
+        true => {
+            table.no_section("proxy_protocol", &format!("`{}` is `wireguard`: a tunnel has no header", table.key("kind")));
+            Some(None)
+        }
+        false => table.section("proxy_protocol", proxy_protocol),
+    };
+    let forwarded = table.section("forwarded", forwarded);
     let wireguard = match wireguard {
         Some(tunnels) => Some(Box::new(tunnels?)),
         None => None,
@@ -118,6 +127,8 @@ pub(super) fn listener(
         wireguard,
         login_page,
         oidc,
+        proxy_protocol: proxy_protocol?,
+        forwarded: forwarded?,
         limits,
     })
 }

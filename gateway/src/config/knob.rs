@@ -51,6 +51,7 @@ knobs! {
     H2_RESETS = 100, 1 => 10_000, "a viewer cancels what has scrolled away, an attacker cancels everything";
     DEVICE_REFUSAL_BURST_BYTES = 64 * MIB, MIB => 64 * GIB, "at least the longest record must fit, and one device must not fill the disk";
     DEVICE_REFUSAL_BYTES_PER_SECOND = 256 * KIB, KIB => GIB, "a refused request has a record of about one KiB, and one device must not fill the disk";
+    PROXY_TIMEOUT_MS = 3_000, 50 => MINUTE_MS, "a load balancer is near, and sends its header at once";
     DEVICE_REQUESTS_PER_SECOND = 0, 0 => 1_000_000, "0 is no bound, and a worker serves fewer than a million";
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::edge::{ForwardedFrom, ProxyProtocol};
 use super::wireguard::{Asking, InsideTls, WireGuard};
 use ::policy::AuthenticationLevel;
 use certs::PatientField;
@@ -25,6 +26,10 @@ pub struct Listener {
     pub login_page: bool,
     /// OpenID providers at which users log in here, by their names.
     pub oidc: Vec<String>,
+    /// Load balancers before it that speak the PROXY protocol; none unless set.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Proxies before it that say in each request whose it is; none unless set.
+    pub forwarded: Option<ForwardedFrom>,
     /// Bounds on everything a peer can send.
     pub limits: Limits,
 }

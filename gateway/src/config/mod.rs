@@ -5,9 +5,11 @@
 //! serves, stands in `deploy/sekisho.toml`, and a test holds the two together.
 
 mod document;
+mod edge;
 mod expand;
 mod file;
 mod file_account;
+mod file_edge;
 mod file_listener;
 mod file_login;
 mod file_oidc;
@@ -34,6 +36,7 @@ mod wireguard;
 use std::path::Path;
 
 pub use ::policy::route::RouteDefinition;
+pub use edge::{ForwardedField, ForwardedFrom, ProxyProtocol, is_among};
 pub use listener::{
     IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
 };

@@ -193,6 +193,7 @@ async fn pass(
         reads: resolved.effect == Effect::ReadOnly,
         deadline: resolved.route.deadline(),
         affinity: affinity(upstreams.balance(resolved.route.service()), &subject, trail),
+        client: Some(connection.client()),
     };
     let sent = upstreams.send(permit, resolved.route.service(), request, ours, asked);
     let answer = match trail.carried() {

@@ -1,7 +1,7 @@
 //! From an accepted stream to a connection that is known.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,6 +24,7 @@ use crate::config::Listener;
 use crate::exchange::Meters;
 use crate::session::{Acting, Session};
 use crate::snapshot::{Door, Snapshot};
+use crate::upstream::Client;
 use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
 
@@ -39,8 +40,12 @@ pub struct Arrival {
     pub listener: Arc<Listener>,
     /// The port it came to.
     pub port: u16,
-    /// Where it comes from.
+    /// Where it comes from: by the word of a load balancer, where it came through one.
     pub source: SocketAddr,
+    /// The address that it came to, where that is known.
+    pub local: Option<IpAddr>,
+    /// The load balancer that it came through.
+    pub proxy: Option<SocketAddr>,
     /// When it was accepted.
     pub accepted: Instant,
     /// Its name in every record of the connection: unique on this node while the gateway runs.
@@ -65,8 +70,10 @@ pub struct Connection {
     pub listener: Arc<Listener>,
     /// The port it came to.
     pub port: u16,
-    /// Where it comes from.
+    /// Where it comes from: by the word of a load balancer, where it came through one.
     pub source: SocketAddr,
+    /// The address that it came to, where that is known.
+    local: Option<IpAddr>,
     /// When it was accepted.
     pub accepted: Instant,
     /// The proved peer.
@@ -136,6 +143,7 @@ impl Connection {
             listener: &arrival.listener.name,
             transport: peer.transport_label(),
             source: &arrival.source.to_string(),
+            proxy: arrival.proxy.map(|proxy| proxy.to_string()).as_deref(),
             tls: tls.as_ref().map(|tls| record::Tls {
                 version: tls.version,
                 suite: tls.suite,
@@ -166,6 +174,7 @@ impl Connection {
             listener: arrival.listener,
             port: arrival.port,
             source: arrival.source,
+            local: arrival.local,
             accepted: arrival.accepted,
             worker,
             peer,
@@ -191,6 +200,13 @@ impl Connection {
         let value = headers::forwarded(self.source.ip(), is_tls, authority.to_str().ok()?, &self.listener.name)?;
         *made = Some((authority.clone(), value.clone()));
         Some(value)
+    }
+
+    /// Whose connection it is, for backends that want to know.
+    pub(crate) fn client(&self) -> Client {
+        let unknown = || if self.source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let local = self.local.unwrap_or_else(unknown);
+        Client { source: self.source, destination: SocketAddr::new(local, self.port) }
     }
 
     /// The deadline of an exchange that begins: the listener's bound, and `grace` on top of it.
@@ -412,6 +428,8 @@ mod tests {
             listener: Arc::new(crate::config::example_of_tunnels()),
             port: 443,
             source: ([10, 64, 1, 2], 50_000).into(),
+            local: None,
+            proxy: None,
             accepted: Instant::now(),
             id: HeaderValue::from_static("1"),
             tunnel,
