@@ -20,6 +20,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
     match refusal {
         Refusal::RequestMalformed
         | Refusal::RequestAmbiguous
+        | Refusal::ForwardedMalformed
         | Refusal::TargetNotNormal
         | Refusal::ProtocolAbuse
         | Refusal::HandshakeFailed

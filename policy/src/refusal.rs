@@ -102,6 +102,8 @@ refusals! {
     RequestMalformed = "request-malformed", Peer;
     /// The request can be read in two ways: its framing, its host or its target is ambiguous.
     RequestAmbiguous = "request-ambiguous", Peer;
+    /// What listed proxies wrote of where a request comes from cannot be read.
+    ForwardedMalformed = "forwarded-malformed", Peer;
     /// The target cannot be brought into its one normal form.
     TargetNotNormal = "target-not-normal", Peer;
     /// The target is longer than the listener takes.

@@ -21,7 +21,8 @@ const MAX_CLOCK_SERVERS: usize = 16;
 
 pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let node = file.section("node", node);
-    let trust_domain = file.section("trust", trust_domain);
+    let (trust_domain, patients_apart) =
+        file.section("trust", |table| (trust_domain(table), table.boolean("patients_apart", true)));
     let store = file.section("store", |table| table.path("file"));
     let state = store.as_ref().and_then(|store| store.parent());
     let audit = file.section("audit", |table| audit(table, state));
@@ -71,9 +72,13 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         .collect();
     let back_channel = file.section("back_channel", |table| super::file_oidc::back_channel(table, &mut addresses));
     let routes = routes(file, &service_names, (&issuer_names, &token_issuers), &listeners, &oidc);
+    if patients_apart {
+        super::apart::judge(file, &listeners, &services, &routes);
+    }
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,
+        patients_apart,
         store: Store { file: store? },
         audit: audit?,
         clock,

@@ -4,6 +4,7 @@
 //! every number with its bounds; what comes out is [`Config`]. Every key, with its default and the requirement it
 //! serves, stands in `deploy/sekisho.toml`, and a test holds the two together.
 
+mod apart;
 mod document;
 mod edge;
 mod expand;
@@ -36,6 +37,8 @@ mod wireguard;
 use std::path::Path;
 
 pub use ::policy::route::RouteDefinition;
+use ::policy::route::Place;
+pub(crate) use apart::is_for_patients;
 pub use edge::{ForwardedField, ForwardedFrom, ProxyProtocol, is_among};
 pub use listener::{
     IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
@@ -65,6 +68,8 @@ pub struct Config {
     pub node: String,
     /// The SPIFFE trust domain of device certificates (SPIFFE-ID section 2.1).
     pub trust_domain: String,
+    /// Listeners for patients share nothing with others (R18).
+    pub patients_apart: bool,
     /// Where sites, devices and users are kept.
     pub store: Store,
     /// The audit log.
@@ -148,6 +153,13 @@ impl Config {
                 Err(ConfigError::Invalid(vec![places.problem("", "is not a configuration".to_owned())]))
             }
         }
+    }
+
+    /// A listener as routes see it: where patients are kept apart, only those that name it are at a listener for patients (R18).
+    #[must_use]
+    pub fn place_of<'a>(&self, listener: &'a Listener) -> Place<'a> {
+        let named_only = self.patients_apart && is_for_patients(listener);
+        Place { listener: Some(&listener.name), host: None, named_only }
     }
 
     /// Something that is wrong with a value, blamed on its key's place in the file.

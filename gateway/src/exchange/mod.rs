@@ -6,6 +6,7 @@
 mod account;
 mod answer;
 mod asked;
+mod forwarded;
 mod login;
 mod meters;
 mod normalise;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use policy::judge::{self, Permit};
+use policy::route::Place;
 use policy::{Effect, Refusal};
 
 use crate::answer::X_REQUEST_ID;
@@ -105,6 +107,9 @@ async fn pass(
 
     let normal = Normal::of(connection, &mut request)?;
     trail.addressed_to(&normal.authority);
+    if let Some(listed) = &connection.listener.forwarded {
+        trail.told(forwarded::told(listed, connection.source.ip(), request.headers())?);
+    }
     let mut subject = connection.subject(&snapshot)?;
     trail.asked_by(&subject);
     worker.clock_allows(&snapshot, trail.begun())?;
@@ -112,12 +117,14 @@ async fn pass(
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;
     if account::takes(connection, &target) {
-        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
+        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority, source: trail.source() };
         return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
     }
     let brought = account::of_request(connection, &subject, &mut request, trail)?;
     let device = Arc::clone(&subject);
-    let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
+    let place =
+        Place { host: normal.host(connection), ..snapshot.config.place_of(&connection.listener) };
+    let resolved = snapshot.routes.resolve(place, request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
     let mut by_token = None;
     if let Some(rules) = resolved.route.token() {
@@ -128,7 +135,7 @@ async fn pass(
         && by_token.is_none()
         && !brought.session.as_ref().is_some_and(|own| oidc::is_of(own, &rules.provider))
     {
-        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
+        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority, source: trail.source() };
         return Box::pin(oidc::require(&asked, rules, &brought, &target, &request)).await.map(Passed::Own);
     }
     let mut seen = match resolved.route.observed() {
@@ -180,7 +187,10 @@ async fn pass(
         request_id: trail.id_header(),
         reading: trail.begun(),
     };
-    let ours = worker.identify(connection, &snapshot, &subject, sending)?;
+    let mut ours = worker.identify(connection, &snapshot, &subject, sending)?;
+    if let Some(forwarded) = trail.forwarded(&normal.authority) {
+        ours.forwarded = forwarded?;
+    }
     let upstreams = worker.upstreams(&snapshot)?;
     if let Some(attempt) = &mut attempt {
         attempt.sends(trail).await?;
@@ -193,7 +203,7 @@ async fn pass(
         reads: resolved.effect == Effect::ReadOnly,
         deadline: resolved.route.deadline(),
         affinity: affinity(upstreams.balance(resolved.route.service()), &subject, trail),
-        client: Some(connection.client()),
+        client: Some(trail.client()),
     };
     let sent = upstreams.send(permit, resolved.route.service(), request, ours, asked);
     let answer = match trail.carried() {
@@ -275,7 +285,7 @@ fn decide(
     let context = judge::Context {
         transport: connection.peer.transport(),
         tls_version: connection.tls_version,
-        source: connection.source.ip(),
+        source: trail.source(),
         time: trail.begun().unix_ns,
         authentication_age_ns: age_ns,
         method: Some(request.method().as_str()),

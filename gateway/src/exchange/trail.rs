@@ -7,6 +7,7 @@
 mod told;
 mod user;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use smallvec::SmallVec;
 use super::account::{Own, forget};
 use super::answer::ResponseBody;
 use super::asked::{Asked, Target};
+use super::forwarded::Told;
 use super::meters::Counted;
 use super::patients::Bodies;
 use crate::accounts::page::Language;
@@ -35,7 +37,7 @@ use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::{Bearing, Connection};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{Client, UpstreamBody, headers};
 use crate::worker::{Carrying, Worker};
 use user::LoginTold;
 
@@ -69,6 +71,8 @@ pub(super) struct Trail {
     method: SmallVec<[u8; 8]>,
     target: Target,
     authority: Option<HeaderValue>,
+    /// What a listed proxy says of where it comes from.
+    told: Option<Told>,
     snapshot_version: u64,
     subject: Option<Arc<Subject>>,
     asked: Option<Asked>,
@@ -115,6 +119,7 @@ impl Trail {
             method: SmallVec::from_slice(method),
             target,
             authority: None,
+            told: None,
             snapshot_version: 0,
             subject: None,
             asked: None,
@@ -173,6 +178,33 @@ impl Trail {
 
     pub(super) fn addressed_to(&mut self, authority: &HeaderValue) {
         self.authority = Some(authority.clone());
+    }
+
+    /// A listed proxy says whose it is, or nothing.
+    pub(super) fn told(&mut self, told: Option<Told>) {
+        self.told = told;
+    }
+
+    /// Where it comes from: the connection's other end, or by the word of a listed proxy.
+    pub(super) fn source(&self) -> IpAddr {
+        self.told.as_ref().map_or(self.connection.source, |told| told.client).ip()
+    }
+
+    /// The same for backends that are told whose connection a request came over.
+    pub(super) fn client(&self) -> Client {
+        let client = self.connection.client();
+        self.told.as_ref().map_or(client, |told| Client { source: told.client, ..client })
+    }
+
+    /// `Forwarded` for backends where a listed proxy asked for somebody; none where the connection's will do.
+    ///
+    /// # Errors
+    /// [`Refusal::InternalError`] if it cannot be written.
+    pub(super) fn forwarded(&self, authority: &HeaderValue) -> Option<Result<HeaderValue, Refusal>> {
+        let told = self.told.as_ref()?;
+        let ours = self.connection.forwarded(authority).ok_or(Refusal::InternalError);
+        let behind = |ours| headers::forwarded_behind(told.client.ip(), told.is_tls, told.host.as_deref(), &ours);
+        Some(ours.and_then(|ours| behind(ours).ok_or(Refusal::InternalError)))
     }
 
     pub(super) fn asks(&mut self, mut asked: Asked) {
@@ -444,9 +476,11 @@ impl Trail {
             Some((asked, bodies)) => bodies.tell(&asked.patients, status.is_some(), &mut patients),
             None => asked.and_then(|asked| asked.patients.truncated.then_some(Unread::TooMany)),
         };
+        let client = self.told.as_ref().map(|told| told.client.ip().to_string());
         let exchange = Exchange {
             request: self.id(),
             connection: &self.connection.fields,
+            client: client.as_deref(),
             method: &self.method,
             authority: self.authority.as_ref().map(HeaderValue::as_bytes),
             target: self.target.as_bytes(),

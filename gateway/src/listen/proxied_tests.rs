@@ -1,6 +1,5 @@
 use super::*;
 use proptest::prelude::*;
-use tokio::io::AsyncReadExt as _;
 
 fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len()).unwrap().to_be_bytes();

@@ -63,7 +63,7 @@ const CLINIC: &str = r#"
 
 fn resolve<T>(table: &RouteTable, method: &str, raw: &str, then: impl Fn(Resolved<'_>) -> T) -> Result<T, Refusal> {
     let target = CanonicalTarget::parse(raw.as_bytes(), 16 * 1024).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
-    table.resolve(method, &target).map(then)
+    table.resolve(crate::route::Place::default(), method, &target).map(then)
 }
 
 /// `read`, `search*` and so on, where `*` marks what may change something.
