@@ -78,6 +78,9 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::TooManyConnections
         | Refusal::TooManyHandshakes
         | Refusal::RateLimited
+        | Refusal::QuotaRequests
+        | Refusal::QuotaBytes
+        | Refusal::QuotaConcurrency
         | Refusal::LoginPaused
         | Refusal::LoginLocked => StatusCode::TOO_MANY_REQUESTS,
         Refusal::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

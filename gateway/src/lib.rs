@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod oidc;
 pub mod outage;
 pub mod quickstart;
+pub mod quota;
 pub mod registry;
 mod replace;
 pub mod revocation;

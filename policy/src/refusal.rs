@@ -126,6 +126,12 @@ refusals! {
     ProtocolAbuse = "protocol-abuse", Peer;
     /// The peer asks for more than it may, or its refused requests have used up their part of the log.
     RateLimited = "rate-limited", Peer;
+    /// A site or a device has made more requests in a time than its quota has.
+    QuotaRequests = "quota-requests", Peer;
+    /// The bodies of a site or a device had more bytes in a time than its quota has.
+    QuotaBytes = "quota-bytes", Peer;
+    /// A site or a device has as many requests under way as its quota has.
+    QuotaConcurrency = "quota-concurrency", Peer;
     /// No route takes the target.
     RouteUnknown = "route-unknown", Peer;
     /// No policy permits the action.

@@ -74,6 +74,7 @@ mod policy_matrix;
 mod proxy_protocol;
 mod purposes;
 mod registry_cli;
+mod quotas;
 mod reload;
 mod revocation;
 mod route_explain;

@@ -42,6 +42,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let account =
         file.section("account", |table| super::file_account::account(table, store.as_deref().and_then(Path::parent)));
     let session = file.section("session", |table| super::file_session::session(table, state));
+    let quota = file.section("quota", super::file_quota::quotas);
     let outage = file.section("outage", super::file_outage::outage);
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
@@ -90,6 +91,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         login,
         account: account?,
         session: session?,
+        quota,
         outage,
         log,
         workers,

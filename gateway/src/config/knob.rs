@@ -55,6 +55,15 @@ knobs! {
     DEVICE_REQUESTS_PER_SECOND = 0, 0 => 1_000_000, "0 is no bound, and a worker serves fewer than a million";
 }
 
+// Quotas of sites and devices.
+knobs! {
+    QUOTA:
+    QUOTA_BURST_S = 10, 1 => 3_600, "a viewer asks for many images together, and after an hour it is no burst";
+    QUOTA_REQUESTS = 0, 0 => 10_000_000, "0 is no bound, and no gateway serves more";
+    QUOTA_BYTES = 0, 0 => 1 << 40, "0 is no bound, and no line carries more";
+    QUOTA_CONCURRENT = 0, 0 => 10_000_000, "0 is no bound, and each is held in memory";
+}
+
 // Sites that fall silent.
 knobs! {
     OUTAGE:

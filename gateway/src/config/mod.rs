@@ -14,6 +14,7 @@ mod file_edge;
 mod file_listener;
 mod file_login;
 mod file_oidc;
+mod file_quota;
 mod file_outage;
 mod file_resilience;
 mod file_route;
@@ -92,6 +93,8 @@ pub struct Config {
     pub account: Account,
     /// Sessions.
     pub session: Session,
+    /// What sites and devices may have.
+    pub quota: crate::quota::Quotas,
     /// When sites count as silent.
     pub outage: crate::outage::Rules,
     /// Diagnostics.

@@ -113,6 +113,7 @@ async fn pass(
     let mut subject = connection.subject(&snapshot)?;
     trail.asked_by(&subject);
     worker.clock_allows(&snapshot, trail.begun())?;
+    trail.counts_for_quotas(&snapshot)?;
 
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;

@@ -35,6 +35,7 @@ use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::{Bearing, Connection};
+use crate::quota::Admitted;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Client, UpstreamBody, headers};
@@ -47,6 +48,9 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// What the record of a refused request is reckoned at beside its connection and what the peer wrote: names of route,
 /// service, user, roles and policies, and the keys.
 const RECORD_BYTES: u64 = 1024;
+
+/// Bytes of an answer that pass before quotas are told of them; a request's are told with the next of them, or at its end.
+const CHARGED_AT_ONCE: u64 = 256 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -106,6 +110,10 @@ pub(super) struct Trail {
     forwarding: bool,
     bytes: u64,
     ended: bool,
+    /// Its place within quotas, where there are some.
+    admitted: Option<Admitted>,
+    /// Bytes that quotas know of.
+    charged: u64,
 }
 
 impl Trail {
@@ -144,6 +152,8 @@ impl Trail {
             forwarding: false,
             bytes: 0,
             ended: false,
+            admitted: None,
+            charged: 0,
             connection: Rc::clone(connection),
         }
     }
@@ -377,6 +387,37 @@ impl Trail {
         Rc::clone(&self.received)
     }
 
+    /// Takes its place within the quotas of its device and site.
+    ///
+    /// # Errors
+    /// As [`Metered::enter`](crate::quota::Metered::enter).
+    pub(super) fn counts_for_quotas(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let quotas = &snapshot.config.quota;
+        let now_ns = self.begun.monotonic_ns;
+        let Some(metered) = self.connection.metered(quotas, now_ns) else { return Ok(()) };
+        match metered.enter(quotas, now_ns) {
+            Ok(admitted) => {
+                self.admitted = Some(admitted);
+                Ok(())
+            }
+            Err((refusal, wait_ns)) => {
+                if let Some(wait_ns) = wait_ns {
+                    self.retry_after(wait_ns);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Tells quotas of the bytes that have passed since they were told last.
+    fn charge(&mut self) {
+        let total = self.bytes + self.received.bytes.get();
+        if let Some(admitted) = &self.admitted {
+            admitted.passes(self.clock().monotonic_ns(), total - self.charged);
+            self.charged = total;
+        }
+    }
+
     /// Whose fault it is that the time is up before there is an answer.
     pub(super) fn overdue(&self) -> Refusal {
         match (self.forwarding, self.received.awaited.get()) {
@@ -399,6 +440,9 @@ impl Trail {
     /// Counts and reads bytes of the answer's body.
     pub(super) fn sends(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
+        if self.admitted.is_some() && self.bytes + self.received.bytes.get() >= self.charged + CHARGED_AT_ONCE {
+            self.charge();
+        }
         if let Some(bodies) = self.bodies() {
             bodies.answer_passes(bytes);
         }
@@ -563,6 +607,7 @@ impl Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
+        self.charge();
         let is_over = self.stage == Stage::Over;
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
             // Dropped before there was an answer, and nobody waits for the record of that any more.

@@ -1,6 +1,6 @@
 //! From an accepted stream to a connection that is known.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use super::tls::Parameters;
 use crate::clock::Clock as _;
 use crate::config::Listener;
 use crate::exchange::Meters;
+use crate::quota::{Metered, Quotas};
 use crate::session::{Acting, Session};
 use crate::snapshot::{Door, Snapshot};
 use crate::upstream::Client;
@@ -92,6 +93,8 @@ pub struct Connection {
     pub fields: record::Connection,
     /// What its peer may still have of this worker.
     allowance: Rc<Allowance>,
+    /// What its peer and its peer's site have used of their quotas; looked up once.
+    metered: OnceCell<Metered>,
     /// Who it was opened by, without what may change while it lives; none where the registry changed its mind between
     /// the handshake and here, and then the connection is cut.
     party: Option<Party>,
@@ -164,6 +167,7 @@ impl Connection {
             spiffe_id,
             forwarded: RefCell::default(),
             allowance: worker.allowances.of(party.as_ref(), &worker.clock.now()),
+            metered: OnceCell::new(),
             party,
             tls_version: tls.as_ref().map(|tls| match tls.version {
                 "1.3" => TlsVersion::V1_3,
@@ -305,6 +309,12 @@ impl Connection {
             let rate = Rate { burst: per_second.saturating_mul(REQUEST_BURST_SECONDS), per_second };
             self.allowance.may_ask(&self.worker.clock.now(), rate)
         })
+    }
+
+    /// By what its requests are counted for quotas; none where nobody has one.
+    pub(crate) fn metered(&self, quotas: &Quotas, now_ns: u64) -> Option<&Metered> {
+        let party = self.party.as_ref().filter(|_| !quotas.is_off())?;
+        Some(self.metered.get_or_init(|| self.worker.meters().of(party, now_ns)))
     }
 
     /// Whether a refusal may be recorded in full, in so many bytes; otherwise it is to be [counted](Self::limited).
