@@ -25,6 +25,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::ProtocolAbuse
         | Refusal::HandshakeFailed
         | Refusal::ProxyHeader
+        | Refusal::ProtocolTooOld
         | Refusal::EnrolmentRequest
         | Refusal::LoginAmbiguous
         | Refusal::SessionAmbiguous

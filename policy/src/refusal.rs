@@ -53,6 +53,8 @@ refusals! {
     HandshakeTimeout = "handshake-timeout", Peer;
     /// The peer does not speak TLS as the listener's profile wants it.
     HandshakeFailed = "handshake-failed", Peer;
+    /// The peer speaks TLS 1.2, and its site is none of those that may at this listener (R21).
+    ProtocolTooOld = "protocol-too-old", Peer;
     /// The peer asked for a server name that is not the listener's (C7).
     ServerNameUnknown = "server-name-unknown", Peer;
     /// The peer presented no certificate (R1).

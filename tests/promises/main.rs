@@ -65,6 +65,7 @@ mod ocsp;
 mod oidc_attacks;
 mod oidc_browser;
 mod oidc_logout;
+mod old_protocols;
 mod on_behalf_of;
 mod operator;
 mod orthanc;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ::policy::AuthenticationLevel;
+use ::policy::{AuthenticationLevel, SiteName};
 use certs::PatientField;
 use certs::peers::PolicyOid;
 
@@ -148,6 +148,7 @@ impl ListenerTls {
             peers: ListenerPeers::Devices,
             client_ca_file: None,
             profile: ADMIN_PROFILE.to_owned(),
+            tls12_sites: None,
             revocation: Revocation::off(),
         }
     }
@@ -169,6 +170,7 @@ fn listener_tls(table: &Table<'_>, by_acme: &ByAcme<'_>, asking: Option<Asking>)
         None => table.path_optional("client_ca_file"),
     };
     let profile = table.choice("profile", "cryptrec-high", PROFILES).to_owned();
+    let tls12_sites = tls12_sites(table, &profile);
     let revocation = match asking {
         Some(Asking::Off) => {
             table.no_section("revocation", "nobody is asked for a certificate");
@@ -177,7 +179,23 @@ fn listener_tls(table: &Table<'_>, by_acme: &ByAcme<'_>, asking: Option<Asking>)
         Some(Asking::Required | Asking::Optional) | None => table.section("revocation", revocation),
     };
     let peers = peers(table);
-    Some(ListenerTls { identities: identities?, peers, client_ca_file, profile, revocation })
+    Some(ListenerTls { identities: identities?, peers, client_ca_file, profile, tls12_sites, revocation })
+}
+
+fn tls12_sites(table: &Table<'_>, profile: &str) -> Option<Vec<SiteName>> {
+    let texts = table.texts_optional("tls12_sites");
+    if !texts.is_empty() && profile == ADMIN_PROFILE {
+        let (own, other) = (table.key("tls12_sites"), table.key("profile"));
+        table.problem("tls12_sites", format!("`{own}` is there, and `{other}` is `{profile}`: nobody speaks TLS 1.2"));
+    }
+    let mut sites: Vec<SiteName> = Vec::new();
+    for text in &texts {
+        match text.text.parse() {
+            Ok(site) => sites.push(site),
+            Err(_) => table.refuse(text, "no site has such a name"),
+        }
+    }
+    (!sites.is_empty()).then_some(sites)
 }
 
 /// What a certificate with a key behind a PIN counts for.
@@ -389,6 +407,7 @@ pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
                 peers: ListenerPeers::Devices,
                 client_ca_file: Some(client_ca_file),
                 profile: ADMIN_PROFILE.to_owned(),
+                tls12_sites: None,
                 revocation: Revocation::off(),
             }))
         }

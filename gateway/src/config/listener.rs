@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::edge::{ForwardedFrom, ProxyProtocol};
 use super::wireguard::{Asking, InsideTls, WireGuard};
-use ::policy::AuthenticationLevel;
+use ::policy::judge::TlsVersion;
+use ::policy::{AuthenticationLevel, Refusal, SiteName};
 use certs::PatientField;
 
 /// A door: mutual TLS on TCP, or WireGuard tunnels on UDP.
@@ -47,6 +48,19 @@ impl Listener {
         self.wireguard.as_ref().map_or(Asking::Required, |tunnels| tunnels.client_certificate)
     }
 
+    /// Whether devices of a site may speak this version of TLS here (R21).
+    ///
+    /// # Errors
+    /// [`Refusal::ProtocolTooOld`].
+    pub fn takes_version(&self, version: Option<TlsVersion>, site: Option<&SiteName>) -> Result<(), Refusal> {
+        match &self.tls.tls12_sites {
+            Some(sites) if version == Some(TlsVersion::V1_2) && !site.is_some_and(|site| sites.contains(site)) => {
+                Err(Refusal::ProtocolTooOld)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Whether what lies below `/.sekisho/` is the gateway's own here.
     #[must_use]
     pub fn has_pages(&self) -> bool {
@@ -65,6 +79,8 @@ pub struct ListenerTls {
     pub client_ca_file: Option<PathBuf>,
     /// Name of a profile that `certs` knows: `cryptrec-high`, `cryptrec-high-tls12` or `compatible`.
     pub profile: String,
+    /// The only sites whose devices may speak TLS 1.2, where the profile has it; none for every site (R21).
+    pub tls12_sites: Option<Vec<SiteName>>,
     /// How it is known that a certificate was revoked.
     pub revocation: Revocation,
 }

@@ -181,6 +181,11 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, mut arrival: Arrival, 
     let _present = connection.peer.device().map(|device| worker.present.enter(&device.site));
     drop((snapshot, opening));
     connection.opened();
+    if let Err(refusal) = connection.takes_version(&listener) {
+        connection.refused(refusal, "TLS 1.2, and the site is not among `tls12_sites` of the listener");
+        connection.closed(Some(refusal));
+        return;
+    }
     let cause = if is_h2 {
         let served = pin!(h2::serve(stream, &connection));
         match connection.control.run(served).await {

@@ -296,6 +296,14 @@ impl Connection {
         Ok(subject)
     }
 
+    /// Whether its site may speak its version of TLS at the listener, by the configuration in force.
+    ///
+    /// # Errors
+    /// As [`Listener::takes_version`].
+    pub(crate) fn takes_version(&self, listener: &Listener) -> Result<(), Refusal> {
+        listener.takes_version(self.tls_version, self.party.as_ref().and_then(Party::site))
+    }
+
     /// Records the connection's beginning (R5: when a peer came).
     pub fn opened(&self) {
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Opened));
