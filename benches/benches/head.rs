@@ -89,7 +89,8 @@ fn targets(criterion: &mut Criterion) {
     for count in [1, 20] {
         let table = routes(count);
         group.bench_function(format!("resolve/{count}"), |bencher| {
-            bencher.iter(|| table.resolve(policy::route::Place::default(), black_box("GET"), black_box(&target)).unwrap());
+            bencher
+                .iter(|| table.resolve(policy::route::Place::default(), black_box("GET"), black_box(&target)).unwrap());
         });
     }
     let table = routes(1);

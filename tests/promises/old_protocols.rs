@@ -33,7 +33,8 @@ fn tls12_is_for_the_sites_that_are_named() {
     assert!(clinic.reload());
     let _ = old.closes();
     let record = clinic.wait_for_record("the end", |record| {
-        is(record, "connection-closed") && text(record, "cause") == "protocol-too-old"
+        is(record, "connection-closed")
+            && text(record, "cause") == "protocol-too-old"
             && record["connection"]["site"] == "aoi-clinic"
     });
     assert_eq!(record["connection"]["tls"]["version"], "1.2");

@@ -14,9 +14,14 @@ use gateway_tests::audit::{is, text};
 use gateway_tests::{Builder, Clinic, DOCTOR, Door, Handshake, Prepared, connect_from, own_address, until};
 use toml::Value;
 
-/// Where load balancers are, and where they are not.
-const LISTED: [u8; 4] = [127, 0, 0, 2];
-const ELSEWHERE: [u8; 4] = [127, 0, 0, 3];
+/// Where load balancers are, and where they are not. Of each address one refusal is recorded in full.
+const fn listed(number: u8) -> [u8; 4] {
+    [127, 0, 2, number]
+}
+
+const fn elsewhere(number: u8) -> [u8; 4] {
+    [127, 0, 3, number]
+}
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -24,9 +29,9 @@ fn networks(networks: &[&str]) -> Value {
     Value::from(networks.iter().map(|network| Value::from(*network)).collect::<Vec<_>>())
 }
 
-/// A clinic whose load balancers are at [`LISTED`].
+/// A clinic whose load balancers are at [`listed`] addresses.
 fn balanced(timeout_ms: i64) -> Builder {
-    let keys = [("from", networks(&["127.0.0.2/32"])), ("timeout_ms", Value::from(timeout_ms))];
+    let keys = [("from", networks(&["127.0.2.0/24"])), ("timeout_ms", Value::from(timeout_ms))];
     let table = toml::Table::from_iter(keys.map(|(key, value)| (key.to_owned(), value)));
     Clinic::builder().config(|config| config.set_listener("proxy_protocol", table))
 }
@@ -39,7 +44,7 @@ fn header(client: SocketAddr, to: SocketAddr) -> Vec<u8> {
 }
 
 fn from_listed(clinic: &Clinic, header: &[u8]) -> Handshake {
-    clinic.handshake(DOCTOR).from(LISTED).after(header)
+    clinic.handshake(DOCTOR).from(listed(1)).after(header)
 }
 
 fn client(text: &str) -> SocketAddr {
@@ -48,9 +53,8 @@ fn client(text: &str) -> SocketAddr {
 
 /// The record of a refusal before TLS.
 fn refusal(clinic: &Clinic, source: SocketAddr) -> String {
-    let record = clinic.wait_for_record("a refusal", |record| {
-        is(record, "refusal") && text(record, "source") == source.to_string()
-    });
+    let record = clinic
+        .wait_for_record("a refusal", |record| is(record, "refusal") && text(record, "source") == source.to_string());
     assert_eq!(text(&record, "reason"), "proxy-header", "{record:#}");
     text(&record, "detail").to_owned()
 }
@@ -70,7 +74,7 @@ fn the_address_of_a_listed_header_counts() {
     assert_eq!(record["connection"]["source"], source.to_string());
     assert_eq!(record["connection"]["proxy"], wire.local().to_string());
     // From elsewhere nothing is needed, and the address is the connection's.
-    let mut direct = clinic.handshake(DOCTOR).from(ELSEWHERE).open();
+    let mut direct = clinic.handshake(DOCTOR).from(elsewhere(1)).open();
     assert_eq!(direct.get("/open/x").status, 200);
     let record = clinic.wait_for_record("the request", |record| {
         is(record, "request") && record["connection"]["source"] == direct.local().to_string()
@@ -98,12 +102,13 @@ fn bounds_of_an_address_are_the_clients() {
 fn a_header_from_elsewhere_is_refused() {
     let clinic = balanced(3000).start();
     let to = clinic.door.address;
-    for bytes in [header(client("192.0.2.7:50000"), to), format!("PROXY TCP4 192.0.2.7 {} 5 443\r\n", to.ip()).into_bytes()] {
-        let mut stream = connect_from(ELSEWHERE, to);
+    let v1 = format!("PROXY TCP4 192.0.2.7 {} 5 443\r\n", to.ip()).into_bytes();
+    for (number, bytes) in (1..).zip([header(client("192.0.2.7:50000"), to), v1]) {
+        let mut stream = connect_from(elsewhere(number), to);
         stream.write_all(&bytes).expect("written");
         let source = stream.local_addr().expect("an address");
         assert!(refusal(&clinic, source).contains("not listed"));
-        let handshake = clinic.handshake(DOCTOR).from(ELSEWHERE).after(&bytes);
+        let handshake = clinic.handshake(DOCTOR).from(elsewhere(number)).after(&bytes);
         assert!(handshake.try_open().is_err(), "it is served");
     }
     assert_eq!(clinic.backend().connections(), 0);
@@ -119,7 +124,7 @@ fn without_a_whole_header_in_time_nobody_comes_in() {
     let short = [SIGNATURE, &[0x21, 0x11, 0, 4], &[192, 0, 2, 7]].concat();
     let datagrams = [&good[..13], &[0x12], &good[14..]].concat();
     let other_version = [&good[..12], &[0x31], &good[13..]].concat();
-    for (bytes, detail) in [
+    let cases = [
         (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00"[..], "does not begin with a header"),
         (b"GET / HTTP/1.1\r\n\r\n", "does not begin with a header"),
         (&long, "longer than 4096"),
@@ -129,8 +134,9 @@ fn without_a_whole_header_in_time_nobody_comes_in() {
         (&other_version, "malformed"),
         (&good[..20], "did not come in time"),
         (b"", "did not come in time"),
-    ] {
-        let mut stream = connect_from(LISTED, to);
+    ];
+    for (number, (bytes, detail)) in (2..).zip(cases) {
+        let mut stream = connect_from(listed(number), to);
         stream.write_all(bytes).expect("written");
         let begun = Instant::now();
         let mut rest = Vec::new();
@@ -141,13 +147,14 @@ fn without_a_whole_header_in_time_nobody_comes_in() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{detail}");
     }
     // A byte now and then buys no time.
-    let mut slow = connect_from(LISTED, to);
+    let mut slow = connect_from(listed(99), to);
     let source = slow.local_addr().expect("an address");
     let mut bytes = good.iter().cycle();
     until("the slow header to be refused", || {
         let _ = slow.write_all(&[*bytes.next().expect("endless")]);
         std::thread::sleep(Duration::from_millis(90));
-        let is_told = |record: &serde_json::Value| is(record, "refusal") && text(record, "source") == source.to_string();
+        let is_told =
+            |record: &serde_json::Value| is(record, "refusal") && text(record, "source") == source.to_string();
         clinic.records().iter().any(is_told).then_some(())
     });
     assert!(refusal(&clinic, source).contains("did not come in time"));
@@ -169,7 +176,7 @@ fn a_load_balancers_own_connection_is_its_own() {
     // A header about nobody is of use for a look alone.
     for look in [&local[..], b"PROXY UNKNOWN\r\n", &[SIGNATURE, &[0x21, 0, 0, 0]].concat()] {
         let before = clinic.metric("sekisho_handshakes_total", &[("outcome", "proxy-check")]);
-        let mut stream = connect_from(LISTED, to);
+        let mut stream = connect_from(listed(1), to);
         stream.write_all(look).expect("written");
         drop(stream);
         let checked = || clinic.metric("sekisho_handshakes_total", &[("outcome", "proxy-check")]);
@@ -206,7 +213,7 @@ fn haproxy_in_front() {
     let front = own_address();
     let configuration = format!(
         "global\n maxconn 64\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
-         listen gateway\n bind {front}\n server gw {} send-proxy-v2 check check-send-proxy inter 200 source 127.0.0.2\n",
+         listen gateway\n bind {front}\n server gw {} send-proxy-v2 check check-send-proxy inter 200 source 127.0.2.2\n",
         clinic.door.address
     );
     clinic.prepared.write("haproxy.cfg", configuration);
@@ -223,10 +230,11 @@ fn haproxy_in_front() {
         is(record, "request") && text(record, "request") == answer.field("x-request-id")
     });
     assert_eq!(record["connection"]["source"], wire.local().to_string());
-    assert!(record["connection"]["proxy"].as_str().is_some_and(|proxy| proxy.starts_with("127.0.0.2:")), "{record:#}");
+    assert!(record["connection"]["proxy"].as_str().is_some_and(|proxy| proxy.starts_with("127.0.2.2:")), "{record:#}");
     let checks = || clinic.metric("sekisho_handshakes_total", &[("outcome", "proxy-check")]);
     until("HAProxy's checks", || (checks() > 2.5).then_some(()));
-    assert!(!clinic.records().iter().any(|record| is(record, "refusal")), "a check is nobody's refusal");
+    let is_headers = |record: &serde_json::Value| is(record, "refusal") && text(record, "reason") == "proxy-header";
+    assert!(!clinic.records().iter().any(is_headers), "a check is nobody's refusal");
 }
 
 #[test]
@@ -239,15 +247,16 @@ fn curl_speaks_version_1() {
     let port = clinic.door.address.port();
     let output = Command::new("curl")
         .args(["-sS", "-o", "/dev/null", "-w", "%{http_code} %{local_port}", "--max-time", "20", "--haproxy-protocol"])
-        .args(["--interface", "127.0.0.2", "--cacert", &path("tls/servers-ca.crt")])
+        .args(["--interface", "127.0.2.3", "--cacert", &path("tls/servers-ca.crt")])
         .args(["--cert", &path("client.crt"), "--key", &path("client.key")])
         .args(["--resolve", &format!("localhost:{port}:127.0.0.1"), &format!("https://localhost:{port}/open/x")])
         .output()
         .expect("curl is installed");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let local = said.strip_prefix("200 ").unwrap_or_else(|| panic!("{said} {}", String::from_utf8_lossy(&output.stderr)));
+    let local =
+        said.strip_prefix("200 ").unwrap_or_else(|| panic!("{said} {}", String::from_utf8_lossy(&output.stderr)));
     clinic.wait_for_record("the request", |record| {
-        is(record, "request") && record["connection"]["source"] == format!("127.0.0.2:{local}")
+        is(record, "request") && record["connection"]["source"] == format!("127.0.2.3:{local}")
     });
 }
 
@@ -297,7 +306,7 @@ fn nginx_behind_is_told_whose_connection_it_is_and_never_anothers() {
     let mut wires = vec![
         clinic.wire(DOCTOR),
         clinic.wire(DOCTOR),
-        clinic.handshake(DOCTOR).from(ELSEWHERE).open(),
+        clinic.handshake(DOCTOR).from(elsewhere(1)).open(),
         from_listed(&clinic, &header(client("192.0.2.7:50000"), clinic.door.address)).open(),
     ];
     let mut own: Vec<String> = wires.iter().map(|wire| wire.local().to_string()).collect();
@@ -324,8 +333,14 @@ fn nginx_behind_is_told_whose_connection_it_is_and_never_anothers() {
     assert!(!own.contains(&one.split(' ').next().expect("a client").to_owned()), "{one}");
     // Health checks are nobody's.
     let log = clinic.prepared.path("nginx/access.log");
-    let checks = || std::fs::read_to_string(&log).unwrap_or_default().lines().filter(|line| line.ends_with("/health")).count();
+    let checks =
+        || std::fs::read_to_string(&log).unwrap_or_default().lines().filter(|line| line.ends_with("/health")).count();
     until("a health check", || (checks() > 0).then_some(()));
     let text = std::fs::read_to_string(&log).expect("a log");
-    assert!(text.lines().filter(|line| line.ends_with("/health")).all(|line| line.starts_with(": ") || line.starts_with("-:-") || line.starts_with("127.0.0.1:")), "{text}");
+    assert!(
+        text.lines()
+            .filter(|line| line.ends_with("/health"))
+            .all(|line| line.starts_with(": ") || line.starts_with("-:-") || line.starts_with("127.0.0.1:")),
+        "{text}"
+    );
 }

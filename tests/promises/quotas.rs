@@ -26,8 +26,7 @@ fn retry_after(answer: &Answer) -> u64 {
 
 /// Statuses of many requests at once: each device on connections of its own, which the kernel spreads over workers.
 fn at_once(clinic: &Clinic, devices: &[&str], connections: usize, each: usize) -> Vec<Answer> {
-    let handshakes: Vec<_> =
-        (0..connections).map(|number| clinic.handshake(devices[number % devices.len()])).collect();
+    let handshakes: Vec<_> = (0..connections).map(|number| clinic.handshake(devices[number % devices.len()])).collect();
     let barrier = Barrier::new(connections);
     std::thread::scope(|scope| {
         let threads: Vec<_> = handshakes

@@ -115,7 +115,10 @@ fn reasons_and_errors_name_the_thing() {
         assert!(told.stdout.contains(line), "{line}: {}", told.stdout);
     }
     for (arguments, error) in [
-        (&["https://nobody.example/"][..], "no listener has `nobody.example` among its server_names; there are `clinics`, `staff`"),
+        (
+            &["https://nobody.example/"][..],
+            "no listener has `nobody.example` among its server_names; there are `clinics`, `staff`",
+        ),
         (&["https://localhost/"], "several listeners take that: `clinics`, `staff`; choose one by --listener"),
         (&["https://imaging.example/", "--listener", "staff"], "listener `staff` refuses the host `imaging.example`"),
         (&["/x", "--listener", "stuff"], "there is no listener `stuff`; there are `clinics`, `staff`"),
@@ -138,8 +141,14 @@ fn routes_that_collide_or_lead_nowhere_are_refused() {
     for (keys, error) in [
         ("path = \"/\"\nhosts = [\"imaging.example\"]", "is already the prefix of route `imaging`"),
         ("path = \"/open\"\nlisteners = [\"clinics\", \"staff\"]", "is already the prefix of route `open-staff`"),
-        ("path = \"/x\"\nlisteners = [\"stuff\"]", "`route[4].listeners[0]` is `stuff`; no `[[listener]]` has that name"),
-        ("path = \"/x\"\nlisteners = [\"staff\"]\nhosts = [\"imaging.example\"]", "none of its listeners has that name"),
+        (
+            "path = \"/x\"\nlisteners = [\"stuff\"]",
+            "`route[4].listeners[0]` is `stuff`; no `[[listener]]` has that name",
+        ),
+        (
+            "path = \"/x\"\nlisteners = [\"staff\"]\nhosts = [\"imaging.example\"]",
+            "none of its listeners has that name",
+        ),
         ("path = \"/x\"\nhosts = []", "nobody reaches the route"),
     ] {
         let mut prepared = prepared(&imaging);
@@ -190,8 +199,20 @@ fn r18_patients_share_nothing() {
     let alias = format!("http://localhost:{}", server.port());
     for (ca, listeners, service, backend, error) in [
         ("devices-ca", patients, "portal", url.clone(), "is also that of listener `clinics`"),
-        ("both-ca", patients, "portal", url.clone(), "listeners `patients` and `clinics` trust one authority, in two files"),
-        ("patients-ca", "[\"patients\", \"clinics\"]", "portal", url.clone(), "route `own` is at listeners for patients and at others"),
+        (
+            "both-ca",
+            patients,
+            "portal",
+            url.clone(),
+            "listeners `patients` and `clinics` trust one authority, in two files",
+        ),
+        (
+            "patients-ca",
+            "[\"patients\", \"clinics\"]",
+            "portal",
+            url.clone(),
+            "route `own` is at listeners for patients and at others",
+        ),
         ("patients-ca", patients, "clinical", url.clone(), "service `clinical` has routes for patients and for others"),
         ("patients-ca", patients, "portal", "server".to_owned(), "is also a server of service `clinical`"),
         ("patients-ca", patients, "portal", "alias".to_owned(), "is also a server of service `clinical`"),

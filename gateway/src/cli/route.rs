@@ -49,7 +49,8 @@ pub(super) fn run(command: &RouteCommand, out: &mut dyn Write) -> anyhow::Result
     let place = Place { host, ..config.place_of(listener) };
     let shown = |text: &str| super::terminal::text(text).to_string();
     let parsed = CanonicalTarget::parse(asked.target.as_bytes(), listener.limits.target_bytes);
-    let target = parsed.map_err(|refusal| anyhow!("`{}` is refused before any route: {refusal}", shown(&asked.target)))?;
+    let target =
+        parsed.map_err(|refusal| anyhow!("`{}` is refused before any route: {refusal}", shown(&asked.target)))?;
     writeln!(out, "listener {}, for {}", listener.name, purpose(listener))?;
     if host.is_none() && config.routes.iter().any(|route| route.hosts.is_some()) {
         writeln!(out, "no host is given: routes for single hosts are taken to be for it")?;
@@ -65,10 +66,15 @@ pub(super) fn run(command: &RouteCommand, out: &mut dyn Write) -> anyhow::Result
     for (route, standing) in routes.explain(place, &target) {
         let why = match standing {
             Standing::Takes if resolved.is_ok() => continue,
-            Standing::Takes => format!("its prefix `{}` takes the target, and its kind `{}` knows nothing like it", route.path(), route.kind().label()),
+            Standing::Takes => format!(
+                "its prefix `{}` takes the target, and its kind `{}` knows nothing like it",
+                route.path(),
+                route.kind().label()
+            ),
             Standing::Behind(first) => format!("route {first} comes before it: {}", precedence(&routes, &first, route)),
             Standing::OtherListener if route.listeners().is_none() => {
-                "it names no listener, and one for patients has the routes alone that name it (`trust.patients_apart`)".to_owned()
+                "it names no listener, and one for patients has the routes alone that name it (`trust.patients_apart`)"
+                    .to_owned()
             }
             Standing::OtherListener => format!("it is at {} alone", names(route.listeners())),
             Standing::OtherHost => format!("it is for {} alone", names(route.hosts())),
@@ -145,7 +151,11 @@ fn listener_of<'c>(config: &'c Config, named: Option<&str>, asked: &Asked) -> an
         [only] => Ok(only),
         [] => {
             let host = asked.host.as_deref().unwrap_or_default();
-            bail!("no listener has `{}` among its server_names; there are {}", super::terminal::text(host), quoted(&all))
+            bail!(
+                "no listener has `{}` among its server_names; there are {}",
+                super::terminal::text(host),
+                quoted(&all)
+            )
         }
         _ => bail!("several listeners take that: {}; choose one by --listener", quoted(&fit)),
     }

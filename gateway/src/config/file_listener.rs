@@ -109,7 +109,10 @@ pub(super) fn listener(
     let limits = table.section("limits", limits);
     let proxy_protocol = match has_tunnels {
         true => {
-            table.no_section("proxy_protocol", &format!("`{}` is `wireguard`: a tunnel has no header", table.key("kind")));
+            table.no_section(
+                "proxy_protocol",
+                &format!("`{}` is `wireguard`: a tunnel has no header", table.key("kind")),
+            );
             Some(None)
         }
         false => table.section("proxy_protocol", proxy_protocol),

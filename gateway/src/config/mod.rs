@@ -14,8 +14,8 @@ mod file_edge;
 mod file_listener;
 mod file_login;
 mod file_oidc;
-mod file_quota;
 mod file_outage;
+mod file_quota;
 mod file_resilience;
 mod file_route;
 mod file_service;
@@ -37,8 +37,8 @@ mod wireguard;
 
 use std::path::Path;
 
-pub use ::policy::route::RouteDefinition;
 use ::policy::route::Place;
+pub use ::policy::route::RouteDefinition;
 pub(crate) use apart::is_for_patients;
 pub use edge::{ForwardedField, ForwardedFrom, ProxyProtocol, is_among};
 pub use listener::{

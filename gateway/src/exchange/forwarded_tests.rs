@@ -98,7 +98,8 @@ fn only_the_configured_field_of_a_listed_proxy_is_read() {
 
 #[test]
 fn what_the_client_spoke_and_asked_for_is_told() {
-    let lines = [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "http, https"), ("x-forwarded-host", "a.example")];
+    let lines =
+        [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "http, https"), ("x-forwarded-host", "a.example")];
     let told_of = |lines: &[(&str, &str)]| told(&listed(ForwardedField::XForwarded), PROXY, &headers(lines));
     let known = told_of(&lines).unwrap().unwrap();
     assert_eq!((known.is_tls, known.host.as_deref()), (Some(true), Some("a.example")));

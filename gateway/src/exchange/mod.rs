@@ -118,13 +118,18 @@ async fn pass(
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;
     if account::takes(connection, &target) {
-        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority, source: trail.source() };
+        let asked = account::Asked {
+            connection,
+            snapshot: &snapshot,
+            subject: &subject,
+            authority: &normal.authority,
+            source: trail.source(),
+        };
         return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
     }
     let brought = account::of_request(connection, &subject, &mut request, trail)?;
     let device = Arc::clone(&subject);
-    let place =
-        Place { host: normal.host(connection), ..snapshot.config.place_of(&connection.listener) };
+    let place = Place { host: normal.host(connection), ..snapshot.config.place_of(&connection.listener) };
     let resolved = snapshot.routes.resolve(place, request.method().as_str(), &target)?;
     trail.asks(Asked::new(&resolved, &target));
     let mut by_token = None;
@@ -136,7 +141,13 @@ async fn pass(
         && by_token.is_none()
         && !brought.session.as_ref().is_some_and(|own| oidc::is_of(own, &rules.provider))
     {
-        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority, source: trail.source() };
+        let asked = account::Asked {
+            connection,
+            snapshot: &snapshot,
+            subject: &subject,
+            authority: &normal.authority,
+            source: trail.source(),
+        };
         return Box::pin(oidc::require(&asked, rules, &brought, &target, &request)).await.map(Passed::Own);
     }
     let mut seen = match resolved.route.observed() {

@@ -136,19 +136,20 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, mut arrival: Arrival, 
     let opening = worker.opens();
     let snapshot = worker.snapshot();
     let Some(door) = snapshot.door(&listener.name) else { return };
-    let arriving = async {
-        if let Some(proxies) = &listener.proxy_protocol {
-            let before = proxied::receive(proxies, &mut arrival, &mut stream).await?;
-            if !pass.is_known() {
-                pass.comes_from(Source::of(arrival.source.ip()), &listener.limits)
-                    .map_err(|refusal| PeerRefused { refusal, detail: String::new(), device: None })?;
+    let arriving =
+        async {
+            if let Some(proxies) = &listener.proxy_protocol {
+                let before = proxied::receive(proxies, &mut arrival, &mut stream).await?;
+                if !pass.is_known() {
+                    pass.comes_from(Source::of(arrival.source.ip()), &listener.limits)
+                        .map_err(|refusal| PeerRefused { refusal, detail: String::new(), device: None })?;
+                }
+                if before == Before::Check {
+                    return Ok(Arrived::Check);
+                }
             }
-            if before == Before::Check {
-                return Ok(Arrived::Check);
-            }
-        }
-        door.tls.arrive(stream, listener.speaks_tls(), worker.clock.now().unix_ns).await
-    };
+            door.tls.arrive(stream, listener.speaks_tls(), worker.clock.now().unix_ns).await
+        };
     let outcome = match tokio::time::timeout(listener.limits.handshake_timeout, arriving).await {
         Ok(outcome) => outcome,
         Err(_) => Err(PeerRefused { refusal: Refusal::HandshakeTimeout, detail: String::new(), device: None }),

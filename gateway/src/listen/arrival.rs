@@ -208,7 +208,8 @@ impl Connection {
 
     /// Whose connection it is, for backends that want to know.
     pub(crate) fn client(&self) -> Client {
-        let unknown = || if self.source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let unknown =
+            || if self.source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let local = self.local.unwrap_or_else(unknown);
         Client { source: self.source, destination: SocketAddr::new(local, self.port) }
     }

@@ -76,7 +76,9 @@ pub(super) async fn receive<S: Carrier>(
         }
         said => match (stream.begins_with_tls().await, said) {
             (Err(_), _) => Ok(Before::Check),
-            (Ok(_), Said::Nobody) => Err(refused("the header names no address of a client, and the connection goes on")),
+            (Ok(_), Said::Nobody) => {
+                Err(refused("the header names no address of a client, and the connection goes on"))
+            }
             (Ok(_), _) => Ok(Before::Client),
         },
     }

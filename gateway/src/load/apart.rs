@@ -42,7 +42,8 @@ pub enum NotApart {
 /// # Errors
 /// [`NotApart`].
 pub(super) fn judge(config: &Config, routes: &RouteTable) -> Result<(), NotApart> {
-    let (patients, others): (Vec<&Listener>, Vec<&Listener>) = config.listeners.iter().partition(|one| is_for_patients(one));
+    let (patients, others): (Vec<&Listener>, Vec<&Listener>) =
+        config.listeners.iter().partition(|one| is_for_patients(one));
     if !config.patients_apart || patients.is_empty() || others.is_empty() {
         return Ok(());
     }
@@ -54,7 +55,8 @@ pub(super) fn judge(config: &Config, routes: &RouteTable) -> Result<(), NotApart
     }
     let of = |listeners: &[&Listener]| -> Vec<&Service> {
         let is_at = |route: &Route| listeners.iter().any(|listener| route.is_at(config.place_of(listener)));
-        let is_used = |service: &&Service| routes.routes().any(|route| *route.service() == service.name && is_at(route));
+        let is_used =
+            |service: &&Service| routes.routes().any(|route| *route.service() == service.name && is_at(route));
         config.services.iter().filter(is_used).collect()
     };
     let theirs: Vec<_> = of(&others).into_iter().map(|service| (service, addresses(service))).collect();

@@ -43,8 +43,8 @@ mod watch;
 
 pub use answer::{Answer, Timings, UpstreamBody};
 pub use backend::{BackendCounters, InvalidService, Sight};
-pub use client::Client;
 pub use choice::{MAX_SERVERS, State, affinity_of};
+pub use client::Client;
 pub use error::{Failure, UpstreamError};
 pub use fleet::{Drained, Fleet, Refused, Report};
 

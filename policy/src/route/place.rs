@@ -168,7 +168,10 @@ mod tests {
         let target = CanonicalTarget::parse(b"/fhir", 64).unwrap();
         let at = |listener| Place { listener: Some(listener), host: None, named_only: true };
         let named = |listener| table.resolve(at(listener), "GET", &target).ok().map(|r| r.route.name().to_string());
-        assert_eq!((named("staff").as_deref(), named("lab").as_deref(), named("clinics")), (Some("r3"), Some("r4"), None));
+        assert_eq!(
+            (named("staff").as_deref(), named("lab").as_deref(), named("clinics")),
+            (Some("r3"), Some("r4"), None)
+        );
         let twice = [said[2].clone(), ("/".to_owned(), names("b.example a.example"), None)];
         let error = RouteTable::new(definitions(&twice)).unwrap_err();
         assert_eq!((&*error.field, error.route.as_str()), ("path", "r1"), "{error}");

@@ -83,7 +83,8 @@ impl RouteTable {
             let deadline = definition.deadline_ms.map(Duration::from_millis);
             let token = definition.token.clone().map(Arc::new);
             let oidc = definition.oidc.clone().map(Arc::new);
-            let RouteDefinition { name, path, hosts, listeners, service, class, kind, patients, session, .. } = definition;
+            let RouteDefinition { name, path, hosts, listeners, service, class, kind, patients, session, .. } =
+                definition;
             let boxed = |names: Vec<String>| names.into_iter().map(String::into_boxed_str).collect();
             said.push(session);
             let max_body_bytes = patients.max_body_bytes;

@@ -94,7 +94,17 @@ impl Protocols {
 
 /// The columns of [`Protocols::rows`].
 const SPOKEN: [&str; 11] = [
-    "site", "device", "listener", "transport", "tls", "suite", "key_exchange", "application", "connections", "first", "last",
+    "site",
+    "device",
+    "listener",
+    "transport",
+    "tls",
+    "suite",
+    "key_exchange",
+    "application",
+    "connections",
+    "first",
+    "last",
 ];
 
 fn protocols(arguments: &ProtocolsArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
