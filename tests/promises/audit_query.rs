@@ -117,7 +117,7 @@ fn the_report_tells_who_still_uses_which_protocol() {
     let new = |application: &str| ("exam-1".to_owned(), "1.3".to_owned(), application.to_owned(), Some(1));
     let rows = ask(&[]);
     let told: Vec<_> = rows.iter().map(short).collect();
-    assert_eq!(told, [old(2), new("h2"), new("http/1.1")].map(|row| row), "{rows:#?}");
+    assert_eq!(told, [old(2), new("h2"), new("http/1.1")], "{rows:#?}");
     assert!(rows[0]["suite"].as_str().is_some_and(|suite| suite.starts_with("TLS_ECDHE_")), "{}", rows[0]);
     assert!(rows[0]["first"].as_str() < rows[0]["last"].as_str(), "{}", rows[0]);
     assert_eq!(ask(&["--old"]).iter().map(short).collect::<Vec<_>>(), [old(2)]);

@@ -47,7 +47,7 @@ pub(super) fn run(command: &RouteCommand, out: &mut dyn Write) -> anyhow::Result
     let listener = listener_of(&config, arguments.listener.as_deref(), &asked)?;
     let host = asked.host.as_deref();
     let place = Place { host, ..config.place_of(listener) };
-    let shown = |text: &str| super::terminal::text(text).to_string();
+    let shown = |text: &str| super::terminal::text(text);
     let parsed = CanonicalTarget::parse(asked.target.as_bytes(), listener.limits.target_bytes);
     let target =
         parsed.map_err(|refusal| anyhow!("`{}` is refused before any route: {refusal}", shown(&asked.target)))?;
@@ -95,7 +95,7 @@ struct Asked {
 
 impl Asked {
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let shown = || super::terminal::text(text).to_string();
+        let shown = || super::terminal::text(text);
         if text.starts_with('/') {
             return Ok(Self { host: None, port: None, target: text.to_owned() });
         }
