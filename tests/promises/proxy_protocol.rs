@@ -14,13 +14,13 @@ use gateway_tests::audit::{is, text};
 use gateway_tests::{Builder, Clinic, DOCTOR, Door, Handshake, Prepared, connect_from, own_address, until};
 use toml::Value;
 
-/// Where load balancers are, and where they are not. Of each address one refusal is recorded in full.
+/// Where load balancers are, and where they are not. Of each /24 one refusal is recorded in full.
 const fn listed(number: u8) -> [u8; 4] {
-    [127, 0, 2, number]
+    [127, 2, number, 1]
 }
 
 const fn elsewhere(number: u8) -> [u8; 4] {
-    [127, 0, 3, number]
+    [127, 3, number, 1]
 }
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -31,7 +31,7 @@ fn networks(networks: &[&str]) -> Value {
 
 /// A clinic whose load balancers are at [`listed`] addresses.
 fn balanced(timeout_ms: i64) -> Builder {
-    let keys = [("from", networks(&["127.0.2.0/24"])), ("timeout_ms", Value::from(timeout_ms))];
+    let keys = [("from", networks(&["127.2.0.0/16"])), ("timeout_ms", Value::from(timeout_ms))];
     let table = toml::Table::from_iter(keys.map(|(key, value)| (key.to_owned(), value)));
     Clinic::builder().config(|config| config.set_listener("proxy_protocol", table))
 }
@@ -213,7 +213,7 @@ fn haproxy_in_front() {
     let front = own_address();
     let configuration = format!(
         "global\n maxconn 64\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
-         listen gateway\n bind {front}\n server gw {} send-proxy-v2 check check-send-proxy inter 200 source 127.0.2.2\n",
+         listen gateway\n bind {front}\n server gw {} send-proxy-v2 check check-send-proxy inter 200 source 127.2.200.1\n",
         clinic.door.address
     );
     clinic.prepared.write("haproxy.cfg", configuration);
@@ -230,7 +230,7 @@ fn haproxy_in_front() {
         is(record, "request") && text(record, "request") == answer.field("x-request-id")
     });
     assert_eq!(record["connection"]["source"], wire.local().to_string());
-    assert!(record["connection"]["proxy"].as_str().is_some_and(|proxy| proxy.starts_with("127.0.2.2:")), "{record:#}");
+    assert!(record["connection"]["proxy"].as_str().is_some_and(|proxy| proxy.starts_with("127.2.200.1:")), "{record:#}");
     let checks = || clinic.metric("sekisho_handshakes_total", &[("outcome", "proxy-check")]);
     until("HAProxy's checks", || (checks() > 2.5).then_some(()));
     let is_headers = |record: &serde_json::Value| is(record, "refusal") && text(record, "reason") == "proxy-header";
@@ -247,7 +247,7 @@ fn curl_speaks_version_1() {
     let port = clinic.door.address.port();
     let output = Command::new("curl")
         .args(["-sS", "-o", "/dev/null", "-w", "%{http_code} %{local_port}", "--max-time", "20", "--haproxy-protocol"])
-        .args(["--interface", "127.0.2.3", "--cacert", &path("tls/servers-ca.crt")])
+        .args(["--interface", "127.2.201.1", "--cacert", &path("tls/servers-ca.crt")])
         .args(["--cert", &path("client.crt"), "--key", &path("client.key")])
         .args(["--resolve", &format!("localhost:{port}:127.0.0.1"), &format!("https://localhost:{port}/open/x")])
         .output()
@@ -256,7 +256,7 @@ fn curl_speaks_version_1() {
     let local =
         said.strip_prefix("200 ").unwrap_or_else(|| panic!("{said} {}", String::from_utf8_lossy(&output.stderr)));
     clinic.wait_for_record("the request", |record| {
-        is(record, "request") && record["connection"]["source"] == format!("127.0.2.3:{local}")
+        is(record, "request") && record["connection"]["source"] == format!("127.2.201.1:{local}")
     });
 }
 

@@ -188,6 +188,13 @@ impl Handshake {
         config
     }
 
+    /// The connection, with what is sent before the handshake.
+    pub(crate) fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let mut tcp = try_connect_from(self.source, to)?;
+        tcp.write_all(&self.before)?;
+        Ok(tcp)
+    }
+
     /// Makes the handshake.
     ///
     /// # Errors
@@ -196,12 +203,11 @@ impl Handshake {
     pub fn try_open(&self) -> io::Result<Wire> {
         let name = ServerName::try_from(self.server_name.clone()).map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(self.config()), name).map_err(io::Error::other)?;
-        let mut tcp = try_connect_from(self.source, self.door.address)?;
+        let tcp = self.connect(self.door.address)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         let local = tcp.local_addr()?;
-        tcp.write_all(&self.before)?;
         let mut stream = StreamOwned::new(connection, Socket { tcp, cut: self.cut });
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;

@@ -13,14 +13,14 @@ use crate::config::{Config, Listener, ListenerPeers, Service};
 
 /// What `sekisho route` can do. It only reads the configuration.
 #[derive(Debug, clap::Subcommand)]
-pub enum RouteCommand {
+pub(super) enum RouteCommand {
     /// Say which route takes a request, where it goes from there, and why no other route does
     Explain(ExplainArgs),
 }
 
 /// `sekisho route explain`.
 #[derive(Debug, clap::Args)]
-pub struct ExplainArgs {
+pub(super) struct ExplainArgs {
     /// What is asked for: a URL, or a path with its query at any host
     #[arg(value_name = "URL")]
     url: String,

@@ -279,6 +279,7 @@ mod tests {
         for (name, knob) in LISTENER
             .iter()
             .chain(WIREGUARD)
+            .chain(QUOTA)
             .chain(OUTAGE)
             .chain(REVOCATION)
             .chain(SERVICE)
