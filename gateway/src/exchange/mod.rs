@@ -16,6 +16,7 @@ mod step_up;
 mod token;
 mod trail;
 mod unavailable;
+mod websocket;
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -25,7 +26,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use policy::judge::{self, Permit};
 use policy::{Effect, Refusal};
 
@@ -111,14 +112,23 @@ async fn pass(
 
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;
+    let opens = matches!(request.body(), RequestBody::Tunnel(_));
     if account::takes(connection, &target) {
+        if opens {
+            return Err(Refusal::UpgradeRefused);
+        }
         let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
         return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
     }
     let brought = account::of_request(connection, &subject, &mut request, trail)?;
     let device = Arc::clone(&subject);
-    let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
-    trail.asks(Asked::new(&resolved, &target));
+    let resolved = if opens {
+        snapshot.routes.resolve_websocket(&target)?
+    } else {
+        snapshot.routes.resolve(request.method().as_str(), &target)?
+    };
+    trail.asks(Asked::new(&resolved, &target, opens));
+    let tunnel = if opens { Some(websocket::may_open(resolved.route, &request, &normal.authority)?) } else { None };
     let mut by_token = None;
     if let Some(rules) = resolved.route.token() {
         subject = Box::pin(token::bear(connection, &snapshot, rules, &subject, &mut request, trail)).await?;
@@ -193,6 +203,7 @@ async fn pass(
         reads: resolved.effect == Effect::ReadOnly,
         deadline: resolved.route.deadline(),
         affinity: affinity(upstreams.balance(resolved.route.service()), &subject, trail),
+        tunnel,
     };
     let sent = upstreams.send(permit, resolved.route.service(), request, ours, asked);
     let answer = match trail.carried() {
@@ -232,6 +243,9 @@ async fn pass(
     }
     trail.reads_answer(&response);
     trail.answered(response.status()).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        trail.opened();
+    }
     Ok(Passed::Forwarded(response))
 }
 

@@ -7,6 +7,7 @@ mod fields;
 mod head;
 mod io;
 mod response;
+mod tunnel;
 #[cfg(test)]
 mod tests;
 
