@@ -6,6 +6,7 @@
 mod account;
 mod answer;
 mod asked;
+mod grpc;
 mod login;
 mod meters;
 mod normalise;
@@ -40,6 +41,7 @@ use crate::upstream;
 use crate::worker::Sending;
 
 pub use answer::ResponseBody;
+pub use grpc::is_call as is_grpc_call;
 use asked::{Asked, Target};
 pub use meters::Meters;
 use normalise::Normal;
@@ -52,6 +54,7 @@ pub const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let mut trail = Trail::begin(connection, request.method().as_str().as_bytes(), target_of(&request));
+    trail.calls_grpc(grpc::is_call(&request));
     if !connection.may_ask() {
         return trail.limit();
     }
@@ -201,7 +204,7 @@ async fn pass(
     let request = request.map(|body| CountedBody::new(body, received, tap));
     let asked = upstream::Asked {
         reads: resolved.effect == Effect::ReadOnly,
-        deadline: resolved.route.deadline(),
+        deadline: grpc::deadline(trail.is_grpc(), request.headers(), resolved.route.deadline()),
         affinity: affinity(upstreams.balance(resolved.route.service()), &subject, trail),
         tunnel,
     };

@@ -107,6 +107,8 @@ pub(super) struct Trail {
     ended: bool,
     /// It carries another protocol.
     tunnel: Option<Open>,
+    /// It is a call of gRPC, which is refused in terms of gRPC.
+    grpc: bool,
 }
 
 impl Trail {
@@ -145,6 +147,7 @@ impl Trail {
             bytes: 0,
             ended: false,
             tunnel: None,
+            grpc: false,
             connection: Rc::clone(connection),
         }
     }
