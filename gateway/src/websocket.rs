@@ -102,7 +102,8 @@ pub fn agreed(asked: &HeaderMap, answer: &mut HeaderMap) -> Result<(), &'static 
         return Err("Sec-WebSocket-Accept is not the key's");
     }
     let offered = |chosen: &HeaderValue| {
-        let offers = asked.get_all(SEC_WEBSOCKET_PROTOCOL).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+        let offers =
+            asked.get_all(SEC_WEBSOCKET_PROTOCOL).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
         offers.map(<[u8]>::trim_ascii).any(|offer| offer == chosen.as_bytes())
     };
     if answer.contains_key(SEC_WEBSOCKET_PROTOCOL) && !only(answer, &SEC_WEBSOCKET_PROTOCOL).is_some_and(offered) {

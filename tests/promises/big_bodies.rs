@@ -140,9 +140,11 @@ fn a_study_of_a_gibibyte_costs_no_memory() {
     assert!(grown < MOST_GROWTH, "grown by {grown} KiB");
 
     // Whose it is, stood before a gibibyte of pixels.
-    let patients = clinic.records().into_iter().filter(|record| record["patients"].to_string().contains("patient-4711"));
+    let patients =
+        clinic.records().into_iter().filter(|record| record["patients"].to_string().contains("patient-4711"));
     let (told, recalled): (Vec<_>, Vec<_>) = patients.partition(|record| is(record, "addendum"));
     assert!(told.len() >= 2 && !recalled.is_empty(), "{told:#?} {recalled:#?}");
-    let ends = clinic.records().into_iter().filter(|record| is(record, "completion") && text(record, "end") == "complete");
+    let ends =
+        clinic.records().into_iter().filter(|record| is(record, "completion") && text(record, "end") == "complete");
     assert!(ends.filter(|record| record["bytes"]["received"] == length).count() == 2);
 }

@@ -49,7 +49,11 @@ fn calls_and_streams_pass_with_their_trailers() {
     assert!(text(&answer, "answer").contains("sekisho-identity"), "{answer}");
 
     let answer = client.does(&json!({"do": "stream", "method": "Stream", "message": "200 100000"}));
-    assert_eq!((&answer["code"], &answer["count"], &answer["bytes"]), (&json!(0), &json!(200), &json!(20_000_000)), "{answer}");
+    assert_eq!(
+        (&answer["code"], &answer["count"], &answer["bytes"]),
+        (&json!(0), &json!(200), &json!(20_000_000)),
+        "{answer}"
+    );
     let answer = client.does(&json!({"do": "collect", "method": "Collect", "count": 200, "size": 100_000}));
     assert_eq!((&answer["code"], &answer["answer"]), (&json!(0), &json!("200 20000000")), "{answer}");
     let answer = client.does(&json!({"do": "chat", "method": "Chat", "count": 20}));
@@ -58,7 +62,8 @@ fn calls_and_streams_pass_with_their_trailers() {
 
     // The backend's own failures, with their words and trailers.
     for code in [5, 7, 13, 16] {
-        let answer = client.does(&json!({"do": "unary", "method": "Fail", "message": format!("{code} keine Akte: 心")}));
+        let answer =
+            client.does(&json!({"do": "unary", "method": "Fail", "message": format!("{code} keine Akte: 心")}));
         assert_eq!((&answer["code"], &answer["details"]), (&json!(code), &json!("keine Akte: 心")), "{answer}");
         assert_eq!(answer["trailers"]["x-served"], "fail", "{answer}");
     }
@@ -106,7 +111,10 @@ fn a_caller_shortens_the_deadline_and_never_lengthens_it() {
     let answer = clinic.h2(DOCTOR).request("POST", "/clinic.Echo/Unary", &call, b"\0\0\0\0\x08sleep 20");
     let answer = answer.expect("an answer");
     let field = |name: &str| answer.field(name).to_owned();
-    assert_eq!((answer.status, field("grpc-status"), field("grpc-message")), (200, "4".into(), "backend-timeout".into()));
+    assert_eq!(
+        (answer.status, field("grpc-status"), field("grpc-message")),
+        (200, "4".into(), "backend-timeout".into())
+    );
     assert_eq!((field("content-type"), field("x-request-id").len()), ("application/grpc".into(), 32));
     let answer = client.does(&json!({"do": "unary", "method": "Unary", "message": "deadline", "timeout": 5}));
     let left: f64 = text(&answer, "answer").parse().expect("seconds");

@@ -9,6 +9,8 @@ use gateway_tests::audit::{is, text};
 use gateway_tests::{Clinic, DOCTOR, Ended, PATIENCE, Script, Wire, until};
 use serde_json::{Value, json};
 
+use crate::session_bound;
+
 const NURSE: &str = "sakura-clinic/ward-1";
 const CLERK: &str = "sakura-clinic/desk-1";
 const CLIENT: &str = "clients/websocket_client.py";
@@ -94,7 +96,11 @@ fn open(clinic: &Clinic, device: &str, target: &str) -> Wire {
     let mut wire = clinic.wire(device);
     wire.send(handshake(&wire, target, ""));
     let answer = wire.answer();
-    assert_eq!((answer.status, answer.field("sec-websocket-accept")), (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.field("sec-websocket-accept")),
+        (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        "{answer:?}"
+    );
     assert_eq!((answer.field("upgrade"), answer.field("connection")), ("websocket", "Upgrade"), "{answer:?}");
     wire
 }
@@ -134,9 +140,7 @@ fn real_peers_talk_through_it_and_its_life_is_recorded() {
     assert_eq!(value("connection"), "Upgrade", "{seen:?}");
     assert_eq!(client.does(&json!({"do": "close", "code": 4000}))["code"], 4000);
 
-    let record = |kind: &str| {
-        clinic.wait_for_record(kind, |record| is(record, kind) && text(record, "request") == id)
-    };
+    let record = |kind: &str| clinic.wait_for_record(kind, |record| is(record, kind) && text(record, "request") == id);
     let intent = record("intent");
     for (path, value) in [
         ("action", "connect"),
@@ -216,7 +220,9 @@ fn c3_a_handshake_that_is_none_is_refused() {
     ] {
         let mut wire = clinic.wire(DOCTOR);
         let host = wire.host();
-        wire.send(format!("{method} /ws/echo HTTP/1.1\r\nHost: {host}\r\n{fields}\r\nGET /admin/x HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        wire.send(format!(
+            "{method} /ws/echo HTTP/1.1\r\nHost: {host}\r\n{fields}\r\nGET /admin/x HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        ));
         let answer = wire.answer();
         assert_eq!((answer.status, &*answer.problem()), (status, reason), "{fields}");
         let version = if status == 400 { "13" } else { "" };
@@ -375,6 +381,51 @@ fn each_is_cut_when_whoever_opened_it_may_no_more() {
         assert_eq!(text(&closed, "end"), "revoked", "{closed:#}");
         assert!(clinic.metric("sekisho_connections_cut_total", &[("reason", cause)]) >= 1.0);
         assert!(open_now(&clinic).abs() < f64::EPSILON);
+    }
+}
+
+/// R10: a session that carries a WebSocket ends it with itself, and is not kept from its end by what is said there.
+#[test]
+fn each_is_part_of_the_session_that_its_cookie_names() {
+    let (_server, address) = real_server();
+    for (settings, reason) in [(None, "operator"), (Some(4), "idle")] {
+        let clinic = session_bound::start(session_bound::clinic().config(|config| {
+            if let Some(idle) = settings {
+                config.set("session", "idle_s", idle);
+            }
+            config.append(&format!("[[service]]\nname = \"sockets\"\nbackends = [\"http://{address}\"]\n"));
+            let route = route("").replace("\"clinical\"\nclass", "\"sockets\"\nclass");
+            config.append(&format!("{route}session = {{ realm = \"clinical\", require = true }}\n"));
+        }));
+        let mut wire = clinic.wire(DOCTOR);
+        wire.send(handshake(&wire, "/ws/echo", ""));
+        assert_eq!(wire.answer().problem(), "session-required", "without a session there is none");
+        let mut exam = clinic.wire(DOCTOR);
+        let cookie = session_bound::login(&mut exam, "tanaka", None);
+        let begun = session_bound::sessions(&clinic, "begun").pop().expect("a session");
+        let mut wire = clinic.wire(DOCTOR);
+        wire.send(handshake(&wire, "/ws/echo", &format!("Cookie: {cookie}\r\n")));
+        let answer = wire.answer();
+        assert_eq!(answer.status, 101, "{answer:?}");
+        let intent = until("its record", || clinic.asked_by(&wire).pop());
+        assert_eq!(
+            (text(&intent, "user"), text(&intent, "session")),
+            ("tanaka", text(&begun, "session")),
+            "{intent:#}"
+        );
+        if reason == "operator" {
+            until("the store to know the session", || {
+                clinic.registry(&["session", "list"]).stdout.contains(text(&begun, "session")).then_some(())
+            });
+            clinic.registry(&["session", "end", text(&begun, "session")]);
+        }
+        // Pings, as pages send them by themselves, are no use of the session.
+        let ended = until("its end", || {
+            wire.send(b"\x89\x80\x01\x02\x03\x04");
+            clinic.records().into_iter().find(|record| is(record, "stream-closed"))
+        });
+        assert_eq!(text(&ended, "end"), "revoked", "{ended:#}");
+        session_bound::ended(&clinic, text(&begun, "session"), reason);
     }
 }
 

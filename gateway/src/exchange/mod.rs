@@ -41,8 +41,8 @@ use crate::upstream;
 use crate::worker::Sending;
 
 pub use answer::ResponseBody;
-pub use grpc::is_call as is_grpc_call;
 use asked::{Asked, Target};
+pub use grpc::is_call as is_grpc_call;
 pub use meters::Meters;
 use normalise::Normal;
 pub use normalise::origin_form;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_audit::record::{
-    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent,
-    Stream, StreamEvent,
+    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent, Stream,
+    StreamEvent,
 };
 use gateway_audit::{Record, Scope};
 use http::{HeaderValue, Response, StatusCode};

@@ -223,7 +223,8 @@ impl ServiceState {
             address(&mut request, &backend, self.service.http2);
             last.sent.set(true);
             let sent = if attempts == 1 { start } else { Instant::now() };
-            let exchange = connection.exchange(request, expects_continue, (progress.as_ref(), asked.tunnel), visit, sent);
+            let exchange =
+                connection.exchange(request, expects_continue, (progress.as_ref(), asked.tunnel), visit, sent);
             let unanswered = match exchange.await {
                 Ok(response) => {
                     backend.counters.see_answer();

@@ -173,8 +173,7 @@ impl Upstreams {
         let Some(state) = self.find(service) else {
             return Err(error(Failure::ServiceUnknown, None));
         };
-        let prepared =
-            Prepared::new(&state.service, request, ours, asked).map_err(|failure| error(failure, None))?;
+        let prepared = Prepared::new(&state.service, request, ours, asked).map_err(|failure| error(failure, None))?;
         let last = Last::of(&prepared);
         let mut sending = pin!(state.send(prepared, asked, &last));
         let sent = match asked.deadline {

@@ -36,7 +36,8 @@ impl Websocket {
     /// gateway's own origin may, and those of the listed ones. `null` is nobody's.
     #[must_use]
     pub fn admits(&self, origin: &str, authority: &str) -> bool {
-        let is_own = origin.strip_prefix("https://").is_some_and(|host| bare(host).eq_ignore_ascii_case(bare(authority)));
+        let is_own =
+            origin.strip_prefix("https://").is_some_and(|host| bare(host).eq_ignore_ascii_case(bare(authority)));
         is_own || self.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin))
     }
 }
@@ -94,8 +95,19 @@ mod tests {
     #[test]
     fn what_no_browser_writes_is_refused() {
         assert_eq!(websocket(&[]).unwrap().idle(), Duration::from_secs(300));
-        for bad in ["", "*", "null", "portal.example", "https://", "https://A.example", "https://a.example/",
-            "https://a.example:443", "http://a.example:80", "https://a.example:", "wss://a.example"] {
+        for bad in [
+            "",
+            "*",
+            "null",
+            "portal.example",
+            "https://",
+            "https://A.example",
+            "https://a.example/",
+            "https://a.example:443",
+            "http://a.example:80",
+            "https://a.example:",
+            "wss://a.example",
+        ] {
             let (key, problem) = websocket(&["https://good.example", bad]).unwrap_err();
             assert_eq!((key.as_str(), problem), ("origins[1]", RouteProblem::WebsocketOrigin(bad.to_owned())));
         }

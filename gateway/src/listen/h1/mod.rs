@@ -7,9 +7,9 @@ mod fields;
 mod head;
 mod io;
 mod response;
-mod tunnel;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use chunked::{ChunkedDecoder, Piece};
 pub(super) use connection::serve;

@@ -198,7 +198,8 @@ impl H1 {
             _ => false,
         };
         self.keep_alive = keep_alive && !announces;
-        let bodiless = asked.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bodiless =
+            asked.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.answer = match framing {
             _ if bodiless => AnswerBody::Done,
             AnswerFraming::Length(0) => AnswerBody::Done,
