@@ -56,7 +56,7 @@ impl Files {
             "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;
              events {{ worker_connections 256; }}
              http {{
-               access_log off; default_type text/plain; gzip on; gzip_min_length 1; gzip_proxied any;
+               access_log off; default_type text/plain; gzip on; gzip_types text/plain; gzip_min_length 1; gzip_proxied any;
                client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
                uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
                server {{
@@ -203,8 +203,10 @@ fn a_body_that_waits_to_be_asked_for_waits_for_the_verdict() {
     std::fs::write(&file, vec![b'x'; 300_000]).expect("a file");
     let data = format!("@{}", file.display());
     let sends = |protocol: &str, target: &str| {
+        // Over HTTP/2 nobody says 100: the library cannot, and curl waits a second.
+        let patience = if protocol == "--http2" { "1" } else { "60" };
         let options =
-            ["-v", protocol, "--expect100-timeout", "60", "-H", "Expect: 100-continue", "--data-binary", &data];
+            ["-v", protocol, "--expect100-timeout", patience, "-H", "Expect: 100-continue", "--data-binary", &data];
         let output = curl(&clinic, DOCTOR, target, &options).output().expect("curl");
         let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
         (String::from_utf8_lossy(&output.stdout).to_lowercase(), said)

@@ -388,7 +388,7 @@ fn each_is_cut_when_whoever_opened_it_may_no_more() {
 #[test]
 fn each_is_part_of_the_session_that_its_cookie_names() {
     let (_server, address) = real_server();
-    for (settings, reason) in [(None, "operator"), (Some(4), "idle")] {
+    for (settings, reason) in [(None, "operator"), (Some(4), "idle"), (None, "logged-out")] {
         let clinic = session_bound::start(session_bound::clinic().config(|config| {
             if let Some(idle) = settings {
                 config.set("session", "idle_s", idle);
@@ -418,6 +418,9 @@ fn each_is_part_of_the_session_that_its_cookie_names() {
                 clinic.registry(&["session", "list"]).stdout.contains(text(&begun, "session")).then_some(())
             });
             clinic.registry(&["session", "end", text(&begun, "session")]);
+        }
+        if reason == "logged-out" {
+            exam.request("POST", "/logout", &[("Cookie", &cookie)], b"");
         }
         // Pings, as pages send them by themselves, are no use of the session.
         let ended = until("its end", || {

@@ -45,7 +45,7 @@ fn it_is_the_same_request_as_over_http1() {
     let begun = Instant::now();
     assert_eq!(client.does(&json!({"do": "echo", "text": "\u{5fc3}\u{62cd} 72"}))["text"], "\u{5fc3}\u{62cd} 72");
     assert_eq!(client.does(&json!({"do": "bulk", "size": 1 << 18, "count": 8}))["same"], true);
-    assert_eq!(client.does(&json!({"do": "other", "path": "/fhir/Patient/1"}))["status"], 404, "the server's own word");
+    assert_eq!(client.does(&json!({"do": "other", "path": "/fhir/Patient/1"}))["status"], 426, "the server's own word");
     let seen = client.does(&json!({"do": "echo", "text": "headers"}));
     assert!(text(&seen, "text").contains("sekisho-identity") && text(&seen, "text").contains("chart.v2"), "{seen}");
     // Beyond the bound on requests.

@@ -51,6 +51,9 @@ impl Trail {
             duration_us: self.since_begun_ns() / 1_000,
         };
         worker.append_unwaited(&Stream { event: StreamEvent::Opened, so_far });
+        if let Some(carrying) = &self.carrying {
+            carrying.becomes_tunnel();
+        }
     }
 
     /// Counts what has passed through the tunnel, if it is one.
