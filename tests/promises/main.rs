@@ -57,6 +57,8 @@ mod crl;
 mod device_budget;
 mod drain;
 mod enrolment;
+
+mod faults;
 mod grpc;
 mod h2_bounds;
 mod limits;
@@ -93,3 +95,4 @@ mod tunnel_keys;
 mod websocket;
 mod websocket_h2;
 mod wireguard;
+mod wireguard_interop;

@@ -22,6 +22,7 @@ pub mod h2;
 mod http1;
 pub mod idp;
 mod metrics;
+pub mod nginx;
 pub mod ocsp;
 pub mod oidc;
 pub mod openssl;
