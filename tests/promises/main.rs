@@ -57,7 +57,6 @@ mod crl;
 mod device_budget;
 mod drain;
 mod enrolment;
-
 mod faults;
 mod grpc;
 mod h2_bounds;
