@@ -367,6 +367,17 @@ impl Clinic {
         identities.entry(device.to_owned()).or_insert_with(|| self.prepared.pki.device(device)).clone()
     }
 
+    /// The files of a device, for programs: the authority of the gateway's certificate, its own certificate and its key.
+    #[must_use]
+    pub fn identity_files(&self, device: &str) -> [PathBuf; 3] {
+        let identity = self.identity(device);
+        let name = device.replace('/', "-");
+        let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
+        self.prepared.write(&certificate, &identity.certificate_pem);
+        self.prepared.write(&key, &identity.key_pem);
+        ["tls/servers-ca.crt", &*certificate, &*key].map(|file| self.prepared.path(file))
+    }
+
     /// A handshake as this device.
     #[must_use]
     pub fn handshake(&self, device: &str) -> Handshake {

@@ -11,7 +11,7 @@ use super::error::{RouteError, RouteProblem};
 use super::fhir::READ_ONLY_OPERATIONS;
 use super::method::Method;
 use super::pattern::{Pattern, literal_segments};
-use super::{Place, Resolved, Route, Rule};
+use super::{Place, Resolved, Route, Rule, Websocket};
 use crate::login::{AccountPlace, Login};
 use crate::patients::scan::BodyRules;
 use crate::patients::scan::pointers::{MAX_POINTERS, Pointer};
@@ -19,7 +19,7 @@ use crate::target::CanonicalTarget;
 use crate::{Action, Effect, Refusal};
 
 /// The longest deadline of a route: a day, as the longest exchange.
-const MAX_DEADLINE_MS: u64 = 86_400_000;
+pub(super) const MAX_DEADLINE_MS: u64 = 86_400_000;
 
 /// Every route, in the order in which they are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,6 +81,14 @@ impl RouteTable {
                 return error("deadline_ms", RouteProblem::Deadline);
             }
             let deadline = definition.deadline_ms.map(Duration::from_millis);
+            let websocket = match &definition.websocket {
+                Some(_) if login.is_some() => return error("websocket", RouteProblem::WebsocketAndLogin),
+                Some(websocket) => match Websocket::new(websocket) {
+                    Ok(websocket) => Some(Arc::new(websocket)),
+                    Err((key, problem)) => return error(&format!("websocket.{key}"), problem),
+                },
+                None => None,
+            };
             let token = definition.token.clone().map(Arc::new);
             let oidc = definition.oidc.clone().map(Arc::new);
             let RouteDefinition { name, path, hosts, listeners, service, class, kind, patients, session, .. } =
@@ -105,6 +113,7 @@ impl RouteTable {
                 oidc,
                 observed: None,
                 deadline,
+                websocket,
             };
             if let Some(other) = routes.iter().find(|other| other.collides(&route)) {
                 let problem = RouteProblem::DuplicatePrefix { path: route.path, other: other.name.clone() };
@@ -134,13 +143,40 @@ impl RouteTable {
         target: &CanonicalTarget<'a>,
     ) -> Result<Resolved<'a>, Refusal> {
         let method = Method::parse(method).ok_or(Refusal::MethodNotAllowed)?;
-        // The longest path of DICOMweb has eight segments below its prefix.
-        let segments: SmallVec<[Cow<'a, str>; 12]> = target.segments().collect();
-        let takes = |route: &&Route| route.takes(&segments) && route.is_at(place);
+        let segments: Segments<'a> = target.segments().collect();
+        let (route, below) = self.find(place, &segments)?;
+        route.resolve(method, below)
+    }
+
+    /// The same for a request that opens a WebSocket, on whatever route: [`Route::websocket`] says whether it may. The action
+    /// is [`Action::Connect`].
+    ///
+    /// # Errors
+    /// [`Refusal::RouteUnknown`]: no route at this place has a prefix of the target.
+    pub fn resolve_websocket<'a>(
+        &'a self,
+        place: Place<'_>,
+        target: &CanonicalTarget<'a>,
+    ) -> Result<Resolved<'a>, Refusal> {
+        let segments: Segments<'a> = target.segments().collect();
+        let (route, below) = self.find(place, &segments)?;
+        Ok(route.resolve_websocket(below))
+    }
+
+    /// The route that takes a target at a place, and the segments below its prefix.
+    fn find<'s, 'a>(
+        &'a self,
+        place: Place<'_>,
+        segments: &'s [Cow<'a, str>],
+    ) -> Result<(&'a Route, &'s [Cow<'a, str>]), Refusal> {
+        let takes = |route: &&Route| route.takes(segments) && route.is_at(place);
         let route = self.routes.iter().find(takes).ok_or(Refusal::RouteUnknown)?;
-        route.resolve(method, segments.get(route.prefix.len()..).unwrap_or_default())
+        Ok((route, segments.get(route.prefix.len()..).unwrap_or_default()))
     }
 }
+
+/// The longest path of DICOMweb has eight segments below its prefix.
+type Segments<'a> = SmallVec<[Cow<'a, str>; 12]>;
 
 type Misfit = (String, RouteProblem);
 
