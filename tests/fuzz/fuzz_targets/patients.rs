@@ -26,6 +26,7 @@ const BODIES: [(&str, &[u8], Option<&[u8]>); 7] = [
 static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     let route = |name: &str, kind, rules| RouteDefinition {
         hosts: None,
+        websocket: None,
         listeners: None,
         name: name.parse().expect("a name"),
         path: format!("/{name}"),

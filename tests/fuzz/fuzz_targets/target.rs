@@ -19,6 +19,7 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "D
 static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
     let route = |name: &str, path: &str, kind| RouteDefinition {
         hosts: None,
+        websocket: None,
         listeners: None,
         name: name.parse().expect("a name"),
         path: path.to_owned(),
