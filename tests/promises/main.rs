@@ -80,6 +80,7 @@ mod session_flask;
 mod session_life;
 mod step_up;
 mod systemd;
+mod tcp;
 mod timeouts;
 mod tls_profiles;
 mod token_jwt;

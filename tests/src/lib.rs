@@ -31,6 +31,7 @@ pub mod relay;
 pub mod revocation;
 pub mod rsyslog;
 pub mod ship;
+pub mod tcp;
 mod wait;
 pub mod wireguard;
 

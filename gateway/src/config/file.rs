@@ -71,6 +71,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         .collect();
     let back_channel = file.section("back_channel", |table| super::file_oidc::back_channel(table, &mut addresses));
     let routes = routes(file, &service_names, (&issuer_names, &token_issuers), &listeners, &oidc);
+    super::file_stream::check(file, &listeners, (&service_names, &services), &routes);
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,

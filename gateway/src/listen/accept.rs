@@ -145,13 +145,16 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, arrival: Arrival, stre
         }
     };
     worker.metrics.handshake(&listener.name, "ok");
+    let is_stream = listener.stream(arrival.port).is_some();
     let is_h2 = parameters.as_ref().is_some_and(|parameters| parameters.is_h2);
     let connection = Connection::new(Rc::clone(&worker), arrival, peer, parameters, (door, &snapshot));
     let _live = worker.live.register(&connection, &snapshot);
     let _present = connection.peer.device().map(|device| worker.present.enter(&device.site));
     drop((snapshot, opening));
     connection.opened();
-    let cause = if is_h2 {
+    let cause = if is_stream {
+        crate::exchange::serve_stream(stream, &connection).await
+    } else if is_h2 {
         let served = pin!(h2::serve(stream, &connection));
         match connection.control.run(served).await {
             Ok(Ok(())) => None,

@@ -23,6 +23,8 @@ pub use arrival::{Arrival, Connection};
 pub use control::Control;
 pub(crate) use gate::{Gate, network_of};
 pub use h1::{ChunkedDecoder, Framing, H1Body, HeadLimits, HeadScan, Piece, take_head};
+pub(crate) use deadline::Deadline;
+pub(crate) use h1::Stream as ByteStream;
 pub(crate) use h1::{put_chunk_size, put_fields, put_last_chunk};
 pub use h2::H2Body;
 pub use identities::{Change, Identities, Shown};

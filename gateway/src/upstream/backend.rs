@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::connect::{Stream, Tls};
+use super::connect::{Protocol, Stream, Tls};
 use super::error::Failure;
 use super::fleet::{Seat, Servers};
 use super::h1::H1;
@@ -376,6 +376,11 @@ impl BackendState {
         self.connected(async { Ok(Box::new(H1::over(self.stream().await?))) }).await
     }
 
+    /// Opens a connection that carries no HTTP.
+    pub(super) async fn open_stream(&self) -> Result<Stream, Failure> {
+        self.connected(self.stream()).await
+    }
+
     /// The shared HTTP/2 connection, opened if there is none; and whether it was there before.
     pub(super) async fn shared(&self, now: Instant) -> Result<(h2::Sender, bool), Failure> {
         if let Some(sender) = self.take_shared(now) {
@@ -419,7 +424,12 @@ impl BackendState {
     pub(super) async fn stream(&self) -> Result<Stream, Failure> {
         let known = self.seat().and_then(|seat| seat.addresses.load_full());
         let turn = usize::try_from(self.counters.opened()).unwrap_or_default();
-        Stream::open(&self.config, known, turn, self.tls.as_ref(), self.service.http2).await
+        let protocol = match (self.service.is_stream, self.service.http2) {
+            (true, _) => Protocol::Other,
+            (false, true) => Protocol::Http2,
+            (false, false) => Protocol::Http1,
+        };
+        Stream::open(&self.config, known, turn, self.tls.as_ref(), protocol).await
     }
 
     async fn connected<T>(&self, opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

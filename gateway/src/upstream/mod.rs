@@ -38,6 +38,7 @@ pub(crate) mod health;
 pub mod identity;
 pub(crate) mod probe;
 mod relay;
+mod stream;
 mod watch;
 
 pub use answer::{Answer, Timings, UpstreamBody};
@@ -45,6 +46,7 @@ pub use backend::{BackendCounters, InvalidService, Sight};
 pub use choice::{MAX_SERVERS, State, affinity_of};
 pub use error::{Failure, UpstreamError};
 pub use fleet::{Drained, Fleet, Refused, Report};
+pub(crate) use stream::Opened;
 
 use body::{OutgoingBody, Progress};
 use forward::{Last, ServiceState};
