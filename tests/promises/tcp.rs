@@ -66,7 +66,8 @@ fn bytes_pass_both_ways_and_either_side_may_end_first() {
     assert_eq!(text(&intent, "connection.device"), "exam-1", "{intent:#}");
     assert!(intent["connection"]["tls"].get("alpn").is_none(), "{intent:#}");
     let id = text(&intent, "request").to_owned();
-    let outcome = clinic.wait_for_record("the outcome", |record| is(record, "outcome") && text(record, "request") == id);
+    let outcome =
+        clinic.wait_for_record("the outcome", |record| is(record, "outcome") && text(record, "request") == id);
     assert_eq!((text(&outcome, "backend"), outcome["status"].as_u64()), (&*backend.address.to_string(), Some(200)));
     // Half of it is over: the backend is told, and still has its say.
     let long = vec![b'x'; 1 << 20];
@@ -162,13 +163,8 @@ fn a_gateway_that_ends_lets_connections_end_and_cuts_those_that_do_not() {
 #[test]
 fn there_are_only_so_many_connections() {
     let backend = echo();
-    let text = listener_to(
-        "interface",
-        "raw",
-        &format!("tcp://{}", backend.address),
-        "limits = { connections = 2 }",
-        "",
-    );
+    let text =
+        listener_to("interface", "raw", &format!("tcp://{}", backend.address), "limits = { connections = 2 }", "");
     let clinic = Clinic::builder().config(move |config| config.append(&text)).start();
     let mut held: Vec<_> = (0..2).map(|_| open(&clinic, DOCTOR)).collect();
     for wire in &mut held {

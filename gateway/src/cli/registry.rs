@@ -28,7 +28,9 @@ pub use args::{
 };
 pub use delegations::DelegateCommand;
 
-use crate::store::{Assignment, Edited, Lift, NamesEdit, NewDevice, NewUser, RoleEdit, SetDevice, SetSite, SetUser, Store};
+use crate::store::{
+    Assignment, Edited, Lift, NamesEdit, NewDevice, NewUser, RoleEdit, SetDevice, SetSite, SetUser, Store,
+};
 use crate::tunnels::TunnelListener;
 use print::Show;
 

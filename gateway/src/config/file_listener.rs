@@ -8,7 +8,7 @@ use certs::peers::PolicyOid;
 
 use super::file::Names;
 use super::file_stream::streams;
-use super::file_wireguard::wireguard;
+use super::file_wireguard::{MAX_PORTS, wireguard};
 use super::table::{Table, Text};
 use super::wireguard::{Asking, InsideTls};
 use super::{
@@ -137,8 +137,20 @@ pub(super) fn listener(
     }
     let oidc = oidc.into_iter().map(|text| text.text.to_owned()).collect();
     let limits = table.section("limits", limits);
+    let streams = streams?;
     let wireguard = match wireguard {
-        Some(tunnels) => Some(Box::new(tunnels?)),
+        Some(tunnels) => {
+            let mut tunnels = tunnels?;
+            tunnels.ports.extend(streams.iter().filter_map(|stream| stream.port));
+            if tunnels.ports.len() > MAX_PORTS {
+                let own = table.key("stream");
+                table.problem(
+                    "stream",
+                    format!("`{own}`: with `wireguard.ports` more than {MAX_PORTS} ports are served"),
+                );
+            }
+            Some(Box::new(tunnels))
+        }
         None => None,
     };
     Some(Listener {
@@ -147,7 +159,7 @@ pub(super) fn listener(
         server_names,
         tls: tls?,
         wireguard,
-        streams: streams?,
+        streams,
         login_page,
         oidc,
         limits,

@@ -9,7 +9,12 @@ use super::{Backend, Balance, HealthCheck, HealthKind, Resilience};
 /// Longest text that a health check looks for in a body, and longest path that it asks for, bytes.
 const MOST_TEXT: usize = 1024;
 
-pub(super) fn resilience(table: &Table<'_>, backends: &[(Scheme, Backend)], http2: bool, is_stream: bool) -> Resilience {
+pub(super) fn resilience(
+    table: &Table<'_>,
+    backends: &[(Scheme, Backend)],
+    http2: bool,
+    is_stream: bool,
+) -> Resilience {
     let count = |key: &'static str, knob: &Knob| u32::try_from(table.number(key, knob)).unwrap_or(u32::MAX);
     let choices = [("least-requests", Balance::LeastRequests), ("site", Balance::Site), ("patient", Balance::Patient)];
     Resilience {
@@ -28,7 +33,8 @@ pub(super) fn resilience(table: &Table<'_>, backends: &[(Scheme, Backend)], http
         resolve_interval: table.millis("resolve_interval_ms", &knob::RESOLVE_INTERVAL_MS),
         retry_after: table.seconds("retry_after_s", &knob::RETRY_AFTER_S),
         drained: drained(table, backends),
-        health: table.section("health", |health| health.is_present().then(|| check(health, http2, is_stream)).flatten()),
+        health: table
+            .section("health", |health| health.is_present().then(|| check(health, http2, is_stream)).flatten()),
     }
 }
 

@@ -26,7 +26,8 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
     let scheme = agreed_scheme(table, &backends);
     match (scheme, &tls) {
         (Some(scheme), None) if scheme.is_secure() => {
-            let why = format!("its backends are `{}`, so the authorities that vouch for them must be named", scheme.label());
+            let why =
+                format!("its backends are `{}`, so the authorities that vouch for them must be named", scheme.label());
             table.problem("tls", format!("`{}.ca_file` is missing; {why}", table.key("tls")));
         }
         (Some(scheme), Some(_)) if !scheme.is_secure() => {
@@ -159,9 +160,9 @@ fn agreed_scheme(table: &Table<'_>, backends: &[(Scheme, Backend)]) -> Option<Sc
 
 /// `http://host:port`, or the same with `https`, `tcp` or `tls`.
 pub(super) fn parse_backend(text: &Text<'_>) -> Result<(Scheme, Backend), String> {
-    let scheme = Scheme::ALL.into_iter().find_map(|scheme| {
-        Some((scheme, text.text.strip_prefix(scheme.label())?.strip_prefix("://")?))
-    });
+    let scheme = Scheme::ALL
+        .into_iter()
+        .find_map(|scheme| Some((scheme, text.text.strip_prefix(scheme.label())?.strip_prefix("://")?)));
     let Some((scheme, authority)) = scheme else {
         return Err("it must begin with `http://`, `https://`, `tcp://` or `tls://`".to_owned());
     };

@@ -21,7 +21,7 @@ enum Kind {
     Hl7,
 }
 
-/// One port's. `ports` are those inside tunnels; none of a listener of kind `tcp`.
+/// One port's. `ports` are those that carry HTTP inside tunnels; none of a listener of kind `tcp`.
 pub(super) fn stream(table: &Table<'_>, ports: Option<&[u16]>) -> Option<Stream> {
     let port = match ports {
         Some(ports) => Some(port(table, ports)),
@@ -78,10 +78,10 @@ fn no_use(table: &Table<'_>, key: &'static str, protocol: &str) {
 
 fn port(table: &Table<'_>, ports: &[u16]) -> Option<u16> {
     let number = table.number("port", &knob::STREAM_PORT);
-    let port = u16::try_from(number).ok().filter(|port| ports.contains(port));
-    if port.is_none() {
+    let port = u16::try_from(number).ok();
+    if port.is_some_and(|port| ports.contains(&port)) {
         let own = table.key("port");
-        table.problem("port", format!("`{own}` is {number}; it must be one of the listener's `wireguard.ports`"));
+        table.problem("port", format!("`{own}` is {number}, which `wireguard.ports` has for HTTP"));
     }
     port
 }
@@ -101,7 +101,9 @@ fn titles(table: &Table<'_>, kind: Kind) -> Vec<String> {
             Some(title) if title.as_str() == text.text && !titles.iter().any(|known| known == text.text) => {
                 titles.push(text.text.to_owned());
             }
-            _ => table.refuse(&text, "it must be an AE title of 1 to 16 printable ASCII characters, there once"),
+            Some(_) | None => {
+                table.refuse(&text, "it must be an AE title of 1 to 16 printable ASCII characters, there once")
+            }
         }
     }
     titles

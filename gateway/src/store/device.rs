@@ -42,12 +42,11 @@ impl Table for Device {
 
     async fn all(conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self>> {
         let mut roles = ROLES.all(conn).await?;
-        let rows: Vec<Row> =
-            sqlx::query_as(
-                "SELECT site, name, display_name, status, assigned_user, version, changed_at, ae_titles FROM devices",
-            )
-            .fetch_all(conn)
-            .await?;
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT site, name, display_name, status, assigned_user, version, changed_at, ae_titles FROM devices",
+        )
+        .fetch_all(conn)
+        .await?;
         let mut all = rows.into_iter().map(from_row).collect::<sqlx::Result<Vec<_>>>()?;
         for device in &mut all {
             device.roles = roles_of(&mut roles, device.site.as_str(), device.name.as_str());

@@ -61,7 +61,8 @@ impl Table for Site {
     }
 
     async fn one(conn: &mut SqliteConnection, key: &SiteName) -> sqlx::Result<Option<Self>> {
-        let query = "SELECT name, display_name, status, version, changed_at, inside, facilities FROM sites WHERE name = $1";
+        let query =
+            "SELECT name, display_name, status, version, changed_at, inside, facilities FROM sites WHERE name = $1";
         let row: Option<Row> = sqlx::query_as(query).bind(key.as_str()).fetch_optional(conn).await?;
         row.map(Self::from_row).transpose()
     }

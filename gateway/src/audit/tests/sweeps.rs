@@ -419,6 +419,7 @@ fn a3_intents_without_outcome_are_named_once() {
         action: None,
         patients: &[],
         patients_unknown: None,
+        answer: None,
         user: None,
         session: None,
         acting_for: None,
@@ -439,7 +440,8 @@ fn a3_intents_without_outcome_are_named_once() {
         }
         let durations = Durations::default();
         let scope = Scope::NONE;
-        let outcome = Outcome { request: "r2", scope, status: 201, reason: None, backend: None, answer: None, durations };
+        let outcome =
+            Outcome { request: "r2", scope, status: 201, reason: None, backend: None, answer: None, durations };
         lane.record(&outcome).await.unwrap();
     });
     let crashed = Arc::new(disk.crash(|_, _| None));

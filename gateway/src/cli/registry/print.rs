@@ -18,7 +18,7 @@ pub(super) trait Show: Serialize {
 
 impl Show for Site {
     const KIND: Kind = Kind::Site;
-    const COLUMNS: &'static [&'static str] = 
+    const COLUMNS: &'static [&'static str] =
         &["SITE", "STATUS", "INSIDE", "FACILITIES", "VERSION", "CHANGED", "DISPLAY NAME"];
     fn cells(&self) -> Vec<String> {
         let fixed = [self.name.to_string(), self.status.to_string(), joined(&self.inside), joined(&self.facilities)];
@@ -60,7 +60,8 @@ impl Show for Device {
         &["DEVICE", "STATUS", "USER", "ROLES", "AE TITLES", "VERSION", "CHANGED", "DISPLAY NAME"];
     fn cells(&self) -> Vec<String> {
         let user = self.user.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-        let fixed = [self.id().to_string(), self.status.to_string(), user, joined(&self.roles), joined(&self.ae_titles)];
+        let fixed =
+            [self.id().to_string(), self.status.to_string(), user, joined(&self.roles), joined(&self.ae_titles)];
         let rest = [self.version.to_string(), self.changed_at.clone(), self.display_name.to_string()];
         [fixed.as_slice(), &rest].concat()
     }

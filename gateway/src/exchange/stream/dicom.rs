@@ -7,12 +7,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use gateway_audit::record::{End, Origin};
 use gateway_clinical::dicom::{
-    Admission, AssociateQuestion, Association, Cause, Event, Limits, Named, OperationQuestion, Outcome, Rejection, Side,
-    Status,
+    Admission, AssociateQuestion, Association, Cause, Event, Limits, Named, Operation, OperationQuestion, Outcome,
+    Rejection, Side, Status,
 };
 use http::{HeaderValue, StatusCode};
 use policy::judge::Permit;
-use policy::patients::{PatientSource, Patients, StudySource};
+use policy::patients::{PatientSource, Patients, StudyPatient, StudySource};
 use policy::{Action, Blame, Effect, Refusal};
 
 use super::pump::Pump;
@@ -44,8 +44,16 @@ pub(super) async fn serve(
     };
     let traffic = Traffic::of(&connection.worker.metrics, &connection.listener.name);
     let pump = Pump::new(Association::new(limits, Instant::now()), client, traffic);
-    let mut session =
-        Session { connection, rules, called_titles, pump, calling: String::new(), association: None, current: None };
+    let mut session = Session {
+        connection,
+        rules,
+        called_titles,
+        pump,
+        calling: String::new(),
+        association: None,
+        current: None,
+        storing: None,
+    };
     let ran = connection.control.run(pin!(session.run())).await;
     let (end, cause) = match ran {
         Ok(ended) => ended,
@@ -70,6 +78,8 @@ struct Session<'a> {
     association: Option<Trail>,
     /// The operation that is under way.
     current: Option<Trail>,
+    /// Whose the study is that it stores into.
+    storing: Option<StudyPatient>,
 }
 
 impl Session<'_> {
@@ -160,7 +170,9 @@ impl Session<'_> {
 
     fn begin(&self, question: &OperationQuestion) -> Trail {
         let mut text = question.class.as_str().to_owned();
-        for part in [question.instance.as_ref().map(|uid| uid.as_str()), question.level.as_deref()].into_iter().flatten() {
+        for part in
+            [question.instance.as_ref().map(|uid| uid.as_str()), question.level.as_deref()].into_iter().flatten()
+        {
             text.push('/');
             text.push_str(part);
         }
@@ -221,9 +233,7 @@ impl Session<'_> {
         trail.intends().await?;
         let permitted = self.pump.machine.permit(permit, Instant::now());
         permitted.map_err(|_| Refusal::InternalError)?;
-        if let Some(study) = question.study.as_ref().filter(|_| question.effect == Effect::Changing) {
-            worker.learn(&self.rules.service, std::slice::from_ref(study), StudySource::Client, now_ns);
-        }
+        self.storing = question.study.clone().filter(|_| question.effect == Effect::Changing);
         Ok(())
     }
 
@@ -234,20 +244,42 @@ impl Session<'_> {
         trail.tells(&format!("{:04X}", outcome.status));
         trail.answered(status_of(outcome.status)).await?;
         trail.reached_end();
+        let stored = self.storing.take().filter(|_| status_of(outcome.status) == StatusCode::OK);
+        self.learn(stored.as_ref(), StudySource::Client);
         self.pump.machine.recorded(Instant::now()).map_err(|_| Refusal::InternalError)
     }
 
     /// Patients of a data set that passed.
     fn named(&mut self, named: &Named) {
-        let worker = &self.connection.worker;
-        if let Some(study) = &named.study {
-            let now_ns = worker.clock.monotonic_ns();
-            worker.learn(&self.rules.service, std::slice::from_ref(study), StudySource::Backend, now_ns);
+        let from = match named.operation {
+            Operation::CStore | Operation::NCreate | Operation::NSet => Origin::Request,
+            Operation::CGet
+            | Operation::CFind
+            | Operation::CMove
+            | Operation::CEcho
+            | Operation::NEventReport
+            | Operation::NGet
+            | Operation::NAction
+            | Operation::NDelete => Origin::Answer,
+        };
+        match from {
+            // Believed once the backend has taken it.
+            Origin::Request => self.storing = named.study.clone().or(self.storing.take()),
+            Origin::Answer => self.learn(named.study.as_ref(), StudySource::Backend),
         }
         let Some(current) = &mut self.current else { return };
-        current.names(&named.patients, Origin::Answer);
+        current.names(&named.patients, from);
         if named.unread {
-            current.cannot_read(Origin::Answer);
+            current.cannot_read(from);
+        }
+    }
+
+    /// Remembers whose a study is.
+    fn learn(&self, study: Option<&StudyPatient>, source: StudySource) {
+        let worker = &self.connection.worker;
+        if let Some(study) = study {
+            let now_ns = worker.clock.monotonic_ns();
+            worker.learn(&self.rules.service, std::slice::from_ref(study), source, now_ns);
         }
     }
 
@@ -262,13 +294,21 @@ impl Session<'_> {
             Cause::RejectedByAcceptor => (End::BackendFailed, Some(Refusal::BackendUnavailable)),
             Cause::Fault(Side::Requestor, _) | Cause::Rejected => (End::Aborted, Some(Refusal::ProtocolMalformed)),
             Cause::TimedOut if !is_open => (End::Timeout, Some(Refusal::RequestTimeout)),
+            Cause::TimedOut if self.association.as_ref().is_some_and(|association| !association.is_answered()) => {
+                (End::Timeout, Some(Refusal::BackendTimeout))
+            }
             Cause::TimedOut => (End::Timeout, Some(Refusal::StreamIdle)),
             Cause::Cut => (End::Revoked, None),
         };
         let detail = match cause {
             Cause::Fault(_, fault) => fault.label(),
             Cause::Rejected => "association-unfit",
-            _ => "",
+            Cause::Released
+            | Cause::Aborted(_)
+            | Cause::RejectedByAcceptor
+            | Cause::HungUp(_)
+            | Cause::TimedOut
+            | Cause::Cut => "",
         };
         if end == End::BackendFailed {
             if let Some(server) = self.pump.server() {
@@ -287,7 +327,8 @@ impl Session<'_> {
                 drop(current.refuse(refusal).await);
             }
             // An association that the backend never took is over with its outcome.
-            if is_backends && let Some(association) = &mut self.association
+            if is_backends
+                && let Some(association) = &mut self.association
                 && !association.is_answered()
                 && let Some(association) = self.association.take()
             {

@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway_audit::record::{End, Origin};
-use gateway_clinical::hl7::{Cause, Event, Facility, FrameFault, Limits, Link, MessageQuestion, Outcome, Side};
 use gateway_clinical::hl7::Refusal as Nak;
+use gateway_clinical::hl7::{Cause, Event, Facility, FrameFault, Limits, Link, MessageQuestion, Outcome, Side};
 use http::StatusCode;
 use policy::patients::Patients;
-use policy::{Action, Effect, Refusal};
+use policy::{Action, Blame, Effect, Refusal};
 
 use super::pump::Pump;
 use super::raw::{CONNECT, Traffic};
@@ -43,12 +43,14 @@ pub(super) async fn serve(
         }
         Err(cut) => return Some(cut),
     };
+    let defaults = Limits::default();
     let limits = Limits {
         message_bytes: rules.message_bytes,
+        answer_bytes: rules.message_bytes.max(defaults.answer_bytes),
         frame: rules.message_timeout,
+        answer: response_timeout(connection, rules).unwrap_or(defaults.answer),
         idle: rules.idle_timeout,
         other_separators,
-        ..Limits::default()
     };
     let traffic = Traffic::of(&connection.worker.metrics, &connection.listener.name);
     let mut pump = Pump::new(Link::new(limits, Instant::now()), client, traffic);
@@ -63,6 +65,13 @@ pub(super) async fn serve(
     drop((session.current, session.later));
     session.pump.end(ran.is_err()).await;
     cause
+}
+
+/// How long the service may take to answer.
+fn response_timeout(connection: &Connection, rules: &Stream) -> Option<Duration> {
+    let snapshot = connection.worker.snapshot();
+    let service = snapshot.config.services.iter().find(|service| service.name == rules.service);
+    service.map(|service| service.response_timeout)
 }
 
 struct Session<'a> {
@@ -91,7 +100,9 @@ impl Session<'_> {
                 Event::Unfit { operation, control_id, refusal } => {
                     let why = match refusal {
                         Nak::UnknownType | Nak::Acknowledgement => Refusal::OperationUnknown,
-                        _ => Refusal::ProtocolMalformed,
+                        Nak::Malformed(_) | Nak::NotAuthorized | Nak::Facility | Nak::Unavailable => {
+                            Refusal::ProtocolMalformed
+                        }
                     };
                     let target = Target::Raw(Bytes::from(control_id));
                     let trail = Trail::begin(self.connection, operation.as_bytes(), target);
@@ -125,10 +136,12 @@ impl Session<'_> {
             }
             Err(refusal) => {
                 drop(trail.refuse(refusal).await);
-                Err(match refusal {
-                    Refusal::FacilityUnknown => Nak::Facility,
-                    refusal if refusal.blame() == policy::Blame::Service => Nak::Unavailable,
-                    _ => Nak::NotAuthorized,
+                Err(if refusal == Refusal::FacilityUnknown {
+                    Nak::Facility
+                } else if refusal.blame() == Blame::Service {
+                    Nak::Unavailable
+                } else {
+                    Nak::NotAuthorized
                 })
             }
         }

@@ -30,18 +30,13 @@ const BUFFER: usize = 16 * 1024;
 pub(super) const CONNECT: &[u8] = b"CONNECT";
 
 /// Serves a connection to its end.
-pub(super) async fn serve(
-    client: Box<dyn ByteStream>,
-    connection: &Rc<Connection>,
-    rules: &Stream,
-) -> Option<Refusal> {
+pub(super) async fn serve(client: Box<dyn ByteStream>, connection: &Rc<Connection>, rules: &Stream) -> Option<Refusal> {
     let mut trail = Trail::begin(connection, CONNECT, Target::Raw(Bytes::new()));
     if !connection.may_ask() {
         drop(trail.limit());
         return Some(Refusal::RateLimited);
     }
-    let wish =
-        Wish { action: Action::Connect, operation: None, resource_type: None, patients: Patients::default() };
+    let wish = Wish { action: Action::Connect, operation: None, resource_type: None, patients: Patients::default() };
     let opened = connection.control.run(pin!(open(connection, rules, wish, &mut trail))).await;
     let (permit, server) = match opened {
         Ok(Ok(opened)) => opened,
@@ -246,9 +241,8 @@ mod tests {
         let (mut to, mut far) = duplex(64);
         let mut way = Way::default();
         let mut count = 0;
-        let passing = async {
-            poll_fn(|cx| way.poll(cx, &mut from, &mut to, &mut |bytes| count += bytes)).await.is_ok()
-        };
+        let passing =
+            async { poll_fn(|cx| way.poll(cx, &mut from, &mut to, &mut |bytes| count += bytes)).await.is_ok() };
         let talking = async {
             near.write_all(&[7; 1_000]).await.unwrap();
             near.shutdown().await.unwrap();

@@ -5,7 +5,15 @@ use crate::store::{DisplayName, Role, UserCertificate};
 
 fn site(name: &str, status: Status) -> Site {
     let (name, display_name) = (name.parse().unwrap(), DisplayName::default());
-    Site { name, display_name, status, version: 1, changed_at: String::new(), inside: Vec::new(), facilities: Vec::new() }
+    Site {
+        name,
+        display_name,
+        status,
+        version: 1,
+        changed_at: String::new(),
+        inside: Vec::new(),
+        facilities: Vec::new(),
+    }
 }
 
 fn role(name: &str, status: Status) -> Role {
