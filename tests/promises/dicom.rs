@@ -119,7 +119,12 @@ fn tool(
     clinic.prepared.write(&certificate, &identity.certificate_pem);
     clinic.prepared.write(&key, &identity.key_pem);
     let mut command = Command::new(name);
-    command.arg("-v").arg("--enable-tls").arg(clinic.prepared.path(&key)).arg(clinic.prepared.path(&certificate));
+    // The profile of BCP 195 that has TLS 1.2 alone.
+    command
+        .args(["-v", "--profile-bcp195-ex"])
+        .arg("--enable-tls")
+        .arg(clinic.prepared.path(&key))
+        .arg(clinic.prepared.path(&certificate));
     command.arg("--add-cert-file").arg(clinic.prepared.path("tls/servers-ca.crt"));
     command.args(["-aet", title, "-aec", called]).args(arguments);
     command.arg("localhost").arg(port(clinic).to_string()).args(file);

@@ -257,7 +257,7 @@ fn garbage_and_slowness_end_a_connection_for_a_reason() {
         wire.send(&bytes);
         ends_for(&clinic, &mut wire, reason);
         let refused = clinic.wait_for_record("the refusal", |record| {
-            is(record, "refused") && text(record, "source") == wire.local().to_string()
+            is(record, "refusal") && text(record, "source") == wire.local().to_string()
         });
         assert_eq!((text(&refused, "reason"), text(&refused, "detail")), (reason, detail), "{refused:#}");
     }

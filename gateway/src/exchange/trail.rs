@@ -6,6 +6,7 @@
 
 mod named;
 mod told;
+mod tunnel;
 mod user;
 
 use std::rc::Rc;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_audit::record::{
-    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent,
+    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent, Stream,
+    StreamEvent,
 };
 use gateway_audit::{Record, Scope};
 use http::{HeaderValue, Response, StatusCode};
@@ -38,6 +40,7 @@ use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
 use crate::worker::{Carrying, Worker};
+use tunnel::Open;
 use user::LoginTold;
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
@@ -107,6 +110,10 @@ pub(super) struct Trail {
     end: Option<End>,
     /// What the backend said in its own words, where that is no status of HTTP.
     told: Option<Box<str>>,
+    /// It carries another protocol.
+    tunnel: Option<Open>,
+    /// It is a call of gRPC, which is refused in terms of gRPC.
+    grpc: bool,
 }
 
 impl Trail {
@@ -146,6 +153,8 @@ impl Trail {
             ended: false,
             end: None,
             told: None,
+            tunnel: None,
+            grpc: false,
             connection: Rc::clone(connection),
         }
     }
@@ -362,8 +371,11 @@ impl Trail {
         }
     }
 
-    /// The time for the whole exchange is up.
+    /// The time for the whole exchange, or for a silence of a tunnel, is up.
     fn is_overdue(&self) -> bool {
+        if let Some(tunnel) = &self.tunnel {
+            return tunnel.is_silent();
+        }
         self.connection
             .listener
             .limits
@@ -456,7 +468,10 @@ impl Trail {
         let unread = match bodies {
             // The intent is recorded before a byte of a body is read.
             Some((asked, bodies)) => bodies.tell(&asked.patients, status.is_some(), &mut patients),
-            None => asked.and_then(|asked| asked.patients.truncated.then_some(Unread::TooMany)),
+            None => asked.and_then(|asked| {
+                let unread = asked.opens.then_some(Unread::ContentType);
+                asked.patients.truncated.then_some(Unread::TooMany).or(unread)
+            }),
         };
         let exchange = Exchange {
             request: self.id(),
@@ -573,7 +588,14 @@ impl Drop for Trail {
             end,
             duration_us: self.since_begun_ns() / 1_000,
         };
-        self.connection.worker.append_unwaited_at(&completion, &reading);
+        let worker = &self.connection.worker;
+        match self.tunnel {
+            Some(_) => {
+                let closed = Stream { event: StreamEvent::Closed, so_far: completion };
+                worker.append_unwaited_at(&closed, &reading);
+            }
+            None => worker.append_unwaited_at(&completion, &reading),
+        }
     }
 }
 

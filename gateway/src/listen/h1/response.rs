@@ -8,7 +8,7 @@ use std::task::{Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body;
 
 use super::fields::{put_chunk_size, put_fields, put_last_chunk};
@@ -105,6 +105,16 @@ where
     })
     .await?;
     Ok(keep_alive)
+}
+
+/// Writes the answer that changes the protocol to WebSocket (RFC 6455 section 4.2.2).
+pub(super) fn write_switch(out: &mut BytesMut, headers: &HeaderMap, accept: &HeaderValue) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n");
+    out.extend_from_slice(b"sec-websocket-accept: ");
+    out.extend_from_slice(accept.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    put_fields(out, headers);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// RFC 9112 section 6.3, from the writer's side.
