@@ -73,6 +73,7 @@ fn exchange(connection: &Connection) -> Exchange<'_, &'static str, &'static str,
         policies: &["doctor-clinical"],
         snapshot: 7,
         backend: Some("127.0.0.1:8080"),
+        answer: None,
     }
 }
 

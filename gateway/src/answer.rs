@@ -32,6 +32,8 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::WebsocketMalformed
         | Refusal::LoginAmbiguous
         | Refusal::SessionAmbiguous
+        | Refusal::ProtocolMalformed
+        | Refusal::OperationUnknown
         | Refusal::LoginMalformed => StatusCode::BAD_REQUEST,
         Refusal::LoginEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::EnrolmentCode
@@ -63,6 +65,10 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::TunnelIdentity
         | Refusal::UserUnregistered
         | Refusal::UserSuspended
+        | Refusal::FacilityUnknown
+        | Refusal::CallingTitle
+        | Refusal::CalledTitle
+        | Refusal::MoveDestination
         | Refusal::OriginRefused
         | Refusal::PolicyNoPermit
         | Refusal::PolicyForbid
@@ -75,7 +81,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::LoginCallback => StatusCode::FORBIDDEN,
         Refusal::RouteUnknown => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Refusal::RequestTimeout | Refusal::HandshakeTimeout => StatusCode::REQUEST_TIMEOUT,
+        Refusal::RequestTimeout | Refusal::HandshakeTimeout | Refusal::StreamIdle => StatusCode::REQUEST_TIMEOUT,
         Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
         Refusal::ExpectationFailed => StatusCode::EXPECTATION_FAILED,

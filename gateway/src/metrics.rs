@@ -33,6 +33,8 @@ pub struct Metrics {
     pub handshakes: IntCounterVec,
     /// Live connections by listener.
     pub connections: IntGaugeVec,
+    /// Bytes on connections that carry no HTTP, by listener and direction: `from-clients` or `to-clients`.
+    pub stream_bytes: IntCounterVec,
     /// Most connections the listener takes.
     pub connections_limit: IntGaugeVec,
     /// Entries of the registry by kind and status.
@@ -232,6 +234,11 @@ impl Metrics {
             ))?)?,
             handshakes: make.counters("handshakes_total", "Handshakes by outcome.", &["listener", "outcome"])?,
             connections: make.gauges("connections", "Live connections.", &["listener"])?,
+            stream_bytes: make.counters(
+                "stream_bytes_total",
+                "Bytes on connections without HTTP.",
+                &["listener", "direction"],
+            )?,
             connections_limit: make.gauges("connections_limit", "Most connections taken.", &["listener"])?,
             registry_entries: make.gauges("registry_entries", "Entries of the registry.", &["kind", "status"])?,
             certificate_expiry: make.put(GaugeVec::new(

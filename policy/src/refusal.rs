@@ -148,6 +148,20 @@ refusals! {
     StepUpRequired = "step-up-required", Operator;
     /// A policy could not be evaluated, which denies.
     PolicyError = "policy-error", Operator;
+    /// Bytes that are not what the listener's protocol has, or that can be read in two ways.
+    ProtocolMalformed = "protocol-malformed", Peer;
+    /// An operation or a message of a kind that is not known, or that nobody could answer for.
+    OperationUnknown = "operation-unknown", Peer;
+    /// A message whose sending facility is not the site's.
+    FacilityUnknown = "facility-unknown", Operator;
+    /// An association by an AE title that is not the device's.
+    CallingTitle = "calling-title", Operator;
+    /// An association that calls an AE title that is not the service's.
+    CalledTitle = "called-title", Peer;
+    /// An order to send images to an AE title of another site, or of nobody.
+    MoveDestination = "move-destination", Operator;
+    /// Nothing passed for the longest silence of a connection without HTTP.
+    StreamIdle = "stream-idle", Peer;
     /// The audit log cannot be written.
     AuditUnavailable = "audit-unavailable", Service;
     /// The audit log's queue is full.

@@ -180,6 +180,37 @@ fn wireguard_sites_work_side_by_side() {
     assert!(clinic.metric("sekisho_tunnel_handshakes_total", &[("outcome", "completed")]) >= 2.0);
 }
 
+/// A port inside carries what is no HTTP, for the device whose tunnel it is (R2, R3).
+#[test]
+fn wireguard_ports_may_carry_no_http() {
+    let echo = gateway_tests::tcp::Server::start(|mut stream| {
+        let mut buffer = [0; 64];
+        while let Ok(read @ 1..) = std::io::Read::read(&mut stream, &mut buffer) {
+            if std::io::Write::write_all(&mut stream, &buffer[..read]).is_err() {
+                return;
+            }
+        }
+    });
+    let stream = format!(
+        "inside_tls = \"off\"\n[[listener.stream]]\nport = 2575\nroute = \"interface\"\nservice = \"interface\"\n\
+         class = \"clinical\"\n[[service]]\nname = \"interface\"\nbackends = [\"tcp://{}\"]\n",
+        echo.address
+    );
+    let (tunnels, machine) = Tunnels::one(&stream, "");
+    let script = format!("exec 3<>/dev/tcp/{GATEWAY}/2575; printf konnichiwa >&3; head -c 10 <&3");
+    let output = machine.command(&["timeout", "60", "bash", "-c", &script]).output().expect("bash is installed");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "konnichiwa", "{}", String::from_utf8_lossy(&output.stderr));
+    let intent = tunnels
+        .clinic
+        .wait_for_record("the connection", |record| is(record, "intent") && text(record, "route") == "interface");
+    assert_eq!(text(&intent, "connection.transport"), "wireguard", "{intent:#}");
+    assert_eq!((text(&intent, "connection.device"), text(&intent, "action")), ("exam-1", "connect"), "{intent:#}");
+    let id = text(&intent, "request").to_owned();
+    let end =
+        tunnels.clinic.wait_for_record("its end", |record| is(record, "completion") && text(record, "request") == id);
+    assert_eq!((end["bytes"]["received"].as_u64(), end["bytes"]["sent"].as_u64()), (Some(10), Some(10)), "{end:#}");
+}
+
 /// A scan from one site finds the gateway's own ports and nothing else; nothing of it is seen at the other (R14).
 #[test]
 fn wireguard_passes_nothing_between_sites() {

@@ -196,6 +196,19 @@ impl Wire {
         }
     }
 
+    /// Reads the next frame of MLLP into `payload`. False if it does not come.
+    pub fn reads_frame(&mut self, payload: &mut Vec<u8>) -> bool {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|window| window == b"\x1c\r") {
+                payload.extend(self.read.drain(..end + 2).skip(1).take(end - 1));
+                return true;
+            }
+            if self.fill().is_err() {
+                return false;
+            }
+        }
+    }
+
     pub(crate) fn read_some(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
         let read = self.stream.read(&mut buffer)?;

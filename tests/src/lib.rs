@@ -33,6 +33,7 @@ pub mod revocation;
 pub mod rsyslog;
 mod script;
 pub mod ship;
+pub mod tcp;
 mod wait;
 pub mod wireguard;
 

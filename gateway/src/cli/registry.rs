@@ -28,7 +28,9 @@ pub use args::{
 };
 pub use delegations::DelegateCommand;
 
-use crate::store::{Assignment, Edited, Lift, NewDevice, NewUser, RoleEdit, SetDevice, SetSite, SetUser, Store};
+use crate::store::{
+    Assignment, Edited, Lift, NamesEdit, NewDevice, NewUser, RoleEdit, SetDevice, SetSite, SetUser, Store,
+};
 use crate::tunnels::TunnelListener;
 use print::Show;
 
@@ -118,8 +120,9 @@ async fn site(command: SiteCommand, store: &Store, actor: &str, json: bool, out:
         }
         SiteCommand::List => print::list(&store.site_list().await?, json, out)?,
         SiteCommand::Show { name } => print::one(&store.site_show(&name).await?, json, out)?,
-        SiteCommand::Set { name, display_name, inside } => {
-            let set = SetSite { display_name, inside: Some(inside).filter(|inside| !inside.is_empty()) };
+        SiteCommand::Set { name, display_name, inside, facilities, no_facilities } => {
+            let facilities = NamesEdit { give: facilities, take: no_facilities };
+            let set = SetSite { display_name, inside: Some(inside).filter(|inside| !inside.is_empty()), facilities };
             edited(&store.site_set(actor, &name, set).await?, "set", json, out)?;
         }
         SiteCommand::Suspend { name } => edited(&store.site_suspend(actor, &name).await?, "suspended", json, out)?,
@@ -169,13 +172,18 @@ async fn device(
         }
         DeviceCommand::List { site } => print::list(&store.device_list(site.as_ref()).await?, json, out)?,
         DeviceCommand::Show { id } => print::one(&store.device_show(&id).await?, json, out)?,
-        DeviceCommand::Set { id, display_name, user, no_user, roles, no_roles } => {
+        DeviceCommand::Set { id, display_name, user, no_user, roles, no_roles, ae_titles, no_ae_titles } => {
             let user = match (user, no_user) {
                 (Some(user), _) => Assignment::User(user),
                 (None, true) => Assignment::Nobody,
                 (None, false) => Assignment::Keep,
             };
-            let set = SetDevice { display_name, user, roles: RoleEdit { give: roles, take: no_roles } };
+            let set = SetDevice {
+                display_name,
+                user,
+                roles: RoleEdit { give: roles, take: no_roles },
+                ae_titles: NamesEdit { give: ae_titles, take: no_ae_titles },
+            };
             edited(&store.device_set(actor, &id, set).await?, "set", json, out)?;
         }
         DeviceCommand::Suspend { id } => {

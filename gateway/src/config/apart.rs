@@ -56,7 +56,12 @@ pub(super) fn judge(file: &Table<'_>, listeners: &[Listener], services: &[Servic
     }
     let whose = |service: &Service| {
         let of = routes.iter().filter(|route| route.service == service.name).map(reach);
-        of.fold(For::default(), |all, one| For {
+        let carries = |listener: &Listener| listener.streams.iter().any(|stream| stream.service == service.name);
+        let streams = listeners.iter().filter(|listener| carries(listener)).map(|listener| {
+            let patients = is_for_patients(listener);
+            For { patients, others: !patients }
+        });
+        of.chain(streams).fold(For::default(), |all, one| For {
             patients: all.patients || one.patients,
             others: all.others || one.others,
         })

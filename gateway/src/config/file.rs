@@ -76,6 +76,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     if patients_apart {
         super::apart::judge(file, &listeners, &services, &routes);
     }
+    super::file_stream::check(file, &listeners, (&service_names, &services), &routes);
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,

@@ -8,7 +8,8 @@ use certs::peers::PolicyOid;
 
 use super::file::Names;
 use super::file_edge::{forwarded, proxy_protocol};
-use super::file_wireguard::wireguard;
+use super::file_stream::streams;
+use super::file_wireguard::{MAX_PORTS, wireguard};
 use super::table::{Table, Text};
 use super::wireguard::{Asking, InsideTls};
 use super::{
@@ -29,6 +30,23 @@ const ADMIN_PROFILE: &str = "cryptrec-high";
 /// Room in a head beside its target: the rest of the request line and the fields no request lacks.
 const HEAD_BESIDE_TARGET: usize = 1_024;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tls,
+    Tcp,
+    WireGuard,
+}
+
+impl Kind {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Tcp => "tcp",
+            Self::WireGuard => "wireguard",
+        }
+    }
+}
+
 pub(super) fn listener(
     table: &Table<'_>,
     names: &mut Names,
@@ -43,8 +61,9 @@ pub(super) fn listener(
         }
         names.take(table, name);
     }
-    const KINDS: &[(&str, bool)] = &[("tls", false), ("wireguard", true)];
-    let has_tunnels = table.choice("kind", false, KINDS);
+    const KINDS: &[(&str, Kind)] = &[("tls", Kind::Tls), ("tcp", Kind::Tcp), ("wireguard", Kind::WireGuard)];
+    let kind = table.choice("kind", Kind::Tls, KINDS);
+    let has_tunnels = kind == Kind::WireGuard;
     // A UDP port is another than the TCP port of its number.
     let addresses = if has_tunnels { tunnel_addresses } else { addresses };
     let address = table.text("address").and_then(|text| addresses.take(table, &text));
@@ -52,7 +71,7 @@ pub(super) fn listener(
     let wireguard = match has_tunnels {
         true => Some(table.section("wireguard", |table| wireguard(table, &server_names))),
         false => {
-            table.no_section("wireguard", &format!("`{}` is `tls`", table.key("kind")));
+            table.no_section("wireguard", &format!("`{}` is `{}`", table.key("kind"), kind.label()));
             None
         }
     };
@@ -70,13 +89,19 @@ pub(super) fn listener(
             Some(ListenerTls::none())
         }
     };
-    if has_tunnels && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices)) {
-        let (kind, peers) = (table.key("kind"), format!("{}.peers", table.key("tls")));
-        table.problem(
-            "kind",
-            format!("`{kind}` is `wireguard`, and `{peers}` is not `devices`: a tunnel is a device's"),
-        );
+    let why = match kind {
+        Kind::Tls => None,
+        Kind::Tcp => Some("what speaks no HTTP is a device"),
+        Kind::WireGuard => Some("a tunnel is a device's"),
+    };
+    if let Some(why) = why
+        && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices))
+    {
+        let (own, peers) = (table.key("kind"), format!("{}.peers", table.key("tls")));
+        table.problem("kind", format!("`{own}` is `{}`, and `{peers}` is not `devices`: {why}", kind.label()));
     }
+    let ports = wireguard.as_ref().map(|tunnels| tunnels.as_ref().map_or(&[][..], |tunnels| &tunnels.ports));
+    let streams = streams(table, kind == Kind::Tcp, ports);
     if has_tunnels && tls.as_ref().is_some_and(|tls| tls.identities.iter().any(|one| one.acme.is_some())) {
         let (kind, acme) = (table.key("kind"), format!("{}.acme", table.key("tls")));
         table.problem(
@@ -91,6 +116,12 @@ pub(super) fn listener(
         table.problem("login_page", format!("`{}` is true, and {why}", table.key("login_page")));
     }
     let oidc = table.texts_optional("oidc");
+    for key in [login_page.then_some("login_page"), (!oidc.is_empty()).then_some("oidc")].into_iter().flatten() {
+        if kind == Kind::Tcp {
+            let (own, kind) = (table.key(key), table.key("kind"));
+            table.problem(key, format!("`{own}` is there, and `{kind}` is `tcp`: there are no pages"));
+        }
+    }
     if !oidc.is_empty() && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices)) {
         let why = "a login is for whoever sits at a device; the users of this listener are known by their certificates";
         table.problem("oidc", format!("`{}` is there, and {why}", table.key("oidc")));
@@ -118,8 +149,20 @@ pub(super) fn listener(
         false => table.section("proxy_protocol", proxy_protocol),
     };
     let forwarded = table.section("forwarded", forwarded);
+    let streams = streams?;
     let wireguard = match wireguard {
-        Some(tunnels) => Some(Box::new(tunnels?)),
+        Some(tunnels) => {
+            let mut tunnels = tunnels?;
+            tunnels.ports.extend(streams.iter().filter_map(|stream| stream.port));
+            if tunnels.ports.len() > MAX_PORTS {
+                let own = table.key("stream");
+                table.problem(
+                    "stream",
+                    format!("`{own}`: with `wireguard.ports` more than {MAX_PORTS} ports are served"),
+                );
+            }
+            Some(Box::new(tunnels))
+        }
         None => None,
     };
     Some(Listener {
@@ -128,6 +171,7 @@ pub(super) fn listener(
         server_names,
         tls: tls?,
         wireguard,
+        streams,
         login_page,
         oidc,
         proxy_protocol: proxy_protocol?,

@@ -1,7 +1,7 @@
 //! Reading what a `[[service]]` says of servers that are slow, sick or gone.
 
 use super::document::quoted;
-use super::file_service::parse_backend;
+use super::file_service::{Scheme, parse_backend};
 use super::knob::{self, Knob};
 use super::table::Table;
 use super::{Backend, Balance, HealthCheck, HealthKind, Resilience};
@@ -9,7 +9,12 @@ use super::{Backend, Balance, HealthCheck, HealthKind, Resilience};
 /// Longest text that a health check looks for in a body, and longest path that it asks for, bytes.
 const MOST_TEXT: usize = 1024;
 
-pub(super) fn resilience(table: &Table<'_>, backends: &[(bool, Backend)], http2: bool) -> Resilience {
+pub(super) fn resilience(
+    table: &Table<'_>,
+    backends: &[(Scheme, Backend)],
+    http2: bool,
+    is_stream: bool,
+) -> Resilience {
     let count = |key: &'static str, knob: &Knob| u32::try_from(table.number(key, knob)).unwrap_or(u32::MAX);
     let choices = [("least-requests", Balance::LeastRequests), ("site", Balance::Site), ("patient", Balance::Patient)];
     Resilience {
@@ -28,11 +33,12 @@ pub(super) fn resilience(table: &Table<'_>, backends: &[(bool, Backend)], http2:
         resolve_interval: table.millis("resolve_interval_ms", &knob::RESOLVE_INTERVAL_MS),
         retry_after: table.seconds("retry_after_s", &knob::RETRY_AFTER_S),
         drained: drained(table, backends),
-        health: table.section("health", |health| health.is_present().then(|| check(health, http2)).flatten()),
+        health: table
+            .section("health", |health| health.is_present().then(|| check(health, http2, is_stream)).flatten()),
     }
 }
 
-fn drained(table: &Table<'_>, backends: &[(bool, Backend)]) -> Vec<String> {
+fn drained(table: &Table<'_>, backends: &[(Scheme, Backend)]) -> Vec<String> {
     let mut drained = Vec::new();
     for text in table.texts_optional("drained") {
         match parse_backend(&text) {
@@ -51,9 +57,13 @@ enum Kind {
     Grpc,
 }
 
-fn check(table: &Table<'_>, http2: bool) -> Option<HealthCheck> {
+fn check(table: &Table<'_>, http2: bool, is_stream: bool) -> Option<HealthCheck> {
     let count = |key: &'static str, knob: &Knob| u32::try_from(table.number(key, knob)).unwrap_or(u32::MAX);
     let chosen = table.choice("kind", Kind::Http, &[("http", Kind::Http), ("tcp", Kind::Tcp), ("grpc", Kind::Grpc)]);
+    if is_stream && !matches!(chosen, Kind::Tcp) {
+        let own = quoted(&table.key("kind"));
+        table.problem("kind", format!("{own} must be `tcp`: the backends speak no HTTP"));
+    }
     let path = table.text_or("path", "/");
     let body = table.text_optional("body");
     let service = table.text_optional("grpc_service");

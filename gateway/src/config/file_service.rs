@@ -23,23 +23,29 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
     });
     let backends = backends(table);
     let tls = table.section("tls", |tls| tls.is_present().then(|| backend_tls(tls)));
-    let secure = agreed_scheme(table, &backends);
-    match (secure, &tls) {
-        (Some(true), None) => {
-            let why = "its backends are `https`, so the authorities that vouch for them must be named";
+    let scheme = agreed_scheme(table, &backends);
+    match (scheme, &tls) {
+        (Some(scheme), None) if scheme.is_secure() => {
+            let why =
+                format!("its backends are `{}`, so the authorities that vouch for them must be named", scheme.label());
             table.problem("tls", format!("`{}.ca_file` is missing; {why}", table.key("tls")));
         }
-        (Some(false), Some(_)) => {
-            table.problem("tls", format!("`{}` has no use: the backends are `http`", table.key("tls")));
+        (Some(scheme), Some(_)) if !scheme.is_secure() => {
+            let why = format!("the backends are `{}`", scheme.label());
+            table.problem("tls", format!("`{}` has no use: {why}", table.key("tls")));
         }
-        (Some(true), Some(_)) | (Some(false), None) | (None, _) => {}
+        (Some(_) | None, _) => {}
     }
+    let is_stream = scheme.is_some_and(Scheme::is_stream);
     let http2 = table.boolean("http2", false);
     let proxy_protocol = table.choice("proxy_protocol", false, &[("off", false), ("v2", true)]);
     if proxy_protocol && http2 {
         let (own, other) = (table.key("proxy_protocol"), table.key("http2"));
         let why = "an HTTP/2 connection carries the requests of all clients, and its header names one";
         table.problem("proxy_protocol", format!("`{own}` is `v2`, and `{other}` is true: {why}"));
+    }
+    if http2 && is_stream {
+        table.problem("http2", format!("`{}` has no use: the backends speak no HTTP", table.key("http2")));
     }
     let idle_connections = knob::size(table.number("idle_connections", &knob::IDLE_CONNECTIONS));
     let connect_timeout = table.millis("connect_timeout_ms", &knob::CONNECT_TIMEOUT_MS);
@@ -50,7 +56,7 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
     if let Some(text) = audience.as_ref().filter(|text| text.text.is_empty()) {
         table.refuse(text, "it must not be empty");
     }
-    let resilience = super::file_resilience::resilience(table, &backends, http2);
+    let resilience = super::file_resilience::resilience(table, &backends, http2, is_stream);
     let name = name?;
     let identity_audience = audience.map_or_else(|| name.as_str().to_owned(), |text| text.text.to_owned());
     Some(Service {
@@ -60,6 +66,7 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
             None => None,
             Some(tls) => Some(tls?),
         },
+        is_stream,
         http2,
         proxy_protocol,
         idle_connections,
@@ -98,8 +105,8 @@ fn backend_tls(table: &Table<'_>) -> Option<BackendTls> {
     })
 }
 
-fn backends(table: &Table<'_>) -> Vec<(bool, Backend)> {
-    let mut backends: Vec<(bool, Backend)> = Vec::new();
+fn backends(table: &Table<'_>) -> Vec<(Scheme, Backend)> {
+    let mut backends: Vec<(Scheme, Backend)> = Vec::new();
     for text in table.texts("backends") {
         match parse_backend(&text) {
             Err(why) => table.refuse(&text, &why),
@@ -114,25 +121,57 @@ fn backends(table: &Table<'_>) -> Vec<(bool, Backend)> {
     backends
 }
 
-/// Whether the backends speak TLS, where they agree.
-fn agreed_scheme(table: &Table<'_>, backends: &[(bool, Backend)]) -> Option<bool> {
-    let (first, _) = backends.first()?;
-    if backends.iter().all(|(secure, _)| secure == first) {
-        return Some(*first);
+/// How a backend is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+    /// No HTTP.
+    Tcp,
+    /// No HTTP, over TLS.
+    Tls,
+}
+
+impl Scheme {
+    const ALL: [Self; 4] = [Self::Http, Self::Https, Self::Tcp, Self::Tls];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
     }
-    let key = table.key("backends");
-    table.problem("backends", format!("`{key}` mixes `http` and `https`; the backends of a service are reached alike"));
+
+    const fn is_secure(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
+
+    const fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+}
+
+/// How the backends are reached, where they agree.
+fn agreed_scheme(table: &Table<'_>, backends: &[(Scheme, Backend)]) -> Option<Scheme> {
+    let (first, _) = backends.first()?;
+    let Some((other, _)) = backends.iter().find(|(scheme, _)| scheme != first) else { return Some(*first) };
+    let (key, first, other) = (table.key("backends"), first.label(), other.label());
+    table.problem(
+        "backends",
+        format!("`{key}` mixes `{first}` and `{other}`; the backends of a service are reached alike"),
+    );
     None
 }
 
-/// `http://host:port` or `https://host:port`, and whether it is the second.
-pub(super) fn parse_backend(text: &Text<'_>) -> Result<(bool, Backend), String> {
-    let (secure, authority) = if let Some(rest) = text.text.strip_prefix("http://") {
-        (false, rest)
-    } else if let Some(rest) = text.text.strip_prefix("https://") {
-        (true, rest)
-    } else {
-        return Err("it must begin with `http://` or `https://`".to_owned());
+/// `http://host:port`, or the same with `https`, `tcp` or `tls`.
+pub(super) fn parse_backend(text: &Text<'_>) -> Result<(Scheme, Backend), String> {
+    let scheme = Scheme::ALL
+        .into_iter()
+        .find_map(|scheme| Some((scheme, text.text.strip_prefix(scheme.label())?.strip_prefix("://")?)));
+    let Some((scheme, authority)) = scheme else {
+        return Err("it must begin with `http://`, `https://`, `tcp://` or `tls://`".to_owned());
     };
     for (mark, what) in [('@', "user information"), ('?', "a query"), ('#', "a fragment"), ('/', "a path")] {
         if authority.contains(mark) {
@@ -153,7 +192,7 @@ pub(super) fn parse_backend(text: &Text<'_>) -> Result<(bool, Backend), String> 
     let number = port.parse().ok().filter(|number: &u16| *number > 0 && number.to_string() == port);
     let port = number.ok_or_else(|| format!("its port `{}` is not one of 1 to 65535", port.escape_debug()))?;
     let address = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
-    Ok((secure, Backend { authority: authority.to_owned(), host: host.to_owned(), address, port }))
+    Ok((scheme, Backend { authority: authority.to_owned(), host: host.to_owned(), address, port }))
 }
 
 #[cfg(test)]
@@ -161,18 +200,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(text: &str) -> Result<(bool, Backend), String> {
+    fn parse(text: &str) -> Result<(Scheme, Backend), String> {
         parse_backend(&Text { text, key: String::new(), span: 0..0 })
     }
 
     #[test]
     fn a_backend_is_scheme_host_and_port() {
-        let (secure, backend) = parse("http://127.0.0.1:8080").unwrap();
-        assert!(!secure);
+        let (scheme, backend) = parse("http://127.0.0.1:8080").unwrap();
+        assert_eq!(scheme, Scheme::Http);
         assert_eq!(backend.authority, "127.0.0.1:8080");
         assert_eq!(backend.address, Some("127.0.0.1:8080".parse().unwrap()));
-        let (secure, backend) = parse("https://fhir.internal:443").unwrap();
-        assert!(secure);
+        assert_eq!(parse("tcp://127.0.0.1:104").unwrap().0, Scheme::Tcp);
+        assert_eq!(parse("tls://pacs.internal:2762").unwrap().0, Scheme::Tls);
+        let (scheme, backend) = parse("https://fhir.internal:443").unwrap();
+        assert_eq!(scheme, Scheme::Https);
         assert_eq!((backend.host.as_str(), backend.port, backend.address), ("fhir.internal", 443, None));
         let (_, backend) = parse("http://[::1]:80").unwrap();
         assert_eq!((backend.authority.as_str(), backend.host.as_str()), ("[::1]:80", "::1"));
@@ -204,9 +245,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_accepted_backend_is_written_back_the_same(text in "https?://[a-z0-9.:\\[\\]/@]{0,24}") {
-            if let Ok((secure, backend)) = parse(&text) {
-                let scheme = if secure { "https" } else { "http" };
+        fn an_accepted_backend_is_written_back_the_same(text in "(https?|tcp|tls)://[a-z0-9.:\\[\\]/@]{0,24}") {
+            if let Ok((scheme, backend)) = parse(&text) {
+                let scheme = scheme.label();
                 let host = if backend.host.contains(':') { format!("[{}]", backend.host) } else { backend.host.clone() };
                 prop_assert_eq!(format!("{scheme}://{host}:{}", backend.port), text.clone());
                 prop_assert!(text.ends_with(&backend.authority));

@@ -13,7 +13,7 @@ use super::wireguard::{Asking, InsideTls, WireGuard};
 /// The gateway's own addresses: as many as one stack takes.
 const MAX_INSIDE: usize = 8;
 /// TCP ports inside: each is looked for at every packet.
-const MAX_PORTS: usize = 16;
+pub(super) const MAX_PORTS: usize = 16;
 
 const INSIDE_TLS: &[(&str, InsideTls)] =
     &[("required", InsideTls::Required), ("optional", InsideTls::Optional), ("off", InsideTls::Off)];

@@ -80,6 +80,15 @@ knobs! {
     INSIDE_MTU = 1_360, 576 => 1_440, "every IPv4 host takes 576, and an outer packet of 1500 holds no more";
 }
 
+// Connections without HTTP.
+knobs! {
+    STREAM:
+    STREAM_PORT = 11_112, 1 => 65_535, "it is a port";
+    STREAM_IDLE_TIMEOUT_MS = 600_000, 1_000 => 7 * 24 * HOUR_MS, "an interface may be silent at night, and whoever is gone holds two connections";
+    MESSAGE_TIMEOUT_MS = 30_000, 100 => 10 * MINUTE_MS, "a message is a few packets, and a slow one holds a place";
+    MESSAGE_BYTES = MIB, 4 * KIB => 256 * MIB, "a message is held in memory until it is judged, and a report in it may be large";
+}
+
 // Revocation of a listener's devices.
 knobs! {
     REVOCATION:
@@ -280,6 +289,7 @@ mod tests {
             .iter()
             .chain(WIREGUARD)
             .chain(QUOTA)
+            .chain(STREAM)
             .chain(OUTAGE)
             .chain(REVOCATION)
             .chain(SERVICE)

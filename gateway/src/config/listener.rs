@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::edge::{ForwardedFrom, ProxyProtocol};
+use super::stream::Stream;
 use super::wireguard::{Asking, InsideTls, WireGuard};
 use ::policy::judge::TlsVersion;
 use ::policy::{AuthenticationLevel, Refusal, SiteName};
 use certs::PatientField;
 
-/// A door: mutual TLS on TCP, or WireGuard tunnels on UDP.
+/// A door: HTTP or something else over mutual TLS on TCP, or WireGuard tunnels on UDP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// A metric label and a field of every record.
@@ -23,6 +24,8 @@ pub struct Listener {
     pub tls: ListenerTls,
     /// Where tunnels end here, what they are like; none of a listener on TCP.
     pub wireguard: Option<Box<WireGuard>>,
+    /// What it carries that is no HTTP: of kind `tcp` one, of tunnels one for each of some ports, otherwise none.
+    pub streams: Vec<Stream>,
     /// Whether users log in to the gateway itself here, at pages below `/.sekisho/`.
     pub login_page: bool,
     /// OpenID providers at which users log in here, by their names.

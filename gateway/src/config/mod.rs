@@ -20,6 +20,7 @@ mod file_resilience;
 mod file_route;
 mod file_service;
 mod file_session;
+mod file_stream;
 mod file_token;
 mod file_wireguard;
 mod knob;
@@ -29,6 +30,7 @@ mod problem;
 mod restart;
 mod section;
 mod service;
+mod stream;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -52,6 +54,7 @@ pub use section::{
     Session, Shutdown, Store, Workers,
 };
 pub use service::{Backend, BackendTls, Balance, HealthCheck, HealthKind, Resilience, Service};
+pub use stream::{Stream, StreamProtocol};
 pub use token::{Introspection, TokenIssuer, TokenSource};
 #[cfg(test)]
 pub(crate) use wireguard::example as example_of_tunnels;

@@ -15,8 +15,10 @@ pub struct Service {
     pub name: ServiceName,
     /// At least one server.
     pub backends: Vec<Backend>,
-    /// TLS towards the backends; required exactly when their scheme is `https`.
+    /// TLS towards the backends; required exactly when their scheme is `https` or `tls`.
     pub tls: Option<BackendTls>,
+    /// Its backends speak no HTTP: `tcp`, or `tls` where there is TLS.
+    pub is_stream: bool,
     /// Speak HTTP/2 to the backends: by prior knowledge where plain, by ALPN over TLS.
     pub http2: bool,
     /// Tell backends by a PROXY header (version 2) whose connection a request came over. Never with `http2`.

@@ -12,6 +12,7 @@ use super::*;
 mod providers;
 mod servers;
 mod shipped;
+mod streams;
 mod wireguard;
 
 const SHIPPED: &str = include_str!("../../../deploy/sekisho.toml");
@@ -129,7 +130,7 @@ fn the_minimal_file_has_only_what_is_required() {
 #[test]
 fn the_alternatives_of_the_shipped_file_are_taken() {
     let config = parse(&alternatives()).unwrap();
-    assert_eq!(config.services.len(), 3);
+    assert_eq!(config.services.len(), 4);
     let kind = |service: usize| config.services[service].resilience.health.as_ref().map(|health| &health.kind);
     assert_eq!(kind(0), None);
     let (path, body) = ("/".to_owned(), Some("up".to_owned()));
@@ -160,7 +161,7 @@ fn the_shipped_file_says_which_requirement_each_section_serves() {
 #[test]
 fn a_listener_has_one_purpose() {
     let config = parse(&alternatives()).unwrap();
-    let [clinics, _, staff, patients, _] = &config.listeners[..] else { panic!("{:?}", config.listeners.len()) };
+    let [clinics, _, staff, patients, ..] = &config.listeners[..] else { panic!("{:?}", config.listeners.len()) };
     assert_eq!(clinics.tls.peers, ListenerPeers::Devices);
     let ListenerPeers::Users(users) = &staff.tls.peers else { panic!("{:?}", staff.tls.peers) };
     assert_eq!((users.test_cards, users.replace_roles), (false, false));

@@ -15,7 +15,7 @@ pub struct WireGuard {
     pub endpoint: String,
     /// The gateway's own addresses inside the tunnels, 1 to 8.
     pub inside: Vec<IpAddr>,
-    /// The TCP ports that are served inside, each once.
+    /// The TCP ports that are served inside, each once: those of HTTP, and those of streams.
     pub ports: Vec<u16>,
     /// Out of what sites get ranges, and devices addresses. Of a version of IP that is not there, nobody gets any.
     pub site_ranges: Vec<Network>,

@@ -15,6 +15,7 @@ mod oidc;
 mod patients;
 mod session;
 mod step_up;
+mod stream;
 mod token;
 mod trail;
 mod unavailable;
@@ -31,7 +32,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use policy::judge::{self, Permit};
 use policy::route::Place;
-use policy::{Effect, Refusal};
+use policy::{Action, Effect, InformationClass, Refusal, RouteName, ServiceName};
 
 use crate::answer::X_REQUEST_ID;
 use crate::body::{CountedBody, RequestBody};
@@ -48,6 +49,7 @@ pub use grpc::is_call as is_grpc_call;
 pub use meters::Meters;
 use normalise::Normal;
 pub use normalise::origin_form;
+pub(crate) use stream::serve as serve_stream;
 use trail::{Trail, seconds};
 
 /// An exchange whose time is up before there is an answer gets so long to be told.
@@ -308,6 +310,36 @@ fn decide(
     request: &Request<RequestBody>,
     trail: &mut Trail,
 ) -> Result<Permit, Denied> {
+    let question = Question {
+        action: resolved.action,
+        service: resolved.route.service(),
+        class: resolved.class,
+        route: resolved.route.name(),
+        method: Some(request.method().as_str()),
+        operation: resolved.operation.as_deref(),
+        resource_type: resolved.resource_type.as_deref(),
+    };
+    judged(connection, snapshot, subject, &question, trail)
+}
+
+/// What the judge is asked, whatever protocol asks it; its patients are the trail's.
+struct Question<'a> {
+    action: Action,
+    service: &'a ServiceName,
+    class: &'a InformationClass,
+    route: &'a RouteName,
+    method: Option<&'a str>,
+    operation: Option<&'a str>,
+    resource_type: Option<&'a str>,
+}
+
+fn judged(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    subject: &policy::Subject,
+    question: &Question<'_>,
+    trail: &mut Trail,
+) -> Result<Permit, Denied> {
     let clock = &connection.worker.clock;
     let from_ns = clock.monotonic_ns();
     let age_ns = trail.proof_age_ns(subject, from_ns);
@@ -317,16 +349,16 @@ fn decide(
         source: trail.source(),
         time: trail.begun().unix_ns,
         authentication_age_ns: age_ns,
-        method: Some(request.method().as_str()),
-        operation: resolved.operation.as_deref(),
-        resource_type: resolved.resource_type.as_deref(),
+        method: question.method,
+        operation: question.operation,
+        resource_type: question.resource_type,
         patients: trail.patients(),
     };
     let asked = judge::Request {
-        action: resolved.action,
-        service: resolved.route.service(),
-        class: resolved.class,
-        route: resolved.route.name(),
+        action: question.action,
+        service: question.service,
+        class: question.class,
+        route: question.route,
         context,
     };
     let verdict = snapshot.judge.decide(&mut connection.worker.decisions.borrow_mut(), subject, &asked);

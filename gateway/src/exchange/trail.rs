@@ -4,6 +4,7 @@
 //! something: its intent, durable before the backend sees a byte, and its outcome, durable before its answer. Either
 //! is followed by a completion, which nobody waits for.
 
+mod named;
 mod told;
 mod tunnel;
 mod user;
@@ -117,6 +118,10 @@ pub(super) struct Trail {
     admitted: Option<Admitted>,
     /// Bytes that quotas know of.
     charged: u64,
+    /// How it ended, where it is no request of HTTP.
+    end: Option<End>,
+    /// What the backend said in its own words, where that is no status of HTTP.
+    in_words: Option<Box<str>>,
     /// It carries another protocol.
     tunnel: Option<Open>,
     /// It is a call of gRPC, which is refused in terms of gRPC.
@@ -161,6 +166,8 @@ impl Trail {
             ended: false,
             admitted: None,
             charged: 0,
+            end: None,
+            in_words: None,
             tunnel: None,
             grpc: false,
             connection: Rc::clone(connection),
@@ -470,6 +477,13 @@ impl Trail {
         }
     }
 
+    /// What carried no HTTP is over: how, and after how many bytes from the client and to it.
+    pub(super) fn over(&mut self, end: End, received: u64, sent: u64) {
+        self.end = Some(end);
+        self.received.bytes.set(received);
+        self.bytes = sent;
+    }
+
     fn bodies(&mut self) -> Option<&mut Bodies> {
         self.asked.as_mut()?.bodies.as_deref_mut()
     }
@@ -560,6 +574,7 @@ impl Trail {
             policies: self.policies.as_deref().unwrap_or_default(),
             snapshot: self.snapshot_version,
             backend: self.backend.as_deref(),
+            answer: self.in_words.as_deref(),
         };
         let worker = &self.connection.worker;
         let ticket = match status {
@@ -589,6 +604,7 @@ impl Trail {
                     status,
                     reason: reason.map(Refusal::label),
                     backend: self.backend.as_deref(),
+                    answer: self.in_words.as_deref(),
                     durations: self.durations(),
                 };
                 self.ticket = put(&self.connection.worker, &outcome, &reading, self.waits)?;
@@ -635,12 +651,13 @@ impl Drop for Trail {
             return;
         }
         let reading = self.read_clock();
-        let end = match (self.ended, self.cut_reason()) {
-            (true, _) => End::Complete,
-            (false, Some(Refusal::Draining)) => End::Drained,
-            (false, Some(_)) => End::Revoked,
-            (false, None) if self.is_overdue() => End::Timeout,
-            (false, None) => End::Aborted,
+        let end = match (self.ended, self.cut_reason(), self.end) {
+            (true, ..) => End::Complete,
+            (false, Some(Refusal::Draining), _) => End::Drained,
+            (false, Some(_), _) => End::Revoked,
+            (false, None, Some(end)) => end,
+            (false, None, None) if self.is_overdue() => End::Timeout,
+            (false, None, None) => End::Aborted,
         };
         let completion = Completion {
             request: self.id(),

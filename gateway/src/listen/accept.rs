@@ -176,6 +176,7 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, mut arrival: Arrival, 
         }
     };
     worker.metrics.handshake(&listener.name, "ok");
+    let is_stream = listener.stream(arrival.port).is_some();
     let is_h2 = parameters.as_ref().is_some_and(|parameters| parameters.is_h2);
     let connection = Connection::new(Rc::clone(&worker), arrival, peer, parameters, (door, &snapshot));
     let _live = worker.live.register(&connection, &snapshot);
@@ -187,7 +188,9 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, mut arrival: Arrival, 
         connection.closed(Some(refusal));
         return;
     }
-    let cause = if is_h2 {
+    let cause = if is_stream {
+        crate::exchange::serve_stream(stream, &connection).await
+    } else if is_h2 {
         let served = pin!(h2::serve(stream, &connection));
         match connection.control.run(served).await {
             Ok(Ok(())) => None,

@@ -153,7 +153,11 @@ impl Connection {
                 group: tls.group,
                 resumed: tls.resumed,
                 sni: tls.sni.as_deref().map(str::as_bytes),
-                alpn: Some(if tls.is_h2 { b"h2" } else { b"http/1.1" }),
+                alpn: match (arrival.listener.stream(arrival.port), tls.is_h2) {
+                    (Some(_), _) => None,
+                    (None, true) => Some(b"h2"),
+                    (None, false) => Some(b"http/1.1"),
+                },
             }),
             site: party.as_ref().and_then(Party::site).map(SiteName::as_str),
             device: peer.device().map(|device| device.device.as_str()),

@@ -11,7 +11,7 @@ const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 /// One timer per connection. Moving it later costs a store: the timer itself is moved when it fires too early.
 #[derive(Debug)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     timer: Pin<Box<Sleep>>,
     at: Instant,
 }
@@ -25,7 +25,7 @@ impl Default for Deadline {
 
 impl Deadline {
     /// Strikes after `period` from now.
-    pub(super) fn set(&mut self, period: Duration) {
+    pub(crate) fn set(&mut self, period: Duration) {
         self.at = Instant::now() + period.min(NEVER);
         if self.at < self.timer.deadline() {
             self.timer.as_mut().reset(self.at);
@@ -33,7 +33,7 @@ impl Deadline {
     }
 
     /// Ready once the time has come.
-    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             if self.timer.deadline() >= self.at {

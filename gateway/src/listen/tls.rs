@@ -143,7 +143,7 @@ impl TlsListener {
             resolver: Arc::clone(&identities) as _,
             verifier: Arc::clone(&verifier),
             certificates: asks,
-            alpn: ALPN,
+            alpn: if listener.is_tcp() { &[] } else { ALPN },
             resumption: resumption.clone(),
             clock: Arc::new(TlsTime),
         })

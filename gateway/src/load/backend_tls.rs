@@ -55,7 +55,11 @@ pub(crate) fn backend_tls(
         let settings = RevocationSettings { mode: RevocationMode::Prefer, ..RevocationSettings::default() };
         verifier = verifier.with_revocation(crls, settings);
     }
-    let alpn: &[&[u8]] = if service.http2 { &[b"h2"] } else { &[b"http/1.1"] };
+    let alpn: &[&[u8]] = match (service.is_stream, service.http2) {
+        (true, _) => &[],
+        (false, true) => &[b"h2"],
+        (false, false) => &[b"http/1.1"],
+    };
     client_config(ClientSettings {
         profile: PROFILE,
         verifier: Arc::new(verifier),

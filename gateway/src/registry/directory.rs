@@ -15,6 +15,7 @@ use policy::{
 
 use crate::store::{Device, Entries, Site, Status, User};
 
+mod called;
 mod tunnels;
 
 pub use tunnels::TunnelKey;
@@ -75,6 +76,10 @@ struct SiteEntry {
     users: HashMap<UserName, Result<Person, Refusal>>,
     /// For whom users may act.
     delegations: HashMap<UserName, Vec<Grant>>,
+    /// What it calls itself in HL7 v2.
+    facilities: Box<[String]>,
+    /// What those devices call themselves in DICOM that do.
+    ae_titles: HashMap<DeviceName, Box<[String]>>,
 }
 
 /// For whom a user may act.
@@ -102,13 +107,15 @@ struct Person {
 }
 
 impl SiteEntry {
-    fn new(status: Status) -> Self {
+    fn new(site: &Site) -> Self {
         Self {
-            status,
+            status: site.status,
             devices: HashMap::new(),
             device_roles: HashMap::new(),
             users: HashMap::new(),
             delegations: HashMap::new(),
+            facilities: site.facilities.clone().into(),
+            ae_titles: HashMap::new(),
         }
     }
 }
@@ -122,10 +129,13 @@ impl Directory {
         let users: HashMap<(&SiteName, &UserName), &User> =
             entries.users.iter().map(|user| ((&user.site, &user.name), user)).collect();
         let mut sites: HashMap<SiteName, (&Site, SiteEntry)> =
-            entries.sites.iter().map(|site| (site.name.clone(), (site, SiteEntry::new(site.status)))).collect();
+            entries.sites.iter().map(|site| (site.name.clone(), (site, SiteEntry::new(site)))).collect();
         for device in &entries.devices {
             // A device of a site that is not there is refused as of an unregistered site; the store has none.
             if let Some((site, entry)) = sites.get_mut(&device.site) {
+                if !device.ae_titles.is_empty() {
+                    entry.ae_titles.insert(device.name.clone(), device.ae_titles.clone().into());
+                }
                 let user = device.user.as_ref().map(|user| users.get(&(&device.site, user)).copied());
                 entry.devices.insert(device.name.clone(), judge(site, device, user, &active));
                 let own: Box<[_]> = device.roles.iter().filter(|role| active.contains(role)).cloned().collect();

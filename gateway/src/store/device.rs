@@ -4,13 +4,13 @@ use policy::DeviceId;
 use sqlx::SqliteConnection;
 
 use super::table::{Roles, Table, entry_of, number, parsed, roles_in, roles_of, signed, status};
-use super::{Device, Entry, EntryName, Status};
+use super::{Device, Entry, EntryName, Status, called};
 
 const ROLES: Roles = roles_in!("device_roles");
 
-type Row = (String, String, String, String, Option<String>, i64, String);
+type Row = (String, String, String, String, Option<String>, i64, String, String);
 
-fn from_row((site, name, display_name, state, user, version, changed_at): Row) -> sqlx::Result<Device> {
+fn from_row((site, name, display_name, state, user, version, changed_at, ae_titles): Row) -> sqlx::Result<Device> {
     Ok(Device {
         site: parsed(&site)?,
         name: parsed(&name)?,
@@ -18,6 +18,7 @@ fn from_row((site, name, display_name, state, user, version, changed_at): Row) -
         status: status(&state)?,
         user: user.as_deref().map(parsed).transpose()?,
         roles: Vec::new(),
+        ae_titles: called::names(&ae_titles),
         version: number(version)?,
         changed_at,
     })
@@ -36,14 +37,16 @@ impl Table for Device {
             && self.status == other.status
             && self.user == other.user
             && self.roles == other.roles
+            && self.ae_titles == other.ae_titles
     }
 
     async fn all(conn: &mut SqliteConnection) -> sqlx::Result<Vec<Self>> {
         let mut roles = ROLES.all(conn).await?;
-        let rows: Vec<Row> =
-            sqlx::query_as("SELECT site, name, display_name, status, assigned_user, version, changed_at FROM devices")
-                .fetch_all(conn)
-                .await?;
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT site, name, display_name, status, assigned_user, version, changed_at, ae_titles FROM devices",
+        )
+        .fetch_all(conn)
+        .await?;
         let mut all = rows.into_iter().map(from_row).collect::<sqlx::Result<Vec<_>>>()?;
         for device in &mut all {
             device.roles = roles_of(&mut roles, device.site.as_str(), device.name.as_str());
@@ -54,7 +57,7 @@ impl Table for Device {
 
     async fn one(conn: &mut SqliteConnection, key: &DeviceId) -> sqlx::Result<Option<Self>> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT site, name, display_name, status, assigned_user, version, changed_at FROM devices \
+            "SELECT site, name, display_name, status, assigned_user, version, changed_at, ae_titles FROM devices \
              WHERE site = $1 AND name = $2",
         )
         .bind(key.site.as_str())
@@ -68,14 +71,15 @@ impl Table for Device {
 
     async fn insert(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
         sqlx::query(
-            "INSERT INTO devices (display_name, status, assigned_user, version, changed_at, site, name) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO devices (display_name, status, assigned_user, version, changed_at, ae_titles, site, name) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(self.display_name.as_str())
         .bind(self.status.label())
         .bind(self.user.as_ref().map(|user| user.as_str().to_owned()))
         .bind(signed(self.version)?)
         .bind(&self.changed_at)
+        .bind(called::text(&self.ae_titles))
         .bind(self.site.as_str())
         .bind(self.name.as_str())
         .execute(&mut *conn)
@@ -85,14 +89,15 @@ impl Table for Device {
 
     async fn update(&self, conn: &mut SqliteConnection) -> sqlx::Result<()> {
         sqlx::query(
-            "UPDATE devices SET display_name = $1, status = $2, assigned_user = $3, version = $4, changed_at = $5 \
-             WHERE site = $6 AND name = $7",
+            "UPDATE devices SET display_name = $1, status = $2, assigned_user = $3, version = $4, changed_at = $5, \
+             ae_titles = $6 WHERE site = $7 AND name = $8",
         )
         .bind(self.display_name.as_str())
         .bind(self.status.label())
         .bind(self.user.as_ref().map(|user| user.as_str().to_owned()))
         .bind(signed(self.version)?)
         .bind(&self.changed_at)
+        .bind(called::text(&self.ae_titles))
         .bind(self.site.as_str())
         .bind(self.name.as_str())
         .execute(&mut *conn)

@@ -200,6 +200,9 @@ pub struct Site {
     /// Its ranges of addresses inside tunnels.
     #[serde(default, with = "inside::texts")]
     pub inside: Vec<Network>,
+    /// What it calls itself in messages of HL7 v2 (MSH-4); sorted, each once.
+    #[serde(default)]
+    pub facilities: Vec<String>,
 }
 
 /// A managed terminal (R3).
@@ -217,6 +220,9 @@ pub struct Device {
     pub user: Option<UserName>,
     /// Roles of whoever uses it; sorted, each once.
     pub roles: Vec<RoleName>,
+    /// What it calls itself in associations of DICOM; sorted, each once.
+    #[serde(default)]
+    pub ae_titles: Vec<String>,
     /// Changes with every edit, and when the status of one of its roles changes; no other entry ever has the same.
     pub version: u64,
     /// Time of the last edit: RFC 3339, UTC.

@@ -16,6 +16,7 @@
 mod account;
 mod backend;
 mod binding;
+mod called;
 mod certificate;
 mod change;
 mod delegation;
@@ -50,6 +51,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 pub use account::{Account, Credential, NewHash, SealedTotp};
 pub use backend::BackendDrain;
 pub use binding::{UserCertificate, hash};
+pub use called::{NamesEdit, ae_title, facility};
 pub use certificate::{Certificate, CrlDraft, CrlState, EnrolmentCode, Origin, Renewal, Right};
 pub use change::{Change, ChangeBody, Verb};
 pub use delegation::Delegation;

@@ -5,7 +5,7 @@ use policy::{DeviceId, RoleName, SiteName, UserName};
 
 use super::edit::Edit;
 use super::table::Table;
-use super::{Device, DisplayName, EntryName, Role, Site, Status, Store, StoreError, User, UserId, Verb};
+use super::{Device, DisplayName, EntryName, NamesEdit, Role, Site, Status, Store, StoreError, User, UserId, Verb};
 
 /// An entry after an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct SetDevice {
     pub user: Assignment,
     /// Its roles.
     pub roles: RoleEdit,
+    /// What it calls itself in DICOM.
+    pub ae_titles: NamesEdit,
 }
 
 /// Fields of a user to be set.
@@ -99,6 +101,8 @@ pub struct SetSite {
     pub display_name: Option<DisplayName>,
     /// Its ranges inside tunnels, if those change.
     pub inside: Option<Vec<Network>>,
+    /// What it calls itself in HL7 v2.
+    pub facilities: NamesEdit,
 }
 
 /// # Sites
@@ -126,7 +130,8 @@ impl Store {
         inside: Vec<Network>,
     ) -> Result<Site, StoreError> {
         let mut edit = Edit::begin(self, actor).await?;
-        let site = Site { name, display_name, status: Status::Active, version: 0, changed_at: String::new(), inside };
+        let (status, changed_at, facilities) = (Status::Active, String::new(), Vec::new());
+        let site = Site { name, display_name, status, version: 0, changed_at, inside, facilities };
         let site = edit.add(site).await?;
         edit.check_inside(&site.name, &site.inside).await?;
         edit.commit().await?;
@@ -147,6 +152,7 @@ impl Store {
         let after = Site {
             display_name: set.display_name.unwrap_or_else(|| before.display_name.clone()),
             inside: set.inside.unwrap_or_else(|| before.inside.clone()),
+            facilities: set.facilities.apply(&before.facilities),
             ..before.clone()
         };
         put(edit, before, after).await
@@ -239,6 +245,7 @@ impl Store {
             display_name: set.display_name.unwrap_or_else(|| before.display_name.clone()),
             user,
             roles: set.roles.apply(&before.roles),
+            ae_titles: set.ae_titles.apply(&before.ae_titles),
             ..before.clone()
         };
         put(edit, before, after).await
@@ -464,6 +471,7 @@ impl Edit<'_> {
             status: Status::Active,
             user: new.user,
             roles: sorted(new.roles),
+            ae_titles: Vec::new(),
             version: 0,
             changed_at: String::new(),
         };

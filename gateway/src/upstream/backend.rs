@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::client::Client;
-use super::connect::{Introduced, Stream, Tls};
+use super::connect::{Introduced, Protocol, Stream, Tls};
 use super::error::Failure;
 use super::fleet::{Seat, Servers};
 use super::h1::H1;
@@ -386,6 +386,11 @@ impl BackendState {
         self.connected(async { Ok(Box::new(H1::over(self.stream_for(client).await?))) }).await
     }
 
+    /// Opens a connection that carries no HTTP, for this client where the backend wants to know.
+    pub(super) async fn open_stream(&self, client: Option<Client>) -> Result<Stream, Failure> {
+        self.connected(self.stream_for(client)).await
+    }
+
     /// The shared HTTP/2 connection, opened if there is none; and whether it was there before.
     pub(super) async fn shared(&self, now: Instant) -> Result<(h2::Sender, bool), Failure> {
         if let Some(sender) = self.take_shared(now) {
@@ -435,7 +440,12 @@ impl BackendState {
         let introduced = self.service.proxy_protocol.then_some(Introduced { client });
         let known = self.seat().and_then(|seat| seat.addresses.load_full());
         let turn = usize::try_from(self.counters.opened()).unwrap_or_default();
-        Stream::open(&self.config, known, turn, self.tls.as_ref(), self.service.http2, introduced).await
+        let protocol = match (self.service.is_stream, self.service.http2) {
+            (true, _) => Protocol::Other,
+            (false, true) => Protocol::Http2,
+            (false, false) => Protocol::Http1,
+        };
+        Stream::open(&self.config, known, turn, self.tls.as_ref(), protocol, introduced).await
     }
 
     async fn connected<T>(&self, opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

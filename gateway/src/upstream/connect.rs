@@ -36,6 +36,15 @@ pub(super) struct Stream {
     client: Option<Client>,
 }
 
+/// What is spoken to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+    /// No HTTP.
+    Other,
+}
+
 /// Addresses of one name that are tried, one after the other, before a connection is given up.
 const MOST_TRIED: usize = 4;
 
@@ -68,7 +77,7 @@ impl Stream {
         known: Option<Arc<Box<[SocketAddr]>>>,
         turn: usize,
         tls: Option<&Tls>,
-        http2: bool,
+        protocol: Protocol,
         introduced: Option<Introduced>,
     ) -> Result<Self, Failure> {
         let connected = match (backend.address, known) {
@@ -104,9 +113,13 @@ impl Stream {
         let stream = outcome
             .await
             .map_err(|error| Failure::Tls(refused.map_or_else(|| error.to_string(), |refused| refused.to_string())))?;
-        let protocol = stream.get_ref().1.alpn_protocol();
-        let agreed = if http2 { protocol == Some(b"h2") } else { matches!(protocol, None | Some(b"http/1.1")) };
-        if !agreed {
+        let agreed = stream.get_ref().1.alpn_protocol();
+        let is_agreed = match protocol {
+            Protocol::Http2 => agreed == Some(b"h2"),
+            Protocol::Http1 => matches!(agreed, None | Some(b"http/1.1")),
+            Protocol::Other => agreed.is_none(),
+        };
+        if !is_agreed {
             return Err(Failure::Tls("the backend does not speak the protocol configured".into()));
         }
         Ok(Self { inner: Inner::Tls(Box::new(stream)), peer, client })

@@ -16,6 +16,7 @@ use super::backend::{BackendState, InvalidService, Visit};
 use super::body::{OutgoingBody, Progress};
 use super::choice::{Budget, NEVER, Set, backoff_ms, by_hash, least_of_two, mix, weight};
 use super::client::Client;
+use super::connect::Stream;
 use super::error::{Failure, UpstreamError};
 use super::fleet::{Fleet, Refused, Seat, Servers};
 use super::h1::{self, Unanswered};
@@ -168,6 +169,47 @@ impl ServiceState {
             self.servers.count_refused(Refused::Budget);
         }
         may
+    }
+
+    /// Opens a connection that carries no HTTP: to the first server that can be reached, each tried once.
+    pub(super) async fn open_stream(
+        &self,
+        key: Option<u64>,
+        client: Option<Client>,
+    ) -> Result<(Stream, Visit), UpstreamError> {
+        let mut tried: Set = 0;
+        let mut failed: Option<UpstreamError> = None;
+        loop {
+            let now = Instant::now();
+            let visit = match self.choose(now, tried, key).and_then(BackendState::enter) {
+                Some(visit) => visit,
+                None => match self.admit(now, tried, key).await {
+                    Ok(visit) => visit,
+                    Err(failure) => {
+                        let none = UpstreamError { backend: None, failure, sent: false, retry_after: None };
+                        return Err(failed.unwrap_or(none));
+                    }
+                },
+            };
+            let backend = Rc::clone(&visit.backend);
+            match backend.open_stream(client).await {
+                Ok(stream) => {
+                    backend.counters.see_answer();
+                    visit.succeeded();
+                    return Ok((stream, visit));
+                }
+                Err(failure) => {
+                    tried |= 1 << backend.place;
+                    blame(&backend, &failure);
+                    let name = Some(Arc::clone(&backend.name));
+                    let error = UpstreamError { backend: name, failure, sent: false, retry_after: None };
+                    if self.choose(now, tried, None).is_none() {
+                        return Err(error);
+                    }
+                    failed = Some(error);
+                }
+            }
+        }
     }
 
     pub(super) async fn send(&self, prepared: Prepared, asked: Asked, last: &Last) -> Result<Answer, UpstreamError> {

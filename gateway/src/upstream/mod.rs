@@ -40,6 +40,7 @@ pub(crate) mod health;
 pub mod identity;
 pub(crate) mod probe;
 mod relay;
+mod stream;
 mod watch;
 
 pub use answer::{Answer, Timings, UpstreamBody};
@@ -48,6 +49,7 @@ pub use choice::{MAX_SERVERS, State, affinity_of};
 pub use client::Client;
 pub use error::{Failure, UpstreamError};
 pub use fleet::{Drained, Fleet, Refused, Report};
+pub(crate) use stream::Opened;
 
 use body::{OutgoingBody, Progress};
 use forward::{Last, ServiceState};

@@ -32,7 +32,7 @@ impl Decision {
 
 /// Who asks for what, and the decision: the common part of [`Request`] and [`Intent`].
 ///
-/// Keys: `acting_for`, `action`, `authentication`, `authority`, `backend`, `class`, `client`, `connection`, `decision`, `method`,
+/// Keys: `acting_for`, `action`, `answer`, `authentication`, `authority`, `backend`, `class`, `client`, `connection`, `decision`, `method`,
 /// `patient`, `patients`, `patients_unknown`, `policies`, `reason`, `request`, `roles`, `route`, `service`,
 /// `session`, `snapshot`, `target`, `user`.
 #[derive(Debug)]
@@ -85,6 +85,9 @@ pub struct Exchange<'a, R, Q, P> {
     pub snapshot: u64,
     /// The backend's authority, once one is chosen.
     pub backend: Option<&'a str>,
+    /// What the backend said in the words of its protocol, where that is not HTTP: a status of DICOM (PS3.7 annex C) in hexadecimal, an
+    /// acknowledgement code of HL7 (table 0008).
+    pub answer: Option<&'a str>,
 }
 
 impl<R, Q, P> Exchange<'_, R, Q, P> {
@@ -189,6 +192,7 @@ fn write_exchange<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>>(
     if let Some(action) = exchange.action {
         object.label(key!("action"), action);
     }
+    object.optional_text(key!("answer"), exchange.answer);
     if let Some(level) = exchange.authentication {
         object.label(key!("authentication"), level);
     }
@@ -250,7 +254,7 @@ fn write_target(object: &mut Object<'_>, target: &[u8]) {
     }
 }
 
-/// Kind `outcome`: what came of an intent; durable before its answer's last byte (A1). Keys: `backend`,
+/// Kind `outcome`: what came of an intent; durable before its answer's last byte (A1). Keys: `answer`, `backend`,
 /// `durations`, `reason`, `request`, `status`.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome<'a> {
@@ -264,6 +268,8 @@ pub struct Outcome<'a> {
     pub reason: Option<&'static str>,
     /// The backend that had the request, where it was sent.
     pub backend: Option<&'a str>,
+    /// As [`Exchange::answer`].
+    pub answer: Option<&'a str>,
     /// Times so far.
     pub durations: Durations,
 }
@@ -286,6 +292,7 @@ impl Record for Outcome<'_> {
     fn write(&self, header: &Header<'_>, out: &mut Vec<u8>) -> Splice {
         let start = out.len();
         let mut object = Object::new(out);
+        object.optional_text(key!("answer"), self.answer);
         object.optional_text(key!("backend"), self.backend);
         write_clock(&mut object, header);
         self.durations.write(&mut object);

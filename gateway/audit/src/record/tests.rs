@@ -90,6 +90,7 @@ fn exchange<'a>(connection: &'a Connection, target: &'a [u8]) -> Exchange<'a, &'
         policies: &["doctors-read"],
         snapshot: 7,
         backend: Some("127.0.0.1:8080"),
+        answer: None,
     }
 }
 
@@ -202,6 +203,7 @@ fn every_kind_is_canonical() {
         status: 502,
         reason: Some("backend-timeout"),
         backend: None,
+        answer: None,
         durations: Durations::default(),
     };
     let refused = Refused {

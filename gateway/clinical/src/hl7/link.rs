@@ -200,6 +200,12 @@ impl Link {
         self.closed
     }
 
+    /// Whether a part of a message has come.
+    #[must_use]
+    pub fn is_amid(&self) -> bool {
+        self.sender.is_amid()
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -421,6 +421,7 @@ fn a3_intents_without_outcome_are_named_once() {
         action: None,
         patients: &[],
         patients_unknown: None,
+        answer: None,
         user: None,
         session: None,
         acting_for: None,
@@ -441,7 +442,8 @@ fn a3_intents_without_outcome_are_named_once() {
         }
         let durations = Durations::default();
         let scope = Scope::NONE;
-        let outcome = Outcome { request: "r2", scope, status: 201, reason: None, backend: None, durations };
+        let outcome =
+            Outcome { request: "r2", scope, status: 201, reason: None, backend: None, answer: None, durations };
         lane.record(&outcome).await.unwrap();
     });
     let crashed = Arc::new(disk.crash(|_, _| None));

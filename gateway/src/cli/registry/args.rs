@@ -106,6 +106,12 @@ pub enum SiteCommand {
         /// Range of addresses that its devices have inside tunnels, in place of those before; may be repeated
         #[arg(long, value_name = "RANGE", group = "fields")]
         inside: Vec<Network>,
+        /// What it calls itself in messages of HL7 v2 (MSH-4); may be repeated
+        #[arg(long = "facility", value_name = "NAME", group = "fields", value_parser = crate::store::facility)]
+        facilities: Vec<String>,
+        /// Take this name away; may be repeated
+        #[arg(long = "no-facility", value_name = "NAME", group = "fields")]
+        no_facilities: Vec<String>,
     },
     /// Refuse a site's devices, live connections included
     Suspend {
@@ -192,6 +198,12 @@ pub enum DeviceCommand {
         /// Take this role away; may be repeated
         #[arg(long = "no-role", value_name = "ROLE", group = "fields")]
         no_roles: Vec<RoleName>,
+        /// What it calls itself in associations of DICOM; may be repeated
+        #[arg(long = "ae-title", value_name = "TITLE", group = "fields", value_parser = crate::store::ae_title)]
+        ae_titles: Vec<String>,
+        /// Take this title away; may be repeated
+        #[arg(long = "no-ae-title", value_name = "TITLE", group = "fields")]
+        no_ae_titles: Vec<String>,
     },
     /// Refuse a device, live connections included
     Suspend {

@@ -18,10 +18,12 @@ pub(super) trait Show: Serialize {
 
 impl Show for Site {
     const KIND: Kind = Kind::Site;
-    const COLUMNS: &'static [&'static str] = &["SITE", "STATUS", "INSIDE", "VERSION", "CHANGED", "DISPLAY NAME"];
+    const COLUMNS: &'static [&'static str] =
+        &["SITE", "STATUS", "INSIDE", "FACILITIES", "VERSION", "CHANGED", "DISPLAY NAME"];
     fn cells(&self) -> Vec<String> {
-        let fixed = [self.name.to_string(), self.status.to_string(), joined(&self.inside), self.version.to_string()];
-        [fixed.as_slice(), &[self.changed_at.clone(), self.display_name.to_string()]].concat()
+        let fixed = [self.name.to_string(), self.status.to_string(), joined(&self.inside), joined(&self.facilities)];
+        let rest = [self.version.to_string(), self.changed_at.clone(), self.display_name.to_string()];
+        [fixed.as_slice(), &rest].concat()
     }
     fn title(&self) -> String {
         self.name.to_string()
@@ -55,10 +57,11 @@ impl Show for User {
 impl Show for Device {
     const KIND: Kind = Kind::Device;
     const COLUMNS: &'static [&'static str] =
-        &["DEVICE", "STATUS", "USER", "ROLES", "VERSION", "CHANGED", "DISPLAY NAME"];
+        &["DEVICE", "STATUS", "USER", "ROLES", "AE TITLES", "VERSION", "CHANGED", "DISPLAY NAME"];
     fn cells(&self) -> Vec<String> {
         let user = self.user.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-        let fixed = [self.id().to_string(), self.status.to_string(), user, joined(&self.roles)];
+        let fixed =
+            [self.id().to_string(), self.status.to_string(), user, joined(&self.roles), joined(&self.ae_titles)];
         let rest = [self.version.to_string(), self.changed_at.clone(), self.display_name.to_string()];
         [fixed.as_slice(), &rest].concat()
     }

@@ -194,12 +194,12 @@ async fn the_json_of_each_kind_has_one_shape() {
         keys.join(" ")
     };
     let own = "changed_at display_name name status version";
-    let site = "changed_at display_name inside name status version";
+    let site = "changed_at display_name facilities inside name status version";
     assert_eq!(keys(clinic.json(&["site", "show", "s"]).await), site);
     assert_eq!(keys(clinic.json(&["role", "show", "nurse"]).await), own);
     let user = "changed_at display_name name roles site status version";
     assert_eq!(keys(clinic.json(&["user", "show", "s/u"]).await), user);
-    let device = "changed_at display_name name roles site status user version";
+    let device = "ae_titles changed_at display_name name roles site status user version";
     assert_eq!(keys(clinic.json(&["device", "show", "s/d"]).await), device);
     assert_eq!(keys(clinic.json(&["device", "suspend", "s/d"]).await), device);
 }

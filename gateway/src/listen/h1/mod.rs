@@ -16,4 +16,4 @@ pub(super) use connection::serve;
 pub(crate) use fields::{put_chunk_size, put_fields, put_last_chunk};
 pub use head::{Framing, HeadLimits, HeadScan, take_head};
 pub use io::H1Body;
-pub(super) use io::Stream;
+pub(crate) use io::Stream;

@@ -5,7 +5,15 @@ use crate::store::{DisplayName, Role, UserCertificate};
 
 fn site(name: &str, status: Status) -> Site {
     let (name, display_name) = (name.parse().unwrap(), DisplayName::default());
-    Site { name, display_name, status, version: 1, changed_at: String::new(), inside: Vec::new() }
+    Site {
+        name,
+        display_name,
+        status,
+        version: 1,
+        changed_at: String::new(),
+        inside: Vec::new(),
+        facilities: Vec::new(),
+    }
 }
 
 fn role(name: &str, status: Status) -> Role {
@@ -40,6 +48,7 @@ fn device(name: &str, status: Status, user: Option<&str>, roles: &[&str]) -> Dev
         status,
         user: user.map(|user| user.parse().unwrap()),
         roles: names(roles),
+        ae_titles: Vec::new(),
         version: 4,
         changed_at: String::new(),
     }

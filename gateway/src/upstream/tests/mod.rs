@@ -132,6 +132,7 @@ fn service(addresses: &[SocketAddr]) -> Service {
             })
             .collect(),
         tls: None,
+        is_stream: false,
         http2: false,
         proxy_protocol: false,
         idle_connections: 8,

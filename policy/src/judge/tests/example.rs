@@ -6,6 +6,10 @@ use crate::cases::Cases;
 fn example() -> Vec<PolicySource> {
     vec![
         PolicySource {
+            file: "interfaces.cedar".into(),
+            text: include_str!("../../../examples/clinic/interfaces.cedar").into(),
+        },
+        PolicySource {
             file: "limits.cedar".into(),
             text: include_str!("../../../examples/clinic/limits.cedar").into(),
         },
