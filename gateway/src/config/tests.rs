@@ -160,7 +160,7 @@ fn the_shipped_file_says_which_requirement_each_section_serves() {
 #[test]
 fn a_listener_has_one_purpose() {
     let config = parse(&alternatives()).unwrap();
-    let [clinics, _, staff, patients, _] = &config.listeners[..] else { panic!("{:?}", config.listeners.len()) };
+    let [clinics, _, staff, patients, _, _] = &config.listeners[..] else { panic!("{:?}", config.listeners.len()) };
     assert_eq!(clinics.tls.peers, ListenerPeers::Devices);
     let ListenerPeers::Users(users) = &staff.tls.peers else { panic!("{:?}", staff.tls.peers) };
     assert_eq!((users.test_cards, users.replace_roles), (false, false));
