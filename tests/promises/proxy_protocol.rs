@@ -306,7 +306,7 @@ fn nginx_behind_is_told_whose_connection_it_is_and_never_anothers() {
         (client.to_owned(), connection.to_owned())
     };
     // Two clients at one address, one elsewhere, one behind a load balancer: turn by turn over one worker's pool.
-    let mut wires = vec![
+    let mut wires = [
         clinic.wire(DOCTOR),
         clinic.wire(DOCTOR),
         clinic.handshake(DOCTOR).from(elsewhere(1)).open(),

@@ -65,7 +65,7 @@ fn forwarded_is_read_as_rfc_7239_says() {
         ("for=127.0.0.1;host=\"a,b\", for=192.0.2.7;host=\"localhost:8443\", for=10.1.1.1", "192.0.2.7:0"),
         // A quote that somebody left open swallows nothing of what the proxy wrote.
         ("for=127.0.0.1;x=\", for=192.0.2.7;by=\"_p\"", "192.0.2.7:0"),
-        ("for=\"127.0.0.1, for=192.0.2.7", "refused"),
+        ("for=\"127.0.0.1, for=192.0.2.7", "192.0.2.7:0"),
         ("for=_hidden, for=10.1.1.1", "10.1.1.1:0"),
         ("for=unknown", "none"),
         ("for=\"_a:_b\"", "none"),

@@ -74,7 +74,7 @@ pub(super) async fn receive<S: Carrier>(
             arrival.local = Some(destination.ip());
             Ok(Before::Client)
         }
-        said => match (stream.begins_with_tls().await, said) {
+        said @ (Said::Own | Said::Nobody) => match (stream.begins_with_tls().await, said) {
             (Err(_), _) => Ok(Before::Check),
             (Ok(_), Said::Nobody) => {
                 Err(refused("the header names no address of a client, and the connection goes on"))

@@ -24,7 +24,7 @@ pub enum RouteProblem {
     #[error("the name is taken by another route")]
     DuplicateName,
     /// Another route has the prefix.
-    #[error("`{path}` is already the prefix of route `{other}` at the same host and listener")]
+    #[error("`{path}` is already the prefix of route `{other}`")]
     DuplicatePrefix {
         /// The prefix.
         path: String,
