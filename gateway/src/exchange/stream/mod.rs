@@ -59,6 +59,7 @@ fn judge(
         action: wish.action,
         patients: wish.patients,
         bodies: None,
+        opens: matches!(rules.protocol, StreamProtocol::Raw),
     });
     let subject = connection.subject(snapshot)?;
     trail.asked_by(&subject);
@@ -86,7 +87,7 @@ async fn reach(
     let upstreams = connection.worker.upstreams(snapshot)?;
     let subject = connection.subject(snapshot)?;
     let affinity = affinity(upstreams.balance(&rules.service), &subject, trail);
-    let asked = upstream::Asked { reads: false, deadline: None, affinity };
+    let asked = upstream::Asked { reads: false, deadline: None, affinity, tunnel: None };
     let opened = upstreams.open(permit, &rules.service, asked).await;
     let backend = match &opened {
         Ok(opened) => Some(opened.backend()),
