@@ -34,7 +34,7 @@ pub(super) struct Asked {
     pub(super) action: Action,
     pub(super) patients: Patients,
     pub(super) bodies: Option<Box<Bodies>>,
-    /// It opens a WebSocket, whose bytes nobody reads for patients.
+    /// It opens a WebSocket or a connection of its own, whose bytes nobody reads for patients.
     pub(super) opens: bool,
 }
 

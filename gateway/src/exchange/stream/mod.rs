@@ -59,6 +59,7 @@ fn judge(
         action: wish.action,
         patients: wish.patients,
         bodies: None,
+        opens: matches!(rules.protocol, StreamProtocol::Raw),
     });
     let subject = connection.subject(snapshot)?;
     trail.asked_by(&subject);
