@@ -56,6 +56,8 @@ mod device_budget;
 mod drain;
 mod enrolment;
 mod h2_bounds;
+mod http3;
+mod http3_attacks;
 mod limits;
 mod login_guard;
 mod login_probe;

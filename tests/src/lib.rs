@@ -19,6 +19,7 @@ mod config;
 pub mod copies;
 mod door;
 pub mod h2;
+pub mod http3;
 mod http1;
 pub mod idp;
 mod metrics;

@@ -44,9 +44,13 @@ pub(super) fn listener(
     }
     const KINDS: &[(&str, bool)] = &[("tls", false), ("wireguard", true)];
     let has_tunnels = table.choice("kind", false, KINDS);
+    let http3 = table.boolean("http3", false);
     // A UDP port is another than the TCP port of its number.
-    let addresses = if has_tunnels { tunnel_addresses } else { addresses };
-    let address = table.text("address").and_then(|text| addresses.take(table, &text));
+    let address = table.text("address").and_then(|text| match (has_tunnels, http3) {
+        (true, _) => tunnel_addresses.take(table, &text),
+        (false, false) => addresses.take(table, &text),
+        (false, true) => addresses.take(table, &text).and_then(|_| tunnel_addresses.take(table, &text)),
+    });
     let server_names = server_names(table);
     let wireguard = match has_tunnels {
         true => Some(table.section("wireguard", |table| wireguard(table, &server_names))),
@@ -83,6 +87,10 @@ pub(super) fn listener(
             format!("`{kind}` is `wireguard`, and `{acme}` is true: no ACME server comes by a tunnel"),
         );
     }
+    if http3 && has_tunnels {
+        let (own, kind) = (table.key("http3"), table.key("kind"));
+        table.problem("http3", format!("`{own}` is true, and `{kind}` is `wireguard`: tunnels carry streams of TCP"));
+    }
     let login_page = table.boolean("login_page", false);
     if login_page && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices)) {
         let why =
@@ -116,6 +124,7 @@ pub(super) fn listener(
         server_names,
         tls: tls?,
         wireguard,
+        http3,
         login_page,
         oidc,
         limits,
@@ -413,6 +422,8 @@ fn limits(table: &Table<'_>) -> Limits {
         body_bytes: table.number("body_bytes", &knob::BODY_BYTES),
         h2_concurrent_streams: knob::short(table.number("h2_concurrent_streams", &knob::H2_CONCURRENT_STREAMS)),
         h2_resets: knob::short(table.number("h2_resets", &knob::H2_RESETS)),
+        h3_retry_handshakes: size("h3_retry_handshakes", &knob::H3_RETRY_HANDSHAKES),
+        h3_window_bytes: table.number("h3_window_bytes", &knob::H3_WINDOW_BYTES),
         device_refusal_burst_bytes: table.number("device_refusal_burst_bytes", &knob::DEVICE_REFUSAL_BURST_BYTES),
         device_refusal_bytes_per_second: table
             .number("device_refusal_bytes_per_second", &knob::DEVICE_REFUSAL_BYTES_PER_SECOND),

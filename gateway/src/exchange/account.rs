@@ -472,7 +472,7 @@ impl Step<'_> {
             realm: REALM.into(),
             account: account.clone(),
             origin: self.origin.clone(),
-            address: network_of(self.asked.connection.source.ip()),
+            address: network_of(self.asked.connection.source().ip()),
         }
     }
 

@@ -73,7 +73,7 @@ pub(super) async fn guard(
         realm: Arc::clone(&login.realm),
         account,
         origin: origin_of(&subject.party),
-        address: network_of(connection.source.ip()),
+        address: network_of(connection.source().ip()),
     };
     let account = match asked {
         Asked::Nothing => return Ok(None),

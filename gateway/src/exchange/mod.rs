@@ -25,6 +25,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::ALT_SVC;
 use http::{Request, Response};
 use policy::judge::{self, Permit};
 use policy::{Effect, Refusal};
@@ -50,6 +51,14 @@ pub const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
+    let mut response = answer(connection, request).await;
+    if let Some(alt_svc) = &connection.alt_svc {
+        response.headers_mut().insert(ALT_SVC, alt_svc.clone());
+    }
+    response
+}
+
+async fn answer(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let mut trail = Trail::begin(connection, request.method().as_str().as_bytes(), target_of(&request));
     if !connection.may_ask() {
         return trail.limit();
@@ -274,7 +283,7 @@ fn decide(
     let context = judge::Context {
         transport: connection.peer.transport(),
         tls_version: connection.tls_version,
-        source: connection.source.ip(),
+        source: connection.source().ip(),
         time: trail.begun().unix_ns,
         authentication_age_ns: age_ns,
         method: Some(request.method().as_str()),

@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 use super::arrival::{Arrival, Connection};
 use super::gate::{Gate, Pass, Source};
 use super::peer::Peer;
-use super::tls::Arrived;
+use super::tls::{Arrived, Protocol as Spoken};
 use super::{h1, h2};
 use crate::clock::Clock as _;
 use crate::worker::Worker;
@@ -45,8 +45,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<StdListener> {
 }
 
 /// Accepts until the worker drains.
-pub async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener) {
-    let gate = Rc::new(Gate::default());
+pub(crate) async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener, gate: Gate) {
     let mut drain = worker.drain_signal();
     // A passed socket need not be where the configuration says, and a port of 0 is never the true one.
     let port = socket.local_addr().map_or(0, |address| address.port());
@@ -145,7 +144,7 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, arrival: Arrival, stre
         }
     };
     worker.metrics.handshake(&listener.name, "ok");
-    let is_h2 = parameters.as_ref().is_some_and(|parameters| parameters.is_h2);
+    let is_h2 = parameters.as_ref().is_some_and(|parameters| parameters.protocol == Spoken::H2);
     let connection = Connection::new(Rc::clone(&worker), arrival, peer, parameters, (door, &snapshot));
     let _live = worker.live.register(&connection, &snapshot);
     let _present = connection.peer.device().map(|device| worker.present.enter(&device.site));
@@ -164,7 +163,8 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, arrival: Arrival, stre
     connection.closed(cause);
 }
 
-struct Counted(prometheus::IntGauge);
+/// A connection that is counted until this is dropped.
+pub(super) struct Counted(pub(super) prometheus::IntGauge);
 
 impl Drop for Counted {
     fn drop(&mut self) {

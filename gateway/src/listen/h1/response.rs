@@ -8,7 +8,7 @@ use std::task::{Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body;
 
 use super::fields::{put_chunk_size, put_fields, put_last_chunk};
@@ -156,17 +156,25 @@ fn write_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// `Date` of a backend that sends none (RFC 9110 section 6.6.1), made once a second on each worker.
 fn write_date(out: &mut BytesMut) {
+    out.extend_from_slice(b"date: ");
+    out.extend_from_slice(date().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `Date` of a backend that sends none (RFC 9110 section 6.6.1), made once a second on each worker.
+pub(in super::super) fn date() -> HeaderValue {
     thread_local! {
-        static DATE_LINE: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+        static DATE_VALUE: RefCell<(i64, HeaderValue)> = const { RefCell::new((i64::MIN, HeaderValue::from_static(""))) };
     }
     let now = jiff::Timestamp::now();
-    DATE_LINE.with_borrow_mut(|(second, line)| {
+    DATE_VALUE.with_borrow_mut(|(second, value)| {
         if *second != now.as_second() {
             *second = now.as_second();
-            *line = now.strftime("date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string();
+            let text = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            // INVARIANT: letters, digits, spaces and colons are a header's value.
+            *value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
         }
-        out.extend_from_slice(line.as_bytes());
-    });
+        value.clone()
+    })
 }
