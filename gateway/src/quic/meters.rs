@@ -46,6 +46,10 @@ impl Meters {
     }
 
     pub(super) fn passing(&self, listener: &str) -> Passing {
+        // An increase from nothing is none to whoever watches.
+        for counter in [&self.panics, &self.migrations, &self.retries] {
+            counter.with_label_values(&[listener]);
+        }
         Passing {
             passed: self.passed.with_label_values(&[listener, "passed"]),
             lost: self.passed.with_label_values(&[listener, "lost"]),

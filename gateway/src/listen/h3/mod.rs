@@ -47,8 +47,12 @@ pub use self::body::H3Body;
 /// The library answers a header list beyond its own bound by itself. That bound is so many times ours, so that what
 /// breaks ours is answered and recorded like every refusal.
 const OVERSIZE: usize = 4;
-/// How long a connection that is told to go away has to take the last of its answers.
+/// How long a connection that is told to go away has to take that.
 const FAREWELL: Duration = Duration::from_secs(20);
+/// How long it has to go by itself once nothing is under way any more, beyond some of its round trips: what closes it takes
+/// away what is not yet acknowledged.
+const GOODBYE: Duration = Duration::from_millis(50);
+const GOODBYE_MOST: Duration = Duration::from_millis(500);
 
 /// One stream's request and answer, and the time they have.
 struct Task {
@@ -128,16 +132,17 @@ async fn run(
                 if connection.control.is_draining() && !going_away {
                     return Poll::Ready(Step::GoAway);
                 }
+                let patience = match going_away {
+                    true => (quic.rtt() * 3 + GOODBYE).min(GOODBYE_MOST),
+                    false => limits.keepalive_timeout,
+                };
                 if !streams.is_empty() {
-                    idle.set(limits.keepalive_timeout);
+                    idle.set(patience);
                     return Poll::Pending;
                 }
                 lease = None;
                 // Pings keep a dead peer from staying; only requests keep a connection.
-                match going_away {
-                    true => Poll::Ready(Step::End),
-                    false => idle.poll_expired(cx).map(|()| Step::GoAway),
-                }
+                idle.poll_expired(cx).map(|()| if going_away { Step::End } else { Step::GoAway })
             })
             .await
         };
@@ -158,6 +163,7 @@ async fn run(
                 if !matches!(told, Ok(Ok(()))) {
                     return Some(());
                 }
+                idle.set((quic.rtt() * 3 + GOODBYE).min(GOODBYE_MOST));
             }
             Step::End => return Some(()),
         }

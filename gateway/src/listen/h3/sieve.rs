@@ -304,3 +304,95 @@ fn check_settings(mut payload: &[u8]) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A head of nothing but a method.
+    const HEAD: &[u8] = &[1, 3, 0, 0, 0xd1];
+
+    fn through(mut sieve: Sieve, bytes: &[u8], at_once: usize) -> Result<(Vec<u8>, Counts), Fault> {
+        let (mut out, mut all) = (VecDeque::new(), Counts::default());
+        for piece in bytes.chunks(at_once) {
+            let counts = sieve.push(Bytes::copy_from_slice(piece), &mut out)?;
+            all.heads += counts.heads;
+            all.idle_frames += counts.idle_frames;
+            all.skipped += counts.skipped;
+        }
+        sieve.end()?;
+        Ok((out.into_iter().flatten().collect(), all))
+    }
+
+    fn request(frames: &[&[u8]]) -> Result<Vec<u8>, Fault> {
+        through(Sieve::request(1000), &frames.concat(), 3).map(|(out, _)| out)
+    }
+
+    fn control(frames: &[&[u8]]) -> Result<Vec<u8>, Fault> {
+        through(Sieve::control(), &frames.concat(), 3).map(|(out, _)| out)
+    }
+
+    #[test]
+    fn a_request_goes_through_and_what_means_nothing_does_not() {
+        let (data, trailers): (&[u8], &[u8]) = (&[0, 2, b'h', b'i'], &[1, 3, 0, 0, 0xc0 | 29]);
+        assert_eq!(request(&[HEAD, data, data, trailers]), Ok([HEAD, data, data, trailers].concat()));
+        let (unknown, empty): (&[u8], &[u8]) = (&[0x21, 4, 1, 2, 3, 4], &[0, 0]);
+        assert_eq!(request(&[unknown, HEAD, unknown, data, empty, trailers, unknown]), Ok([HEAD, data, trailers].concat()));
+        let counted = through(Sieve::request(9), &[unknown, HEAD, empty].concat(), 1).unwrap().1;
+        assert_eq!(counted, Counts { heads: 1, idle_frames: 2, skipped: 4 });
+    }
+
+    #[test]
+    fn a_frame_that_does_not_belong_to_a_request_ends_the_connection() {
+        for kind in [0, 2, 3, 4, 5, 6, 7, 8, 9, 0xd] {
+            assert_eq!(request(&[&[kind, 1, 0]]), Err(UNEXPECTED), "{kind:x} before the head");
+            if kind != 0 {
+                assert_eq!(request(&[HEAD, &[kind, 1, 0]]), Err(UNEXPECTED), "{kind:x}");
+            }
+        }
+        assert_eq!(request(&[HEAD, &[0x40, 0x41, 1, 0]]), Err(UNEXPECTED), "a stream of WebTransport");
+        let trailers: &[u8] = &[1, 3, 0, 0, 0xc0 | 29];
+        assert_eq!(request(&[HEAD, trailers, &[0, 1, 0]]), Err(UNEXPECTED));
+        assert_eq!(request(&[HEAD, trailers, trailers]), Err(UNEXPECTED));
+        assert_eq!(request(&[]), Err(NO_HEAD));
+        assert_eq!(request(&[HEAD, &[0, 9, 1]]), Err(CUT));
+        assert_eq!(request(&[HEAD, &[0x40]]), Err(CUT));
+        assert_eq!(request(&[&[1, 0x47, 0xd0]]), Err(LONG_HEAD));
+        assert_eq!(request(&[&[1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]), Err(LONG_HEAD));
+    }
+
+    #[test]
+    fn the_control_stream_begins_with_settings_and_pushes_nothing() {
+        let settings: &[u8] = &[4, 5, 6, 0x44, 0, 0x33, 1];
+        let goaway: &[u8] = &[7, 1, 0];
+        assert_eq!(control(&[settings, &[0xd, 1, 3], &[0xd, 1, 3], goaway]), Ok([settings, goaway].concat()));
+        assert_eq!(control(&[settings, &[0x21, 2, 0, 0]]), Ok(settings.to_vec()));
+        assert_eq!(control(&[goaway]), Err(NO_SETTINGS));
+        assert_eq!(control(&[&[0x21, 0]]), Err(NO_SETTINGS));
+        assert_eq!(control(&[settings, settings]), Err(UNEXPECTED));
+        assert_eq!(control(&[settings, &[0, 1, 0]]), Err(UNEXPECTED));
+        assert_eq!(control(&[settings, HEAD]), Err(UNEXPECTED));
+        assert_eq!(control(&[settings, &[0xd, 1, 3], &[0xd, 1, 2]]), Err(NO_PUSH));
+        assert_eq!(control(&[settings, &[3, 1, 0]]), Err(NO_PUSH));
+        assert_eq!(control(&[settings, &[7, 2, 0, 0]]), Err(MISSIZED));
+        assert_eq!(control(&[&[4, 1, 6]]), Err(MISSIZED));
+        for twice in [&[4, 4, 6, 1, 6, 1][..], &[4, 2, 2, 0], &[4, 2, 4, 0], &[4, 2, 0, 0]] {
+            assert_eq!(control(&[twice]), Err(SETTING_TWICE));
+        }
+        assert_eq!(control(&[&[4, 0x60, 0]]), Err(LONG_CONTROL), "8192 bytes");
+    }
+
+    proptest! {
+        /// Nothing panics, nothing is held beyond its bound, and how the bytes are cut makes no difference.
+        #[test]
+        fn any_bytes_however_cut(bytes in proptest::collection::vec(prop_oneof![0_u8..16, any::<u8>()], 0..300), cut in 1_usize..20) {
+            for make in [|| Sieve::request(64), Sieve::control] {
+                prop_assert_eq!(through(make(), &bytes, cut), through(make(), &bytes, 300));
+                let mut sieve = make();
+                let _ = sieve.push(Bytes::from(bytes.clone()), &mut VecDeque::new());
+                prop_assert!(sieve.held() <= 4096 + LONGEST_HEADER);
+            }
+        }
+    }
+}
