@@ -211,7 +211,7 @@ fn unread(error: &StreamError, watch: &Watch) {
             watch.note(Refusal::RequestMalformed, "the HTTP/3 library ended a stream");
         }
         StreamError::HeaderTooBig { .. } => {
-            watch.note(Refusal::HeaderTooLarge, "the HTTP/3 library answered a header list beyond its bound");
+            watch.note(Refusal::HeaderTooLarge, "the HTTP/3 library refused a header list beyond its bound");
         }
         // The watch has seen it, or the peer has gone.
         _ => {}
