@@ -98,7 +98,8 @@ fn http3_lets_nobody_in_whom_tcp_would_not() {
     let wrong_name = Http3::new(&clinic, Some(&clinic.identity(DOCTOR)));
     let refused = wrong_name.obey(&json!({"do": "open", "server_name": "elsewhere.example"}));
     assert_eq!(refused["ok"], false, "{refused}");
-    let refused = Http3::new(&clinic, Some(&clinic.identity(DOCTOR))).obey(&json!({"do": "open", "alpn": ["hq"], "http": false}));
+    let refused =
+        Http3::new(&clinic, Some(&clinic.identity(DOCTOR))).obey(&json!({"do": "open", "alpn": ["hq"], "http": false}));
     assert_eq!(refused["ended"]["code"], 0x100 + 120, "no_application_protocol: {refused}");
 
     // Nobody was let in, and nothing came to the backend.
@@ -114,14 +115,21 @@ fn http3_resumes_with_a_certificate_that_is_judged_again_and_takes_no_early_data
     let client = Http3::open(&clinic, DOCTOR);
     assert_eq!(client.get("/fhir/Patient/1")["status"], 200);
     let again = client.obey(&json!({"do": "open", "resume": true}));
-    assert_eq!((&again["ok"], &again["resumed"], &again["early"]), (&true.into(), &true.into(), &false.into()), "{again}");
+    assert_eq!(
+        (&again["ok"], &again["resumed"], &again["early"]),
+        (&true.into(), &true.into(), &false.into()),
+        "{again}"
+    );
     assert_eq!(client.get("/fhir/Patient/2")["status"], 200);
     clinic.wait_for_record("the resumption", |record| record["connection"]["tls"]["resumed"] == true);
     clinic.registry(&["device", "suspend", DOCTOR]);
-    clinic.wait_for_record("the cut", |record| is(record, "connection-closed") && text(record, "cause") == "device-suspended");
+    clinic.wait_for_record("the cut", |record| {
+        is(record, "connection-closed") && text(record, "cause") == "device-suspended"
+    });
     let refused = client.obey(&json!({"do": "open", "resume": true}));
     assert_eq!((&refused["ok"], &refused["ended"]["code"]), (&false.into(), &ACCESS_DENIED.into()), "{refused}");
-    clinic.wait_for_record("the refusal", |record| is(record, "refusal") && text(record, "reason") == "device-suspended");
+    clinic
+        .wait_for_record("the refusal", |record| is(record, "refusal") && text(record, "reason") == "device-suspended");
 }
 
 #[test]
@@ -141,9 +149,8 @@ fn http3_carries_large_bodies_both_ways() {
     assert_eq!((&up["status"], &up["text"]), (&201.into(), &UP.to_string().into()), "{up}");
     let order = json!({"do": "get", "method": "POST", "path": "/open/up", "body": UP, "fields": [["content-length", UP.to_string()]]});
     assert_eq!(client.obey(&order)["status"], 201);
-    let over = clinic.wait_for_record("the completion", |record| {
-        is(record, "completion") && record["bytes"]["sent"] == DOWN
-    });
+    let over =
+        clinic.wait_for_record("the completion", |record| is(record, "completion") && record["bytes"]["sent"] == DOWN);
     assert_eq!(text(&over, "end"), "complete", "{over:#}");
 }
 
@@ -203,9 +210,8 @@ fn http3_follows_a_peer_to_another_address_and_says_so() {
         let moved = client.obey(&json!({"do": "migrate"}));
         assert_eq!(client.get("/fhir/Patient/2")["status"], 200, "{moved}");
         let to = format!("127.0.0.1:{}", moved["to"][1]);
-        let record = clinic.wait_for_record("the move", |record| {
-            is(record, "connection-moved") && text(record, "to") == to
-        });
+        let record =
+            clinic.wait_for_record("the move", |record| is(record, "connection-moved") && text(record, "to") == to);
         assert_eq!(text(&record, "connection.source"), format!("127.0.0.1:{}", moved["from"][1]), "{record:#}");
     }
     assert!((clinic.metric("sekisho_quic_migrations_total", &[("listener", "clinics")]) - 3.0).abs() < 0.1);

@@ -115,7 +115,8 @@ fn http3_resets_requests_that_are_malformed_and_keeps_the_connection() {
     let clinic = clinic();
     let client = Http3::open(&clinic, DOCTOR);
     let host = format!("localhost:{}", clinic.door.address.port());
-    let (method, scheme, authority, path) = ([":method", "GET"], [":scheme", "https"], [":authority", &*host], [":path", "/open/x"]);
+    let (method, scheme, authority, path) =
+        ([":method", "GET"], [":scheme", "https"], [":authority", &*host], [":path", "/open/x"]);
     let all = json!([method, scheme, authority, path]);
     for (pseudo, fields) in [
         (json!([method, scheme, authority, path, path]), json!([])),

@@ -67,10 +67,8 @@ impl Http3 {
             .stdout(Stdio::piped())
             .spawn()
             .expect("Python is installed");
-        let orders = RefCell::new((
-            child.stdin.take().expect("piped"),
-            BufReader::new(child.stdout.take().expect("piped")),
-        ));
+        let orders =
+            RefCell::new((child.stdin.take().expect("piped"), BufReader::new(child.stdout.take().expect("piped"))));
         Self { child, orders, _files: files }
     }
 

@@ -24,7 +24,8 @@ impl Config {
         };
         // A socket on UDP, and what workers share of it.
         let quic = |listeners: &[Listener]| {
-            let mut quic: Vec<_> = listeners.iter().filter(|listener| listener.http3).map(|one| one.name.clone()).collect();
+            let mut quic: Vec<_> =
+                listeners.iter().filter(|listener| listener.http3).map(|one| one.name.clone()).collect();
             quic.sort();
             quic
         };

@@ -17,6 +17,6 @@ mod windows;
 
 pub(crate) use crypto::{Proof, QuicTls};
 pub(crate) use hub::{Hub, Line, Share};
-pub(crate) use settings::ALPN;
 pub use meters::Meters;
+pub(crate) use settings::ALPN;
 pub(crate) use windows::Windows;

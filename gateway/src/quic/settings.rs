@@ -61,7 +61,11 @@ impl Keys {
     }
 
     /// A server's: how handshakes begin. `tls` and the transport are each connection's own when it is accepted.
-    pub(super) fn server(&self, tls: Arc<dyn quinn::crypto::ServerConfig>, transport: Arc<TransportConfig>) -> ServerConfig {
+    pub(super) fn server(
+        &self,
+        tls: Arc<dyn quinn::crypto::ServerConfig>,
+        transport: Arc<TransportConfig>,
+    ) -> ServerConfig {
         let mut config = ServerConfig::new(tls, Arc::clone(&self.token) as _);
         // A token for later would prove an address whose owner is long another.
         let mut later = quinn::ValidationTokenConfig::default();

@@ -126,9 +126,8 @@ impl AsyncUdpSocket for Steered {
         }
         loop {
             ready!(self.socket.poll_recv_ready(cx))?;
-            let received = self.socket.try_io(Interest::READABLE, || {
-                self.state.recv((&self.socket).into(), buffers, metas)
-            });
+            let received =
+                self.socket.try_io(Interest::READABLE, || self.state.recv((&self.socket).into(), buffers, metas));
             match received {
                 Ok(count) => {
                     for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(count) {

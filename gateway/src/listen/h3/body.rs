@@ -63,7 +63,8 @@ impl H3Body {
             Poll::Pending => {}
             Poll::Ready(Ok(Some(bytes))) => body.first = Some(bytes),
             Poll::Ready(Ok(None)) if expected.is_none_or(|expected| expected == 0) => {
-                if let Poll::Ready(Ok(None)) = std::future::poll_fn(|cx| Poll::Ready(body.stream.poll_recv_trailers(cx))).await
+                if let Poll::Ready(Ok(None)) =
+                    std::future::poll_fn(|cx| Poll::Ready(body.stream.poll_recv_trailers(cx))).await
                 {
                     return Ok(Begun::Empty);
                 }

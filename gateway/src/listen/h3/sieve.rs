@@ -338,7 +338,10 @@ mod tests {
         let (data, trailers): (&[u8], &[u8]) = (&[0, 2, b'h', b'i'], &[1, 3, 0, 0, 0xc0 | 29]);
         assert_eq!(request(&[HEAD, data, data, trailers]), Ok([HEAD, data, data, trailers].concat()));
         let (unknown, empty): (&[u8], &[u8]) = (&[0x21, 4, 1, 2, 3, 4], &[0, 0]);
-        assert_eq!(request(&[unknown, HEAD, unknown, data, empty, trailers, unknown]), Ok([HEAD, data, trailers].concat()));
+        assert_eq!(
+            request(&[unknown, HEAD, unknown, data, empty, trailers, unknown]),
+            Ok([HEAD, data, trailers].concat())
+        );
         let counted = through(Sieve::request(9), &[unknown, HEAD, empty].concat(), 1).unwrap().1;
         assert_eq!(counted, Counts { heads: 1, idle_frames: 2, skipped: 4 });
     }

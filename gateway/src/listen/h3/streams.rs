@@ -279,7 +279,15 @@ impl Receiving {
     pub(super) fn control(watch: &Rc<Watch>, stream: quinn::RecvStream) -> Option<Self> {
         let ready = VecDeque::from([Bytes::from_static(&[0])]);
         let id = stream_id(stream.id())?;
-        Some(Self { id, stream, sieve: Sieve::control(), ready, ended: false, ending: Rc::default(), watch: Rc::clone(watch) })
+        Some(Self {
+            id,
+            stream,
+            sieve: Sieve::control(),
+            ready,
+            ended: false,
+            ending: Rc::default(),
+            watch: Rc::clone(watch),
+        })
     }
 
     /// Has the next bytes looked at.
