@@ -72,6 +72,7 @@ fn routes(names: usize) -> RouteTable {
         oidc: None,
         session: None,
         deadline_ms: None,
+        websocket: None,
     };
     let mut definitions = vec![route("fhir", "/fhir".into(), RouteKind::Fhir)];
     definitions.extend((1..names).map(|n| route(&format!("app-{n}"), format!("/app/{n}"), RouteKind::Generic)));

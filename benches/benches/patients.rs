@@ -29,6 +29,7 @@ fn planned(kind: RouteKind, target: &str) -> Plan {
         oidc: None,
         session: None,
         deadline_ms: None,
+        websocket: None,
     };
     let table = RouteTable::new(vec![route]).unwrap();
     let target = CanonicalTarget::parse(target.as_bytes(), 1_000).unwrap();

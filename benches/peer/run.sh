@@ -2,6 +2,7 @@
 # run.sh [compare.py's options]          Sekisho beside nginx, alternately, in one run: ratios of CPU per request
 # run.sh logins [logins.py's options]    what sessions and logins cost
 # run.sh tunnels [tunnels.py's options]  a clinic's uploads by WireGuard, beside what boringtun-cli needs to receive them; takes root
+# run.sh peers [peers.py's options]      memory for each of many WireGuard peers, and an upload during floods of handshakes
 #
 # SEKISHO_BENCH  the folder of the proxy benchmark (bench.py, gen-pki.sh, loadgen/, peers/); required
 # SEKISHO_BIN    the gateway; unless set, the release build is made
@@ -36,5 +37,9 @@ export SEKISHO_BIN
 rm -f "$BENCH_OUT"/run/sekisho*/disk.txt
 trap 'rm -rf "$BENCH_OUT"/run/sekisho*/discarded' EXIT
 measure=compare.py
-case "${1:-}" in logins | tunnels) measure=$1.py && shift ;; esac
+case "${1:-}" in logins | tunnels | peers) measure=$1.py && shift ;; esac
+if [ "$measure" = peers.py ]; then
+  (cd "$repo" && cargo build --release --locked --package gateway-benches --example tunnel_clients)
+  export TUNNEL_CLIENTS=$target/release/examples/tunnel_clients
+fi
 python3 "$here/$measure" "$@"

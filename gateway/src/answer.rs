@@ -1,7 +1,9 @@
 //! The one table from refusals to answers (RFC 9457). What strangers learn is a label, a title and a request id.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Response, StatusCode};
 
 use policy::Refusal;
@@ -24,6 +26,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::ProtocolAbuse
         | Refusal::HandshakeFailed
         | Refusal::EnrolmentRequest
+        | Refusal::WebsocketMalformed
         | Refusal::LoginAmbiguous
         | Refusal::SessionAmbiguous
         | Refusal::LoginMalformed => StatusCode::BAD_REQUEST,
@@ -57,6 +60,7 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         | Refusal::TunnelIdentity
         | Refusal::UserUnregistered
         | Refusal::UserSuspended
+        | Refusal::OriginRefused
         | Refusal::PolicyNoPermit
         | Refusal::PolicyForbid
         | Refusal::PolicyError
@@ -155,6 +159,10 @@ pub fn problem_with(refusal: Refusal, request_id: &str, members: &str) -> Respon
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(challenge) = challenge(refusal) {
         headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    if refusal == Refusal::WebsocketMalformed {
+        // RFC 6455 section 4.4: which version would be taken.
+        headers.insert(SEC_WEBSOCKET_VERSION, crate::websocket::VERSION);
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, id);

@@ -21,6 +21,9 @@ pub enum BodyError {
     /// The peer went away, or its bytes could not be read.
     #[error("the body ended early: {0}")]
     Broken(String),
+    /// Nothing passed through a tunnel for as long as its route allows.
+    #[error("nothing passed for too long")]
+    Idle,
 }
 
 /// A body behind one pointer, for the places where the kinds meet. Lives on one worker, so it need not be `Send`.
@@ -38,6 +41,8 @@ pub enum RequestBody {
     H3(Box<H3Body>),
     /// All of it was read before.
     Whole(FullBody),
+    /// The request opens a WebSocket: bytes of it, which are nobody's to read before the backend has agreed (C3).
+    Tunnel(BoxBody),
 }
 
 impl Body for RequestBody {
@@ -51,6 +56,7 @@ impl Body for RequestBody {
             Self::H2(body) => Pin::new(body).poll_frame(cx),
             Self::H3(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Tunnel(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -61,6 +67,7 @@ impl Body for RequestBody {
             Self::H2(body) => body.is_end_stream(),
             Self::H3(body) => body.is_end_stream(),
             Self::Whole(body) => body.is_end_stream(),
+            Self::Tunnel(_) => false,
         }
     }
 
@@ -71,6 +78,7 @@ impl Body for RequestBody {
             Self::H2(body) => body.size_hint(),
             Self::H3(body) => body.size_hint(),
             Self::Whole(body) => body.size_hint(),
+            Self::Tunnel(_) => SizeHint::default(),
         }
     }
 }

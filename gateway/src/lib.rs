@@ -35,4 +35,5 @@ pub mod store;
 pub mod token;
 pub mod tunnels;
 pub mod upstream;
+pub mod websocket;
 pub mod worker;

@@ -149,6 +149,10 @@ pub struct Metrics {
     pub login_store_available: IntGauge,
     /// Live connections that were ended from outside, by reason.
     pub cuts: IntCounterVec,
+    /// Connections and streams that carry another protocol, by listener.
+    pub websockets: IntGaugeVec,
+    /// Bytes through them, by listener and direction: `received` from clients or `sent` to them.
+    pub websocket_bytes: IntCounterVec,
     /// When the next update of CRLs is due, as Unix time, by listener, issuer and kind; of several, the first.
     pub crl_next_update: GaugeVec,
     /// CRLs whose next update is due or nearly, and is not there, by listener and issuer.
@@ -388,6 +392,12 @@ impl Metrics {
             login_store_available: make
                 .put(IntGauge::with_opts(opts("login_store_available", "1 while attempts can be stored."))?)?,
             cuts: make.counters("connections_cut_total", "Live connections ended from outside.", &["reason"])?,
+            websockets: make.gauges("websockets_open", "Open WebSockets.", &["listener"])?,
+            websocket_bytes: make.counters(
+                "websocket_bytes_total",
+                "Bytes through WebSockets.",
+                &["listener", "direction"],
+            )?,
             crl_next_update: make.put(GaugeVec::new(
                 opts("crl_next_update_timestamp_seconds", "When CRLs are due to be replaced."),
                 &["listener", "issuer", "kind"],

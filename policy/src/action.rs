@@ -6,8 +6,9 @@ use std::str::FromStr;
 /// The action that a policy decides on (R2: create, append and change are separate rights).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
-    /// Open a connection or a stream that carries no requests of its own, such as a tunnel. HTTP listeners never ask for
-    /// it: there the registry admits the connection, and every request is judged. A route's rule may name it.
+    /// Open a connection or a stream that carries no requests of its own, such as a WebSocket. For the
+    /// connections of HTTP listeners nobody asks for it: there the registry admits the connection, and every request is judged.
+    /// A route's rule may name it.
     Connect,
     /// Fetch something that is named.
     Read,

@@ -113,8 +113,12 @@ refusals! {
     Misdirected = "misdirected", Peer;
     /// CONNECT, TRACE or a method that no route knows.
     MethodNotAllowed = "method-not-allowed", Peer;
-    /// The request asks to change the protocol (RFC 9110 7.8, RFC 8441), which no route allows.
+    /// The request asks to change the protocol (RFC 9110 7.8, RFC 8441), and its route does not allow that.
     UpgradeRefused = "upgrade-refused", Peer;
+    /// The request opens a WebSocket in a way that RFC 6455 or RFC 8441 does not know.
+    WebsocketMalformed = "websocket-malformed", Peer;
+    /// A page of another origin than the gateway's, or those that the route lists, opens a WebSocket.
+    OriginRefused = "origin-refused", Peer;
     /// The request expects something other than `100-continue`.
     ExpectationFailed = "expectation-failed", Peer;
     /// The peer's frames break the bounds on HTTP/2.

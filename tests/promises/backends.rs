@@ -2,81 +2,15 @@
 //! addresses. Whatever is safe to ask again is answered, and `sekisho backend list` says what is the matter (R19, R20).
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gateway_tests::audit::{is, text};
+use gateway_tests::nginx::Nginx;
 use gateway_tests::{Backend, Clinic, DOCTOR, Output, Prepared, Reply, own_address, repository, sekisho, until};
 use serde_json::Value;
-
-/// nginx with one page, which says who it is, and `/health`, which says what the file `sick` makes it say. Killed when
-/// dropped.
-struct Nginx {
-    address: SocketAddr,
-    folder: PathBuf,
-    child: Option<Child>,
-}
-
-impl Nginx {
-    fn start(prepared: &Prepared, name: &str) -> Self {
-        let address = own_address();
-        let folder = prepared.path(name);
-        std::fs::create_dir(&folder).expect("a folder");
-        let at = folder.display();
-        let configuration = format!(
-            "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;
-             events {{ worker_connections 256; }}
-             http {{
-               access_log off;
-               client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;
-               uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
-               server {{
-                 listen {address};
-                 location = /health {{
-                   if (-f {at}/sick) {{ return 503 'status: down'; }}
-                   if (-f {at}/odd) {{ return 200 'status: unclear'; }}
-                   return 200 'status: up';
-                 }}
-                 location / {{ return 200 '{name}'; }}
-               }}
-             }}"
-        );
-        std::fs::write(folder.join("nginx.conf"), configuration).expect("its configuration");
-        let mut server = Self { address, folder, child: None };
-        server.revive();
-        server
-    }
-
-    fn revive(&mut self) {
-        let configuration = self.folder.join("nginx.conf");
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-c").arg(configuration).arg("-p").arg(&self.folder);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.child = Some(child.expect("nginx is installed"));
-        until("nginx", || TcpStream::connect(self.address).ok());
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("it ran");
-            child.wait().expect("its end");
-        }
-    }
-
-    fn set(&self, file: &str, there: bool) {
-        let path = self.folder.join(file);
-        if there { std::fs::write(path, "") } else { std::fs::remove_file(path) }.expect("the file");
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 fn urls(addresses: &[SocketAddr]) -> Vec<String> {
     addresses.iter().map(|address| format!("http://{address}")).collect()

@@ -293,7 +293,8 @@ fn wireguard_ends_with_its_key() {
     let transfer = tunnels.begin(&one, "/fhir/Patient/trickle", &[]);
     until("the transfer to begin", || (transfer.length() > 0).then_some(()));
     let mut keys = Keys::new();
-    keys.shared = Some(clinic.prepared.add_tunnel_key(DOCTOR, &keys.public, [10, 64, 1, 2].into()));
+    keys.shared =
+        Some(clinic.prepared.add_tunnel_key(DOCTOR, &keys.public, std::net::Ipv4Addr::new(10, 64, 1, 2).into()));
     let closed = clinic.wait_for_record("the connection's end", |record| is(record, "connection-closed"));
     assert_eq!(text(&closed, "cause"), "tunnel-key-unknown", "{closed}");
     assert!(tunnels.get(&one, "/fhir/Patient/1", &["--connect-timeout", "2"]).is_err(), "the old key opens nothing");

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -191,16 +191,19 @@ impl Prepared {
         sekisho(&[arguments, &["--store", store]].concat())
     }
 
-    /// Gives a registered device a key of tunnels and an address inside, of its site's range `/24`; returns what it shares with the
+    /// Gives a registered device a key of tunnels and an address inside, of its site's range `/24` or `/64`; returns what it shares with the
     /// gateway.
     ///
     /// # Panics
     /// If the registry takes it not.
     #[must_use]
-    pub fn add_tunnel_key(&self, device: &str, public_key: &str, inside: std::net::Ipv4Addr) -> String {
+    pub fn add_tunnel_key(&self, device: &str, public_key: &str, inside: IpAddr) -> String {
         let (site, _) = device.split_once('/').expect("site/device");
-        let range = std::net::Ipv4Addr::from(u32::from(inside) & 0xffff_ff00);
-        self.registry(&["site", "set", site, "--inside", &format!("{range}/24")]);
+        let range = match inside {
+            IpAddr::V4(inside) => format!("{}/24", Ipv4Addr::from(u32::from(inside) & !0xff)),
+            IpAddr::V6(inside) => format!("{}/64", Ipv6Addr::from(u128::from(inside) & !u128::from(u64::MAX))),
+        };
+        self.registry(&["site", "set", site, "--inside", &range]);
         self.write_configuration();
         let config = self.path("sekisho.toml");
         let config = config.to_str().expect("an UTF-8 path");
@@ -362,6 +365,17 @@ impl Clinic {
     pub fn identity(&self, device: &str) -> Identity {
         let mut identities = self.identities.borrow_mut();
         identities.entry(device.to_owned()).or_insert_with(|| self.prepared.pki.device(device)).clone()
+    }
+
+    /// The files of a device, for programs: the authority of the gateway's certificate, its own certificate and its key.
+    #[must_use]
+    pub fn identity_files(&self, device: &str) -> [PathBuf; 3] {
+        let identity = self.identity(device);
+        let name = device.replace('/', "-");
+        let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
+        self.prepared.write(&certificate, &identity.certificate_pem);
+        self.prepared.write(&key, &identity.key_pem);
+        ["tls/servers-ca.crt", &*certificate, &*key].map(|file| self.prepared.path(file))
     }
 
     /// A handshake as this device.

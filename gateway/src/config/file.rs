@@ -70,7 +70,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         .filter_map(|table| table.read(|table| super::file_oidc::oidc(table, &mut all_names, state)))
         .collect();
     let back_channel = file.section("back_channel", |table| super::file_oidc::back_channel(table, &mut addresses));
-    let routes = routes(file, &service_names, (&issuer_names, &token_issuers), &listeners, &oidc);
+    let routes = routes(file, (&service_names, &services), (&issuer_names, &token_issuers), &listeners, &oidc);
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,

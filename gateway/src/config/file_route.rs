@@ -9,11 +9,11 @@ use super::document::{join, quoted};
 use super::file::Names;
 use super::problem::suggestion;
 use super::table::Table;
-use super::{Listener, Oidc, TokenIssuer, TokenSource};
+use super::{Listener, Oidc, Service, TokenIssuer, TokenSource};
 
 pub(super) fn routes(
     file: &Table<'_>,
-    services: &Names,
+    (names_of_services, services): (&Names, &[Service]),
     (names_of_issuers, issuers): (&Names, &[TokenIssuer]),
     listeners: &[Listener],
     providers: &[Oidc],
@@ -33,7 +33,7 @@ pub(super) fn routes(
             names.take(&table, &name);
         }
         if let Some(service) = table.peek("service") {
-            services.know(&table, &service);
+            names_of_services.know(&table, &service);
         }
         if let Some(route) = definition(&table) {
             let named = route.token.iter().flat_map(|token| &token.issuers).enumerate();
@@ -61,6 +61,12 @@ pub(super) fn routes(
                     let why = "no listener names it in `oidc`, so that nobody could log in";
                     table.problem_at(&key, format!("{} is {}; {why}", quoted(&key), quoted(name)));
                 }
+            }
+            let speaks_http2 = |service: &&Service| service.name == route.service && service.http2;
+            if route.websocket.is_some() && services.iter().any(|service| speaks_http2(&service)) {
+                let key = format!("{}.websocket", table.path);
+                let why = "the route's service has `http2 = true`: give its WebSockets a service of their own";
+                table.problem_at(&key, format!("{} needs HTTP/1.1 to its backends; {why}", quoted(&key)));
             }
             routes.push(route);
             tables.push(table);

@@ -34,6 +34,25 @@ impl ResponseBody {
         Self(Kind::Forwarded { body, trail: Box::new(trail) })
     }
 
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self(Kind::Own(FullBody::default()))
+    }
+
+    /// Moves what the client of a tunnel sends on to the backend, while it takes nothing itself.
+    ///
+    /// # Errors
+    /// Why the tunnel ends.
+    pub(crate) fn poll_onward(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        let Kind::Forwarded { body, trail } = &mut self.0 else { return Ok(()) };
+        if let Some(ended) = trail.is_cut(cx) {
+            return Err(BodyError::Refused(ended));
+        }
+        let moved = body.poll_onward(cx);
+        trail.passes();
+        moved
+    }
+
     /// The gateway made this answer, so nobody reads the rest of the request.
     #[must_use]
     pub fn is_answer(&self) -> bool {
@@ -53,6 +72,7 @@ impl Body for ResponseBody {
                     return Poll::Ready(Some(Err(BodyError::Refused(ended))));
                 }
                 let polled = Pin::new(&mut *body).poll_frame(cx);
+                trail.passes();
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
                         trail.sends(frame.data_ref().map_or(&[], |data| data));
@@ -61,6 +81,7 @@ impl Body for ResponseBody {
                         }
                     }
                     Poll::Ready(None) => trail.reached_end(),
+                    Poll::Ready(Some(Err(BodyError::Idle))) => trail.fell_silent(),
                     Poll::Ready(Some(Err(_))) | Poll::Pending => {}
                 }
                 polled

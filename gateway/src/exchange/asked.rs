@@ -34,17 +34,20 @@ pub(super) struct Asked {
     pub(super) action: Action,
     pub(super) patients: Patients,
     pub(super) bodies: Option<Box<Bodies>>,
+    /// It opens a WebSocket, whose bytes nobody reads for patients.
+    pub(super) opens: bool,
 }
 
 impl Asked {
-    pub(super) fn new(resolved: &Resolved<'_>, target: &CanonicalTarget<'_>) -> Self {
+    pub(super) fn new(resolved: &Resolved<'_>, target: &CanonicalTarget<'_>, opens: bool) -> Self {
         Self {
             route: resolved.route.name().clone(),
             service: resolved.route.service().clone(),
             class: resolved.class.clone(),
             action: resolved.action,
             patients: target_patients(resolved, target),
-            bodies: plan(resolved, target).map(|plan| Box::new(Bodies::new(plan))),
+            bodies: plan(resolved, target).filter(|_| !opens).map(|plan| Box::new(Bodies::new(plan))),
+            opens,
         }
     }
 }

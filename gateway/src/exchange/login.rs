@@ -132,7 +132,7 @@ pub(super) async fn whole(body: &mut RequestBody, most: usize, trail: &mut Trail
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| match error {
             BodyError::Refused(refusal) => refusal,
-            BodyError::Broken(_) => Refusal::RequestMalformed,
+            BodyError::Broken(_) | BodyError::Idle => Refusal::RequestMalformed,
         })?;
         if let Ok(data) = frame.into_data() {
             if bytes.len() + data.len() > most {

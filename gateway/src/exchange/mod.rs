@@ -6,6 +6,7 @@
 mod account;
 mod answer;
 mod asked;
+mod grpc;
 mod login;
 mod meters;
 mod normalise;
@@ -16,6 +17,7 @@ mod step_up;
 mod token;
 mod trail;
 mod unavailable;
+mod websocket;
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -26,7 +28,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::ALT_SVC;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use policy::judge::{self, Permit};
 use policy::{Effect, Refusal};
 
@@ -41,6 +43,7 @@ use crate::worker::Sending;
 
 pub use answer::ResponseBody;
 use asked::{Asked, Target};
+pub use grpc::is_call as is_grpc_call;
 pub use meters::Meters;
 use normalise::Normal;
 pub use normalise::origin_form;
@@ -60,6 +63,7 @@ pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) 
 
 async fn answer(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let mut trail = Trail::begin(connection, request.method().as_str().as_bytes(), target_of(&request));
+    trail.calls_grpc(grpc::is_call(&request));
     if !connection.may_ask() {
         return trail.limit();
     }
@@ -120,14 +124,23 @@ async fn pass(
 
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;
+    let opens = matches!(request.body(), RequestBody::Tunnel(_));
     if account::takes(connection, &target) {
+        if opens {
+            return Err(Refusal::UpgradeRefused);
+        }
         let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
         return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
     }
     let brought = account::of_request(connection, &subject, &mut request, trail)?;
     let device = Arc::clone(&subject);
-    let resolved = snapshot.routes.resolve(request.method().as_str(), &target)?;
-    trail.asks(Asked::new(&resolved, &target));
+    let resolved = if opens {
+        snapshot.routes.resolve_websocket(&target)?
+    } else {
+        snapshot.routes.resolve(request.method().as_str(), &target)?
+    };
+    trail.asks(Asked::new(&resolved, &target, opens));
+    let tunnel = if opens { Some(websocket::may_open(resolved.route, &request, &normal.authority)?) } else { None };
     let mut by_token = None;
     if let Some(rules) = resolved.route.token() {
         subject = Box::pin(token::bear(connection, &snapshot, rules, &subject, &mut request, trail)).await?;
@@ -200,8 +213,9 @@ async fn pass(
     let request = request.map(|body| CountedBody::new(body, received, tap));
     let asked = upstream::Asked {
         reads: resolved.effect == Effect::ReadOnly,
-        deadline: resolved.route.deadline(),
+        deadline: grpc::deadline(trail.is_grpc(), request.headers(), resolved.route.deadline()),
         affinity: affinity(upstreams.balance(resolved.route.service()), &subject, trail),
+        tunnel,
     };
     let sent = upstreams.send(permit, resolved.route.service(), request, ours, asked);
     let answer = match trail.carried() {
@@ -241,6 +255,9 @@ async fn pass(
     }
     trail.reads_answer(&response);
     trail.answered(response.status()).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        trail.opened();
+    }
     Ok(Passed::Forwarded(response))
 }
 

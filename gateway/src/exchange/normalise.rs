@@ -41,6 +41,10 @@ impl Normal {
                 return Err(Refusal::BodyTooLarge);
             }
         }
+        // RFC 8441 section 4: an extended CONNECT names the protocol. A door makes a GET of one for a WebSocket.
+        if request.extensions().get::<hyper::ext::Protocol>().is_some() {
+            return Err(Refusal::UpgradeRefused);
+        }
         if request.method() == Method::CONNECT {
             return Err(Refusal::MethodNotAllowed);
         }

@@ -5,6 +5,7 @@
 //! is followed by a completion, which nobody waits for.
 
 mod told;
+mod tunnel;
 mod user;
 
 use std::rc::Rc;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_audit::record::{
-    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent,
+    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent, Stream,
+    StreamEvent,
 };
 use gateway_audit::{Record, Scope};
 use http::{HeaderValue, Response, StatusCode};
@@ -37,6 +39,7 @@ use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::UpstreamBody;
 use crate::worker::{Carrying, Worker};
+use tunnel::Open;
 use user::LoginTold;
 
 /// Status of a request whose client went away before there was an answer. Nobody ever sees it but the log's reader.
@@ -102,6 +105,10 @@ pub(super) struct Trail {
     forwarding: bool,
     bytes: u64,
     ended: bool,
+    /// It carries another protocol.
+    tunnel: Option<Open>,
+    /// It is a call of gRPC, which is refused in terms of gRPC.
+    grpc: bool,
 }
 
 impl Trail {
@@ -139,6 +146,8 @@ impl Trail {
             forwarding: false,
             bytes: 0,
             ended: false,
+            tunnel: None,
+            grpc: false,
             connection: Rc::clone(connection),
         }
     }
@@ -355,8 +364,11 @@ impl Trail {
         }
     }
 
-    /// The time for the whole exchange is up.
+    /// The time for the whole exchange, or for a silence of a tunnel, is up.
     fn is_overdue(&self) -> bool {
+        if let Some(tunnel) = &self.tunnel {
+            return tunnel.is_silent();
+        }
         self.connection
             .listener
             .limits
@@ -442,7 +454,10 @@ impl Trail {
         let unread = match bodies {
             // The intent is recorded before a byte of a body is read.
             Some((asked, bodies)) => bodies.tell(&asked.patients, status.is_some(), &mut patients),
-            None => asked.and_then(|asked| asked.patients.truncated.then_some(Unread::TooMany)),
+            None => asked.and_then(|asked| {
+                let unread = asked.opens.then_some(Unread::ContentType);
+                asked.patients.truncated.then_some(Unread::TooMany).or(unread)
+            }),
         };
         let exchange = Exchange {
             request: self.id(),
@@ -556,7 +571,14 @@ impl Drop for Trail {
             end,
             duration_us: self.since_begun_ns() / 1_000,
         };
-        self.connection.worker.append_unwaited_at(&completion, &reading);
+        let worker = &self.connection.worker;
+        match self.tunnel {
+            Some(_) => {
+                let closed = Stream { event: StreamEvent::Closed, so_far: completion };
+                worker.append_unwaited_at(&closed, &reading);
+            }
+            None => worker.append_unwaited_at(&completion, &reading),
+        }
     }
 }
 

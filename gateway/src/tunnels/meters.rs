@@ -31,6 +31,8 @@ pub struct Meters {
     pub drops: IntCounterVec,
     /// Datagrams that found no room to wait until they are sent.
     pub overflows: IntCounterVec,
+    /// TCP segments that were sent again, inside tunnels.
+    pub retransmissions: IntCounterVec,
     /// Datagrams of other workers' sessions, by what became of them: `passed` or `lost`.
     pub passed: IntCounterVec,
     /// Streams, half-open and lingering ones included.
@@ -63,6 +65,11 @@ impl Meters {
             datagrams: counters("datagrams_total", "Tunnels' datagrams.", &["listener", "direction"])?,
             drops: counters("drops_total", "Datagrams and packets dropped.", &["listener", "reason"])?,
             overflows: counters("overflows_total", "Datagrams that found no room to wait.", &["listener"])?,
+            retransmissions: counters(
+                "retransmissions_total",
+                "TCP segments inside tunnels that were sent again.",
+                &["listener"],
+            )?,
             passed: counters("passed_on_total", "Datagrams of other workers' sessions.", &["listener", "outcome"])?,
             streams: gauges("streams", "TCP connections inside tunnels.")?,
             buffer_bytes: gauges("buffer_bytes", "Memory that their buffers may take.")?,

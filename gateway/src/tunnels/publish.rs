@@ -72,6 +72,8 @@ impl Publisher {
             family.with_label_values(&ways(way)).inc_by(now.saturating_sub(was));
         }
         meters.overflows.with_label_values(&[name]).inc_by(now.outbox_full.saturating_sub(was.outbox_full));
+        let again = now.retransmissions.saturating_sub(was.retransmissions);
+        meters.retransmissions.with_label_values(&[name]).inc_by(again);
         for reason in DropReason::ALL {
             let count = drops.get(*reason).saturating_sub(self.drops.get(*reason));
             if count > 0 {

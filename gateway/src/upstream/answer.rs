@@ -67,6 +67,8 @@ struct H1Source {
     good: bool,
     progress: Option<Rc<Progress>>,
     moved: bool,
+    /// It is a tunnel, through which nothing may pass for so long.
+    tunnel: Option<Duration>,
 }
 
 struct H2Source {
@@ -88,13 +90,18 @@ impl std::fmt::Debug for UpstreamBody {
 }
 
 impl UpstreamBody {
-    pub(super) fn over_h1(mut connection: Box<H1>, visit: Visit, good: bool, progress: Option<Rc<Progress>>) -> Self {
+    pub(super) fn over_h1(
+        mut connection: Box<H1>,
+        visit: Visit,
+        good: bool,
+        (progress, tunnel): (Option<Rc<Progress>>, Option<Duration>),
+    ) -> Self {
         // A small answer came with its head: the connection is free before the answer is forwarded.
         let whole = connection.take_whole();
         if good && whole.is_some() {
             visit.succeeded();
         }
-        let mut source = H1Source { connection: Some(connection), visit, good, progress, moved: true };
+        let mut source = H1Source { connection: Some(connection), visit, good, progress, moved: true, tunnel };
         source.release();
         match whole {
             Some(bytes) => Self(Source::Whole(bytes)),
@@ -133,6 +140,21 @@ impl UpstreamBody {
         Ok(Self(Source::Ahead { read: read.freeze(), rest: Box::new(rest) }))
     }
 
+    /// Moves what the client sends on to the backend, without taking anything from it.
+    ///
+    /// # Errors
+    /// [`BodyError`] if the client's side has broken.
+    pub(crate) fn poll_onward(&mut self, cx: &Context<'_>) -> Result<(), BodyError> {
+        match &mut self.0 {
+            Source::H1(H1Source { connection: Some(connection), moved, progress, .. }) => {
+                connection.poll_onward(cx)?;
+                *moved |= progress.as_ref().is_some_and(|progress| progress.moved.take());
+                Ok(())
+            }
+            Source::H1(_) | Source::H2(_) | Source::Whole(_) | Source::Ahead { .. } => Ok(()),
+        }
+    }
+
     pub(super) fn over_h2(incoming: Incoming, visit: Visit, good: bool, progress: Option<Rc<Progress>>) -> Self {
         let idle = visit.backend.service.idle_timeout;
         let mut source = H2Source { incoming, visit, good, told: false, idle, watch: None, progress, moved: true };
@@ -159,7 +181,7 @@ impl H1Source {
             None if self.good => self.visit.succeeded(),
             Some(BodyError::Broken(_)) => self.visit.failed(BROKEN_BODY),
             // Not the backend's doing, or it was told by its status.
-            None | Some(BodyError::Refused(_)) => {}
+            None | Some(BodyError::Refused(_) | BodyError::Idle) => {}
         }
     }
 
@@ -187,9 +209,15 @@ impl H1Source {
             Poll::Pending => {
                 self.moved |= self.progress.as_ref().is_some_and(|progress| progress.moved.take());
                 if std::mem::take(&mut self.moved) {
-                    connection.set_deadline(Instant::now() + self.visit.backend.service.idle_timeout);
+                    let service = self.visit.backend.service.idle_timeout;
+                    let has_ended = self.progress.as_ref().is_some_and(|progress| progress.ended.get());
+                    let idle = self.tunnel.map_or(service, |idle| if has_ended { idle.min(HALF_CLOSED) } else { idle });
+                    connection.set_deadline(Instant::now() + idle);
                 }
                 std::task::ready!(connection.poll_deadline(cx));
+                if self.tunnel.is_some() {
+                    return Poll::Ready(Some(Err(BodyError::Idle)));
+                }
                 // A client that stopped sending keeps the backend waiting as well.
                 if self.progress.as_ref().is_none_or(|progress| progress.ended.get()) {
                     self.visit.failed(SILENT_BODY);
@@ -253,6 +281,9 @@ impl H2Source {
         }
     }
 }
+
+/// How long a backend may still say nothing through a tunnel whose client has ended its side.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 
 /// Why a backend whose answer had begun counts as failed.
 const BROKEN_BODY: &str = "broken-body";

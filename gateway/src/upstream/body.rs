@@ -31,6 +31,7 @@ struct Source {
     body: BoxBody,
     /// Bytes that must still come; `None` if no length was declared.
     remaining: Option<u64>,
+    tunnel: bool,
     progress: Rc<Progress>,
 }
 
@@ -49,15 +50,17 @@ impl OutgoingBody {
         let remaining = match length {
             Length::Empty => Some(0),
             Length::Exact(length) => Some(length),
-            Length::Unknown => None,
+            Length::Unknown | Length::Tunnel => None,
         };
-        (Self(Some(Source { body, remaining, progress: Rc::clone(&progress) })), progress)
+        let tunnel = length == Length::Tunnel;
+        (Self(Some(Source { body, remaining, tunnel, progress: Rc::clone(&progress) })), progress)
     }
 
     /// How it is framed.
     pub(super) fn length(&self) -> Length {
         match &self.0 {
             None => Length::Empty,
+            Some(Source { tunnel: true, .. }) => Length::Tunnel,
             Some(Source { remaining: Some(left), .. }) => Length::Exact(*left),
             Some(Source { remaining: None, .. }) => Length::Unknown,
         }

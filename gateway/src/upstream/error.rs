@@ -77,6 +77,8 @@ failures! {
     Malformed(String) = "malformed", "the answer is malformed: {0}";
     /// The backend switched protocols although nobody asked (RFC 9110 15.2.2).
     UpgradeUnasked = "upgrade-unasked", "the backend switched protocols unasked";
+    /// The backend was asked for a WebSocket and answered with success, or with another protocol than that (row C3).
+    UpgradeAnswer(&'static str) = "upgrade-answer", "the backend did not open the WebSocket: {0}";
     /// The client stopped sending its body.
     RequestStalled = "request-stalled", "the request's body stopped coming";
     /// The request's framing contradicts its body, so that it cannot be forwarded (C4).
@@ -93,11 +95,13 @@ impl Failure {
             Self::ServiceUnknown => Refusal::InternalError,
             Self::Connect(_) | Self::Tls(_) | Self::NoServer | Self::Overloaded => Refusal::BackendUnavailable,
             Self::ConnectTimeout | Self::HeadTimeout | Self::BodyTimeout | Self::Deadline => Refusal::BackendTimeout,
-            Self::Closed(_) | Self::Malformed(_) | Self::UpgradeUnasked => Refusal::BackendMalformed,
+            Self::Closed(_) | Self::Malformed(_) | Self::UpgradeUnasked | Self::UpgradeAnswer(_) => {
+                Refusal::BackendMalformed
+            }
             Self::RequestStalled => Refusal::RequestTimeout,
             Self::RequestFraming(_) => Refusal::RequestAmbiguous,
             Self::RequestBody(BodyError::Refused(refusal)) => *refusal,
-            Self::RequestBody(BodyError::Broken(_)) => Refusal::RequestMalformed,
+            Self::RequestBody(BodyError::Broken(_) | BodyError::Idle) => Refusal::RequestMalformed,
         }
     }
 

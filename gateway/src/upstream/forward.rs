@@ -223,7 +223,8 @@ impl ServiceState {
             address(&mut request, &backend, self.service.http2);
             last.sent.set(true);
             let sent = if attempts == 1 { start } else { Instant::now() };
-            let exchange = connection.exchange(request, expects_continue, progress.as_ref(), visit, sent);
+            let exchange =
+                connection.exchange(request, expects_continue, (progress.as_ref(), asked.tunnel), visit, sent);
             let unanswered = match exchange.await {
                 Ok(response) => {
                     backend.counters.see_answer();
@@ -353,18 +354,20 @@ impl Connection {
         self,
         request: Request<OutgoingBody>,
         expects_continue: bool,
-        progress: Option<&Rc<Progress>>,
+        (progress, tunnel): (Option<&Rc<Progress>>, Option<Duration>),
         visit: Visit,
         start: Instant,
     ) -> Result<Response<UpstreamBody>, Unanswered> {
         let service = &*Rc::clone(&visit.backend.service);
-        let watched = progress.map(|progress| &**progress);
+        // What flows through a tunnel flows after the answer.
+        let watched = progress.map(|progress| &**progress).filter(|_| tunnel.is_none());
         match self {
             Self::H1(mut connection) => {
                 let mut response = connection.exchange(request, expects_continue, watched, service, start).await?;
                 headers::clean_response(response.headers_mut());
                 let good = judge(&visit, response.status());
-                Ok(response.map(|()| UpstreamBody::over_h1(connection, visit, good, progress.cloned())))
+                let idle = tunnel.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                Ok(response.map(|()| UpstreamBody::over_h1(connection, visit, good, (progress.cloned(), idle))))
             }
             Self::H2(sender, _) => {
                 let mut response = Box::pin(h2::exchange(sender, request, watched, service, start)).await?;

@@ -14,6 +14,8 @@ pub(super) enum Length {
     Exact(u64),
     /// It ends when it ends: chunked on HTTP/1.1.
     Unknown,
+    /// It is none: bytes of another protocol, once the backend has agreed to it.
+    Tunnel,
 }
 
 /// How an answer's body is delimited (RFC 9112 6.3).

@@ -20,6 +20,7 @@ use policy::{Permit, ServiceName};
 
 use crate::body::BodyError;
 use crate::config::{Balance, Service};
+use crate::websocket;
 
 mod answer;
 mod backend;
@@ -66,6 +67,8 @@ pub struct Asked {
     pub deadline: Option<Duration>,
     /// What it is always sent to the same server by; see [`Upstreams::balance`].
     pub affinity: Option<u64>,
+    /// It opens a WebSocket, through which nothing may pass for so long.
+    pub tunnel: Option<Duration>,
 }
 
 impl Upstreams {
@@ -170,8 +173,7 @@ impl Upstreams {
         let Some(state) = self.find(service) else {
             return Err(error(Failure::ServiceUnknown, None));
         };
-        let prepared =
-            Prepared::new(&state.service, request, ours, asked.reads).map_err(|failure| error(failure, None))?;
+        let prepared = Prepared::new(&state.service, request, ours, asked).map_err(|failure| error(failure, None))?;
         let last = Last::of(&prepared);
         let mut sending = pin!(state.send(prepared, asked, &last));
         let sent = match asked.deadline {
@@ -193,7 +195,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new<B>(service: &Service, request: Request<B>, ours: headers::Ours, reads: bool) -> Result<Self, Failure>
+    fn new<B>(service: &Service, request: Request<B>, ours: headers::Ours, asked: Asked) -> Result<Self, Failure>
     where
         B: Body<Data = Bytes, Error = BodyError> + 'static,
     {
@@ -204,9 +206,17 @@ impl Prepared {
         let cleaned = headers::clean_request(&mut parts.headers);
         let http1 = !service.http2;
         let exact = body.size_hint().exact();
-        let length = framing::frame_request(&mut parts.headers, &parts.method, body.is_end_stream(), exact, http1)?;
+        let tunnel = asked.tunnel.is_some();
+        let ended = tunnel || body.is_end_stream();
+        let mut length = framing::frame_request(&mut parts.headers, &parts.method, ended, exact, http1)?;
         headers::add_ours(&mut parts.headers, ours);
-        if cleaned.trailers && http1 {
+        if tunnel {
+            if !http1 {
+                return Err(Failure::UpgradeAnswer("the service speaks HTTP/2"));
+            }
+            websocket::ask(&mut parts.headers).map_err(|_| Failure::UpgradeAnswer("there is no key to ask with"))?;
+            length = Length::Tunnel;
+        } else if cleaned.trailers && http1 {
             // RFC 9110 10.1.4.
             parts.headers.insert(CONNECTION, HeaderValue::from_name(TE));
         }
@@ -217,7 +227,7 @@ impl Prepared {
         }
         parts.extensions.clear();
         parts.version = if http1 { Version::HTTP_11 } else { Version::HTTP_2 };
-        let repeatable = reads || parts.method.is_idempotent();
+        let repeatable = asked.reads || parts.method.is_idempotent();
         let (body, progress) = if empty {
             (OutgoingBody::empty(), None)
         } else {

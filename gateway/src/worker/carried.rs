@@ -1,5 +1,6 @@
 //! Exchanges that are part of a session, so that they are cut when it ends.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub struct Carried {
     acting: Option<Arc<Acting>>,
     /// Ends the exchange.
     pub control: Control,
+    /// It is a tunnel: whatever ends its session ends it, and it is no use of one.
+    tunnel: Cell<bool>,
 }
 
 impl Carried {
@@ -30,8 +33,23 @@ impl Carried {
             acting.until_s.is_some_and(|until_s| unix_s >= until_s) || !self.session.acts_for(Some(&acting.user))
         });
         let mut sessions = std::iter::once(&self.session).chain(&self.beside);
-        let of_session = sessions.find_map(|session| session.is_cut(now.monotonic_ns)).map(|_| Refusal::SessionEnded);
+        let is_cut = |session: &Arc<Session>| match self.tunnel.get() {
+            true => session.ended().or_else(|| session.is_over(now.monotonic_ns)).is_some(),
+            false => session.is_cut(now.monotonic_ns).is_some(),
+        };
+        let of_session = sessions.any(is_cut).then_some(Refusal::SessionEnded);
         of_session.or(is_revoked.then_some(Refusal::ActingNotGranted))
+    }
+}
+
+impl Carrying {
+    /// The exchange becomes a tunnel, through which pages send what nobody asked them to: it does not keep its session from
+    /// becoming idle (R10), and ends with it, for whatever reason that ends.
+    pub fn becomes_tunnel(&self) {
+        self.carried.tunnel.set(true);
+        if let Some(why) = self.carried.is_cut(&self.worker.clock.now()) {
+            self.carried.control.cut(why);
+        }
     }
 }
 
@@ -45,9 +63,13 @@ pub struct Carrying {
 
 impl Drop for Carrying {
     fn drop(&mut self) {
-        // Whoever is in the middle of something is not idle.
-        let now_ns = self.worker.clock.monotonic_ns();
-        std::iter::once(&self.carried.session).chain(&self.carried.beside).for_each(|session| session.touch(now_ns));
+        if !self.carried.tunnel.get() {
+            // Whoever is in the middle of something is not idle.
+            let now_ns = self.worker.clock.monotonic_ns();
+            std::iter::once(&self.carried.session)
+                .chain(&self.carried.beside)
+                .for_each(|session| session.touch(now_ns));
+        }
         self.worker.carried.borrow_mut().try_remove(self.key);
     }
 }
@@ -62,7 +84,14 @@ impl Worker {
         beside: Option<Arc<Session>>,
         acting: Option<Arc<Acting>>,
     ) -> Carrying {
-        let carried = Rc::new(Carried { session: Arc::clone(session), beside, acting, control: Control::default() });
+        let carried = Carried {
+            session: Arc::clone(session),
+            beside,
+            acting,
+            control: Control::default(),
+            tunnel: Cell::new(false),
+        };
+        let carried = Rc::new(carried);
         let key = self.carried.borrow_mut().insert(Rc::clone(&carried));
         // It may have ended since it was found, and whoever ended it looked before it stood here.
         if let Some(why) = carried.is_cut(&self.clock.now()) {
@@ -134,6 +163,7 @@ mod tests {
             beside: Some(Arc::clone(&learnt)),
             acting: own.acting_for(),
             control: Control::default(),
+            tunnel: Cell::new(false),
         };
         assert_eq!(carried.is_cut(&at(99)), None);
         assert_eq!(carried.is_cut(&at(100)), Some(Refusal::ActingNotGranted), "nobody has swept since");
@@ -141,6 +171,12 @@ mod tests {
         assert_eq!(carried.is_cut(&at(99)), Some(Refusal::SessionEnded));
         let carried = Carried { beside: None, ..carried };
         assert_eq!(carried.is_cut(&at(99)), None);
+        drop(sessions.end(&own, Reason::LoggedOut));
+        assert_eq!(carried.is_cut(&at(99)), None, "what is under way when somebody logs out is finished");
+        carried.tunnel.set(true);
+        assert_eq!(carried.is_cut(&at(99)), Some(Refusal::SessionEnded), "a tunnel is not");
+        let own = begin(Kind::Local);
+        let carried = Carried { session: Arc::clone(&own), acting: None, tunnel: Cell::new(false), ..carried };
         drop(sessions.end(&own, Reason::Operator));
         assert_eq!(carried.is_cut(&at(99)), Some(Refusal::SessionEnded));
     }

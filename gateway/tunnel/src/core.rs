@@ -27,6 +27,8 @@ pub struct Counters {
     pub sent_datagrams: u64,
     /// Bytes of datagrams that were made.
     pub sent_bytes: u64,
+    /// TCP segments of the gateway's that were sent again.
+    pub retransmissions: u64,
     /// Datagrams that found no room.
     pub outbox_full: u64,
 }

@@ -45,6 +45,25 @@ pub struct RouteDefinition {
     pub deadline_ms: Option<u64>,
     /// What sessions mean here, where their login does not say it all.
     pub session: Option<RouteSessionDefinition>,
+    /// Its requests may open WebSockets (RFC 6455, RFC 8441); none may unless this is there.
+    pub websocket: Option<WebsocketDefinition>,
+}
+
+/// `websocket` of a `[[route]]`: what opens a WebSocket is judged as the action `connect`, of the class that a rule for GET
+/// gives. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebsocketDefinition {
+    /// For how long nothing may pass, either way, in milliseconds; at most a day.
+    pub idle_timeout_ms: u64,
+    /// Origins, beside the gateway's own, whose pages may open one (RFC 6454), such as `https://portal.example`.
+    pub origins: Vec<String>,
+}
+
+impl Default for WebsocketDefinition {
+    fn default() -> Self {
+        Self { idle_timeout_ms: 300_000, origins: Vec::new() }
+    }
 }
 
 /// `token` of a `[[route]]`: tokens of identity providers in `Authorization: Bearer`. Unknown keys are refused.

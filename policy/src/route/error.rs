@@ -80,6 +80,17 @@ pub enum RouteProblem {
     /// A deadline that nothing meets, or that is none.
     #[error("a deadline has 1 to 86400000 milliseconds")]
     Deadline,
+    /// An idle limit that nothing meets, or that is none.
+    #[error("an idle limit has 1 to 86400000 milliseconds")]
+    WebsocketIdle,
+    /// What no browser writes into `Origin`.
+    #[error(
+        "`{0}` is not an origin: `https://` or `http://`, a host in lower case, and a port that is not the scheme's own"
+    )]
+    WebsocketOrigin(String),
+    /// Where a request's body may hold a password, no other protocol begins.
+    #[error("a route with `login` opens no WebSockets: give them a route of their own")]
+    WebsocketAndLogin,
     /// Tokens of nobody.
     #[error("at least one issuer is needed")]
     NoIssuer,

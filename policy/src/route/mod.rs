@@ -11,6 +11,7 @@ mod method;
 mod pattern;
 mod sessions;
 mod table;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,14 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-pub use definition::{OidcDefinition, PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition, TokenDefinition};
+pub use definition::{
+    OidcDefinition, PatientsDefinition, RouteDefinition, RouteKind, RuleDefinition, TokenDefinition,
+    WebsocketDefinition,
+};
 pub use error::{RouteError, RouteProblem};
 pub use fhir::READ_ONLY_OPERATIONS;
 pub use table::RouteTable;
+pub use websocket::Websocket;
 
 use crate::login::Login;
 use crate::patients::scan::BodyRules;
@@ -50,6 +55,7 @@ pub struct Route {
     oidc: Option<Arc<OidcDefinition>>,
     observed: Option<Arc<Observed>>,
     deadline: Option<Duration>,
+    websocket: Option<Arc<Websocket>>,
 }
 
 /// A rule, checked.
@@ -179,13 +185,23 @@ impl Route {
         self.deadline
     }
 
+    /// What holds for WebSockets, where its requests may open them.
+    #[must_use]
+    pub const fn websocket(&self) -> Option<&Arc<Websocket>> {
+        self.websocket.as_ref()
+    }
+
     fn takes(&self, segments: &[Cow<'_, str>]) -> bool {
         segments.len() >= self.prefix.len() && self.prefix.iter().zip(segments).all(|(ours, theirs)| **ours == **theirs)
     }
 
+    fn rule(&self, method: Method, segments: &[Cow<'_, str>]) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.methods.contains(&method) && rule.pattern.matches(segments))
+    }
+
     /// What a request for `segments`, which begin after the prefix, means.
     fn resolve<'a>(&'a self, method: Method, segments: &[Cow<'a, str>]) -> Result<Resolved<'a>, Refusal> {
-        let rule = self.rules.iter().find(|rule| rule.methods.contains(&method) && rule.pattern.matches(segments));
+        let rule = self.rule(method, segments);
         let built_in = match self.kind {
             RouteKind::Fhir => {
                 fhir::meaning(method, segments, |name| self.read_only_operations.iter().any(|n| n == name))
@@ -203,11 +219,21 @@ impl Route {
             (Some((_, (action, effect))), Err(_)) => Meaning::new(action, effect),
             (None, built_in) => built_in?,
         };
+        Ok(self.resolved(rule, meaning, segments))
+    }
+
+    /// What opening a WebSocket there means: whatever a GET does, this may change something, and is a right of its own.
+    fn resolve_websocket<'a>(&'a self, segments: &[Cow<'a, str>]) -> Resolved<'a> {
+        let meaning = Meaning::new(Action::Connect, Effect::Changing);
+        self.resolved(self.rule(Method::Get, segments), meaning, segments)
+    }
+
+    fn resolved<'a>(&'a self, rule: Option<&'a Rule>, meaning: Meaning, segments: &[Cow<'a, str>]) -> Resolved<'a> {
         let at = |position: usize| segments.get(position).cloned();
         let rule_positions = rule.into_iter().flat_map(|rule| rule.pattern.patient_positions());
         let mut path_patients: SmallVec<[Cow<'a, str>; 1]> = meaning.patient_at.and_then(at).into_iter().collect();
         path_patients.extend(rule_positions.filter(|position| Some(*position) != meaning.patient_at).filter_map(at));
-        Ok(Resolved {
+        Resolved {
             route: self,
             class: rule.and_then(|rule| rule.class.as_ref()).unwrap_or(&self.class),
             action: meaning.action,
@@ -218,7 +244,7 @@ impl Route {
             body_rules: rule.and_then(|rule| rule.bodies.as_ref()),
             study: meaning.study_at.and_then(at),
             patient_query: rule.map(|rule| rule.patient_query.as_slice()).unwrap_or_default(),
-        })
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::error::{RouteError, RouteProblem};
 use super::fhir::READ_ONLY_OPERATIONS;
 use super::method::Method;
 use super::pattern::{Pattern, literal_segments};
-use super::{Resolved, Route, Rule};
+use super::{Resolved, Route, Rule, Websocket};
 use crate::login::{AccountPlace, Login};
 use crate::patients::scan::BodyRules;
 use crate::patients::scan::pointers::{MAX_POINTERS, Pointer};
@@ -19,7 +19,7 @@ use crate::target::CanonicalTarget;
 use crate::{Action, Effect, Refusal};
 
 /// The longest deadline of a route: a day, as the longest exchange.
-const MAX_DEADLINE_MS: u64 = 86_400_000;
+pub(super) const MAX_DEADLINE_MS: u64 = 86_400_000;
 
 /// Every route, the longest prefix first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,6 +81,14 @@ impl RouteTable {
                 return error("deadline_ms", RouteProblem::Deadline);
             }
             let deadline = definition.deadline_ms.map(Duration::from_millis);
+            let websocket = match &definition.websocket {
+                Some(_) if login.is_some() => return error("websocket", RouteProblem::WebsocketAndLogin),
+                Some(websocket) => match Websocket::new(websocket) {
+                    Ok(websocket) => Some(Arc::new(websocket)),
+                    Err((key, problem)) => return error(&format!("websocket.{key}"), problem),
+                },
+                None => None,
+            };
             let token = definition.token.clone().map(Arc::new);
             let oidc = definition.oidc.clone().map(Arc::new);
             let RouteDefinition { name, path, service, class, kind, patients, session, .. } = definition;
@@ -101,6 +109,7 @@ impl RouteTable {
                 oidc,
                 observed: None,
                 deadline,
+                websocket,
             });
         }
         super::sessions::observe(&mut routes, &said)?;
@@ -120,12 +129,31 @@ impl RouteTable {
     /// - [`Refusal::RouteUnknown`]: no route has a prefix of the target, or the route's kind knows no such path.
     pub fn resolve<'a>(&'a self, method: &str, target: &CanonicalTarget<'a>) -> Result<Resolved<'a>, Refusal> {
         let method = Method::parse(method).ok_or(Refusal::MethodNotAllowed)?;
-        // The longest path of DICOMweb has eight segments below its prefix.
-        let segments: SmallVec<[Cow<'a, str>; 12]> = target.segments().collect();
-        let route = self.routes.iter().find(|route| route.takes(&segments)).ok_or(Refusal::RouteUnknown)?;
-        route.resolve(method, segments.get(route.prefix.len()..).unwrap_or_default())
+        let segments: Segments<'a> = target.segments().collect();
+        let (route, below) = self.find(&segments)?;
+        route.resolve(method, below)
+    }
+
+    /// The same for a request that opens a WebSocket, on whatever route: [`Route::websocket`] says whether it may. The action
+    /// is [`Action::Connect`].
+    ///
+    /// # Errors
+    /// [`Refusal::RouteUnknown`]: no route has a prefix of the target.
+    pub fn resolve_websocket<'a>(&'a self, target: &CanonicalTarget<'a>) -> Result<Resolved<'a>, Refusal> {
+        let segments: Segments<'a> = target.segments().collect();
+        let (route, below) = self.find(&segments)?;
+        Ok(route.resolve_websocket(below))
+    }
+
+    /// The route that takes a target, and the segments below its prefix.
+    fn find<'s, 'a>(&'a self, segments: &'s [Cow<'a, str>]) -> Result<(&'a Route, &'s [Cow<'a, str>]), Refusal> {
+        let route = self.routes.iter().find(|route| route.takes(segments)).ok_or(Refusal::RouteUnknown)?;
+        Ok((route, segments.get(route.prefix.len()..).unwrap_or_default()))
     }
 }
+
+/// The longest path of DICOMweb has eight segments below its prefix.
+type Segments<'a> = SmallVec<[Cow<'a, str>; 12]>;
 
 type Misfit = (String, RouteProblem);
 

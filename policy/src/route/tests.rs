@@ -522,3 +522,40 @@ fn a_deadline_is_a_time_that_can_be_met() {
         assert_eq!((error.field.as_str(), error.problem), ("deadline_ms", RouteProblem::Deadline));
     }
 }
+
+#[test]
+fn opening_a_websocket_is_a_right_of_its_own_whatever_a_get_is() {
+    let text = CLINIC.replacen("kind = \"generic\"", "kind = \"generic\"\nwebsocket = {}", 1);
+    let table = table(&text);
+    let opened = |raw: &str| {
+        let target = CanonicalTarget::parse(raw.as_bytes(), 1_024).unwrap();
+        table.resolve_websocket(&target).map(|resolved| {
+            assert_eq!((resolved.action, resolved.effect), (Action::Connect, Effect::Changing), "{raw}");
+            let patients: Vec<_> = resolved.path_patients.iter().map(ToString::to_string).collect();
+            (resolved.route.websocket().is_some(), resolved.class.to_string(), patients)
+        })
+    };
+    assert_eq!(opened("/app/chart/4711"), Ok((true, "clinical".to_owned(), vec!["4711".to_owned()])));
+    assert_eq!(opened("/app/print/x"), Ok((true, "administrative".to_owned(), Vec::new())), "of the class of a GET");
+    assert_eq!(opened("/fhir/Nothing/of/the/kind").map(|opened| opened.0), Ok(false), "others let none open");
+    assert_eq!(opened("/elsewhere"), Err(Refusal::RouteUnknown));
+}
+
+#[test]
+fn websockets_do_not_begin_where_passwords_are_read() {
+    let with = |websocket: &str| {
+        let text = CLINIC.replacen("kind = \"fhir\"", &format!("kind = \"fhir\"\nwebsocket = {websocket}"), 1);
+        RouteTable::new(definitions(&text).unwrap()).map(drop).map_err(|error| (error.field, error.problem))
+    };
+    assert_eq!(with("{}"), Ok(()));
+    assert_eq!(
+        with("{ idle_timeout_ms = 0 }"),
+        Err(("websocket.idle_timeout_ms".to_owned(), RouteProblem::WebsocketIdle))
+    );
+    let bad = ("websocket.origins[0]".to_owned(), RouteProblem::WebsocketOrigin("*".to_owned()));
+    assert_eq!(with("{ origins = [\"*\"] }"), Err(bad));
+    let login = "[[route]]\nname = \"login\"\npath = \"/login\"\nservice = \"s\"\nclass = \"clinical\"\nkind = \"generic\"\n\
+                 websocket = {}\nlogin = { account = { form = \"user\" }, success = { status = [302] } }\n";
+    let error = RouteTable::new(definitions(login).unwrap()).unwrap_err();
+    assert_eq!((error.field.as_str(), error.problem), ("websocket", RouteProblem::WebsocketAndLogin));
+}

@@ -115,7 +115,11 @@ impl World {
                 fix(&mut packet);
                 self.send(&packet);
             }
-            5 => self.now += Duration::from_millis(bytes.iter().fold(0, |sum, byte| (sum << 4) + u64::from(*byte))),
+            // At most half a day: time that a clock can show.
+            5 => {
+                let millis = bytes.iter().fold(0, |sum, byte| ((sum << 4) + u64::from(*byte)) & 0x1ff_ffff);
+                self.now += Duration::from_millis(millis);
+            }
             6 => self.handshake(),
             _ => {
                 for stream in std::mem::take(&mut self.streams) {

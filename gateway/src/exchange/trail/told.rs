@@ -7,7 +7,7 @@ use policy::Refusal;
 use super::{ResponseBody, Trail, forget};
 use crate::accounts::page::Language;
 use crate::answer::{problem, without_content};
-use crate::exchange::unavailable;
+use crate::exchange::{grpc, unavailable};
 
 impl Trail {
     /// A refused request may come again after so long, nanoseconds.
@@ -18,6 +18,16 @@ impl Trail {
     /// Whoever reads the answer in a browser, and in which language.
     pub(in crate::exchange) const fn read_by(&mut self, reader: Option<Language>) {
         self.reader = reader;
+    }
+
+    /// Whether it is a call of gRPC.
+    pub(in crate::exchange) const fn calls_grpc(&mut self, calls: bool) {
+        self.grpc = calls;
+    }
+
+    /// See [`calls_grpc`](Self::calls_grpc).
+    pub(in crate::exchange) const fn is_grpc(&self) -> bool {
+        self.grpc
     }
 
     pub(super) fn answer(&self, refusal: Refusal) -> Response<ResponseBody> {
@@ -33,7 +43,13 @@ impl Trail {
         if self.forgets_cookies {
             forget(answer.headers_mut());
         }
-        let answer = if self.method[..] == *b"HEAD" { without_content(answer) } else { answer };
+        let answer = if self.grpc {
+            grpc::instead(answer, refusal)
+        } else if self.method[..] == *b"HEAD" {
+            without_content(answer)
+        } else {
+            answer
+        };
         answer.map(ResponseBody::own)
     }
 }

@@ -1,6 +1,6 @@
 //! The life of an HTTP/1.1 connection: a head, the exchange, its answer, and the next.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -9,13 +9,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use policy::Refusal;
 
 use super::head::{self, BadHead, Framing, Head, HeadLimits, HeadScan};
 use super::io::{H1Body, Io, SharedIo, Stream};
-use super::response::{AnswerTo, write_response};
+use super::response::{AnswerTo, write_response, write_switch};
+use super::tunnel;
 use crate::body::RequestBody;
 use crate::exchange::{self, ANSWER_GRACE, ResponseBody};
 use crate::listen::Connection;
@@ -37,6 +38,8 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
     };
     // One timer for all exchanges: it is moved by a store.
     let mut end = Deadline::default();
+    // What is no exchange any more has no bound but its own.
+    let tunnelled = Cell::new(false);
     loop {
         let head = match read_head(&io, connection, &head_limits).await {
             Ok(Some(head)) => head,
@@ -54,12 +57,12 @@ pub(crate) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
                 break;
             }
         };
-        let mut exchange = pin!(exchange_one(&io, connection, head));
+        let mut exchange = pin!(exchange_one(&io, connection, head, &tunnelled));
         if let Some(limit) = limits.request_timeout {
             end.set(limit + ANSWER_GRACE);
         }
         let exchanged = poll_fn(|cx| match exchange.as_mut().poll(cx) {
-            Poll::Pending if limits.request_timeout.is_some() => {
+            Poll::Pending if limits.request_timeout.is_some() && !tunnelled.get() => {
                 end.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
             }
             polled @ (Poll::Pending | Poll::Ready(_)) => polled,
@@ -117,7 +120,12 @@ fn bad_head(io: &Io, refusal: Refusal) -> BadHead {
 }
 
 /// One request and its answer. `Ok(true)`: the connection can carry another.
-async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) -> io::Result<bool> {
+async fn exchange_one(
+    io: &SharedIo,
+    connection: &Rc<Connection>,
+    mut head: Head,
+    tunnelled: &Cell<bool>,
+) -> io::Result<bool> {
     let limits = &connection.listener.limits;
     let mut to = AnswerTo {
         method: head.method.clone(),
@@ -126,6 +134,7 @@ async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) ->
         keep_alive: head.keep_alive,
     };
     let framing = head.framing;
+    let websocket = head.websocket.take();
     io.borrow_mut().begin_body(framing, head.expects_continue, limits.body_bytes);
     io.borrow_mut().restart_idle();
     let response = if matches!(framing, Framing::Length(length) if length > limits.body_bytes) {
@@ -136,6 +145,18 @@ async fn exchange_one(io: &SharedIo, connection: &Rc<Connection>, head: Head) ->
             Err(bad) => exchange::refuse(connection, bad.refusal, &bad.method, &bad.target).await,
         }
     };
+    if let Some(accept) = &websocket {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            tunnelled.set(true);
+            let (parts, body) = response.into_parts();
+            write_switch(io.borrow_mut().out(), &parts.headers, accept);
+            drop(parts);
+            io.borrow_mut().restart_idle();
+            return tunnel::carry(io, body).await.map(|()| false);
+        }
+        // Whoever asked for another protocol may be sending it already (C3).
+        to.keep_alive = false;
+    }
     {
         let io = io.borrow();
         let unread = !io.body_is_done();
@@ -185,6 +206,7 @@ fn request_of(head: Head, io: &SharedIo) -> Result<Request<RequestBody>, BadHead
     let body = match head.framing {
         Framing::None | Framing::Length(0) => RequestBody::Empty,
         framing @ (Framing::Length(_) | Framing::Chunked) => RequestBody::H1(H1Body::new(Rc::clone(io), framing)),
+        framing @ Framing::Tunnel => RequestBody::Tunnel(Box::pin(H1Body::new(Rc::clone(io), framing))),
     };
     let mut request = Request::new(body);
     *request.method_mut() = head.method;

@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use policy::Refusal;
 
+use crate::websocket;
+
 /// Most fields that a head may have whatever the configuration says; the parser's table lies on the stack.
 pub(super) const MAX_FIELDS: usize = 128;
 
@@ -33,6 +35,8 @@ pub enum Framing {
     Length(u64),
     /// Chunks follow (RFC 9112 section 7.1).
     Chunked,
+    /// None: bytes of another protocol follow, once both sides have agreed to it.
+    Tunnel,
 }
 
 /// A head that every parser reads alike.
@@ -54,6 +58,8 @@ pub struct Head {
     pub expects_continue: bool,
     /// The client takes trailers in the answer (`TE: trailers`).
     pub takes_trailers: bool,
+    /// The client opens a WebSocket, and must hear this `Sec-WebSocket-Accept` for it.
+    pub websocket: Option<HeaderValue>,
 }
 
 /// A head that was refused, with as much of it as could be read, for the record.
@@ -174,11 +180,16 @@ fn parse(bytes: &Bytes, limits: &HeadLimits) -> Result<Head, Refusal> {
             HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Refusal::RequestMalformed)?;
         headers.append(name, value);
     }
-    let framing = framing(&headers, version)?;
+    let mut framing = framing(&headers, version)?;
     one_host(&headers)?;
     let connection = Connection::of(&headers);
+    let expects_continue = expects_continue(&headers, version)?;
+    let mut websocket = None;
     if connection.upgrade || headers.contains_key(UPGRADE) {
-        return Err(Refusal::UpgradeRefused);
+        let can_change =
+            method == "GET" && version == Version::HTTP_11 && framing == Framing::None && !expects_continue;
+        websocket = Some(websocket::opening(&headers, can_change)?);
+        framing = Framing::Tunnel;
     }
     Ok(Head {
         method: Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::RequestMalformed)?,
@@ -186,7 +197,8 @@ fn parse(bytes: &Bytes, limits: &HeadLimits) -> Result<Head, Refusal> {
         version,
         framing,
         keep_alive: version == Version::HTTP_11 && !connection.close,
-        expects_continue: expects_continue(&headers, version)?,
+        expects_continue,
+        websocket,
         takes_trailers: headers.get_all(TE).iter().any(|v| v.as_bytes().eq_ignore_ascii_case(b"trailers")),
         headers,
     })

@@ -36,6 +36,8 @@ enum BodyState {
     Done,
     Length(u64),
     Chunked(ChunkedDecoder),
+    /// Bytes of another protocol, to the end of the stream.
+    Tunnel,
     Bad(Refusal),
 }
 
@@ -78,7 +80,7 @@ impl Io {
     pub fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let length = match self.body {
             BodyState::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).clamp(READ_SIZE, BODY_READ_SIZE),
-            BodyState::Done | BodyState::Chunked(_) | BodyState::Bad(_) => READ_SIZE,
+            BodyState::Done | BodyState::Chunked(_) | BodyState::Tunnel | BodyState::Bad(_) => READ_SIZE,
         };
         // A buffer that still belongs to a living head is left to it; otherwise the room is used again.
         self.read.reserve(length);
@@ -91,6 +93,7 @@ impl Io {
             Framing::None | Framing::Length(0) => BodyState::Done,
             Framing::Length(length) => BodyState::Length(length),
             Framing::Chunked => BodyState::Chunked(ChunkedDecoder::default()),
+            Framing::Tunnel => BodyState::Tunnel,
         };
         self.body_left = limit;
         self.continue_due = expects_continue && !matches!(self.body, BodyState::Done);
@@ -111,7 +114,7 @@ impl Io {
         match self.body {
             BodyState::Done => Some(0),
             BodyState::Length(left) => Some(left),
-            BodyState::Chunked(_) | BodyState::Bad(_) => None,
+            BodyState::Chunked(_) | BodyState::Tunnel | BodyState::Bad(_) => None,
         }
     }
 
@@ -120,14 +123,20 @@ impl Io {
             self.continue_due = false;
             self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if !self.out.is_empty() {
+        let is_tunnel = matches!(self.body, BodyState::Tunnel);
+        // A tunnel's directions do not wait for each other.
+        if !self.out.is_empty() && !is_tunnel {
             ready!(self.poll_flush(cx)).map_err(|error| BodyError::Broken(error.to_string()))?;
         }
         loop {
             let piece = match &mut self.body {
                 BodyState::Done => return Poll::Ready(None),
                 BodyState::Bad(refusal) => return Poll::Ready(Some(Err(BodyError::Refused(*refusal)))),
-                BodyState::Length(_) if self.read.is_empty() => Piece::Pending,
+                BodyState::Length(_) | BodyState::Tunnel if self.read.is_empty() => Piece::Pending,
+                BodyState::Tunnel => {
+                    self.moved = true;
+                    return Poll::Ready(Some(Ok(Frame::data(self.read.split().freeze()))));
+                }
                 BodyState::Length(left) => {
                     let take = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
                     *left -= take as u64;
@@ -157,6 +166,10 @@ impl Io {
                 }
                 Piece::Pending => match self.poll_read_more(cx) {
                     Poll::Ready(Ok(1..)) => self.moved = true,
+                    Poll::Ready(Ok(0)) if is_tunnel => {
+                        self.body = BodyState::Done;
+                        return Poll::Ready(None);
+                    }
                     Poll::Ready(Ok(0)) => {
                         self.body = BodyState::Bad(Refusal::RequestMalformed);
                         return Poll::Ready(Some(Err(BodyError::Broken("the client went away".into()))));
@@ -165,6 +178,8 @@ impl Io {
                         self.body = BodyState::Bad(Refusal::RequestMalformed);
                         return Poll::Ready(Some(Err(BodyError::Broken(error.to_string()))));
                     }
+                    // How long a tunnel may be idle is its route's to say.
+                    Poll::Pending if is_tunnel => return Poll::Pending,
                     Poll::Pending => {
                         ready!(self.poll_idle(cx));
                         return Poll::Ready(Some(Err(self.spoil(Refusal::RequestTimeout))));
@@ -285,7 +300,7 @@ impl H1Body {
         let length = match framing {
             Framing::None => Some(0),
             Framing::Length(length) => Some(length),
-            Framing::Chunked => None,
+            Framing::Chunked | Framing::Tunnel => None,
         };
         Self { io, length }
     }

@@ -9,6 +9,7 @@ mod io;
 mod response;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use chunked::{ChunkedDecoder, Piece};
 pub(super) use connection::serve;

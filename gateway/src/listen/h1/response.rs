@@ -107,6 +107,16 @@ where
     Ok(keep_alive)
 }
 
+/// Writes the answer that changes the protocol to WebSocket (RFC 6455 section 4.2.2).
+pub(super) fn write_switch(out: &mut BytesMut, headers: &HeaderMap, accept: &HeaderValue) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n");
+    out.extend_from_slice(b"sec-websocket-accept: ");
+    out.extend_from_slice(accept.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    put_fields(out, headers);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// RFC 9112 section 6.3, from the writer's side.
 fn answer_framing<B: Body>(status: StatusCode, headers: &HeaderMap, body: &B, to: &AnswerTo) -> AnswerFraming {
     let bodiless = to.method == Method::HEAD

@@ -1,9 +1,10 @@
 //! HTTP/2 on the server's side: hyper's, inside our bounds.
 
 mod body;
+mod tunnel;
 mod watch;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -12,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, Stream as _};
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +26,8 @@ use super::arrival::ExchangeDeadline;
 use super::deadline::Deadline;
 use super::h1::Stream;
 use crate::body::RequestBody;
-use crate::exchange::{self, ANSWER_GRACE};
+use crate::exchange::{self, ANSWER_GRACE, ResponseBody};
+use crate::websocket;
 
 pub use self::body::H2Body;
 
@@ -47,7 +50,8 @@ const OVERSIZE: usize = 4;
 /// One stream's request and answer, and the time they have.
 struct Task {
     work: Pin<Box<dyn Future<Output = ()>>>,
-    deadline: ExchangeDeadline,
+    /// None for a tunnel's work, which its route bounds.
+    deadline: Option<ExchangeDeadline>,
 }
 
 impl Future for Task {
@@ -56,7 +60,7 @@ impl Future for Task {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.work.as_mut().poll(cx) {
             // A peer that takes no answer leaves the library with nothing to poll; the stream's own time ends it.
-            Poll::Pending => self.deadline.poll_expired(cx),
+            Poll::Pending => self.deadline.as_mut().map_or(Poll::Pending, |deadline| deadline.poll_expired(cx)),
             Poll::Ready(()) => Poll::Ready(()),
         }
     }
@@ -68,12 +72,20 @@ impl Future for Task {
 struct Streams {
     started: Rc<RefCell<Vec<Task>>>,
     connection: Rc<Connection>,
+    /// A stream has just become a tunnel: the library's next work is that tunnel's.
+    tunnels: Rc<Cell<bool>>,
+}
+
+impl Streams {
+    fn start(&self, work: impl Future<Output = ()> + 'static, deadline: Option<ExchangeDeadline>) {
+        self.started.borrow_mut().push(Task { work: Box::pin(work), deadline });
+    }
 }
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, work: F) {
-        let deadline = self.connection.deadline(ANSWER_GRACE);
-        self.started.borrow_mut().push(Task { work: Box::pin(work), deadline });
+        let deadline = (!self.tunnels.take()).then(|| self.connection.deadline(ANSWER_GRACE));
+        self.start(work, deadline);
     }
 }
 
@@ -85,14 +97,24 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
 pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) -> Result<(), Refusal> {
     let limits = &connection.listener.limits;
     let findings: Rc<Findings> = Rc::default();
-    let tasks = Streams { started: Rc::default(), connection: Rc::clone(connection) };
+    let tasks = Streams { started: Rc::default(), connection: Rc::clone(connection), tunnels: Rc::default() };
     let io = Watched::new(stream, limits.h2_resets, limits.header_timeout, Rc::clone(&findings));
-    let service = service_fn(|request: http::Request<Incoming>| {
+    let service = service_fn(|mut request: http::Request<Incoming>| {
         let connection = Rc::clone(connection);
+        let socket = tunnel::take(&mut request);
+        let streams = tasks.clone();
+        streams.tunnels.set(false);
         // Boxed here, since the library moves what it is given several times.
         Box::pin(async move {
             let (body_bytes, idle) =
                 (connection.listener.limits.body_bytes, connection.listener.limits.body_idle_timeout);
+            if let Some(socket) = socket {
+                let request = request.map(|_| socket.body());
+                return Ok(open(&connection, request, socket, &streams).await);
+            }
+            // Whoever streams both ways is silent while nothing happens: the whole exchange is bounded.
+            let whole = connection.listener.limits.request_timeout.filter(|_| exchange::is_grpc_call(&request));
+            let idle = whole.unwrap_or(idle);
             let request = request.map(|incoming| {
                 if http_body::Body::is_end_stream(&incoming) {
                     RequestBody::Empty
@@ -103,8 +125,12 @@ pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
             Ok::<_, Infallible>(exchange::handle(&connection, request).await)
         })
     });
+    let mut builder = hyper::server::conn::http2::Builder::new(tasks.clone());
+    if connection.worker.snapshot().routes.routes().any(|route| route.websocket().is_some()) {
+        builder.enable_connect_protocol();
+    }
     let mut serving = pin!(
-        hyper::server::conn::http2::Builder::new(tasks.clone())
+        builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.h2_concurrent_streams)
             .max_header_list_size(u32::try_from(limits.header_bytes.saturating_mul(OVERSIZE)).unwrap_or(u32::MAX))
@@ -165,6 +191,36 @@ pub(super) async fn serve(stream: Box<dyn Stream>, connection: &Rc<Connection>) 
         return Err(Refusal::RequestTimeout);
     }
     if findings.abuse.get() { Err(Refusal::ProtocolAbuse) } else { Ok(()) }
+}
+
+/// Takes a request through the pipeline that opens a WebSocket. Where it does, the stream is one from here on, whose answer
+/// is any success (RFC 8441 section 5.1); so nothing else is answered with one.
+async fn open(
+    connection: &Rc<Connection>,
+    request: http::Request<RequestBody>,
+    socket: tunnel::Socket,
+    streams: &Streams,
+) -> http::Response<ResponseBody> {
+    let has_version = websocket::has_version(request.headers());
+    let (method, target) = (request.method().clone(), request.uri().path_and_query().cloned());
+    let target = target.as_ref().map_or("", |target| target.as_str());
+    let refuse = |refusal| exchange::refuse(connection, refusal, method.as_str(), target.as_bytes());
+    if let Err(refusal) = has_version {
+        return refuse(refusal).await;
+    }
+    let response = exchange::handle(connection, request).await;
+    if response.status().is_success() {
+        drop(response);
+        return refuse(Refusal::InternalError).await;
+    }
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    streams.start(socket.carry(body, connection.listener.limits.body_idle_timeout), None);
+    streams.tunnels.set(true);
+    parts.status = StatusCode::OK;
+    http::Response::from_parts(parts, ResponseBody::empty())
 }
 
 /// Records what the library refused by itself, so that no breach of protocol goes unseen (C4). The library bounds how

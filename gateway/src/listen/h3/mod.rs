@@ -197,7 +197,7 @@ async fn exchange(resolver: Resolver, connection: Rc<Connection>, watch: Rc<Watc
         Err(BodyError::Refused(refusal)) => {
             return watch.note(refusal, "a body is not as long as its head says, or cannot be read");
         }
-        Err(BodyError::Broken(_)) => return,
+        Err(BodyError::Broken(_) | BodyError::Idle) => return,
     };
     let response = exchange::handle(&connection, request.map(|()| body)).await;
     // Whatever goes wrong here is seen by the trail, which goes with the body.

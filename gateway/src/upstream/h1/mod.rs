@@ -11,8 +11,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
@@ -27,6 +28,7 @@ use super::watch::Watch;
 use crate::body::BodyError;
 use crate::config::Service;
 use crate::listen::{ChunkedDecoder, Piece};
+use crate::websocket;
 use head::{AnswerHead, HeadScan};
 use send::Sending;
 
@@ -134,7 +136,7 @@ impl H1 {
         let mut scan = HeadScan::default();
         let mut deadline = Deadline::new(progress, service, start);
         let head = poll_fn(|cx| self.poll_head(cx, &mut scan, &mut received, &mut deadline)).await;
-        let answer = head.and_then(|head| self.begin_answer(&parts.method, head));
+        let answer = head.and_then(|head| self.begin_answer(&parts, head));
         answer.map_err(|failure| self.unanswered(failure, received, parts))
     }
 
@@ -177,8 +179,16 @@ impl H1 {
         }
     }
 
-    fn begin_answer(&mut self, method: &Method, head: AnswerHead) -> Result<Response<()>, Failure> {
+    fn begin_answer(&mut self, asked: &Parts, head: AnswerHead) -> Result<Response<()>, Failure> {
         let AnswerHead { status, version, mut headers, keep_alive } = head;
+        if self.sending.is_tunnel() {
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                return self.begin_tunnel(asked, version, headers);
+            }
+            if status.is_success() {
+                return Err(Failure::UpgradeAnswer("it answered with success"));
+            }
+        }
         let framing = framing::check_answer(status, version, &mut headers)?;
         self.sending.answered();
         // An answer that announces a body where none can be may be followed by one.
@@ -188,7 +198,8 @@ impl H1 {
             _ => false,
         };
         self.keep_alive = keep_alive && !announces;
-        let bodiless = *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bodiless =
+            asked.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.answer = match framing {
             _ if bodiless => AnswerBody::Done,
             AnswerFraming::Length(0) => AnswerBody::Done,
@@ -204,6 +215,36 @@ impl H1 {
         *response.version_mut() = version;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+
+    /// The backend has agreed to another protocol: from here on the connection is the tunnel's.
+    fn begin_tunnel(
+        &mut self,
+        asked: &Parts,
+        version: Version,
+        mut headers: HeaderMap,
+    ) -> Result<Response<()>, Failure> {
+        if version != Version::HTTP_11 {
+            return Err(Failure::UpgradeAnswer("it answered in HTTP/1.0"));
+        }
+        websocket::agreed(&asked.headers, &mut headers).map_err(Failure::UpgradeAnswer)?;
+        headers.remove(CONTENT_LENGTH);
+        self.sending.open();
+        self.keep_alive = false;
+        self.answer = AnswerBody::UntilClose;
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    /// Sends what there is of the request, without reading the answer.
+    pub(super) fn poll_onward(&mut self, cx: &Context<'_>) -> Result<(), BodyError> {
+        let cx = &mut Context::from_waker(self.relay.attach(cx));
+        match self.sending.poll(&mut self.stream, cx) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
+        }
     }
 
     fn unanswered(&mut self, failure: Failure, received: bool, parts: Parts) -> Unanswered {
@@ -274,6 +315,8 @@ impl H1 {
                 AnswerBody::Length(left) => {
                     usize::try_from(*left).unwrap_or(LONG_READ_SIZE).clamp(READ_SIZE, LONG_READ_SIZE)
                 }
+                // Most tunnels are idle most of the time, each with its buffer.
+                AnswerBody::UntilClose if sending.is_tunnel() => READ_SIZE,
                 AnswerBody::Done | AnswerBody::Chunked(_) | AnswerBody::UntilClose => LONG_READ_SIZE,
             };
             match std::task::ready!(poll_read_more(stream, read, size, cx)) {

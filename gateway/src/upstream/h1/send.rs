@@ -35,6 +35,7 @@ pub(super) struct Sending {
     chunked: bool,
     /// The body is held back until the backend asks for it, or this has passed.
     expectation: Option<Pin<Box<Sleep>>>,
+    tunnel: Option<Tunnel>,
     /// A byte of the request was handed to the connection.
     started: bool,
     /// All is written and flushed.
@@ -43,12 +44,24 @@ pub(super) struct Sending {
     broken: Option<io::Error>,
 }
 
+/// Where a body stands that is a tunnel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tunnel {
+    /// The backend has not agreed: not a byte is read of it (C3).
+    Shut,
+    Open,
+    /// The client has ended its side.
+    Ended,
+}
+
 impl Sending {
     /// Prepares for a request.
     pub(super) fn begin(&mut self, parts: &Parts, body: OutgoingBody, expects_continue: bool) {
-        self.chunked = body.length() == Length::Unknown;
+        let body_length = body.length();
+        self.chunked = body_length == Length::Unknown;
         self.body = (!body.is_end_stream()).then_some(body);
         self.expectation = (expects_continue && self.body.is_some()).then(|| Box::pin(sleep(CONTINUE_PATIENCE)));
+        self.tunnel = (body_length == Length::Tunnel).then_some(Tunnel::Shut);
         self.started = false;
         self.finished = false;
         head::write(&mut self.out, parts);
@@ -59,10 +72,20 @@ impl Sending {
         self.expectation = None;
     }
 
+    /// The backend has agreed to the other protocol.
+    pub(super) fn open(&mut self) {
+        self.tunnel = self.tunnel.map(|_| Tunnel::Open);
+    }
+
+    /// Whether the request asks for another protocol.
+    pub(super) const fn is_tunnel(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
     /// A final answer is there. A body that the backend did not ask for is not sent any more, and the connection ends
     /// with the answer.
     pub(super) fn answered(&mut self) {
-        if self.expectation.take().is_some() {
+        if self.expectation.take().is_some() || self.tunnel == Some(Tunnel::Shut) {
             self.body = None;
             self.broken = Some(io::Error::other("the backend did not want the body"));
         }
@@ -106,9 +129,18 @@ impl Sending {
                 Poll::Pending => return Poll::Pending,
             }
             let Some(body) = &mut self.body else {
+                if self.tunnel == Some(Tunnel::Ended) {
+                    // Whoever hears nothing more may still speak.
+                    if let Err(error) = ready!(Pin::new(&mut *stream).poll_shutdown(cx)) {
+                        self.broken = Some(error);
+                    }
+                }
                 self.finished = true;
                 return Poll::Ready(Ok(()));
             };
+            if self.tunnel == Some(Tunnel::Shut) {
+                return Poll::Pending;
+            }
             if let Some(patience) = &mut self.expectation {
                 ready!(patience.as_mut().poll(cx));
                 self.expectation = None;
@@ -131,6 +163,7 @@ impl Sending {
                         if self.chunked {
                             put_last_chunk(&mut self.out, None);
                         }
+                        self.tunnel = self.tunnel.map(|_| Tunnel::Ended);
                         self.body = None;
                         break;
                     }

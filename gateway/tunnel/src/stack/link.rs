@@ -22,6 +22,15 @@ impl Packets {
         self.made.pop_front()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.made.len()
+    }
+
+    /// Those that were made after there were so many.
+    pub(super) fn made_since(&self, before: usize) -> impl Iterator<Item = &Vec<u8>> {
+        self.made.iter().skip(before)
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.made.len() >= BATCH
     }

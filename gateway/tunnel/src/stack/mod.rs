@@ -7,6 +7,7 @@
 
 mod admit;
 mod link;
+mod retransmission;
 mod stream;
 
 use std::collections::{BTreeSet, HashMap};
@@ -61,6 +62,8 @@ pub(crate) struct Surroundings<'a> {
     /// Drops that the stack itself decided on.
     pub(crate) drops: &'a mut Vec<DropReason>,
     pub(crate) next_stream: &'a mut u64,
+    /// Segments that were sent again.
+    pub(crate) retransmissions: &'a mut u64,
 }
 
 impl Stack {
@@ -164,6 +167,7 @@ impl Stack {
     pub(crate) fn make(&mut self, around: &mut Surroundings<'_>) -> bool {
         let at = self.at(around.now);
         let mut changed = false;
+        let before = around.packets.len();
         loop {
             let mut link = Link { arriving: None, packets: around.packets, mtu: self.mtu };
             match self.interface.poll_egress(at, &mut link, &mut self.sockets) {
@@ -174,6 +178,8 @@ impl Stack {
                 break;
             }
         }
+        let again = self.retransmissions(around.packets.made_since(before));
+        *around.retransmissions = around.retransmissions.saturating_add(again);
         if std::mem::take(&mut self.timed) {
             self.look_at_all(around);
         } else if changed && !self.lingering.is_empty() {

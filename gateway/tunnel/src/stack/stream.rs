@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
+use smoltcp::wire::TcpSeqNumber;
 
 use super::{Flow, Stack, Surroundings};
 use crate::event::{Cause, Event};
@@ -49,6 +50,8 @@ pub(super) struct Stream {
     released: bool,
     /// Until when the other end may take its time then.
     linger_until: Option<Instant>,
+    /// The number after the last that was sent.
+    pub(super) sent: Option<TcpSeqNumber>,
     /// What had come and was not read when the socket forgot it. Within what is reserved.
     rest: Vec<u8>,
 }
@@ -69,6 +72,7 @@ impl Stream {
             cut: false,
             released: false,
             linger_until: None,
+            sent: None,
             rest: Vec::new(),
         }
     }

@@ -212,6 +212,7 @@ impl Tunnels {
             events: &mut self.core.events,
             drops: &mut drops,
             next_stream: &mut self.next_stream,
+            retransmissions: &mut self.core.counters.retransmissions,
         };
         let result = f(stack, &mut around);
         for reason in drops {
