@@ -70,6 +70,7 @@ packages() {
     has unshare util-linux
     has promtool prometheus
     has nginx nginx
+    has haproxy haproxy
     has Orthanc orthanc
     has dcmqrscp dcmtk
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb

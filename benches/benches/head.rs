@@ -59,6 +59,8 @@ fn heads(criterion: &mut Criterion) {
 
 fn routes(names: usize) -> RouteTable {
     let route = |name: &str, path: String, kind| RouteDefinition {
+        hosts: None,
+        listeners: None,
         name: name.parse().unwrap(),
         path,
         service: name.parse().unwrap(),
@@ -88,11 +90,12 @@ fn targets(criterion: &mut Criterion) {
     for count in [1, 20] {
         let table = routes(count);
         group.bench_function(format!("resolve/{count}"), |bencher| {
-            bencher.iter(|| table.resolve(black_box("GET"), black_box(&target)).unwrap());
+            bencher
+                .iter(|| table.resolve(policy::route::Place::default(), black_box("GET"), black_box(&target)).unwrap());
         });
     }
     let table = routes(1);
-    let resolved = table.resolve("GET", &target).unwrap();
+    let resolved = table.resolve(policy::route::Place::default(), "GET", &target).unwrap();
     group.bench_function("patients", |bencher| {
         bencher.iter(|| target_patients(black_box(&resolved), black_box(&target)));
     });

@@ -16,6 +16,8 @@ const PIECE: usize = 16 * 1024;
 
 fn planned(kind: RouteKind, target: &str) -> Plan {
     let route = RouteDefinition {
+        hosts: None,
+        listeners: None,
         name: "r".parse().unwrap(),
         path: "/r".to_owned(),
         service: "s".parse().unwrap(),
@@ -33,7 +35,7 @@ fn planned(kind: RouteKind, target: &str) -> Plan {
     };
     let table = RouteTable::new(vec![route]).unwrap();
     let target = CanonicalTarget::parse(target.as_bytes(), 1_000).unwrap();
-    plan(&table.resolve("GET", &target).unwrap(), &target).unwrap()
+    plan(&table.resolve(policy::route::Place::default(), "GET", &target).unwrap(), &target).unwrap()
 }
 
 fn searchset(newline: &str, space: &str) -> String {

@@ -30,6 +30,7 @@ fn connection() -> Connection {
         listener: "clinics",
         transport: "tcp",
         source: "192.0.2.7:50123",
+        proxy: None,
         tls: Some(Tls {
             version: "1.3",
             suite: "TLS13_AES_128_GCM_SHA256",
@@ -50,6 +51,7 @@ fn connection() -> Connection {
 fn exchange(connection: &Connection) -> Exchange<'_, &'static str, &'static str, &'static str> {
     Exchange {
         request: "0000000000a1b2c3-17",
+        client: None,
         connection,
         method: b"GET",
         authority: Some(b"gateway.example"),

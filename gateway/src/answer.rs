@@ -22,9 +22,12 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
     match refusal {
         Refusal::RequestMalformed
         | Refusal::RequestAmbiguous
+        | Refusal::ForwardedMalformed
         | Refusal::TargetNotNormal
         | Refusal::ProtocolAbuse
         | Refusal::HandshakeFailed
+        | Refusal::ProxyHeader
+        | Refusal::ProtocolTooOld
         | Refusal::EnrolmentRequest
         | Refusal::WebsocketMalformed
         | Refusal::LoginAmbiguous
@@ -80,6 +83,9 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::TooManyConnections
         | Refusal::TooManyHandshakes
         | Refusal::RateLimited
+        | Refusal::QuotaRequests
+        | Refusal::QuotaBytes
+        | Refusal::QuotaConcurrency
         | Refusal::LoginPaused
         | Refusal::LoginLocked => StatusCode::TOO_MANY_REQUESTS,
         Refusal::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -23,6 +23,7 @@ pub mod oidc;
 pub mod outage;
 pub mod quic;
 pub mod quickstart;
+pub mod quota;
 pub mod registry;
 mod replace;
 pub mod revocation;

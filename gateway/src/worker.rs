@@ -32,6 +32,7 @@ use crate::listen::{Allowances, Arrival, Connection, Strangers};
 use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::oidc::Logins as OidcLogins;
+use crate::quota::Meters;
 use crate::registry::Live;
 use crate::session::Sessions;
 use crate::snapshot::{Loaded, Snapshot, Snapshots};
@@ -70,6 +71,8 @@ pub struct Shared {
     pub oidc: Arc<OidcLogins>,
     /// Sessions.
     pub sessions: Arc<Sessions>,
+    /// What sites and devices have used of their quotas.
+    pub meters: Arc<Meters>,
     /// Whose the studies are that passed. Asked for DICOMweb alone, and for a moment only.
     pub studies: Arc<std::sync::Mutex<Studies<RandomState>>>,
     /// How many workers there are.
@@ -245,6 +248,12 @@ impl Worker {
     #[must_use]
     pub const fn sessions(&self) -> &Arc<Sessions> {
         &self.shared.sessions
+    }
+
+    /// What sites and devices have used of their quotas.
+    #[must_use]
+    pub fn meters(&self) -> &Meters {
+        &self.shared.meters
     }
 
     /// Whose a study is, if that passed before.

@@ -46,10 +46,15 @@ refusals! {
     TooManyConnections = "too-many-connections", Peer;
     /// Too many handshakes under way, in all or from one source address.
     TooManyHandshakes = "too-many-handshakes", Service;
+    /// The header of the PROXY protocol from a listed network is missing, malformed, too long or late; or what is no TLS comes from a
+    /// network that is not listed.
+    ProxyHeader = "proxy-header", Peer;
     /// The handshake did not end in time.
     HandshakeTimeout = "handshake-timeout", Peer;
     /// The peer does not speak TLS as the listener's profile wants it.
     HandshakeFailed = "handshake-failed", Peer;
+    /// The peer speaks TLS 1.2, and its site is none of those that may at this listener (R21).
+    ProtocolTooOld = "protocol-too-old", Peer;
     /// The peer asked for a server name that is not the listener's (C7).
     ServerNameUnknown = "server-name-unknown", Peer;
     /// The peer presented no certificate (R1).
@@ -99,6 +104,8 @@ refusals! {
     RequestMalformed = "request-malformed", Peer;
     /// The request can be read in two ways: its framing, its host or its target is ambiguous.
     RequestAmbiguous = "request-ambiguous", Peer;
+    /// What listed proxies wrote of where a request comes from cannot be read.
+    ForwardedMalformed = "forwarded-malformed", Peer;
     /// The target cannot be brought into its one normal form.
     TargetNotNormal = "target-not-normal", Peer;
     /// The target is longer than the listener takes.
@@ -125,6 +132,12 @@ refusals! {
     ProtocolAbuse = "protocol-abuse", Peer;
     /// The peer asks for more than it may, or its refused requests have used up their part of the log.
     RateLimited = "rate-limited", Peer;
+    /// A site or a device has made more requests in a time than its quota has.
+    QuotaRequests = "quota-requests", Peer;
+    /// The bodies of a site or a device had more bytes in a time than its quota has.
+    QuotaBytes = "quota-bytes", Peer;
+    /// A site or a device has as many requests under way as its quota has.
+    QuotaConcurrency = "quota-concurrency", Peer;
     /// No route takes the target.
     RouteUnknown = "route-unknown", Peer;
     /// No policy permits the action.

@@ -19,7 +19,7 @@ long=${1:-}
 seconds=${1:-10}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(head target config audit_reader audit_sealed spiffe certificate patients login tunnel dicom hl7)
+[ ${#targets[@]} -gt 0 ] || targets=(head target config audit_reader audit_sealed spiffe certificate patients login tunnel dicom hl7 proxy)
 dir=${SEKISHO_FUZZ_DIR:-${CARGO_TARGET_DIR:-$repo/target}/fuzz}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)

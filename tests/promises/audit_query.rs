@@ -90,6 +90,39 @@ fn the_report_counts_patients_by_user_and_login() {
     assert_eq!(logins, [r#"["1","2"]"#, r#"["1"]"#]);
 }
 
+/// R21: who still needs an old protocol, and since when nobody does.
+#[test]
+fn the_report_tells_who_still_uses_which_protocol() {
+    let clinic = small_log()
+        .device("aoi-clinic/old-xray", "dr-ito", "doctor")
+        .config(|config| config.set_tls("profile", "cryptrec-high-tls12"))
+        .start();
+    for _ in 0..2 {
+        assert_eq!(clinic.handshake("aoi-clinic/old-xray").tls12().open().get("/fhir/Patient/1").status, 200);
+    }
+    assert_eq!(clinic.wire(DOCTOR).get("/fhir/Patient/1").status, 200);
+    assert_eq!(clinic.h2(DOCTOR).get("/fhir/Patient/1").expect("an answer").status, 200);
+    let prepared = clinic.stop();
+    let folder = tempfile::tempdir().expect("a folder");
+    private(&folder, "auditor", &reviewer());
+    let ask = |more: &[&str]| {
+        let words = [&["report", "protocols", "--format", "json"], more].concat();
+        json(&run(&prepared, &folder, "auditor", &words))
+    };
+    let short = |row: &Value| {
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        (text("device"), text("tls"), text("application"), row["connections"].as_u64())
+    };
+    let old = |count| ("old-xray".to_owned(), "1.2".to_owned(), "http/1.1".to_owned(), Some(count));
+    let new = |application: &str| ("exam-1".to_owned(), "1.3".to_owned(), application.to_owned(), Some(1));
+    let rows = ask(&[]);
+    let told: Vec<_> = rows.iter().map(short).collect();
+    assert_eq!(told, [old(2), new("h2"), new("http/1.1")], "{rows:#?}");
+    assert!(rows[0]["suite"].as_str().is_some_and(|suite| suite.starts_with("TLS_ECDHE_")), "{}", rows[0]);
+    assert!(rows[0]["first"].as_str() < rows[0]["last"].as_str(), "{}", rows[0]);
+    assert_eq!(ask(&["--old"]).iter().map(short).collect::<Vec<_>>(), [old(2)]);
+}
+
 #[test]
 fn who_is_no_reviewer_reads_nothing_and_a_changed_log_is_told() {
     let (prepared, folder) = asked();

@@ -184,7 +184,7 @@ fn c3_none_opens_but_where_a_route_and_a_policy_say_so() {
         let reason = if answer.status == 101 { String::new() } else { answer.problem() };
         if answer.status != 101 {
             assert_eq!(wire.closes(), Ended::Closed, "{device} {target}");
-            assert_eq!(clinic.reasons_of(wire.local()), [reason.clone()], "{device} {target}");
+            assert_eq!(clinic.reasons_of(wire.local()), std::slice::from_ref(&reason), "{device} {target}");
         }
         (answer.status, reason)
     };

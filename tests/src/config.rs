@@ -206,7 +206,7 @@ server_names = {}
 [listener.tls]
 {}",
             Value::from(self.server_names.clone()),
-            self.listener,
+            self.listener.iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<String>(),
             self.limits,
             self.identities,
         ));

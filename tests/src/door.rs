@@ -39,6 +39,8 @@ pub struct Handshake {
     alpn: Vec<Vec<u8>>,
     cut: Cut,
     tls12: bool,
+    source: [u8; 4],
+    before: Vec<u8>,
     group: Option<&'static dyn SupportedKxGroup>,
 }
 
@@ -57,10 +59,17 @@ pub enum Refusal {
 /// If there is no socket.
 #[must_use]
 pub fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    rustix::net::bind(&socket, &SocketAddr::from((source, 0))).expect("an address of this machine");
-    rustix::net::connect(&socket, &to).expect("a connection");
-    socket.into()
+    try_connect_from(source, to).expect("a connection")
+}
+
+fn try_connect_from(source: [u8; 4], to: SocketAddr) -> io::Result<TcpStream> {
+    if source == [127, 0, 0, 1] {
+        return TcpStream::connect(to);
+    }
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(socket.into())
 }
 
 impl Door {
@@ -91,6 +100,8 @@ impl Door {
             alpn: vec![b"http/1.1".to_vec()],
             cut: Cut::Whole,
             tls12: false,
+            source: [127, 0, 0, 1],
+            before: Vec::new(),
             group: None,
         }
     }
@@ -108,6 +119,20 @@ impl Handshake {
     #[must_use]
     pub fn alpn(mut self, protocol: &str) -> Self {
         self.alpn = vec![protocol.as_bytes().to_vec()];
+        self
+    }
+
+    /// From another address of this machine.
+    #[must_use]
+    pub const fn from(mut self, source: [u8; 4]) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Sends these bytes before the handshake.
+    #[must_use]
+    pub fn after(mut self, bytes: &[u8]) -> Self {
+        self.before = bytes.to_vec();
         self
     }
 
@@ -163,6 +188,13 @@ impl Handshake {
         config
     }
 
+    /// The connection, with what is sent before the handshake.
+    pub(crate) fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let mut tcp = try_connect_from(self.source, to)?;
+        tcp.write_all(&self.before)?;
+        Ok(tcp)
+    }
+
     /// Makes the handshake.
     ///
     /// # Errors
@@ -171,7 +203,7 @@ impl Handshake {
     pub fn try_open(&self) -> io::Result<Wire> {
         let name = ServerName::try_from(self.server_name.clone()).map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(self.config()), name).map_err(io::Error::other)?;
-        let tcp = TcpStream::connect(self.door.address)?;
+        let tcp = self.connect(self.door.address)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;

@@ -46,7 +46,9 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let config = handshake.clone().alpn("h2").config();
         let (sender, connection, local) = runtime.block_on(async {
-            let tcp = tokio::net::TcpStream::connect(address).await?;
+            let tcp = handshake.connect(address)?;
+            tcp.set_nonblocking(true)?;
+            let tcp = tokio::net::TcpStream::from_std(tcp)?;
             let local = tcp.local_addr()?;
             let name = ServerName::try_from("localhost").expect("a name");
             let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));

@@ -112,6 +112,7 @@ fn key_of(error: &LoadError) -> &'static str {
         LoadError::TrustDomain(_) => "trust.domain",
         LoadError::PolicyFile(_) | LoadError::Policy(_) => "policy.directory",
         LoadError::Routes(_) => "route",
+        LoadError::Apart(_) => "trust.patients_apart",
         LoadError::Listener(_) => "listener",
         LoadError::Service { .. } | LoadError::Backends(_) => "service",
         LoadError::Token(_) => "token_issuer",

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use policy::cases::Resolved;
 use policy::judge::{Judge, JudgeOptions};
 use policy::patients::target_patients;
-use policy::route::RouteTable;
+use policy::route::{Place, RouteTable};
 use policy::target::CanonicalTarget;
 use policy::{AuthenticationLevel, DeviceId, EntityVersions, Party, RoleName, SiteName, Subject};
 use smallvec::SmallVec;
@@ -40,7 +40,7 @@ pub(super) fn policy(command: &PolicyCommand, out: &mut dyn Write) -> anyhow::Re
 
 fn resolve(routes: &RouteTable, method: &str, path: &str) -> Result<Resolved, String> {
     let target = CanonicalTarget::parse(path.as_bytes(), TARGET_BYTES).map_err(|refusal| refusal.to_string())?;
-    let resolved = routes.resolve(method, &target).map_err(|refusal| refusal.to_string())?;
+    let resolved = routes.resolve(Place::default(), method, &target).map_err(|refusal| refusal.to_string())?;
     Ok(Resolved {
         action: resolved.action,
         service: resolved.route.service().clone(),

@@ -11,6 +11,7 @@ mod memory;
 pub mod policy;
 pub mod quickstart;
 pub mod registry;
+mod route;
 mod run;
 mod signals;
 mod terminal;
@@ -54,6 +55,9 @@ enum Command {
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Which route takes a request
+    #[command(subcommand)]
+    Route(route::RouteCommand),
     /// The audit log: who may read it, whether it is whole, and what is in it
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -142,6 +146,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             arguments.run(run::start_for_quickstart)
         }
         Command::Policy(command) => explain::policy(&command, out),
+        Command::Route(command) => Ok(code(route::run(&command, out)?)),
         Command::Audit(command) => Ok(code(audit::run(&command, out)?)),
         Command::Cert(command) => Ok(code(cert::run(&command, out)?)),
         Command::Ca(command) => block_on(ca::run(command, out)).map(|()| ExitCode::SUCCESS),

@@ -21,7 +21,8 @@ const MAX_CLOCK_SERVERS: usize = 16;
 
 pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let node = file.section("node", node);
-    let trust_domain = file.section("trust", trust_domain);
+    let (trust_domain, patients_apart) =
+        file.section("trust", |table| (trust_domain(table), table.boolean("patients_apart", true)));
     let store = file.section("store", |table| table.path("file"));
     let state = store.as_ref().and_then(|store| store.parent());
     let audit = file.section("audit", |table| audit(table, state));
@@ -41,6 +42,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
     let account =
         file.section("account", |table| super::file_account::account(table, store.as_deref().and_then(Path::parent)));
     let session = file.section("session", |table| super::file_session::session(table, state));
+    let quota = file.section("quota", super::file_quota::quotas);
     let outage = file.section("outage", super::file_outage::outage);
     let log = file.section("log", log);
     let workers = file.section("workers", |table| Workers {
@@ -71,9 +73,13 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         .collect();
     let back_channel = file.section("back_channel", |table| super::file_oidc::back_channel(table, &mut addresses));
     let routes = routes(file, (&service_names, &services), (&issuer_names, &token_issuers), &listeners, &oidc);
+    if patients_apart {
+        super::apart::judge(file, &listeners, &services, &routes);
+    }
     Some(Config {
         node: node?,
         trust_domain: trust_domain?,
+        patients_apart,
         store: Store { file: store? },
         audit: audit?,
         clock,
@@ -85,6 +91,7 @@ pub(super) fn config(file: &Table<'_>) -> Option<Config> {
         login,
         account: account?,
         session: session?,
+        quota,
         outage,
         log,
         workers,

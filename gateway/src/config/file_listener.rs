@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ::policy::AuthenticationLevel;
+use ::policy::{AuthenticationLevel, SiteName};
 use certs::PatientField;
 use certs::peers::PolicyOid;
 
 use super::file::Names;
+use super::file_edge::{forwarded, proxy_protocol};
 use super::file_wireguard::wireguard;
 use super::table::{Table, Text};
 use super::wireguard::{Asking, InsideTls};
@@ -114,6 +115,22 @@ pub(super) fn listener(
     }
     let oidc = oidc.into_iter().map(|text| text.text.to_owned()).collect();
     let limits = table.section("limits", limits);
+    let proxy_protocol = match has_tunnels {
+        true => {
+            table.no_section(
+                "proxy_protocol",
+                &format!("`{}` is `wireguard`: a tunnel has no header", table.key("kind")),
+            );
+            Some(None)
+        }
+        false => table.section("proxy_protocol", proxy_protocol),
+    };
+    if http3 && proxy_protocol.as_ref().is_some_and(Option::is_some) {
+        let (own, proxy) = (table.key("http3"), table.key("proxy_protocol"));
+        let why = "no header says where a datagram comes from that a load balancer passes on";
+        table.problem("http3", format!("`{own}` is true, and `{proxy}` is there: {why}"));
+    }
+    let forwarded = table.section("forwarded", forwarded);
     let wireguard = match wireguard {
         Some(tunnels) => Some(Box::new(tunnels?)),
         None => None,
@@ -127,6 +144,8 @@ pub(super) fn listener(
         http3,
         login_page,
         oidc,
+        proxy_protocol: proxy_protocol?,
+        forwarded: forwarded?,
         limits,
     })
 }
@@ -146,6 +165,7 @@ impl ListenerTls {
             peers: ListenerPeers::Devices,
             client_ca_file: None,
             profile: ADMIN_PROFILE.to_owned(),
+            tls12_sites: None,
             revocation: Revocation::off(),
         }
     }
@@ -167,6 +187,7 @@ fn listener_tls(table: &Table<'_>, by_acme: &ByAcme<'_>, asking: Option<Asking>)
         None => table.path_optional("client_ca_file"),
     };
     let profile = table.choice("profile", "cryptrec-high", PROFILES).to_owned();
+    let tls12_sites = tls12_sites(table, &profile);
     let revocation = match asking {
         Some(Asking::Off) => {
             table.no_section("revocation", "nobody is asked for a certificate");
@@ -175,7 +196,23 @@ fn listener_tls(table: &Table<'_>, by_acme: &ByAcme<'_>, asking: Option<Asking>)
         Some(Asking::Required | Asking::Optional) | None => table.section("revocation", revocation),
     };
     let peers = peers(table);
-    Some(ListenerTls { identities: identities?, peers, client_ca_file, profile, revocation })
+    Some(ListenerTls { identities: identities?, peers, client_ca_file, profile, tls12_sites, revocation })
+}
+
+fn tls12_sites(table: &Table<'_>, profile: &str) -> Option<Vec<SiteName>> {
+    let texts = table.texts_optional("tls12_sites");
+    if !texts.is_empty() && profile == ADMIN_PROFILE {
+        let (own, other) = (table.key("tls12_sites"), table.key("profile"));
+        table.problem("tls12_sites", format!("`{own}` is there, and `{other}` is `{profile}`: nobody speaks TLS 1.2"));
+    }
+    let mut sites: Vec<SiteName> = Vec::new();
+    for text in &texts {
+        match text.text.parse() {
+            Ok(site) => sites.push(site),
+            Err(_) => table.refuse(text, "no site has such a name"),
+        }
+    }
+    (!sites.is_empty()).then_some(sites)
 }
 
 /// What a certificate with a key behind a PIN counts for.
@@ -387,6 +424,7 @@ pub(super) fn admin_tls(table: &Table<'_>) -> Option<Option<ListenerTls>> {
                 peers: ListenerPeers::Devices,
                 client_ca_file: Some(client_ca_file),
                 profile: ADMIN_PROFILE.to_owned(),
+                tls12_sites: None,
                 revocation: Revocation::off(),
             }))
         }

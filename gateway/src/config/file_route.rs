@@ -72,8 +72,29 @@ pub(super) fn routes(
             tables.push(table);
         }
     }
+    for (route, table) in routes.iter().zip(&tables) {
+        know_places(route, table, listeners);
+    }
     judge(&routes, &tables);
     routes
+}
+
+/// Refuses hosts and listeners that are nobody's.
+fn know_places(route: &RouteDefinition, table: &Table<'_>, listeners: &[Listener]) {
+    let is_at = |listener: &&Listener| route.listeners.as_ref().is_none_or(|names| names.contains(&listener.name));
+    for (index, name) in route.listeners.iter().flatten().enumerate() {
+        if !listeners.iter().any(|listener| listener.name == *name) {
+            let key = format!("{}.listeners[{index}]", table.path);
+            table.problem_at(&key, format!("{} is {}; no `[[listener]]` has that name", quoted(&key), quoted(name)));
+        }
+    }
+    for (index, host) in route.hosts.iter().flatten().enumerate() {
+        if !listeners.iter().filter(is_at).any(|listener| listener.server_names.contains(host)) {
+            let key = format!("{}.hosts[{index}]", table.path);
+            let why = "none of its listeners has that name in `server_names`";
+            table.problem_at(&key, format!("{} is {}; {why}", quoted(&key), quoted(host)));
+        }
+    }
 }
 
 /// Has `policy` judge the routes together, and blames the key it names.

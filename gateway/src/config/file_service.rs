@@ -35,6 +35,12 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
         (Some(true), Some(_)) | (Some(false), None) | (None, _) => {}
     }
     let http2 = table.boolean("http2", false);
+    let proxy_protocol = table.choice("proxy_protocol", false, &[("off", false), ("v2", true)]);
+    if proxy_protocol && http2 {
+        let (own, other) = (table.key("proxy_protocol"), table.key("http2"));
+        let why = "an HTTP/2 connection carries the requests of all clients, and its header names one";
+        table.problem("proxy_protocol", format!("`{own}` is `v2`, and `{other}` is true: {why}"));
+    }
     let idle_connections = knob::size(table.number("idle_connections", &knob::IDLE_CONNECTIONS));
     let connect_timeout = table.millis("connect_timeout_ms", &knob::CONNECT_TIMEOUT_MS);
     let response_timeout = table.millis("response_timeout_ms", &knob::RESPONSE_TIMEOUT_MS);
@@ -55,6 +61,7 @@ pub(super) fn service(table: &Table<'_>, names: &mut Names) -> Option<Service> {
             Some(tls) => Some(tls?),
         },
         http2,
+        proxy_protocol,
         idle_connections,
         connect_timeout,
         response_timeout,

@@ -53,7 +53,17 @@ knobs! {
     H3_WINDOW_BYTES = 256 * MIB, 0 => 64 * GIB, "2 MiB of it make one connection fast, and all of it may be held in memory";
     DEVICE_REFUSAL_BURST_BYTES = 64 * MIB, MIB => 64 * GIB, "at least the longest record must fit, and one device must not fill the disk";
     DEVICE_REFUSAL_BYTES_PER_SECOND = 256 * KIB, KIB => GIB, "a refused request has a record of about one KiB, and one device must not fill the disk";
+    PROXY_TIMEOUT_MS = 3_000, 50 => MINUTE_MS, "a load balancer is near, and sends its header at once";
     DEVICE_REQUESTS_PER_SECOND = 0, 0 => 1_000_000, "0 is no bound, and a worker serves fewer than a million";
+}
+
+// Quotas of sites and devices.
+knobs! {
+    QUOTA:
+    QUOTA_BURST_S = 10, 1 => 3_600, "a viewer asks for many images together, and after an hour it is no burst";
+    QUOTA_REQUESTS = 0, 0 => 10_000_000, "0 is no bound, and no gateway serves more";
+    QUOTA_BYTES = 0, 0 => 1 << 40, "0 is no bound, and no line carries more";
+    QUOTA_CONCURRENT = 0, 0 => 10_000_000, "0 is no bound, and each is held in memory";
 }
 
 // Sites that fall silent.
@@ -273,6 +283,7 @@ mod tests {
         for (name, knob) in LISTENER
             .iter()
             .chain(WIREGUARD)
+            .chain(QUOTA)
             .chain(OUTAGE)
             .chain(REVOCATION)
             .chain(SERVICE)

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::edge::{ForwardedFrom, ProxyProtocol};
 use super::wireguard::{Asking, InsideTls, WireGuard};
-use ::policy::AuthenticationLevel;
+use ::policy::judge::TlsVersion;
+use ::policy::{AuthenticationLevel, Refusal, SiteName};
 use certs::PatientField;
 
 /// A door: mutual TLS on TCP, or WireGuard tunnels on UDP.
@@ -27,6 +29,10 @@ pub struct Listener {
     pub login_page: bool,
     /// OpenID providers at which users log in here, by their names.
     pub oidc: Vec<String>,
+    /// Load balancers before it that speak the PROXY protocol; none unless set.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Proxies before it that say in each request whose it is; none unless set.
+    pub forwarded: Option<ForwardedFrom>,
     /// Bounds on everything a peer can send.
     pub limits: Limits,
 }
@@ -42,6 +48,19 @@ impl Listener {
     #[must_use]
     pub fn client_certificates(&self) -> Asking {
         self.wireguard.as_ref().map_or(Asking::Required, |tunnels| tunnels.client_certificate)
+    }
+
+    /// Whether devices of a site may speak this version of TLS here (R21).
+    ///
+    /// # Errors
+    /// [`Refusal::ProtocolTooOld`].
+    pub fn takes_version(&self, version: Option<TlsVersion>, site: Option<&SiteName>) -> Result<(), Refusal> {
+        match &self.tls.tls12_sites {
+            Some(sites) if version == Some(TlsVersion::V1_2) && !site.is_some_and(|site| sites.contains(site)) => {
+                Err(Refusal::ProtocolTooOld)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether what lies below `/.sekisho/` is the gateway's own here.
@@ -62,6 +81,8 @@ pub struct ListenerTls {
     pub client_ca_file: Option<PathBuf>,
     /// Name of a profile that `certs` knows: `cryptrec-high`, `cryptrec-high-tls12` or `compatible`.
     pub profile: String,
+    /// The only sites whose devices may speak TLS 1.2, where the profile has it; none for every site (R21).
+    pub tls12_sites: Option<Vec<SiteName>>,
     /// How it is known that a certificate was revoked.
     pub revocation: Revocation,
 }

@@ -4,14 +4,18 @@
 //! every number with its bounds; what comes out is [`Config`]. Every key, with its default and the requirement it
 //! serves, stands in `deploy/sekisho.toml`, and a test holds the two together.
 
+mod apart;
 mod document;
+mod edge;
 mod expand;
 mod file;
 mod file_account;
+mod file_edge;
 mod file_listener;
 mod file_login;
 mod file_oidc;
 mod file_outage;
+mod file_quota;
 mod file_resilience;
 mod file_route;
 mod file_service;
@@ -33,7 +37,10 @@ mod wireguard;
 
 use std::path::Path;
 
+use ::policy::route::Place;
 pub use ::policy::route::RouteDefinition;
+pub(crate) use apart::is_for_patients;
+pub use edge::{ForwardedField, ForwardedFrom, ProxyProtocol, is_among};
 pub use listener::{
     IdentityFiles, Limits, Listener, ListenerPeers, ListenerTls, OnRevocation, PatientPeers, Revocation, UserPeers,
 };
@@ -62,6 +69,8 @@ pub struct Config {
     pub node: String,
     /// The SPIFFE trust domain of device certificates (SPIFFE-ID section 2.1).
     pub trust_domain: String,
+    /// Listeners for patients share nothing with others (R18).
+    pub patients_apart: bool,
     /// Where sites, devices and users are kept.
     pub store: Store,
     /// The audit log.
@@ -84,6 +93,8 @@ pub struct Config {
     pub account: Account,
     /// Sessions.
     pub session: Session,
+    /// What sites and devices may have.
+    pub quota: crate::quota::Quotas,
     /// When sites count as silent.
     pub outage: crate::outage::Rules,
     /// Diagnostics.
@@ -145,6 +156,13 @@ impl Config {
                 Err(ConfigError::Invalid(vec![places.problem("", "is not a configuration".to_owned())]))
             }
         }
+    }
+
+    /// A listener as routes see it: where patients are kept apart, only those that name it are at a listener for patients (R18).
+    #[must_use]
+    pub fn place_of<'a>(&self, listener: &'a Listener) -> Place<'a> {
+        let named_only = self.patients_apart && is_for_patients(listener);
+        Place { listener: Some(&listener.name), host: None, named_only }
     }
 
     /// Something that is wrong with a value, blamed on its key's place in the file.

@@ -19,6 +19,8 @@ pub struct Service {
     pub tls: Option<BackendTls>,
     /// Speak HTTP/2 to the backends: by prior knowledge where plain, by ALPN over TLS.
     pub http2: bool,
+    /// Tell backends by a PROXY header (version 2) whose connection a request came over. Never with `http2`.
+    pub proxy_protocol: bool,
     /// Most idle connections kept per worker.
     pub idle_connections: usize,
     /// How long a TCP connect and, where used, the TLS handshake may take together.

@@ -8,6 +8,7 @@ pub(super) mod answer;
 pub(super) mod forms;
 mod session;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_audit::record::LoginOutcome;
@@ -48,6 +49,8 @@ pub(super) struct Asked<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) subject: &'a Arc<Subject>,
     pub(super) authority: &'a HeaderValue,
+    /// Where the request comes from.
+    pub(super) source: IpAddr,
 }
 
 /// What all steps need.
@@ -472,7 +475,7 @@ impl Step<'_> {
             realm: REALM.into(),
             account: account.clone(),
             origin: self.origin.clone(),
-            address: network_of(self.asked.connection.source().ip()),
+            address: network_of(self.asked.source),
         }
     }
 

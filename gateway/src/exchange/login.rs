@@ -69,11 +69,12 @@ pub(super) async fn guard(
         },
     )?;
     let logins = connection.worker.logins();
+    let address = network_of(trail.source());
     let attempt_at = |account: AccountName| Attempt {
         realm: Arc::clone(&login.realm),
         account,
         origin: origin_of(&subject.party),
-        address: network_of(connection.source().ip()),
+        address,
     };
     let account = match asked {
         Asked::Nothing => return Ok(None),

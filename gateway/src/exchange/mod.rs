@@ -6,6 +6,7 @@
 mod account;
 mod answer;
 mod asked;
+mod forwarded;
 mod grpc;
 mod login;
 mod meters;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use http::header::ALT_SVC;
 use http::{Request, Response, StatusCode};
 use policy::judge::{self, Permit};
+use policy::route::Place;
 use policy::{Effect, Refusal};
 
 use crate::answer::X_REQUEST_ID;
@@ -118,9 +120,13 @@ async fn pass(
 
     let normal = Normal::of(connection, &mut request)?;
     trail.addressed_to(&normal.authority);
+    if let Some(listed) = &connection.listener.forwarded {
+        trail.told(forwarded::told(listed, connection.source().ip(), request.headers())?);
+    }
     let mut subject = connection.subject(&snapshot)?;
     trail.asked_by(&subject);
     worker.clock_allows(&snapshot, trail.begun())?;
+    trail.counts_for_quotas(&snapshot)?;
 
     let uri = request.uri().clone();
     let target = normal.target(&uri, connection)?;
@@ -129,15 +135,22 @@ async fn pass(
         if opens {
             return Err(Refusal::UpgradeRefused);
         }
-        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
+        let asked = account::Asked {
+            connection,
+            snapshot: &snapshot,
+            subject: &subject,
+            authority: &normal.authority,
+            source: trail.source(),
+        };
         return Box::pin(asked.serve(&target, &mut request, trail)).await.map(Passed::Own);
     }
     let brought = account::of_request(connection, &subject, &mut request, trail)?;
     let device = Arc::clone(&subject);
+    let place = Place { host: normal.host(connection), ..snapshot.config.place_of(&connection.listener) };
     let resolved = if opens {
-        snapshot.routes.resolve_websocket(&target)?
+        snapshot.routes.resolve_websocket(place, &target)?
     } else {
-        snapshot.routes.resolve(request.method().as_str(), &target)?
+        snapshot.routes.resolve(place, request.method().as_str(), &target)?
     };
     trail.asks(Asked::new(&resolved, &target, opens));
     let tunnel = if opens { Some(websocket::may_open(resolved.route, &request, &normal.authority)?) } else { None };
@@ -150,7 +163,13 @@ async fn pass(
         && by_token.is_none()
         && !brought.session.as_ref().is_some_and(|own| oidc::is_of(own, &rules.provider))
     {
-        let asked = account::Asked { connection, snapshot: &snapshot, subject: &subject, authority: &normal.authority };
+        let asked = account::Asked {
+            connection,
+            snapshot: &snapshot,
+            subject: &subject,
+            authority: &normal.authority,
+            source: trail.source(),
+        };
         return Box::pin(oidc::require(&asked, rules, &brought, &target, &request)).await.map(Passed::Own);
     }
     let mut seen = match resolved.route.observed() {
@@ -202,7 +221,10 @@ async fn pass(
         request_id: trail.id_header(),
         reading: trail.begun(),
     };
-    let ours = worker.identify(connection, &snapshot, &subject, sending)?;
+    let mut ours = worker.identify(connection, &snapshot, &subject, sending)?;
+    if let Some(forwarded) = trail.forwarded(&normal.authority) {
+        ours.forwarded = forwarded?;
+    }
     let upstreams = worker.upstreams(&snapshot)?;
     if let Some(attempt) = &mut attempt {
         attempt.sends(trail).await?;
@@ -215,6 +237,7 @@ async fn pass(
         reads: resolved.effect == Effect::ReadOnly,
         deadline: grpc::deadline(trail.is_grpc(), request.headers(), resolved.route.deadline()),
         affinity: affinity(upstreams.balance(resolved.route.service()), &subject, trail),
+        client: Some(trail.client()),
         tunnel,
     };
     let sent = upstreams.send(permit, resolved.route.service(), request, ours, asked);
@@ -300,7 +323,7 @@ fn decide(
     let context = judge::Context {
         transport: connection.peer.transport(),
         tls_version: connection.tls_version,
-        source: connection.source().ip(),
+        source: trail.source(),
         time: trail.begun().unix_ns,
         authentication_age_ns: age_ns,
         method: Some(request.method().as_str()),

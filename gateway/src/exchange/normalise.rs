@@ -14,6 +14,8 @@ use crate::listen::Connection;
 pub(super) struct Normal {
     /// The authority that the request names: one that its connection was opened for.
     pub(super) authority: HeaderValue,
+    /// Which of the listener's names that is.
+    name: usize,
 }
 
 impl Normal {
@@ -49,9 +51,14 @@ impl Normal {
             return Err(Refusal::MethodNotAllowed);
         }
         let authority = authority_of(request)?;
-        takes(connection, authority.as_bytes())?;
+        let name = takes(connection, authority.as_bytes())?;
         request.headers_mut().insert(HOST, authority.clone());
-        Ok(Self { authority })
+        Ok(Self { authority, name })
+    }
+
+    /// The host that the request names, as the listener has it.
+    pub(super) fn host<'a>(&self, connection: &'a Connection) -> Option<&'a str> {
+        connection.listener.server_names.get(self.name).map(String::as_str)
     }
 
     /// The request's target in its one normal form.
@@ -106,14 +113,14 @@ fn authority_of(request: &Request<RequestBody>) -> Result<HeaderValue, Refusal> 
 }
 
 /// Whether the connection was opened for this authority: one of the listener's names, its port, and the name that
-/// the peer asked for in TLS, if it asked for one (RFC 9110 section 7.4, row C7).
-fn takes(connection: &Connection, authority: &[u8]) -> Result<(), Refusal> {
+/// the peer asked for in TLS, if it asked for one (RFC 9110 section 7.4, row C7). Which name that is.
+fn takes(connection: &Connection, authority: &[u8]) -> Result<usize, Refusal> {
     let text = std::str::from_utf8(authority).map_err(|_| Refusal::RequestMalformed)?;
     let (host, port) = split_port(text).ok_or(Refusal::RequestMalformed)?;
     let is_our_port = port.is_none_or(|port| port == connection.port);
-    let is_our_name = connection.listener.server_names.iter().any(|name| name.eq_ignore_ascii_case(host));
+    let our_name = connection.listener.server_names.iter().position(|name| name.eq_ignore_ascii_case(host));
     let is_asked_for = connection.sni.as_deref().is_none_or(|sni| sni.eq_ignore_ascii_case(host));
-    if is_our_port && is_our_name && is_asked_for { Ok(()) } else { Err(Refusal::Misdirected) }
+    our_name.filter(|_| is_our_port && is_asked_for).ok_or(Refusal::Misdirected)
 }
 
 /// Host without brackets, and port. `None` if it is neither a name nor an address.

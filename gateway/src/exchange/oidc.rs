@@ -405,7 +405,7 @@ impl Back<'_> {
             realm: Arc::clone(self.provider.config.name()),
             account: AccountName::new(user, Spelling::default()).map_err(|_| Refusal::InternalError)?,
             origin: self.place.origin.clone(),
-            address: network_of(self.asked.connection.source().ip()),
+            address: network_of(self.asked.source),
         })
     }
 }

@@ -8,6 +8,7 @@ mod told;
 mod tunnel;
 mod user;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use smallvec::SmallVec;
 use super::account::{Own, forget};
 use super::answer::ResponseBody;
 use super::asked::{Asked, Target};
+use super::forwarded::Told;
 use super::meters::Counted;
 use super::patients::Bodies;
 use crate::accounts::page::Language;
@@ -35,9 +37,10 @@ use crate::audit::Ticket;
 use crate::body::{Received, RequestBody, Tap};
 use crate::clock::{Clock as _, KernelClock, Reading};
 use crate::listen::{Bearing, Connection};
+use crate::quota::Admitted;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{Client, UpstreamBody, headers};
 use crate::worker::{Carrying, Worker};
 use tunnel::Open;
 use user::LoginTold;
@@ -48,6 +51,9 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// What the record of a refused request is reckoned at beside its connection and what the peer wrote: names of route,
 /// service, user, roles and policies, and the keys.
 const RECORD_BYTES: u64 = 1024;
+
+/// Bytes of an answer that pass before quotas are told of them; a request's are told with the next of them, or at its end.
+const CHARGED_AT_ONCE: u64 = 256 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -72,6 +78,8 @@ pub(super) struct Trail {
     method: SmallVec<[u8; 8]>,
     target: Target,
     authority: Option<HeaderValue>,
+    /// What a listed proxy says of where it comes from.
+    told: Option<Told>,
     snapshot_version: u64,
     subject: Option<Arc<Subject>>,
     asked: Option<Asked>,
@@ -105,6 +113,10 @@ pub(super) struct Trail {
     forwarding: bool,
     bytes: u64,
     ended: bool,
+    /// Its place within quotas, where there are some.
+    admitted: Option<Admitted>,
+    /// Bytes that quotas know of.
+    charged: u64,
     /// It carries another protocol.
     tunnel: Option<Open>,
     /// It is a call of gRPC, which is refused in terms of gRPC.
@@ -122,6 +134,7 @@ impl Trail {
             method: SmallVec::from_slice(method),
             target,
             authority: None,
+            told: None,
             snapshot_version: 0,
             subject: None,
             asked: None,
@@ -146,6 +159,8 @@ impl Trail {
             forwarding: false,
             bytes: 0,
             ended: false,
+            admitted: None,
+            charged: 0,
             tunnel: None,
             grpc: false,
             connection: Rc::clone(connection),
@@ -182,6 +197,33 @@ impl Trail {
 
     pub(super) fn addressed_to(&mut self, authority: &HeaderValue) {
         self.authority = Some(authority.clone());
+    }
+
+    /// A listed proxy says whose it is, or nothing.
+    pub(super) fn told(&mut self, told: Option<Told>) {
+        self.told = told;
+    }
+
+    /// Where it comes from: the connection's other end, or by the word of a listed proxy.
+    pub(super) fn source(&self) -> IpAddr {
+        self.told.as_ref().map_or(self.connection.source(), |told| told.client).ip()
+    }
+
+    /// The same for backends that are told whose connection a request came over.
+    pub(super) fn client(&self) -> Client {
+        let client = self.connection.client();
+        self.told.as_ref().map_or(client, |told| Client { source: told.client, ..client })
+    }
+
+    /// `Forwarded` for backends where a listed proxy asked for somebody; none where the connection's will do.
+    ///
+    /// # Errors
+    /// [`Refusal::InternalError`] if it cannot be written.
+    pub(super) fn forwarded(&self, authority: &HeaderValue) -> Option<Result<HeaderValue, Refusal>> {
+        let told = self.told.as_ref()?;
+        let ours = self.connection.forwarded(authority).ok_or(Refusal::InternalError);
+        let behind = |ours| headers::forwarded_behind(told.client.ip(), told.is_tls, told.host.as_deref(), &ours);
+        Some(ours.and_then(|ours| behind(ours).ok_or(Refusal::InternalError)))
     }
 
     pub(super) fn asks(&mut self, mut asked: Asked) {
@@ -354,6 +396,37 @@ impl Trail {
         Rc::clone(&self.received)
     }
 
+    /// Takes its place within the quotas of its device and site.
+    ///
+    /// # Errors
+    /// As [`Metered::enter`](crate::quota::Metered::enter).
+    pub(super) fn counts_for_quotas(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let quotas = &snapshot.config.quota;
+        let now_ns = self.begun.monotonic_ns;
+        let Some(metered) = self.connection.metered(quotas, now_ns) else { return Ok(()) };
+        match metered.enter(quotas, now_ns) {
+            Ok(admitted) => {
+                self.admitted = Some(admitted);
+                Ok(())
+            }
+            Err((refusal, wait_ns)) => {
+                if let Some(wait_ns) = wait_ns {
+                    self.retry_after(wait_ns);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Tells quotas of the bytes that have passed since they were told last.
+    fn charge(&mut self) {
+        let total = self.bytes + self.received.bytes.get();
+        if let Some(admitted) = &self.admitted {
+            admitted.passes(self.clock().monotonic_ns(), total - self.charged);
+            self.charged = total;
+        }
+    }
+
     /// Whose fault it is that the time is up before there is an answer.
     pub(super) fn overdue(&self) -> Refusal {
         match (self.forwarding, self.received.awaited.get()) {
@@ -379,6 +452,9 @@ impl Trail {
     /// Counts and reads bytes of the answer's body.
     pub(super) fn sends(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
+        if self.admitted.is_some() && self.bytes + self.received.bytes.get() >= self.charged + CHARGED_AT_ONCE {
+            self.charge();
+        }
         if let Some(bodies) = self.bodies() {
             bodies.answer_passes(bytes);
         }
@@ -459,9 +535,11 @@ impl Trail {
                 asked.patients.truncated.then_some(Unread::TooMany).or(unread)
             }),
         };
+        let client = self.told.as_ref().map(|told| told.client.ip().to_string());
         let exchange = Exchange {
             request: self.id(),
             connection: &self.connection.fields,
+            client: client.as_deref(),
             method: &self.method,
             authority: self.authority.as_ref().map(HeaderValue::as_bytes),
             target: self.target.as_bytes(),
@@ -544,6 +622,7 @@ impl Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
+        self.charge();
         let is_over = self.stage == Stage::Over;
         if matches!(self.stage, Stage::Begun | Stage::Intended) {
             // Dropped before there was an answer, and nobody waits for the record of that any more.

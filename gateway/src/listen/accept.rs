@@ -17,9 +17,11 @@ use tokio::task::spawn_local;
 use super::arrival::{Arrival, Connection};
 use super::gate::{Gate, Pass, Source};
 use super::peer::Peer;
+use super::proxied::{self, Before};
 use super::tls::{Arrived, Protocol as Spoken};
 use super::{h1, h2};
 use crate::clock::Clock as _;
+use crate::config::{ProxyProtocol, is_among};
 use crate::worker::Worker;
 
 /// Connections that wait to be accepted.
@@ -66,7 +68,16 @@ pub(crate) async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpL
         let snapshot = worker.snapshot();
         let Some(door) = snapshot.door(&name) else { continue };
         let listener = Arc::clone(&door.listener);
-        let arrival = Arrival { source, accepted: Instant::now(), id: worker.next_id(), listener, port, tunnel: None };
+        let arrival = Arrival {
+            source,
+            accepted: Instant::now(),
+            id: worker.next_id(),
+            listener,
+            port,
+            local: stream.local_addr().ok().map(|address| address.ip()),
+            proxy: None,
+            tunnel: None,
+        };
         let _ = stream.set_nodelay(true);
         serve(&worker, arrival, stream, &gate);
     }
@@ -97,8 +108,14 @@ impl Carrier for TcpStream {
 /// Lets a stream in and serves it in a task of its own, or refuses it.
 pub(crate) fn serve<S: Carrier>(worker: &Rc<Worker>, arrival: Arrival, stream: S, gate: &Gate) {
     let address = arrival.source.ip();
-    let source = if arrival.tunnel.is_some() { Source::inside(address) } else { Source::of(address) };
-    match gate.enter(source, &arrival.listener.limits) {
+    let limits = &arrival.listener.limits;
+    let is_proxy = |proxies: &ProxyProtocol| is_among(&proxies.from, address);
+    let entered = match (&arrival.tunnel, &arrival.listener.proxy_protocol) {
+        (Some(_), _) => gate.enter(Source::inside(address), limits),
+        (None, Some(proxies)) if is_proxy(proxies) => gate.enter_through_proxy(limits),
+        (None, _) => gate.enter(Source::of(address), limits),
+    };
+    match entered {
         Ok(pass) => {
             worker.metrics.connections(&arrival.listener.name).inc();
             spawn_local(serve_to_its_end(Rc::clone(worker), arrival, stream, pass));
@@ -112,30 +129,44 @@ pub(crate) fn serve<S: Carrier>(worker: &Rc<Worker>, arrival: Arrival, stream: S
 }
 
 /// One connection, from the handshake to its end.
-async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, arrival: Arrival, stream: S, mut pass: Pass) {
+async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, mut arrival: Arrival, mut stream: S, mut pass: Pass) {
     let listener = Arc::clone(&arrival.listener);
     let _counted = Counted(worker.metrics.connections(&listener.name));
     let opening = worker.opens();
     let snapshot = worker.snapshot();
     let Some(door) = snapshot.door(&listener.name) else { return };
-    let arriving = door.tls.arrive(stream, listener.speaks_tls(), worker.clock.now().unix_ns);
+    let arriving =
+        async {
+            if let Some(proxies) = &listener.proxy_protocol {
+                let before = proxied::receive(proxies, &mut arrival, &mut stream).await?;
+                if !pass.is_known() {
+                    pass.comes_from(Source::of(arrival.source.ip()), &listener.limits)
+                        .map_err(|refusal| PeerRefused { refusal, detail: String::new(), device: None })?;
+                }
+                if before == Before::Check {
+                    return Ok(Arrived::Check);
+                }
+            }
+            door.tls.arrive(stream, listener.speaks_tls(), worker.clock.now().unix_ns).await
+        };
     let outcome = match tokio::time::timeout(listener.limits.handshake_timeout, arriving).await {
         Ok(outcome) => outcome,
         Err(_) => Err(PeerRefused { refusal: Refusal::HandshakeTimeout, detail: String::new(), device: None }),
     };
     pass.end_handshake();
     let outcome = outcome.and_then(|arrived| match arrived {
-        Arrived::Validated => Ok(None),
+        Arrived::Validated => Ok(Err("acme-validation")),
+        Arrived::Check => Ok(Err("proxy-check")),
         Arrived::Peer(established) => {
             let peer = Peer::new(arrival.tunnel.as_deref(), established.shown, &snapshot)?;
-            Ok(Some((peer, established.stream, established.parameters)))
+            Ok(Ok((peer, established.stream, established.parameters)))
         }
     });
     let (peer, stream, parameters) = match outcome {
-        Ok(Some(established)) => established,
-        Ok(None) => {
-            worker.metrics.handshake(&listener.name, "acme-validation");
-            tracing::info!(listener = %listener.name, source = %arrival.source, "answered a validation of ACME");
+        Ok(Ok(established)) => established,
+        Ok(Err(what)) => {
+            worker.metrics.handshake(&listener.name, what);
+            tracing::debug!(listener = %listener.name, source = %arrival.source, what, "a connection was no client's");
             return;
         }
         Err(refused) => {
@@ -150,6 +181,11 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, arrival: Arrival, stre
     let _present = connection.peer.device().map(|device| worker.present.enter(&device.site));
     drop((snapshot, opening));
     connection.opened();
+    if let Err(refusal) = connection.takes_version(&listener) {
+        connection.refused(refusal, "TLS 1.2, and the site is not among `tls12_sites` of the listener");
+        connection.closed(Some(refusal));
+        return;
+    }
     let cause = if is_h2 {
         let served = pin!(h2::serve(stream, &connection));
         match connection.control.run(served).await {

@@ -1,7 +1,7 @@
 //! From an accepted stream to a connection that is known.
 
-use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,8 +22,10 @@ use super::tls::{Parameters, Protocol};
 use crate::clock::Clock as _;
 use crate::config::Listener;
 use crate::exchange::Meters;
+use crate::quota::{Metered, Quotas};
 use crate::session::{Acting, Session};
 use crate::snapshot::{Door, Snapshot};
+use crate::upstream::Client;
 use crate::upstream::headers::{self, client_cert};
 use crate::worker::Worker;
 
@@ -41,8 +43,12 @@ pub struct Arrival {
     pub listener: Arc<Listener>,
     /// The port it came to.
     pub port: u16,
-    /// Where it comes from.
+    /// Where it comes from: by the word of a load balancer, where it came through one.
     pub source: SocketAddr,
+    /// The address that it came to, where that is known.
+    pub local: Option<IpAddr>,
+    /// The load balancer that it came through.
+    pub proxy: Option<SocketAddr>,
     /// When it was accepted.
     pub accepted: Instant,
     /// Its name in every record of the connection: unique on this node while the gateway runs.
@@ -67,8 +73,10 @@ pub struct Connection {
     pub listener: Arc<Listener>,
     /// The port it came to.
     pub port: u16,
-    /// Where it comes from.
+    /// Where it comes from: by the word of a load balancer, where it came through one.
     source: Cell<SocketAddr>,
+    /// The address that it came to, where that is known.
+    local: Option<IpAddr>,
     /// Says in answers that HTTP/3 is spoken as well; none where it is not, or is what is spoken.
     pub alt_svc: Option<HeaderValue>,
     /// When it was accepted.
@@ -89,6 +97,8 @@ pub struct Connection {
     pub fields: record::Connection,
     /// What its peer may still have of this worker.
     allowance: Rc<Allowance>,
+    /// What its peer and its peer's site have used of their quotas; looked up once.
+    metered: OnceCell<Metered>,
     /// Who it was opened by, without what may change while it lives; none where the registry changed its mind between
     /// the handshake and here, and then the connection is cut.
     party: Option<Party>,
@@ -143,6 +153,7 @@ impl Connection {
                 Some(Protocol::H1 | Protocol::H2) | None => peer.transport_label(),
             },
             source: &arrival.source.to_string(),
+            proxy: arrival.proxy.map(|proxy| proxy.to_string()).as_deref(),
             tls: tls.as_ref().map(|tls| record::Tls {
                 version: tls.version,
                 suite: tls.suite,
@@ -174,6 +185,7 @@ impl Connection {
             spiffe_id,
             forwarded: RefCell::default(),
             allowance: worker.allowances.of(party.as_ref(), &worker.clock.now()),
+            metered: OnceCell::new(),
             party,
             tls_version: tls.as_ref().map(|tls| match tls.version {
                 "1.3" => TlsVersion::V1_3,
@@ -184,6 +196,7 @@ impl Connection {
             listener: arrival.listener,
             port: arrival.port,
             source: Cell::new(arrival.source),
+            local: arrival.local,
             alt_svc,
             accepted: arrival.accepted,
             worker,
@@ -228,6 +241,14 @@ impl Connection {
         let value = headers::forwarded(self.source().ip(), is_tls, authority.to_str().ok()?, &self.listener.name)?;
         *made = Some((authority.clone(), value.clone()));
         Some(value)
+    }
+
+    /// Whose connection it is, for backends that want to know.
+    pub(crate) fn client(&self) -> Client {
+        let unknown =
+            || if self.source().is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let local = self.local.unwrap_or_else(unknown);
+        Client { source: self.source(), destination: SocketAddr::new(local, self.port) }
     }
 
     /// The deadline of an exchange that begins: the listener's bound, and `grace` on top of it.
@@ -313,6 +334,14 @@ impl Connection {
         Ok(subject)
     }
 
+    /// Whether its site may speak its version of TLS at the listener, by the configuration in force.
+    ///
+    /// # Errors
+    /// As [`Listener::takes_version`].
+    pub(crate) fn takes_version(&self, listener: &Listener) -> Result<(), Refusal> {
+        listener.takes_version(self.tls_version, self.party.as_ref().and_then(Party::site))
+    }
+
     /// Records the connection's beginning (R5: when a peer came).
     pub fn opened(&self) {
         self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Opened));
@@ -326,6 +355,12 @@ impl Connection {
             let rate = Rate { burst: per_second.saturating_mul(REQUEST_BURST_SECONDS), per_second };
             self.allowance.may_ask(&self.worker.clock.now(), rate)
         })
+    }
+
+    /// By what its requests are counted for quotas; none where nobody has one.
+    pub(crate) fn metered(&self, quotas: &Quotas, now_ns: u64) -> Option<&Metered> {
+        let party = self.party.as_ref().filter(|_| !quotas.is_off())?;
+        Some(self.metered.get_or_init(|| self.worker.meters().of(party, now_ns)))
     }
 
     /// Whether a refusal may be recorded in full, in so many bytes; otherwise it is to be [counted](Self::limited).
@@ -449,6 +484,8 @@ mod tests {
             listener: Arc::new(crate::config::example_of_tunnels()),
             port: 443,
             source: ([10, 64, 1, 2], 50_000).into(),
+            local: None,
+            proxy: None,
             accepted: Instant::now(),
             id: HeaderValue::from_static("1"),
             tunnel,

@@ -34,21 +34,27 @@ impl Gate {
     /// # Errors
     /// [`Refusal::TooManyConnections`] or [`Refusal::TooManyHandshakes`].
     pub(crate) fn enter(&self, source: Source, limits: &Limits) -> Result<Pass, Refusal> {
-        let Source(source) = source;
+        let mut pass = self.enter_through_proxy(limits)?;
+        pass.comes_from(source, limits)?;
+        Ok(pass)
+    }
+
+    /// The same for one that a load balancer passes on, of which nobody knows yet whose it is: it counts among all.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub(crate) fn enter_through_proxy(&self, limits: &Limits) -> Result<Pass, Refusal> {
         let mut counts = self.counts.borrow_mut();
-        let from_here = counts.sources.get(&source).copied().unwrap_or_default();
-        if counts.all.connections >= limits.connections || from_here.connections >= limits.connections_per_address {
+        if counts.all.connections >= limits.connections {
             return Err(Refusal::TooManyConnections);
         }
         // A handshake costs its sender nothing and proves nothing: whoever holds all of them shuts everybody out (R11).
-        if counts.all.handshakes >= limits.handshakes || from_here.handshakes >= limits.handshakes_per_address {
+        if counts.all.handshakes >= limits.handshakes {
             return Err(Refusal::TooManyHandshakes);
         }
-        counts.change(source, |held| {
-            held.connections += 1;
-            held.handshakes += 1;
-        });
-        Ok(Pass { counts: Rc::clone(&self.counts), source, handshaking: true })
+        counts.all.connections += 1;
+        counts.all.handshakes += 1;
+        Ok(Pass { counts: Rc::clone(&self.counts), source: None, handshaking: true })
     }
 }
 
@@ -64,9 +70,8 @@ impl Gate {
 }
 
 impl Counts {
-    /// Changes what all hold and what one source holds, and forgets a source that holds nothing.
+    /// Changes what one source holds, and forgets a source that holds nothing.
     fn change(&mut self, source: IpAddr, change: impl Fn(&mut Held)) {
-        change(&mut self.all);
         let held = self.sources.entry(source).or_default();
         change(held);
         if held.connections == 0 {
@@ -95,15 +100,47 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct Pass {
     counts: Rc<RefCell<Counts>>,
-    source: IpAddr,
+    /// None while nobody knows it.
+    source: Option<IpAddr>,
     handshaking: bool,
 }
 
 impl Pass {
+    /// It is known now where it comes from, before the end of its handshake.
+    ///
+    /// # Errors
+    /// As [`Gate::enter`], where that source holds as much as it may.
+    pub(crate) fn comes_from(&mut self, source: Source, limits: &Limits) -> Result<(), Refusal> {
+        let Source(source) = source;
+        let mut counts = self.counts.borrow_mut();
+        let from_here = counts.sources.get(&source).copied().unwrap_or_default();
+        if from_here.connections >= limits.connections_per_address {
+            return Err(Refusal::TooManyConnections);
+        }
+        if from_here.handshakes >= limits.handshakes_per_address {
+            return Err(Refusal::TooManyHandshakes);
+        }
+        counts.change(source, |held| {
+            held.connections += 1;
+            held.handshakes += 1;
+        });
+        self.source = Some(source);
+        Ok(())
+    }
+
+    /// Whether it is known where it comes from.
+    pub(super) const fn is_known(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// The handshake is over, either way.
     pub(super) fn end_handshake(&mut self) {
         if std::mem::take(&mut self.handshaking) {
-            self.counts.borrow_mut().change(self.source, |held| held.handshakes -= 1);
+            let mut counts = self.counts.borrow_mut();
+            counts.all.handshakes -= 1;
+            if let Some(source) = self.source {
+                counts.change(source, |held| held.handshakes -= 1);
+            }
         }
     }
 }
@@ -111,7 +148,11 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         self.end_handshake();
-        self.counts.borrow_mut().change(self.source, |held| held.connections -= 1);
+        let mut counts = self.counts.borrow_mut();
+        counts.all.connections -= 1;
+        if let Some(source) = self.source {
+            counts.change(source, |held| held.connections -= 1);
+        }
     }
 }
 
@@ -171,6 +212,22 @@ mod tests {
         drop((silent, other));
         assert!(gate.counts.borrow().sources.is_empty(), "no source is remembered once it has gone");
         assert_eq!(gate.counts.borrow().all.handshakes, 0);
+    }
+
+    #[test]
+    fn whoever_comes_through_a_load_balancer_counts_by_itself_once_it_is_known() {
+        let gate = Gate::default();
+        let limits = Limits { connections_per_address: 1, ..limits() };
+        let client = |last| Source::of(IpAddr::from([192, 0, 2, last]));
+        let mut passes: Vec<_> = (0..3).map(|_| gate.enter_through_proxy(&limits).unwrap()).collect();
+        assert_eq!(gate.enter_through_proxy(&limits).unwrap_err(), Refusal::TooManyHandshakes, "they count among all");
+        passes[0].comes_from(client(1), &limits).unwrap();
+        assert_eq!(passes[1].comes_from(client(1), &limits), Err(Refusal::TooManyConnections));
+        passes[2].comes_from(client(2), &limits).unwrap();
+        passes[2].end_handshake();
+        drop(passes);
+        let counts = gate.counts.borrow();
+        assert_eq!((counts.all.connections, counts.all.handshakes, counts.sources.len()), (0, 0, 0));
     }
 
     #[test]

@@ -364,6 +364,8 @@ pub(super) enum Arrived {
     Peer(Box<Established>),
     /// It was the validation of a server name; the connection is closed.
     Validated,
+    /// A load balancer looked whether anybody is there.
+    Check,
 }
 
 /// A beginning that ended well.

@@ -16,9 +16,11 @@ use crate::snapshot::{CertificateEnd, Door, Loaded, Purpose};
 use crate::token::{Issuer, TokenError};
 use crate::upstream::{InvalidService, Upstreams};
 
+mod apart;
 mod backend_tls;
 mod policies;
 
+pub use apart::NotApart;
 pub(crate) use backend_tls::backend_tls;
 pub use policies::{PolicyFileError, read_bounded, read_policies};
 
@@ -43,6 +45,9 @@ pub enum LoadError {
     /// A listener's certificates.
     #[error(transparent)]
     Listener(#[from] ListenerTlsError),
+    /// Listeners for patients and others share something.
+    #[error(transparent)]
+    Apart(#[from] NotApart),
     /// A service's certificates.
     #[error("service `{service}`: {message}")]
     Service {
@@ -91,6 +96,7 @@ pub fn load_config(config: Config, admit: &Admit, old: Option<&Loaded>) -> Resul
             Ok(Door { listener: Arc::new(listener.clone()), tls })
         })
         .collect::<Result<Vec<_>, LoadError>>()?;
+    apart::judge(&config, &routes)?;
     let mut certificates: Vec<_> = doors.iter().filter_map(door_end).collect();
     let mut tls = Vec::new();
     for service in &config.services {

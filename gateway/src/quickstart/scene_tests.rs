@@ -44,7 +44,7 @@ async fn what_a_scene_expects_is_what_registry_routes_and_policies_say() {
             (found, expected) => panic!("{}: {found:?}, not {expected:?}", scene.title),
         };
         let target = CanonicalTarget::parse(scene.target.as_bytes(), 16 * 1024).unwrap();
-        let resolved = routes.resolve(scene.method, &target).unwrap();
+        let resolved = routes.resolve(policy::route::Place::default(), scene.method, &target).unwrap();
         let request = Request {
             action: resolved.action,
             service: resolved.route.service(),

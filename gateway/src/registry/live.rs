@@ -102,6 +102,7 @@ fn judge(connection: &Connection, snapshot: &Snapshot, new_trust: bool) -> Resul
     let door = snapshot.door(&connection.listener.name).ok_or(Refusal::Draining)?;
     let now = connection.worker.clock.now().unix_ns;
     connection.peer.suits(&door.listener, connection.tls_version.is_some())?;
+    connection.takes_version(&door.listener)?;
     connection.peer.recheck(door, snapshot, new_trust, now)?;
     connection.admits_bearers(snapshot, now)
 }

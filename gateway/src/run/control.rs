@@ -153,6 +153,7 @@ impl Control {
         let fleet = Arc::new(Fleet::default());
         fleet.set_drained(backends::drained(prepared.store.backend_drains().await?));
         let shared = Shared {
+            meters: Arc::default(),
             snapshots,
             clock: Arc::clone(&prepared.clock),
             metrics: prepared.metrics.clone(),

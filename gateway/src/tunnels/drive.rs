@@ -176,6 +176,8 @@ impl Driver {
             listener: Arc::clone(&door.listener),
             port,
             source,
+            local: None,
+            proxy: None,
             accepted: Instant::now(),
             id: self.worker.next_id(),
             tunnel: Some(peer),

@@ -13,7 +13,8 @@ use rustls::pki_types::ServerName;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::connect::{Stream, Tls};
+use super::client::Client;
+use super::connect::{Introduced, Stream, Tls};
 use super::error::Failure;
 use super::fleet::{Seat, Servers};
 use super::h1::H1;
@@ -305,15 +306,16 @@ impl BackendState {
         self.avoid_until.get().is_some_and(|until| now < until)
     }
 
-    /// The idle connection used last, unless all have been idle for too long.
-    pub(super) fn take_idle(&self, now: Instant) -> Option<Box<H1>> {
+    /// The idle connection used last, unless all have been idle for too long. One that the backend knows as one client's
+    /// carries that client's requests alone.
+    pub(super) fn take_idle(&self, now: Instant, client: Option<Client>) -> Option<Box<H1>> {
         let mut idle = self.idle.borrow_mut();
-        let Idle { connection, since } = idle.pop()?;
+        let place = idle.iter().rposition(|idle| idle.connection.client() == client)?;
+        let Idle { connection, since } = idle.remove(place);
         if now.saturating_duration_since(since) >= self.service.keepalive {
             // The last one in is the youngest.
-            let gone = idle.len() + 1;
-            idle.clear();
-            self.count_idle(0, gone);
+            let gone = idle.drain(..place).count() + 1;
+            self.count_idle(idle.len(), gone);
             return None;
         }
         self.count_idle(idle.len(), 1);
@@ -322,11 +324,19 @@ impl BackendState {
 
     /// Keeps a connection whose exchange is over for the next request.
     pub(super) fn put_idle(&self, mut connection: Box<H1>) {
-        if self.retired.get() || !connection.is_idle() || self.idle_in_service.get() >= self.service.idle_connections {
+        if self.retired.get() || !connection.is_idle() {
             return;
         }
-        connection.rest();
         let mut idle = self.idle.borrow_mut();
+        if self.idle_in_service.get() >= self.service.idle_connections {
+            // Those of clients that have gone would keep out those that are there.
+            if connection.client().is_none() || idle.is_empty() {
+                return;
+            }
+            idle.remove(0);
+            self.count_idle(idle.len(), 1);
+        }
+        connection.rest();
         idle.push(Idle { connection, since: Instant::now() });
         self.idle_in_service.set(self.idle_in_service.get() + 1);
         self.counters.idle.store(idle.len() as u64, Ordering::Relaxed);
@@ -371,9 +381,9 @@ impl BackendState {
         self.h2.borrow_mut().take();
     }
 
-    /// Opens an HTTP/1.1 connection.
-    pub(super) async fn open(&self) -> Result<Box<H1>, Failure> {
-        self.connected(async { Ok(Box::new(H1::over(self.stream().await?))) }).await
+    /// Opens an HTTP/1.1 connection, for this client where the backend wants to know.
+    pub(super) async fn open(&self, client: Option<Client>) -> Result<Box<H1>, Failure> {
+        self.connected(async { Ok(Box::new(H1::over(self.stream_for(client).await?))) }).await
     }
 
     /// The shared HTTP/2 connection, opened if there is none; and whether it was there before.
@@ -416,10 +426,16 @@ impl BackendState {
         self.h2.borrow_mut().take();
     }
 
+    /// A byte stream of the gateway's own.
     pub(super) async fn stream(&self) -> Result<Stream, Failure> {
+        self.stream_for(None).await
+    }
+
+    async fn stream_for(&self, client: Option<Client>) -> Result<Stream, Failure> {
+        let introduced = self.service.proxy_protocol.then_some(Introduced { client });
         let known = self.seat().and_then(|seat| seat.addresses.load_full());
         let turn = usize::try_from(self.counters.opened()).unwrap_or_default();
-        Stream::open(&self.config, known, turn, self.tls.as_ref(), self.service.http2).await
+        Stream::open(&self.config, known, turn, self.tls.as_ref(), self.service.http2, introduced).await
     }
 
     async fn connected<T>(&self, opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

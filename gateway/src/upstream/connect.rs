@@ -11,11 +11,12 @@ use certs::verifier::noting;
 use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::client::{self, Client};
 use super::error::Failure;
 use crate::config::Backend;
 
@@ -31,10 +32,25 @@ pub(super) struct Stream {
     inner: Inner,
     /// The address at the other end.
     peer: Option<SocketAddr>,
+    /// Whose connection the other end was told that it is.
+    client: Option<Client>,
 }
 
 /// Addresses of one name that are tried, one after the other, before a connection is given up.
 const MOST_TRIED: usize = 4;
+
+/// What a connection begins with, before TLS, at a backend that wants to know whose it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Introduced {
+    /// The client; none of a connection of the gateway's own.
+    pub(super) client: Option<Client>,
+}
+
+impl Introduced {
+    fn header(self) -> Result<Vec<u8>, Failure> {
+        self.client.map_or_else(client::local, Client::header)
+    }
+}
 
 /// How to reach and recognise a backend over TLS.
 #[derive(Debug, Clone)]
@@ -53,6 +69,7 @@ impl Stream {
         turn: usize,
         tls: Option<&Tls>,
         http2: bool,
+        introduced: Option<Introduced>,
     ) -> Result<Self, Failure> {
         let connected = match (backend.address, known) {
             (Some(address), _) => TcpStream::connect(address).await,
@@ -64,10 +81,17 @@ impl Stream {
             }
             (None, None) => TcpStream::connect((backend.host.as_str(), backend.port)).await,
         };
-        let tcp = connected.map_err(|error| Failure::Connect(error.to_string()))?;
+        let mut tcp = connected.map_err(|error| Failure::Connect(error.to_string()))?;
         tcp.set_nodelay(true).map_err(|error| Failure::Connect(error.to_string()))?;
         let peer = tcp.peer_addr().ok();
-        let Some(tls) = tls else { return Ok(Self { inner: Inner::Plain(tcp), peer }) };
+        let client = match introduced {
+            None => None,
+            Some(introduced) => {
+                tcp.write_all(&introduced.header()?).await.map_err(|error| Failure::Connect(error.to_string()))?;
+                introduced.client
+            }
+        };
+        let Some(tls) = tls else { return Ok(Self { inner: Inner::Plain(tcp), peer, client }) };
 
         let mut connect = pin!(TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), tcp));
         // What rustls hands on says which alert was sent; the verifier says which certificate, and why.
@@ -85,7 +109,12 @@ impl Stream {
         if !agreed {
             return Err(Failure::Tls("the backend does not speak the protocol configured".into()));
         }
-        Ok(Self { inner: Inner::Tls(Box::new(stream)), peer })
+        Ok(Self { inner: Inner::Tls(Box::new(stream)), peer, client })
+    }
+
+    /// Whose connection the other end was told that it is; none where it was told nothing, or that it is the gateway's own.
+    pub(super) const fn client(&self) -> Option<Client> {
+        self.client
     }
 
     /// The address at the other end.

@@ -15,6 +15,7 @@ use super::answer::{Answer, Timings, UpstreamBody};
 use super::backend::{BackendState, InvalidService, Visit};
 use super::body::{OutgoingBody, Progress};
 use super::choice::{Budget, NEVER, Set, backoff_ms, by_hash, least_of_two, mix, weight};
+use super::client::Client;
 use super::error::{Failure, UpstreamError};
 use super::fleet::{Fleet, Refused, Seat, Servers};
 use super::h1::{self, Unanswered};
@@ -201,7 +202,8 @@ impl ServiceState {
                 retry_after: None,
             };
             let fresh = attempts >= MAX_RETRIES;
-            let connection = match Connection::take(&backend, now, fresh, &mut connect).await {
+            let client = asked.client.filter(|_| self.service.proxy_protocol);
+            let connection = match Connection::take(&backend, now, (fresh, client), &mut connect).await {
                 Ok(connection) => connection,
                 Err(failure) => {
                     // Nothing was sent: the next backend may be asked, each once.
@@ -322,7 +324,12 @@ enum Connection {
 }
 
 impl Connection {
-    async fn take(backend: &BackendState, now: Instant, fresh: bool, connect: &mut Duration) -> Result<Self, Failure> {
+    async fn take(
+        backend: &BackendState,
+        now: Instant,
+        (fresh, client): (bool, Option<Client>),
+        connect: &mut Duration,
+    ) -> Result<Self, Failure> {
         if backend.service.http2 {
             if fresh {
                 backend.forget_shared();
@@ -333,12 +340,12 @@ impl Connection {
             }
             return Ok(Self::H2(sender, reused));
         }
-        if !fresh && let Some(connection) = backend.take_idle(now) {
+        if !fresh && let Some(connection) = backend.take_idle(now, client) {
             return Ok(Self::H1(connection));
         }
         let began = Instant::now();
         // Boxed, as it is rare and its future is large.
-        let opened = Box::pin(backend.open()).await;
+        let opened = Box::pin(backend.open(client)).await;
         *connect += began.elapsed();
         opened.map(Self::H1)
     }

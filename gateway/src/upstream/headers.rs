@@ -339,12 +339,7 @@ pub fn client_cert(der: &[u8]) -> Option<HeaderValue> {
 /// characters that no quoted string may hold is left out.
 #[must_use]
 pub fn forwarded(client: IpAddr, is_tls: bool, host: &str, by: &str) -> Option<HeaderValue> {
-    let mut text = String::with_capacity(64);
-    let written = match client.to_canonical() {
-        IpAddr::V4(address) => write!(text, "for={address}"),
-        IpAddr::V6(address) => write!(text, "for=\"[{address}]\""),
-    };
-    written.ok()?;
+    let mut text = node(client);
     text.push_str(if is_tls { ";proto=https" } else { ";proto=http" });
     if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\') {
         write!(text, ";host=\"{host}\"").ok()?;
@@ -352,6 +347,32 @@ pub fn forwarded(client: IpAddr, is_tls: bool, host: &str, by: &str) -> Option<H
     text.push_str(";by=_");
     text.extend(by.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' }));
     HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+}
+
+/// The same where a listed proxy asked for a client: first what it said of the client, then `ours`, of the proxy.
+#[must_use]
+pub fn forwarded_behind(
+    client: IpAddr,
+    is_tls: Option<bool>,
+    host: Option<&str>,
+    ours: &HeaderValue,
+) -> Option<HeaderValue> {
+    let mut text = node(client);
+    if let Some(is_tls) = is_tls {
+        text.push_str(if is_tls { ";proto=https" } else { ";proto=http" });
+    }
+    if let Some(host) = host {
+        write!(text, ";host=\"{host}\"").ok()?;
+    }
+    write!(text, ", {}", ours.to_str().ok()?).ok()?;
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+}
+
+fn node(client: IpAddr) -> String {
+    match client.to_canonical() {
+        IpAddr::V4(address) => format!("for={address}"),
+        IpAddr::V6(address) => format!("for=\"[{address}]\""),
+    }
 }
 
 #[cfg(test)]

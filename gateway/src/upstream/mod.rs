@@ -26,6 +26,7 @@ mod answer;
 mod backend;
 mod body;
 mod choice;
+mod client;
 mod connect;
 mod deadline;
 mod error;
@@ -44,6 +45,7 @@ mod watch;
 pub use answer::{Answer, Timings, UpstreamBody};
 pub use backend::{BackendCounters, InvalidService, Sight};
 pub use choice::{MAX_SERVERS, State, affinity_of};
+pub use client::Client;
 pub use error::{Failure, UpstreamError};
 pub use fleet::{Drained, Fleet, Refused, Report};
 
@@ -67,6 +69,8 @@ pub struct Asked {
     pub deadline: Option<Duration>,
     /// What it is always sent to the same server by; see [`Upstreams::balance`].
     pub affinity: Option<u64>,
+    /// Whose connection it came over; told to services that want to know.
+    pub client: Option<Client>,
     /// It opens a WebSocket, through which nothing may pass for so long.
     pub tunnel: Option<Duration>,
 }

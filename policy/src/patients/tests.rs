@@ -40,7 +40,9 @@ fn table() -> RouteTable {
 fn patients(method: &str, raw: &str, body: Option<&[u8]>) -> Patients {
     let table = table();
     let target = CanonicalTarget::parse(raw.as_bytes(), 64 * 1024).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
-    let resolved = table.resolve(method, &target).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
+    let resolved = table
+        .resolve(crate::route::Place::default(), method, &target)
+        .unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
     let mut patients = target_patients(&resolved, &target);
     if let Some(body) = body {
         let head = BodyHead { content_type: Some(b"application/x-www-form-urlencoded"), content_encoding: None };

@@ -17,8 +17,16 @@ pub struct RouteDefinition {
     /// The name in records and metrics; unique.
     pub name: RouteName,
     /// The prefix, matched by whole segments; written as in a request and in its normal form, without a trailing
-    /// `/` (`/` alone takes what no other route does). Unique. Never stripped.
+    /// `/` (`/` alone takes what no other route does). Unique among the routes for the same hosts and listeners. Never stripped.
     pub path: String,
+    /// The hosts, lower case, that it is for; every one unless set. A route that names the host goes before those that do not, whatever
+    /// their prefix.
+    #[serde(default)]
+    pub hosts: Option<Vec<String>>,
+    /// The listeners, by name, that it is at; every one unless set. Of two routes with one prefix, the one that names the listener goes
+    /// first.
+    #[serde(default)]
+    pub listeners: Option<Vec<String>>,
     /// The service that answers.
     pub service: ServiceName,
     /// The class of information (R4) of everything below the prefix, where no rule says otherwise.

@@ -24,13 +24,16 @@ pub enum RouteProblem {
     #[error("the name is taken by another route")]
     DuplicateName,
     /// Another route has the prefix.
-    #[error("`{path}` is already the prefix of route `{other}`")]
+    #[error("`{path}` is already the prefix of route `{other}` at the same host and listener")]
     DuplicatePrefix {
         /// The prefix.
         path: String,
         /// The route that has it.
         other: RouteName,
     },
+    /// It names no host or no listener, and so nobody reaches it.
+    #[error("the list is empty, so that nobody reaches the route; leave it out where it is for all")]
+    Nowhere,
     /// The prefix is not a path in normal form, has a query, or ends in `/`.
     #[error("`{0}` is not a path in normal form, without query and trailing `/`")]
     PrefixNotNormal(String),

@@ -1,6 +1,7 @@
 //! Routes: from a method and a target to an action, its effect, the service and the class of information (R2, R4).
 //!
-//! The longest prefix of whole segments takes a request; within its route the first rule whose methods and path match
+//! Of the routes at a request's listener and for its host, those that name the host come first, then those with the longest prefix
+//! of whole segments, then those that name the listener: no two that could take one request stand alike. Within the route the first rule whose methods and path match
 //! decides, and else the route's kind. What neither knows is refused.
 
 mod definition;
@@ -9,6 +10,7 @@ mod error;
 mod fhir;
 mod method;
 mod pattern;
+mod place;
 mod sessions;
 mod table;
 mod websocket;
@@ -28,6 +30,7 @@ pub use definition::{
 };
 pub use error::{RouteError, RouteProblem};
 pub use fhir::READ_ONLY_OPERATIONS;
+pub use place::{Place, Standing};
 pub use table::RouteTable;
 pub use websocket::Websocket;
 
@@ -44,6 +47,8 @@ pub struct Route {
     name: RouteName,
     path: String,
     prefix: Box<[Box<str>]>,
+    hosts: Option<Box<[Box<str>]>>,
+    listeners: Option<Box<[Box<str>]>>,
     service: ServiceName,
     class: InformationClass,
     kind: RouteKind,

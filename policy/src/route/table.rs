@@ -11,7 +11,7 @@ use super::error::{RouteError, RouteProblem};
 use super::fhir::READ_ONLY_OPERATIONS;
 use super::method::Method;
 use super::pattern::{Pattern, literal_segments};
-use super::{Resolved, Route, Rule, Websocket};
+use super::{Place, Resolved, Route, Rule, Websocket};
 use crate::login::{AccountPlace, Login};
 use crate::patients::scan::BodyRules;
 use crate::patients::scan::pointers::{MAX_POINTERS, Pointer};
@@ -21,11 +21,10 @@ use crate::{Action, Effect, Refusal};
 /// The longest deadline of a route: a day, as the longest exchange.
 pub(super) const MAX_DEADLINE_MS: u64 = 86_400_000;
 
-/// Every route, the longest prefix first.
+/// Every route, in the order in which they are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteTable {
-    // INVARIANT: ordered by falling number of prefix segments, prefixes and names unique. Of two prefixes of equal
-    // length at most one takes a target, so that the first that takes it is the longest.
+    // INVARIANT: ordered by falling rank, names unique, no two collide: of those that could take a request no two have one rank.
     routes: Vec<Route>,
 }
 
@@ -50,9 +49,10 @@ impl RouteTable {
             let Some(prefix) = literal_segments(&definition.path) else {
                 return error("path", RouteProblem::PrefixNotNormal(definition.path.escape_debug().to_string()));
             };
-            if let Some(other) = routes.iter().find(|other| other.prefix == prefix) {
-                let (path, other) = (definition.path.clone(), other.name.clone());
-                return error("path", RouteProblem::DuplicatePrefix { path, other });
+            for (field, names) in [("hosts", &definition.hosts), ("listeners", &definition.listeners)] {
+                if names.as_ref().is_some_and(Vec::is_empty) {
+                    return error(field, RouteProblem::Nowhere);
+                }
             }
             let rules = match rules(&definition.rules) {
                 Ok(rules) => rules,
@@ -91,13 +91,17 @@ impl RouteTable {
             };
             let token = definition.token.clone().map(Arc::new);
             let oidc = definition.oidc.clone().map(Arc::new);
-            let RouteDefinition { name, path, service, class, kind, patients, session, .. } = definition;
+            let RouteDefinition { name, path, hosts, listeners, service, class, kind, patients, session, .. } =
+                definition;
+            let boxed = |names: Vec<String>| names.into_iter().map(String::into_boxed_str).collect();
             said.push(session);
             let max_body_bytes = patients.max_body_bytes;
-            routes.push(Route {
+            let route = Route {
                 name,
                 path,
                 prefix,
+                hosts: hosts.map(boxed),
+                listeners: listeners.map(boxed),
                 service,
                 class,
                 kind,
@@ -110,14 +114,19 @@ impl RouteTable {
                 observed: None,
                 deadline,
                 websocket,
-            });
+            };
+            if let Some(other) = routes.iter().find(|other| other.collides(&route)) {
+                let problem = RouteProblem::DuplicatePrefix { path: route.path, other: other.name.clone() };
+                return Err(RouteError { route: route.name, field: "path".to_owned(), problem });
+            }
+            routes.push(route);
         }
         super::sessions::observe(&mut routes, &said)?;
-        routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
+        routes.sort_by_key(|route| std::cmp::Reverse(route.rank()));
         Ok(Self { routes })
     }
 
-    /// The routes, the longest prefix first.
+    /// The routes, in the order in which they are asked.
     pub fn routes(&self) -> impl ExactSizeIterator<Item = &Route> {
         self.routes.iter()
     }
@@ -126,11 +135,16 @@ impl RouteTable {
     ///
     /// # Errors
     /// - [`Refusal::MethodNotAllowed`]: CONNECT, TRACE, an unknown method, or one that the resource has no use for.
-    /// - [`Refusal::RouteUnknown`]: no route has a prefix of the target, or the route's kind knows no such path.
-    pub fn resolve<'a>(&'a self, method: &str, target: &CanonicalTarget<'a>) -> Result<Resolved<'a>, Refusal> {
+    /// - [`Refusal::RouteUnknown`]: no route at this place has a prefix of the target, or the route's kind knows no such path.
+    pub fn resolve<'a>(
+        &'a self,
+        place: Place<'_>,
+        method: &str,
+        target: &CanonicalTarget<'a>,
+    ) -> Result<Resolved<'a>, Refusal> {
         let method = Method::parse(method).ok_or(Refusal::MethodNotAllowed)?;
         let segments: Segments<'a> = target.segments().collect();
-        let (route, below) = self.find(&segments)?;
+        let (route, below) = self.find(place, &segments)?;
         route.resolve(method, below)
     }
 
@@ -138,16 +152,25 @@ impl RouteTable {
     /// is [`Action::Connect`].
     ///
     /// # Errors
-    /// [`Refusal::RouteUnknown`]: no route has a prefix of the target.
-    pub fn resolve_websocket<'a>(&'a self, target: &CanonicalTarget<'a>) -> Result<Resolved<'a>, Refusal> {
+    /// [`Refusal::RouteUnknown`]: no route at this place has a prefix of the target.
+    pub fn resolve_websocket<'a>(
+        &'a self,
+        place: Place<'_>,
+        target: &CanonicalTarget<'a>,
+    ) -> Result<Resolved<'a>, Refusal> {
         let segments: Segments<'a> = target.segments().collect();
-        let (route, below) = self.find(&segments)?;
+        let (route, below) = self.find(place, &segments)?;
         Ok(route.resolve_websocket(below))
     }
 
-    /// The route that takes a target, and the segments below its prefix.
-    fn find<'s, 'a>(&'a self, segments: &'s [Cow<'a, str>]) -> Result<(&'a Route, &'s [Cow<'a, str>]), Refusal> {
-        let route = self.routes.iter().find(|route| route.takes(segments)).ok_or(Refusal::RouteUnknown)?;
+    /// The route that takes a target at a place, and the segments below its prefix.
+    fn find<'s, 'a>(
+        &'a self,
+        place: Place<'_>,
+        segments: &'s [Cow<'a, str>],
+    ) -> Result<(&'a Route, &'s [Cow<'a, str>]), Refusal> {
+        let takes = |route: &&Route| route.takes(segments) && route.is_at(place);
+        let route = self.routes.iter().find(takes).ok_or(Refusal::RouteUnknown)?;
         Ok((route, segments.get(route.prefix.len()..).unwrap_or_default()))
     }
 }

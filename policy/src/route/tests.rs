@@ -63,7 +63,7 @@ const CLINIC: &str = r#"
 
 fn resolve<T>(table: &RouteTable, method: &str, raw: &str, then: impl Fn(Resolved<'_>) -> T) -> Result<T, Refusal> {
     let target = CanonicalTarget::parse(raw.as_bytes(), 16 * 1024).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
-    table.resolve(method, &target).map(then)
+    table.resolve(crate::route::Place::default(), method, &target).map(then)
 }
 
 /// `read`, `search*` and so on, where `*` marks what may change something.
@@ -529,7 +529,7 @@ fn opening_a_websocket_is_a_right_of_its_own_whatever_a_get_is() {
     let table = table(&text);
     let opened = |raw: &str| {
         let target = CanonicalTarget::parse(raw.as_bytes(), 1_024).unwrap();
-        table.resolve_websocket(&target).map(|resolved| {
+        table.resolve_websocket(crate::route::Place::default(), &target).map(|resolved| {
             assert_eq!((resolved.action, resolved.effect), (Action::Connect, Effect::Changing), "{raw}");
             let patients: Vec<_> = resolved.path_patients.iter().map(ToString::to_string).collect();
             (resolved.route.websocket().is_some(), resolved.class.to_string(), patients)

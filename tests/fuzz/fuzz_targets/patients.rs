@@ -25,6 +25,9 @@ const BODIES: [(&str, &[u8], Option<&[u8]>); 7] = [
 
 static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     let route = |name: &str, kind, rules| RouteDefinition {
+        hosts: None,
+        websocket: None,
+        listeners: None,
         name: name.parse().expect("a name"),
         path: format!("/{name}"),
         service: "s".parse().expect("a name"),
@@ -58,7 +61,7 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     .expect("a table");
     let planned = |(target, _, _): &(&str, _, _)| {
         let target = CanonicalTarget::parse(target.as_bytes(), 100).expect("a target");
-        plan(&table.resolve("POST", &target).expect("a route"), &target).expect("a plan")
+        plan(&table.resolve(policy::route::Place::default(), "POST", &target).expect("a route"), &target).expect("a plan")
     };
     BODIES.iter().map(planned).collect()
 });

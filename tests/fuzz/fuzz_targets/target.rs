@@ -18,6 +18,9 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "D
 
 static ROUTES: LazyLock<RouteTable> = LazyLock::new(|| {
     let route = |name: &str, path: &str, kind| RouteDefinition {
+        hosts: None,
+        websocket: None,
+        listeners: None,
         name: name.parse().expect("a name"),
         path: path.to_owned(),
         service: "s".parse().expect("a name"),
@@ -86,7 +89,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     for method in METHODS {
-        let Ok(resolved) = ROUTES.resolve(method, &target) else { continue };
+        let Ok(resolved) = ROUTES.resolve(policy::route::Place::default(), method, &target) else { continue };
         assert!(
             resolved.effect == Effect::Changing || matches!(method, "GET" | "HEAD" | "OPTIONS" | "POST"),
             "{method} is never read-only"

@@ -15,6 +15,8 @@ pub struct ConnectionFields<'a> {
     pub transport: &'a str,
     /// The peer's address and port.
     pub source: &'a str,
+    /// The load balancer's address and port, where one passed the connection on and said by a PROXY header whose it is.
+    pub proxy: Option<&'a str>,
     /// TLS parameters, where the connection speaks TLS.
     pub tls: Option<Tls<'a>>,
     /// The proved site; of a user with a certificate of their own, the one that the registry says.
@@ -59,7 +61,7 @@ pub struct Certificate<'a> {
 
 /// The `connection` value of records, written once and copied into each record of the connection.
 ///
-/// Keys: `certificate` {`serial`, `sha256`}, `device`, `id`, `listener`, `patient`, `qualifications`, `site`, `source`,
+/// Keys: `certificate` {`serial`, `sha256`}, `device`, `id`, `listener`, `patient`, `proxy`, `qualifications`, `site`, `source`,
 /// `tls` {`alpn`, `group`, `resumed`, `sni`, `suite`, `version`}, `transport`, `user`. `user`, `patient` and
 /// `qualifications` are there only where a person's own certificate opened the connection; the user whom a device is
 /// assigned to stands in each request's record.
@@ -87,6 +89,7 @@ impl Connection {
         object.text(key!("id"), fields.id);
         object.text(key!("listener"), fields.listener);
         object.optional_text(key!("patient"), fields.patient);
+        object.optional_text(key!("proxy"), fields.proxy);
         if !fields.qualifications.is_empty() {
             object.array(key!("qualifications"), fields.qualifications, |out, text| json::string(out, text));
         }

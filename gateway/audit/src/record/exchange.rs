@@ -32,7 +32,7 @@ impl Decision {
 
 /// Who asks for what, and the decision: the common part of [`Request`] and [`Intent`].
 ///
-/// Keys: `acting_for`, `action`, `authentication`, `authority`, `backend`, `class`, `connection`, `decision`, `method`,
+/// Keys: `acting_for`, `action`, `authentication`, `authority`, `backend`, `class`, `client`, `connection`, `decision`, `method`,
 /// `patient`, `patients`, `patients_unknown`, `policies`, `reason`, `request`, `roles`, `route`, `service`,
 /// `session`, `snapshot`, `target`, `user`.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Exchange<'a, R, Q, P> {
     pub request: &'a str,
     /// The connection it came over.
     pub connection: &'a Connection,
+    /// The address of whom a listed proxy asked for, where one did.
+    pub client: Option<&'a str>,
     /// The method's bytes.
     pub method: &'a [u8],
     /// The authority's bytes (Host or `:authority`).
@@ -193,6 +195,7 @@ fn write_exchange<R: AsRef<str>, Q: AsRef<str>, P: AsRef<[u8]>>(
     object.optional_bytes(key!("authority"), exchange.authority);
     object.optional_text(key!("backend"), exchange.backend);
     object.optional_text(key!("class"), exchange.class);
+    object.optional_text(key!("client"), exchange.client);
     write_clock(&mut object, header);
     object.key(key!("connection")).extend_from_slice(exchange.connection.as_bytes());
     object.label(key!("decision"), exchange.decision.label());

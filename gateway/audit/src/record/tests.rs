@@ -47,6 +47,7 @@ fn connection() -> Connection {
         listener: "clinics",
         transport: "tcp",
         source: "192.0.2.7:50123",
+        proxy: None,
         tls: Some(Tls {
             version: "1.3",
             suite: "TLS13_AES_256_GCM_SHA384",
@@ -67,6 +68,7 @@ fn connection() -> Connection {
 fn exchange<'a>(connection: &'a Connection, target: &'a [u8]) -> Exchange<'a, &'a str, &'a str, &'a str> {
     Exchange {
         request: "r-1",
+        client: None,
         connection,
         method: b"GET",
         authority: Some(b"gateway.example"),
@@ -122,6 +124,7 @@ fn a_person_without_a_device_is_named() {
         listener: "staff",
         transport: "tcp",
         source: "192.0.2.7:50123",
+        proxy: Some("10.0.0.9:40000"),
         tls: None,
         site: Some("sakura-clinic"),
         device: None,

@@ -394,6 +394,7 @@ fn a3_what_a_killed_process_did_not_sync_is_safe_before_the_log_goes_on() {
 fn a3_intents_without_outcome_are_named_once() {
     use gateway_audit::record::{Connection, ConnectionFields, Decision, Durations, Exchange, Intent, Outcome};
     let fields = ConnectionFields {
+        proxy: None,
         id: "c",
         listener: "l",
         transport: "tcp",
@@ -408,6 +409,7 @@ fn a3_intents_without_outcome_are_named_once() {
     };
     let connection = Connection::new(&fields);
     let exchange = |request| Exchange::<&str, &str, &str> {
+        client: None,
         request,
         connection: &connection,
         method: b"POST",

@@ -40,7 +40,7 @@ pub enum AuditCommand {
     Query(Box<query::QueryArgs>),
     /// Write records in a form that others read
     Export(Box<export::ExportArgs>),
-    /// Say who saw which patients
+    /// Say who saw which patients, and who still uses which protocols
     #[command(subcommand)]
     Report(report::ReportCommand),
     /// Write one record with a proof that it is in the log

@@ -82,7 +82,8 @@ fn c1_what_is_no_head_is_refused() {
 
 #[test]
 fn c3_upgrades_are_refused_and_expectations_are_one() {
-    assert_eq!(with("Connection: upgrade\r\nUpgrade: websocket\r\n").unwrap_err(), Refusal::UpgradeRefused);
+    let malformed = with("Connection: upgrade\r\nUpgrade: websocket\r\n").unwrap_err();
+    assert_eq!(malformed, Refusal::WebsocketMalformed, "without a key");
     assert_eq!(with("Upgrade: h2c\r\n").unwrap_err(), Refusal::UpgradeRefused);
     assert_eq!(with("Connection: close, Upgrade\r\n").unwrap_err(), Refusal::UpgradeRefused);
     assert_eq!(with("Expect: something\r\n").unwrap_err(), Refusal::ExpectationFailed);

@@ -55,6 +55,8 @@ fn admit(worker: &Rc<Worker>, line: &Rc<Line>, gate: &Gate, incoming: Incoming) 
         id: worker.next_id(),
         listener: Arc::clone(&door.listener),
         port: line.port,
+        local: incoming.local_ip(),
+        proxy: None,
         tunnel: None,
     };
     match gate.enter(source, limits) {

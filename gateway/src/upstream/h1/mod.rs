@@ -19,6 +19,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
 use super::body::{OutgoingBody, Progress};
+use super::client::Client;
 use super::connect::Stream;
 use super::deadline::Deadline;
 use super::error::Failure;
@@ -110,6 +111,11 @@ impl H1 {
     /// The address at the other end.
     pub(super) const fn peer(&self) -> Option<SocketAddr> {
         self.stream.peer()
+    }
+
+    /// Whose connection the backend was told that it is.
+    pub(super) const fn client(&self) -> Option<Client> {
+        self.stream.client()
     }
 
     /// Looks at an idle connection: `false` if it has ended or carries bytes that nobody asked for.

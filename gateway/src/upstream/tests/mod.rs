@@ -133,6 +133,7 @@ fn service(addresses: &[SocketAddr]) -> Service {
             .collect(),
         tls: None,
         http2: false,
+        proxy_protocol: false,
         idle_connections: 8,
         connect_timeout: Duration::from_secs(1),
         response_timeout: Duration::from_millis(300),

@@ -56,7 +56,9 @@ const ROUTES: &str = r#"
 fn planned(method: &str, raw: &str) -> Option<Plan> {
     let table = RouteTable::new(toml::from_str::<File>(ROUTES).unwrap().route).unwrap();
     let target = CanonicalTarget::parse(raw.as_bytes(), 16 * 1024).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
-    let resolved = table.resolve(method, &target).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
+    let resolved = table
+        .resolve(crate::route::Place::default(), method, &target)
+        .unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
     plan(&resolved, &target)
 }
 
