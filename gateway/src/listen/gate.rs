@@ -56,9 +56,7 @@ impl Gate {
         counts.all.handshakes += 1;
         Ok(Pass { counts: Rc::clone(&self.counts), source: None, handshaking: true })
     }
-}
 
-impl Gate {
     /// So many handshakes are under way that an address has to be proved before another is begun.
     pub(super) fn is_pressed(&self, source: Source, limits: &Limits) -> bool {
         let counts = self.counts.borrow();
