@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use policy::Refusal;
 
-use crate::listen::{H1Body, H2Body};
+use crate::listen::{H1Body, H2Body, H3Body};
 
 /// Why a body ended before its end.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +37,8 @@ pub enum RequestBody {
     H1(H1Body),
     /// Read by hyper's HTTP/2 server, within the listener's bound.
     H2(H2Body),
+    /// Read from a stream of QUIC, within the listener's bounds.
+    H3(Box<H3Body>),
     /// All of it was read before.
     Whole(FullBody),
     /// The request opens a WebSocket: bytes of it, which are nobody's to read before the backend has agreed (C3).
@@ -52,6 +54,7 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::H1(body) => Pin::new(body).poll_frame(cx),
             Self::H2(body) => Pin::new(body).poll_frame(cx),
+            Self::H3(body) => Pin::new(body.as_mut()).poll_frame(cx),
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
             Self::Tunnel(body) => body.as_mut().poll_frame(cx),
         }
@@ -62,6 +65,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::H1(body) => body.is_end_stream(),
             Self::H2(body) => body.is_end_stream(),
+            Self::H3(body) => body.is_end_stream(),
             Self::Whole(body) => body.is_end_stream(),
             Self::Tunnel(_) => false,
         }
@@ -72,6 +76,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::H1(body) => body.size_hint(),
             Self::H2(body) => body.size_hint(),
+            Self::H3(body) => body.size_hint(),
             Self::Whole(body) => body.size_hint(),
             Self::Tunnel(_) => SizeHint::default(),
         }

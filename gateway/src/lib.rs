@@ -21,6 +21,7 @@ pub mod login;
 pub mod metrics;
 pub mod oidc;
 pub mod outage;
+pub mod quic;
 pub mod quickstart;
 pub mod quota;
 pub mod registry;

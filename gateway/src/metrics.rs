@@ -171,6 +171,10 @@ pub struct Metrics {
     pub ocsp_due: IntGaugeVec,
     /// Tunnels.
     pub tunnels: crate::tunnels::Meters,
+    /// QUIC.
+    pub quic: crate::quic::Meters,
+    /// Connections whose handshake succeeded, by listener and protocol: `http/1.1`, `h2` or `h3`.
+    pub connections_opened: IntCounterVec,
 }
 
 /// A metric of the same name exists already.
@@ -424,6 +428,12 @@ impl Metrics {
             )?,
             ocsp_due: make.gauges("ocsp_due", "OCSP answers that end and are not renewed.", &["listener"])?,
             tunnels: crate::tunnels::Meters::new(&make.0)?,
+            quic: crate::quic::Meters::new(&make.0)?,
+            connections_opened: make.counters(
+                "connections_opened_total",
+                "Connections of peers that were let in.",
+                &["listener", "protocol"],
+            )?,
             registry: make.0,
         };
         // What appears with its first count has not risen for `increase()`, and an alert would miss that one.

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 KINDS = {
     1: "request", 2: "intent", 3: "outcome", 4: "completion", 5: "stream-opened", 6: "stream-periodic",
     7: "stream-closed", 8: "addendum", 9: "login", 10: "session", 16: "connection-opened", 17: "connection-closed",
-    18: "refusal", 19: "refusal-summary", 32: "registry-change", 33: "registry-rollback", 34: "reviewers", 35: "shred", 36: "opening",
+    18: "refusal", 19: "refusal-summary", 22: "connection-moved", 32: "registry-change", 33: "registry-rollback", 34: "reviewers", 35: "shred", 36: "opening",
     37: "revocation-change", 38: "rewrap", 39: "removal",
     48: "start", 49: "stop", 50: "reload", 51: "recovery", 52: "clock", 53: "audit-failure", 54: "full", 55: "gap",
 }

@@ -63,6 +63,8 @@ mod forwarded;
 mod grpc;
 mod h2_bounds;
 mod hl7;
+mod http3;
+mod http3_attacks;
 mod limits;
 mod login_guard;
 mod login_probe;

@@ -20,6 +20,7 @@ pub mod copies;
 mod door;
 pub mod h2;
 mod http1;
+pub mod http3;
 pub mod idp;
 mod metrics;
 pub mod nginx;

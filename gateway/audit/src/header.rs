@@ -110,6 +110,7 @@ kinds! {
     19 RefusalSummary "refusal-summary" "Refusals that were counted instead of recorded one by one.";
     20 TunnelDrops "tunnel-drops" "Packets of tunnels were dropped.";
     21 Outage "outage" "A site fell silent, or is seen again.";
+    22 ConnectionMoved "connection-moved" "A device's connection comes from another address.";
     32 RegistryChange "registry-change" "A site, device, user or role was changed.";
     33 RegistryRollback "registry-rollback" "The registry was older than the log.";
     34 Reviewers "reviewers" "A site's reviewers changed.";

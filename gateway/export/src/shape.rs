@@ -37,6 +37,7 @@ pub(crate) fn shape(kind: Kind, record: Option<&Record>) -> Shape {
             _ => is(code::USER_AUTHENTICATION, Some(code::LOGIN), Execute, Success),
         },
         Kind::ConnectionOpened => is(code::USER_AUTHENTICATION, Some(code::LOGIN), Execute, Success),
+        Kind::ConnectionMoved => is(code::USER_AUTHENTICATION, None, Update, Success),
         Kind::ConnectionClosed => is(code::USER_AUTHENTICATION, Some(code::LOGOUT), Execute, Success),
         Kind::Refusal if record.is_some_and(|record| record.label("stage") == "request") => {
             alert(Some(code::RESTRICTED_FUNCTION), Execute, Serious)

@@ -48,7 +48,7 @@ pub(crate) fn every_kind() -> Vec<Record> {
             "account": "tanaka", "authentication": "user", "device": "d-1", "event": "begun", "origin": "learnt",
             "realm": "ehr", "session": "00112233aabbccdd", "site": "s", "user": "tanaka",
         }),
-        Kind::ConnectionOpened | Kind::ConnectionClosed => {
+        Kind::ConnectionOpened | Kind::ConnectionMoved | Kind::ConnectionClosed => {
             json!({ "connection": asked("read", "permit")["connection"] })
         }
         Kind::Refusal => {

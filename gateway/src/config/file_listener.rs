@@ -64,9 +64,13 @@ pub(super) fn listener(
     const KINDS: &[(&str, Kind)] = &[("tls", Kind::Tls), ("tcp", Kind::Tcp), ("wireguard", Kind::WireGuard)];
     let kind = table.choice("kind", Kind::Tls, KINDS);
     let has_tunnels = kind == Kind::WireGuard;
+    let http3 = table.boolean("http3", false);
     // A UDP port is another than the TCP port of its number.
-    let addresses = if has_tunnels { tunnel_addresses } else { addresses };
-    let address = table.text("address").and_then(|text| addresses.take(table, &text));
+    let address = table.text("address").and_then(|text| match (has_tunnels, http3) {
+        (true, _) => tunnel_addresses.take(table, &text),
+        (false, false) => addresses.take(table, &text),
+        (false, true) => addresses.take(table, &text).and_then(|_| tunnel_addresses.take(table, &text)),
+    });
     let server_names = server_names(table);
     let wireguard = match has_tunnels {
         true => Some(table.section("wireguard", |table| wireguard(table, &server_names))),
@@ -109,6 +113,15 @@ pub(super) fn listener(
             format!("`{kind}` is `wireguard`, and `{acme}` is true: no ACME server comes by a tunnel"),
         );
     }
+    let elsewhere = match kind {
+        Kind::Tls => None,
+        Kind::WireGuard => Some("`wireguard`: tunnels carry streams of TCP"),
+        Kind::Tcp => Some("`tcp`: it carries no HTTP"),
+    };
+    if let Some(what) = elsewhere.filter(|_| http3) {
+        let (own, kind) = (table.key("http3"), table.key("kind"));
+        table.problem("http3", format!("`{own}` is true, and `{kind}` is {what}"));
+    }
     let login_page = table.boolean("login_page", false);
     if login_page && tls.as_ref().is_some_and(|tls| !matches!(tls.peers, ListenerPeers::Devices)) {
         let why =
@@ -148,6 +161,11 @@ pub(super) fn listener(
         }
         false => table.section("proxy_protocol", proxy_protocol),
     };
+    if http3 && proxy_protocol.as_ref().is_some_and(Option::is_some) {
+        let (own, proxy) = (table.key("http3"), table.key("proxy_protocol"));
+        let why = "no header says where a datagram comes from that a load balancer passes on";
+        table.problem("http3", format!("`{own}` is true, and `{proxy}` is there: {why}"));
+    }
     let forwarded = table.section("forwarded", forwarded);
     let streams = streams?;
     let wireguard = match wireguard {
@@ -172,6 +190,7 @@ pub(super) fn listener(
         tls: tls?,
         wireguard,
         streams,
+        http3,
         login_page,
         oidc,
         proxy_protocol: proxy_protocol?,
@@ -490,6 +509,8 @@ fn limits(table: &Table<'_>) -> Limits {
         body_bytes: table.number("body_bytes", &knob::BODY_BYTES),
         h2_concurrent_streams: knob::short(table.number("h2_concurrent_streams", &knob::H2_CONCURRENT_STREAMS)),
         h2_resets: knob::short(table.number("h2_resets", &knob::H2_RESETS)),
+        h3_retry_handshakes: size("h3_retry_handshakes", &knob::H3_RETRY_HANDSHAKES),
+        h3_window_bytes: table.number("h3_window_bytes", &knob::H3_WINDOW_BYTES),
         device_refusal_burst_bytes: table.number("device_refusal_burst_bytes", &knob::DEVICE_REFUSAL_BURST_BYTES),
         device_refusal_bytes_per_second: table
             .number("device_refusal_bytes_per_second", &knob::DEVICE_REFUSAL_BYTES_PER_SECOND),

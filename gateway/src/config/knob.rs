@@ -49,6 +49,8 @@ knobs! {
     BODY_BYTES = 2 * GIB, KIB => 1 << 40, "an imaging study has gigabytes, and no request has more than 1 TiB";
     H2_CONCURRENT_STREAMS = 128, 1 => 1_000, "RFC 9113 section 5.1.2 recommends at least 100, and each holds a request";
     H2_RESETS = 100, 1 => 10_000, "a viewer cancels what has scrolled away, an attacker cancels everything";
+    H3_RETRY_HANDSHAKES = 64, 0 => 100_000, "0 asks everybody for a round trip more, and a forged address costs a handshake";
+    H3_WINDOW_BYTES = 256 * MIB, 0 => 64 * GIB, "2 MiB of it make one connection fast, and all of it may be held in memory";
     DEVICE_REFUSAL_BURST_BYTES = 64 * MIB, MIB => 64 * GIB, "at least the longest record must fit, and one device must not fill the disk";
     DEVICE_REFUSAL_BYTES_PER_SECOND = 256 * KIB, KIB => GIB, "a refused request has a record of about one KiB, and one device must not fill the disk";
     PROXY_TIMEOUT_MS = 3_000, 50 => MINUTE_MS, "a load balancer is near, and sends its header at once";
@@ -272,6 +274,8 @@ impl Default for Limits {
             body_bytes: BODY_BYTES.default,
             h2_concurrent_streams: short(H2_CONCURRENT_STREAMS.default),
             h2_resets: short(H2_RESETS.default),
+            h3_retry_handshakes: size(H3_RETRY_HANDSHAKES.default),
+            h3_window_bytes: H3_WINDOW_BYTES.default,
             device_refusal_burst_bytes: DEVICE_REFUSAL_BURST_BYTES.default,
             device_refusal_bytes_per_second: DEVICE_REFUSAL_BYTES_PER_SECOND.default,
             device_requests_per_second: limit(DEVICE_REQUESTS_PER_SECOND.default),

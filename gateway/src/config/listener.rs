@@ -26,6 +26,8 @@ pub struct Listener {
     pub wireguard: Option<Box<WireGuard>>,
     /// What it carries that is no HTTP: of kind `tcp` one, of tunnels one for each of some ports, otherwise none.
     pub streams: Vec<Stream>,
+    /// Whether HTTP/3 is spoken as well, on UDP at the same address.
+    pub http3: bool,
     /// Whether users log in to the gateway itself here, at pages below `/.sekisho/`.
     pub login_page: bool,
     /// OpenID providers at which users log in here, by their names.
@@ -220,11 +222,15 @@ pub struct Limits {
     pub header_count: usize,
     /// Bytes of a request body.
     pub body_bytes: u64,
-    /// HTTP/2: streams open at once on one connection.
+    /// HTTP/2 and HTTP/3: streams open at once on one connection.
     pub h2_concurrent_streams: u32,
-    /// HTTP/2: streams that the peer may reset, as a burst refilled at this number per ten seconds, before the
+    /// HTTP/2 and HTTP/3: streams that the peer may reset, as a burst refilled at this number per ten seconds, before the
     /// connection ends.
     pub h2_resets: u32,
+    /// HTTP/3: handshakes under way, per worker, from which on strangers must prove their address first.
+    pub h3_retry_handshakes: usize,
+    /// HTTP/3: bytes that flow-control windows may grow by, beyond what each connection begins with, in all and per worker.
+    pub h3_window_bytes: u64,
     /// Bytes that records of one device's refused requests may take at once, per worker; beyond them they are counted.
     pub device_refusal_burst_bytes: u64,
     /// Bytes of them that come back in a second.

@@ -22,6 +22,13 @@ impl Config {
             sockets.sort();
             sockets
         };
+        // A socket on UDP, and what workers share of it.
+        let quic = |listeners: &[Listener]| {
+            let mut quic: Vec<_> =
+                listeners.iter().filter(|listener| listener.http3).map(|one| one.name.clone()).collect();
+            quic.sort();
+            quic
+        };
         // Stacks and keys are made for tunnels at the start; what is asked of those inside is read for each.
         let tunnels = |listeners: &[Listener]| {
             let mut tunnels: Vec<_> = listeners
@@ -53,6 +60,7 @@ impl Config {
             ("log", self.log != new.log),
             ("workers.count", self.workers != new.workers),
             ("listener.wireguard", tunnels(&self.listeners) != tunnels(&new.listeners)),
+            ("listener.http3", quic(&self.listeners) != quic(&new.listeners)),
             ("listener.address", sockets(&self.listeners) != sockets(&new.listeners)),
         ];
         changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

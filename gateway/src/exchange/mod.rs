@@ -29,6 +29,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::ALT_SVC;
 use http::{Request, Response, StatusCode};
 use policy::judge::{self, Permit};
 use policy::route::Place;
@@ -57,6 +58,14 @@ pub const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// Takes a request through the pipeline. There is always an answer.
 pub async fn handle(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
+    let mut response = answer(connection, request).await;
+    if let Some(alt_svc) = &connection.alt_svc {
+        response.headers_mut().insert(ALT_SVC, alt_svc.clone());
+    }
+    response
+}
+
+async fn answer(connection: &Rc<Connection>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let mut trail = Trail::begin(connection, request.method().as_str().as_bytes(), target_of(&request));
     trail.calls_grpc(grpc::is_call(&request));
     if !connection.may_ask() {
@@ -114,7 +123,7 @@ async fn pass(
     let normal = Normal::of(connection, &mut request)?;
     trail.addressed_to(&normal.authority);
     if let Some(listed) = &connection.listener.forwarded {
-        trail.told(forwarded::told(listed, connection.source.ip(), request.headers())?);
+        trail.told(forwarded::told(listed, connection.source().ip(), request.headers())?);
     }
     let mut subject = connection.subject(&snapshot)?;
     trail.asked_by(&subject);

@@ -30,7 +30,7 @@ impl Normal {
         if request.headers().len() > limits.header_count {
             return Err(Refusal::HeaderTooLarge);
         }
-        if request.version() == Version::HTTP_2 {
+        if matches!(request.version(), Version::HTTP_2 | Version::HTTP_3) {
             check_header_list(request, limits)?;
             let headers = request.headers();
             if headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(UPGRADE) {

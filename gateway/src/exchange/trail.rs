@@ -213,7 +213,7 @@ impl Trail {
 
     /// Where it comes from: the connection's other end, or by the word of a listed proxy.
     pub(super) fn source(&self) -> IpAddr {
-        self.told.as_ref().map_or(self.connection.source, |told| told.client).ip()
+        self.told.as_ref().map_or(self.connection.source(), |told| told.client).ip()
     }
 
     /// The same for backends that are told whose connection a request came over.

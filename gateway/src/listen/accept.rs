@@ -18,7 +18,7 @@ use super::arrival::{Arrival, Connection};
 use super::gate::{Gate, Pass, Source};
 use super::peer::Peer;
 use super::proxied::{self, Before};
-use super::tls::Arrived;
+use super::tls::{Arrived, Protocol as Spoken};
 use super::{h1, h2};
 use crate::clock::Clock as _;
 use crate::config::{ProxyProtocol, is_among};
@@ -47,8 +47,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<StdListener> {
 }
 
 /// Accepts until the worker drains.
-pub async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener) {
-    let gate = Rc::new(Gate::default());
+pub(crate) async fn accept_loop(worker: Rc<Worker>, name: Arc<str>, socket: TcpListener, gate: Gate) {
     let mut drain = worker.drain_signal();
     // A passed socket need not be where the configuration says, and a port of 0 is never the true one.
     let port = socket.local_addr().map_or(0, |address| address.port());
@@ -177,7 +176,7 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, mut arrival: Arrival, 
     };
     worker.metrics.handshake(&listener.name, "ok");
     let is_stream = listener.stream(arrival.port).is_some();
-    let is_h2 = parameters.as_ref().is_some_and(|parameters| parameters.is_h2);
+    let is_h2 = parameters.as_ref().is_some_and(|parameters| parameters.protocol == Spoken::H2);
     let connection = Connection::new(Rc::clone(&worker), arrival, peer, parameters, (door, &snapshot));
     let _live = worker.live.register(&connection, &snapshot);
     let _present = connection.peer.device().map(|device| worker.present.enter(&device.site));
@@ -203,7 +202,8 @@ async fn serve_to_its_end<S: Carrier>(worker: Rc<Worker>, mut arrival: Arrival, 
     connection.closed(cause);
 }
 
-struct Counted(prometheus::IntGauge);
+/// A connection that is counted until this is dropped.
+pub(super) struct Counted(pub(super) prometheus::IntGauge);
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -18,7 +18,7 @@ use super::allowance::{Allowance, Rate};
 use super::control::Control;
 use super::deadline::Deadline;
 use super::peer::Peer;
-use super::tls::Parameters;
+use super::tls::{Parameters, Protocol};
 use crate::clock::Clock as _;
 use crate::config::Listener;
 use crate::exchange::Meters;
@@ -31,6 +31,8 @@ use crate::worker::Worker;
 
 /// What a record of a refusal that is no request's is reckoned at, in bytes.
 const REFUSAL_BYTES: u64 = 1024;
+/// How long a client may remember that HTTP/3 is spoken (RFC 7838 3.1).
+const ALT_SVC_SECONDS: u32 = 86_400;
 /// Requests that a peer may make at once, in seconds of its rate: a viewer asks for many images together.
 const REQUEST_BURST_SECONDS: u64 = 10;
 
@@ -72,9 +74,11 @@ pub struct Connection {
     /// The port it came to.
     pub port: u16,
     /// Where it comes from: by the word of a load balancer, where it came through one.
-    pub source: SocketAddr,
+    source: Cell<SocketAddr>,
     /// The address that it came to, where that is known.
     local: Option<IpAddr>,
+    /// Says in answers that HTTP/3 is spoken as well; none where it is not, or is what is spoken.
+    pub alt_svc: Option<HeaderValue>,
     /// When it was accepted.
     pub accepted: Instant,
     /// The proved peer.
@@ -144,7 +148,10 @@ impl Connection {
         let fields = record::Connection::new(&ConnectionFields {
             id: arrival.id.to_str().unwrap_or_default(),
             listener: &arrival.listener.name,
-            transport: peer.transport_label(),
+            transport: match tls.as_ref().map(|tls| tls.protocol) {
+                Some(Protocol::H3) => "quic",
+                Some(Protocol::H1 | Protocol::H2) | None => peer.transport_label(),
+            },
             source: &arrival.source.to_string(),
             proxy: arrival.proxy.map(|proxy| proxy.to_string()).as_deref(),
             tls: tls.as_ref().map(|tls| record::Tls {
@@ -153,10 +160,9 @@ impl Connection {
                 group: tls.group,
                 resumed: tls.resumed,
                 sni: tls.sni.as_deref().map(str::as_bytes),
-                alpn: match (arrival.listener.stream(arrival.port), tls.is_h2) {
-                    (Some(_), _) => None,
-                    (None, true) => Some(b"h2"),
-                    (None, false) => Some(b"http/1.1"),
+                alpn: match arrival.listener.stream(arrival.port) {
+                    Some(_) => None,
+                    None => Some(tls.protocol.label().as_bytes()),
                 },
             }),
             site: party.as_ref().and_then(Party::site).map(SiteName::as_str),
@@ -166,6 +172,17 @@ impl Connection {
             qualifications: &qualifications,
             certificate: peer.fingerprint().map(|sha256| record::Certificate { sha256, serial: None }),
         });
+        let protocol = tls.as_ref().map(|tls| tls.protocol);
+        let alt_svc = match protocol {
+            Some(Protocol::H1 | Protocol::H2) if arrival.listener.http3 => {
+                HeaderValue::try_from(format!("h3=\":{}\"; ma={ALT_SVC_SECONDS}", arrival.port)).ok()
+            }
+            Some(Protocol::H1 | Protocol::H2 | Protocol::H3) | None => None,
+        };
+        if let Some(protocol) = protocol {
+            let labels = [arrival.listener.name.as_str(), protocol.label()];
+            worker.metrics.connections_opened.with_label_values(&labels).inc();
+        }
         Rc::new(Self {
             client_cert: peer.chain().first().and_then(|leaf| client_cert(leaf)),
             spiffe_id,
@@ -181,8 +198,9 @@ impl Connection {
             fields,
             listener: arrival.listener,
             port: arrival.port,
-            source: arrival.source,
+            source: Cell::new(arrival.source),
             local: arrival.local,
+            alt_svc,
             accepted: arrival.accepted,
             worker,
             peer,
@@ -196,6 +214,24 @@ impl Connection {
         })
     }
 
+    /// Where it comes from.
+    #[must_use]
+    pub const fn source(&self) -> SocketAddr {
+        self.source.get()
+    }
+
+    /// Notes where it comes from now: a peer's address may change while its connection of QUIC lives (RFC 9000 9), which is
+    /// counted and recorded. What is judged from here on, is by the new one.
+    pub(crate) fn follow(&self, source: SocketAddr) {
+        if self.source.replace(source) == source {
+            return;
+        }
+        *self.forwarded.borrow_mut() = None;
+        self.worker.metrics.quic.migrations.with_label_values(&[&self.listener.name]).inc();
+        let to = source.to_string();
+        self.worker.append_unwaited(&(&self.fields, ConnectionEvent::Moved { to: &to }));
+    }
+
     /// `Forwarded` for a request to `authority`; the one made before where the authority is the same.
     pub fn forwarded(&self, authority: &HeaderValue) -> Option<HeaderValue> {
         let mut made = self.forwarded.borrow_mut();
@@ -205,7 +241,7 @@ impl Connection {
             return Some(value.clone());
         }
         let is_tls = self.tls_version.is_some();
-        let value = headers::forwarded(self.source.ip(), is_tls, authority.to_str().ok()?, &self.listener.name)?;
+        let value = headers::forwarded(self.source().ip(), is_tls, authority.to_str().ok()?, &self.listener.name)?;
         *made = Some((authority.clone(), value.clone()));
         Some(value)
     }
@@ -213,9 +249,9 @@ impl Connection {
     /// Whose connection it is, for backends that want to know.
     pub(crate) fn client(&self) -> Client {
         let unknown =
-            || if self.source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            || if self.source().is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let local = self.local.unwrap_or_else(unknown);
-        Client { source: self.source, destination: SocketAddr::new(local, self.port) }
+        Client { source: self.source(), destination: SocketAddr::new(local, self.port) }
     }
 
     /// The deadline of an exchange that begins: the listener's bound, and `grace` on top of it.
@@ -354,7 +390,7 @@ impl Connection {
         let patient = party.and_then(Party::patient).map(ToString::to_string);
         self.worker.append_unwaited(&Refused {
             listener: &self.listener.name,
-            source: &self.source.to_string(),
+            source: &self.source().to_string(),
             stage: Stage::Request,
             reason: refusal.label(),
             detail: Some(detail.as_bytes()),

@@ -10,7 +10,7 @@ use policy::Refusal;
 use crate::config::Limits;
 
 /// Counts of one listener on one worker.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Gate {
     counts: Rc<RefCell<Counts>>,
 }
@@ -55,6 +55,15 @@ impl Gate {
         counts.all.connections += 1;
         counts.all.handshakes += 1;
         Ok(Pass { counts: Rc::clone(&self.counts), source: None, handshaking: true })
+    }
+
+    /// So many handshakes are under way that an address has to be proved before another is begun.
+    pub(super) fn is_pressed(&self, source: Source, limits: &Limits) -> bool {
+        let counts = self.counts.borrow();
+        let from_here = counts.sources.get(&source.0).copied().unwrap_or_default();
+        counts.all.handshakes >= limits.h3_retry_handshakes.min(limits.handshakes)
+            || from_here.handshakes >= limits.handshakes_per_address / 2
+            || from_here.connections >= limits.connections_per_address
     }
 }
 

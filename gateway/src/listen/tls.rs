@@ -22,6 +22,7 @@ use super::peer::Shown;
 use super::purpose::{PeerRules, RolesFileError};
 use crate::clock::TlsTime;
 use crate::config::{Asking, InsideTls, Listener, ListenerTls};
+use crate::quic::{self, QuicTls};
 use crate::registry::directory::Proved;
 use crate::revocation::{Lists, RevocationError, notice, unix_seconds};
 
@@ -80,6 +81,8 @@ pub struct TlsListener {
     rules: PeerRules,
     identities: Arc<Identities>,
     profile: Profile,
+    /// The same for QUIC, where that is spoken.
+    quic: Option<Arc<QuicTls>>,
     /// Whether nobody may come in without a certificate.
     asks: ClientCertificates,
     /// The first end among the authorities of its peers, seconds since 1970; none where no certificate is asked for.
@@ -148,6 +151,23 @@ impl TlsListener {
             clock: Arc::new(TlsTime),
         })
         .map_err(|error| setup(error.to_string()))?;
+        let quic = match listener.http3 {
+            true => {
+                // QUIC knows TLS 1.3 alone (RFC 9001 4.2), whatever is taken on TCP.
+                let config = server_config(ServerSettings {
+                    profile: Profile::CryptrecHigh,
+                    resolver: Arc::clone(&identities) as _,
+                    verifier: Arc::clone(&verifier),
+                    certificates: asks,
+                    alpn: quic::ALPN,
+                    resumption: resumption.clone(),
+                    clock: Arc::new(TlsTime),
+                })
+                .map_err(|error| setup(error.to_string()))?;
+                Some(Arc::new(QuicTls::new(config, Arc::clone(&verifier)).map_err(setup)?))
+            }
+            false => None,
+        };
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             verifier,
@@ -157,6 +177,7 @@ impl TlsListener {
             rules,
             identities,
             profile,
+            quic,
             asks,
             authorities_not_after: listener.tls.client_ca_file.as_ref().map(|_| anchors.not_after().as_secs()),
         })
@@ -166,6 +187,11 @@ impl TlsListener {
     #[must_use]
     pub const fn identities(&self) -> &Arc<Identities> {
         &self.identities
+    }
+
+    /// TLS for QUIC; none where that is not spoken.
+    pub(crate) const fn quic(&self) -> Option<&Arc<QuicTls>> {
+        self.quic.as_ref()
     }
 
     /// The profile that it speaks TLS by.
@@ -290,7 +316,10 @@ impl TlsListener {
             group: connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             sni: connection.server_name().map(str::to_ascii_lowercase),
-            is_h2: connection.alpn_protocol() == Some(b"h2"),
+            protocol: match connection.alpn_protocol() {
+                Some(b"h2") => Protocol::H2,
+                Some(_) | None => Protocol::H1,
+            },
         };
         let chain = || chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         let shown = peer.map(|peer| Shown { peer, chain: chain() });
@@ -362,8 +391,31 @@ pub struct Parameters {
     pub resumed: bool,
     /// The server name the peer asked for, lower case.
     pub sni: Option<String>,
-    /// HTTP/2 was agreed on; otherwise HTTP/1.1.
-    pub is_h2: bool,
+    /// What is spoken.
+    pub protocol: Protocol,
+}
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2.
+    H2,
+    /// HTTP/3.
+    H3,
+}
+
+impl Protocol {
+    /// Its name in ALPN, in records and in metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::H1 => "http/1.1",
+            Self::H2 => "h2",
+            Self::H3 => "h3",
+        }
+    }
 }
 
 /// What a handshake's error says about the peer, its device included where its certificate names one.

@@ -33,6 +33,7 @@ use crate::load::load;
 use crate::login;
 use crate::oidc;
 use crate::outage;
+use crate::quic;
 use crate::registry::watch::Watch;
 use crate::revocation;
 use crate::session;
@@ -256,6 +257,7 @@ impl Control {
         let mut listeners = Vec::new();
         let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let mut shares: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        let mut quic: Vec<Vec<quic::Share>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &config.listeners {
             if let Some(wireguard) = &listener.wireguard {
                 let key = load_or_create_key(&wireguard.private_key_file)?;
@@ -268,19 +270,25 @@ impl Control {
             let (address, opened) =
                 sockets.open(listener, count).map_err(|error| bind_error(&listener.name, listener.address, error))?;
             listeners.push((listener.name.clone(), address));
+            if listener.http3 {
+                let hub = quic::Hub::open(&listener.name, address, count, &self.shared.metrics.quic)
+                    .map_err(|error| bind_error(&listener.name, address, error))?;
+                quic.iter_mut().zip(hub.shares).for_each(|(worker, share)| worker.push(share));
+            }
             for (worker, socket) in by_worker.iter_mut().zip(opened) {
                 worker.push((Arc::from(listener.name.as_str()), socket));
             }
         }
         let (go, going) = watch::channel(false);
         let (report, mut reports) = mpsc::unbounded_channel();
-        for (index, (sockets, tunnels)) in by_worker.into_iter().zip(shares).enumerate() {
+        for (index, ((sockets, tunnels), quic)) in by_worker.into_iter().zip(shares).zip(quic).enumerate() {
             let part = threads::Part {
                 place: threads::Place::new(&roster, index, report.clone()),
                 shared: self.shared.clone(),
                 log: Arc::clone(&self.prepared.log),
                 sockets,
                 tunnels,
+                quic,
                 go: going.clone(),
                 cut: cutting.clone(),
             };

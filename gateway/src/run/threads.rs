@@ -1,5 +1,6 @@
 //! The workers' threads.
 
+use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use crate::audit::{Audit as Log, Lane};
-use crate::listen::accept_loop;
+use crate::listen::{Gate, accept_loop, accept_quic};
+use crate::quic;
 use crate::tunnels::{Line, Share, drive};
 use crate::worker::{Shared, Worker};
 
@@ -87,6 +89,8 @@ pub(super) struct Part {
     pub(super) sockets: Vec<(Arc<str>, StdListener)>,
     /// Its share of each listener's tunnels.
     pub(super) tunnels: Vec<Share>,
+    /// Its share of each listener's QUIC.
+    pub(super) quic: Vec<quic::Share>,
     /// Set once every worker has started: nobody is served by half a gateway.
     pub(super) go: watch::Receiver<bool>,
     /// Set once connections that still live are to be cut.
@@ -109,10 +113,10 @@ fn main(mut part: Part) -> bool {
 }
 
 async fn work(part: Part) -> bool {
-    let Part { mut place, shared, log, sockets, tunnels, mut go, mut cut } = part;
+    let Part { mut place, shared, log, sockets, tunnels, quic, mut go, mut cut } = part;
     let (lane, driver) = log.lane();
     spawn_local(driver);
-    let (worker, sockets, lines) = match prepare(shared, place.index, lane, sockets, tunnels) {
+    let Ready { worker, sockets, lines, quic } = match prepare(shared, place.index, lane, sockets, (tunnels, quic)) {
         Ok(prepared) => prepared,
         Err(error) => {
             place.tell(Err(error));
@@ -127,8 +131,15 @@ async fn work(part: Part) -> bool {
     let judging = spawn_local(Rc::clone(&worker).keep_judging());
     spawn_local(worker.keep_pools());
     let mut doors = JoinSet::new();
+    // A listener's bounds are for all who come to it, by whatever protocol.
+    let mut gates: HashMap<Arc<str>, Gate> = HashMap::new();
     for (name, socket) in sockets {
-        doors.spawn_local(accept_loop(Rc::clone(&worker), name, socket));
+        let gate = gates.entry(Arc::clone(&name)).or_default().clone();
+        doors.spawn_local(accept_loop(Rc::clone(&worker), name, socket, gate));
+    }
+    for line in quic {
+        let gate = gates.entry(Arc::clone(&line.listener)).or_default().clone();
+        doors.spawn_local(accept_quic(Rc::clone(&worker), line, gate));
     }
     for line in lines {
         doors.spawn_local(drive(Rc::clone(&worker), line));
@@ -184,7 +195,12 @@ async fn work(part: Part) -> bool {
 type Doors<S> = Vec<(Arc<str>, S)>;
 
 /// What a worker serves with.
-type Ready = (Rc<Worker>, Doors<TcpListener>, Vec<Line>);
+struct Ready {
+    worker: Rc<Worker>,
+    sockets: Doors<TcpListener>,
+    lines: Vec<Line>,
+    quic: Vec<quic::Line>,
+}
 
 /// All that can fail before a worker serves.
 fn prepare(
@@ -192,7 +208,7 @@ fn prepare(
     index: usize,
     lane: Lane,
     sockets: Doors<StdListener>,
-    tunnels: Vec<Share>,
+    (tunnels, quic): (Vec<Share>, Vec<quic::Share>),
 ) -> Result<Ready, String> {
     let worker = Worker::new(shared, index, lane).map_err(|error| error.to_string())?;
     let open = |(name, socket)| match TcpListener::from_std(socket) {
@@ -202,7 +218,14 @@ fn prepare(
     let sockets = sockets.into_iter().map(open).collect::<Result<_, _>>()?;
     let lines: Vec<Line> = tunnels.into_iter().map(Share::open).collect::<Result<_, _>>()?;
     lines.iter().for_each(|line| worker.takes_tunnels(line.endpoint()));
-    Ok((worker, sockets, lines))
+    let snapshot = worker.snapshot();
+    let quic = quic.into_iter().map(|share| {
+        let listener = snapshot.door(share.listener()).and_then(|door| Some((door.tls.quic()?, &door.listener.limits)));
+        let (tls, limits) = listener.ok_or("a listener of HTTP/3 is not configured")?;
+        share.open(Arc::clone(tls), limits)
+    });
+    let quic = quic.collect::<Result<_, String>>()?;
+    Ok(Ready { worker, sockets, lines, quic })
 }
 
 #[cfg(test)]

@@ -27,3 +27,5 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use hub::{Hub, Line, Share};
 pub use key::{TunnelKeyError, load_key, load_or_create_key};
 pub use meters::Meters;
+pub(crate) use socket::bind;
+pub(crate) use steering::{BY_HASH, RETURN_A, Spread, attach, op};

@@ -21,7 +21,7 @@ const TRAIN: usize = 64 * 1024;
 ///
 /// # Errors
 /// The system's, naming the address by the caller.
-pub(super) fn bind(address: SocketAddr) -> io::Result<StdSocket> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<StdSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {

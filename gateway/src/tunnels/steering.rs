@@ -17,9 +17,9 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::AttachReusePortCbpf;
 
 /// `BPF_A` of a return: the accumulator.
-const RETURN_A: u32 = 0x10;
+pub(crate) const RETURN_A: u32 = 0x10;
 /// The kernel's own choice, by the addresses: no socket has that place.
-const BY_HASH: u32 = u32::MAX;
+pub(crate) const BY_HASH: u32 = u32::MAX;
 /// The shortest message: transport data that is a keepalive.
 const SHORTEST: u32 = 32;
 
@@ -35,22 +35,22 @@ const IN_OTHERS: u32 = 5;
 
 /// Workers that tunnels are spread over, and the bits of a number that tell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     /// How many.
-    pub(super) workers: usize,
+    pub(crate) workers: usize,
     /// How many bits their numbers have.
-    pub(super) bits: u8,
+    pub(crate) bits: u8,
 }
 
 impl Spread {
     /// Over as many workers as there are, and as their numbers allow.
-    pub(super) fn over(workers: usize) -> Self {
+    pub(crate) fn over(workers: usize) -> Self {
         let most = 1_usize << gateway_tunnel::config::Shard::MAX_BITS;
         let workers = workers.clamp(1, most);
         Self { workers, bits: u8::try_from(workers.next_power_of_two().trailing_zeros()).unwrap_or(0) }
     }
 
-    fn mask(self) -> u8 {
+    pub(crate) fn mask(self) -> u8 {
         (1_u8 << self.bits).wrapping_sub(1)
     }
 
@@ -68,14 +68,7 @@ impl Spread {
     }
 
     /// The filter for the sockets' group. It sees a datagram without its UDP header.
-    fn filter(self) -> [sock_filter; 11] {
-        let op = |code: u32, jt: u8, jf: u8, k: u32| sock_filter {
-            // INVARIANT: codes of classic BPF have 16 bits.
-            code: u16::try_from(code).unwrap_or(0),
-            jt,
-            jf,
-            k,
-        };
+    fn filter(self) -> [sock_filter; 12] {
         [
             op(BPF_LD | BPF_W | BPF_LEN, 0, 0, 0),
             op(BPF_JMP | BPF_JGE | BPF_K, 0, 4, SHORTEST),
@@ -88,6 +81,7 @@ impl Spread {
             op(BPF_JMP | BPF_JA, 0, 0, 1),
             op(BPF_LD | BPF_B | BPF_ABS, 0, 0, IN_RESPONSE),
             op(BPF_ALU | BPF_AND | BPF_K, 0, 0, u32::from(self.mask())),
+            op(BPF_RET | RETURN_A, 0, 0, 0),
         ]
     }
 
@@ -96,11 +90,23 @@ impl Spread {
     /// # Errors
     /// The system's; then it chooses by the addresses.
     pub(super) fn steer(self, socket: &impl AsFd) -> io::Result<()> {
-        let mut filter = Vec::from(self.filter());
-        filter.push(sock_filter { code: u16::try_from(BPF_RET | RETURN_A).unwrap_or(0), jt: 0, jf: 0, k: 0 });
-        let program = sock_fprog { len: u16::try_from(filter.len()).unwrap_or(0), filter: filter.as_mut_ptr() };
-        setsockopt(socket, AttachReusePortCbpf, &program).map_err(io::Error::from)
+        attach(&mut self.filter(), socket)
     }
+}
+
+/// One instruction of a filter.
+pub(crate) fn op(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    // INVARIANT: codes of classic BPF have 16 bits.
+    sock_filter { code: u16::try_from(code).unwrap_or(0), jt, jf, k }
+}
+
+/// Has the kernel choose by this filter among the sockets that share this one's port.
+///
+/// # Errors
+/// The system's; then it chooses by the addresses.
+pub(crate) fn attach(filter: &mut [sock_filter], socket: &impl AsFd) -> io::Result<()> {
+    let program = sock_fprog { len: u16::try_from(filter.len()).unwrap_or(0), filter: filter.as_mut_ptr() };
+    setsockopt(socket, AttachReusePortCbpf, &program).map_err(io::Error::from)
 }
 
 #[cfg(test)]

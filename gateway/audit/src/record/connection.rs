@@ -129,6 +129,11 @@ impl Connection {
 pub enum ConnectionEvent<'a> {
     /// The peer is verified and registered.
     Opened,
+    /// It comes from another address from here on (RFC 9000 9).
+    Moved {
+        /// That address, and the port.
+        to: &'a str,
+    },
     /// The connection is over.
     Closed {
         /// Why: `peer`, `idle`, or a refusal's label such as `device-suspended`.
@@ -147,14 +152,16 @@ pub struct ConnectionTraffic {
     pub duration_us: u64,
 }
 
-/// Kind `connection-opened` or `connection-closed` (R5: login time of a device or a person). Adds `connection`, and for a
-/// closed one `cause`, `duration_us`, `requests`.
+/// Kind `connection-opened`, `connection-moved` or `connection-closed` (R5: login time of a device or a person). Adds
+/// `connection`, whose `source` is where it was opened from, for a moved one `to`, and for a closed one `cause`,
+/// `duration_us`, `requests`.
 impl Record for (&Connection, ConnectionEvent<'_>) {
     const FOLLOWS: bool = true;
 
     fn kind(&self) -> Kind {
         match self.1 {
             ConnectionEvent::Opened => Kind::ConnectionOpened,
+            ConnectionEvent::Moved { .. } => Kind::ConnectionMoved,
             ConnectionEvent::Closed { .. } => Kind::ConnectionClosed,
         }
     }
@@ -175,6 +182,7 @@ impl Record for (&Connection, ConnectionEvent<'_>) {
         let mut requests = None;
         match event {
             ConnectionEvent::Opened => object.label(key!("kind"), "connection-opened"),
+            ConnectionEvent::Moved { .. } => object.label(key!("kind"), "connection-moved"),
             ConnectionEvent::Closed { traffic, .. } => {
                 object.number(key!("duration_us"), traffic.duration_us);
                 object.label(key!("kind"), "connection-closed");
@@ -185,6 +193,9 @@ impl Record for (&Connection, ConnectionEvent<'_>) {
         object.optional_number(key!("requests"), requests);
         let splice = write_sequence(&mut object, start);
         write_time(&mut object, header);
+        if let ConnectionEvent::Moved { to } = event {
+            object.text(key!("to"), to);
+        }
         object.number(key!("version"), super::VERSION);
         object.end();
         splice

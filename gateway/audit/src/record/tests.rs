@@ -328,6 +328,7 @@ fn every_kind_is_canonical() {
         canonical(&TunnelDrops { listener: "tunnels", site: None, drops: &[("mac1", 9)] }, 27),
         canonical(&Outage { site: "s", event: OutageEvent::Silent, since: Some("2026-11-23T01:02:03Z") }, 28),
         canonical(&Outage { site: "s", event: OutageEvent::Seen, since: None }, 29),
+        canonical(&(&connection, ConnectionEvent::Moved { to: "192.0.2.8:4712" }), 30),
     ];
     let names: Vec<_> = kinds.iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
     assert_eq!(
@@ -362,6 +363,7 @@ fn every_kind_is_canonical() {
             "tunnel-drops",
             "outage",
             "outage",
+            "connection-moved",
         ]
     );
     assert!(names.iter().all(|name| crate::header::Kind::from_label(name).is_some()));

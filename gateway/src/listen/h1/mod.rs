@@ -17,3 +17,4 @@ pub(crate) use fields::{put_chunk_size, put_fields, put_last_chunk};
 pub use head::{Framing, HeadLimits, HeadScan, take_head};
 pub use io::H1Body;
 pub(crate) use io::Stream;
+pub(super) use response::date;

@@ -166,17 +166,25 @@ fn write_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// `Date` of a backend that sends none (RFC 9110 section 6.6.1), made once a second on each worker.
 fn write_date(out: &mut BytesMut) {
+    out.extend_from_slice(b"date: ");
+    out.extend_from_slice(date().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `Date` of a backend that sends none (RFC 9110 section 6.6.1), made once a second on each worker.
+pub(in super::super) fn date() -> HeaderValue {
     thread_local! {
-        static DATE_LINE: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+        static DATE_VALUE: RefCell<(i64, HeaderValue)> = const { RefCell::new((i64::MIN, HeaderValue::from_static(""))) };
     }
     let now = jiff::Timestamp::now();
-    DATE_LINE.with_borrow_mut(|(second, line)| {
+    DATE_VALUE.with_borrow_mut(|(second, value)| {
         if *second != now.as_second() {
             *second = now.as_second();
-            *line = now.strftime("date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string();
+            let text = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            // INVARIANT: letters, digits, spaces and colons are a header's value.
+            *value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
         }
-        out.extend_from_slice(line.as_bytes());
-    });
+        value.clone()
+    })
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::super::budget::Budget;
 use super::super::deadline::Deadline;
 use super::super::h1::Stream;
 
@@ -30,13 +31,8 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Frames without progress that a peer may send in a burst, and what it earns back.
-const CONTROL_BURST: f64 = 2_000.0;
-const CONTROL_PER_SECOND: f64 = 100.0;
-const CONTROL_PER_REQUEST: f64 = 6.0;
 /// Bytes written to the peer that earn it one frame, such as the window update that answers them.
 const BYTES_PER_CONTROL: f64 = 512.0;
-const RESET_PERIOD_SECONDS: f64 = 10.0;
 
 /// `GOAWAY`, last stream 2^31-1 since nobody knows which was the last, `ENHANCE_YOUR_CALM`.
 const GOAWAY_CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
@@ -151,46 +147,13 @@ impl Code {
     }
 }
 
-/// What a peer may still send.
-#[derive(Debug)]
-struct Budget {
-    control: f64,
-    resets: f64,
-    reset_burst: f64,
-    refilled: Instant,
-}
-
-impl Budget {
-    fn new(resets: u32, now: Instant) -> Self {
-        let reset_burst = f64::from(resets);
-        Self { control: CONTROL_BURST, resets: reset_burst, reset_burst, refilled: now }
-    }
-
-    fn earn(&mut self, control: f64) {
-        self.control = (self.control + control).min(CONTROL_BURST);
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let seconds = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.refilled = now;
-        self.earn(seconds * CONTROL_PER_SECOND);
-        self.resets = (self.resets + seconds * self.reset_burst / RESET_PERIOD_SECONDS).min(self.reset_burst);
-    }
-
-    fn spend(&mut self, kind: u8, length: usize) {
-        match (kind, length) {
-            (HEADERS, _) => self.earn(CONTROL_PER_REQUEST),
-            (DATA, 1..) => {}
-            (RST_STREAM, _) => {
-                self.control -= 1.0;
-                self.resets -= 1.0;
-            }
-            _ => self.control -= 1.0,
-        }
-    }
-
-    fn is_spent(&self) -> bool {
-        self.control < 0.0 || self.resets < 0.0
+/// What a frame costs the peer, or earns it.
+fn spend(budget: &mut Budget, kind: u8, length: usize) {
+    match (kind, length) {
+        (HEADERS, _) => budget.request(),
+        (DATA, 1..) => {}
+        (RST_STREAM, _) => budget.reset(),
+        _ => budget.idle_frames(1.0),
     }
 }
 
@@ -341,7 +304,7 @@ impl Watched {
         let (budget, section) = (&mut self.budget, &mut self.section);
         self.inbound.walk(read, |seen| match seen {
             Seen::Frame(head) => {
-                budget.spend(head.kind, head.length);
+                spend(budget, head.kind, head.length);
                 section.saw(head);
             }
             Seen::Error { .. } => {}
@@ -544,9 +507,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn resets_are_bounded_and_come_back_with_time() {
         let mut budget = Budget::new(100, Instant::now());
-        (0..100).for_each(|_| budget.spend(RST_STREAM, 4));
+        (0..100).for_each(|_| spend(&mut budget, RST_STREAM, 4));
         assert!(!budget.is_spent());
-        budget.spend(RST_STREAM, 4);
+        spend(&mut budget, RST_STREAM, 4);
         assert!(budget.is_spent());
         tokio::time::advance(Duration::from_secs(10)).await;
         budget.refill(Instant::now());
@@ -557,14 +520,14 @@ mod tests {
     async fn requests_and_data_pay_for_themselves_and_floods_do_not() {
         let mut budget = Budget::new(100, Instant::now());
         for _ in 0..100_000 {
-            budget.spend(HEADERS, 30);
-            budget.spend(DATA, 100);
-            (0..4).for_each(|_| budget.spend(8, 4));
+            spend(&mut budget, HEADERS, 30);
+            spend(&mut budget, DATA, 100);
+            (0..4).for_each(|_| spend(&mut budget, 8, 4));
         }
         assert!(!budget.is_spent());
         for kind in [DATA, 2, 4, 6, 9] {
             let mut budget = Budget::new(100, Instant::now());
-            (0..2_001).for_each(|_| budget.spend(kind, 0));
+            (0..2_001).for_each(|_| spend(&mut budget, kind, 0));
             assert!(budget.is_spent(), "frames of type {kind}");
         }
     }
