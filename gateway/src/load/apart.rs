@@ -55,11 +55,12 @@ pub(super) fn judge(config: &Config, routes: &RouteTable) -> Result<(), NotApart
     }
     let of = |listeners: &[&Listener]| -> Vec<&Service> {
         let is_at = |route: &Route| listeners.iter().any(|listener| route.is_at(config.place_of(listener)));
-        let is_used =
-            |service: &&Service| routes.routes().any(|route| *route.service() == service.name && is_at(route)) || {
+        let is_used = |service: &&Service| {
+            routes.routes().any(|route| *route.service() == service.name && is_at(route)) || {
                 let streams = listeners.iter().flat_map(|listener| &listener.streams);
                 streams.map(|stream| &stream.service).any(|name| *name == service.name)
-            };
+            }
+        };
         config.services.iter().filter(is_used).collect()
     };
     let theirs: Vec<_> = of(&others).into_iter().map(|service| (service, addresses(service))).collect();

@@ -42,7 +42,7 @@ pub(super) enum Begun {
     /// There is none.
     Empty,
     /// There may be one.
-    Body(H3Body),
+    Body(Box<H3Body>),
 }
 
 impl H3Body {
@@ -73,7 +73,7 @@ impl H3Body {
             Poll::Ready(Ok(None)) => return Err(body.misses()),
             Poll::Ready(Err(error)) => return Err(error),
         }
-        Ok(Begun::Body(body))
+        Ok(Begun::Body(Box::new(body)))
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
@@ -124,15 +124,11 @@ impl H3Body {
 
 /// What the library says of a stream that ended early.
 fn broken(error: &StreamError) -> BodyError {
-    match error {
-        StreamError::RemoteTerminate { code, .. } if *code == u64::from(code::MESSAGE_ERROR) => {
-            BodyError::Refused(Refusal::RequestMalformed)
-        }
-        StreamError::StreamError { .. } | StreamError::HeaderTooBig { .. } => {
-            BodyError::Refused(Refusal::RequestMalformed)
-        }
-        other => BodyError::Broken(other.to_string()),
+    let is_ours = matches!(error, StreamError::RemoteTerminate { code, .. } if *code == u64::from(code::MESSAGE_ERROR));
+    if is_ours || matches!(error, StreamError::StreamError { .. } | StreamError::HeaderTooBig { .. }) {
+        return BodyError::Refused(Refusal::RequestMalformed);
     }
+    BodyError::Broken(error.to_string())
 }
 
 impl Body for H3Body {

@@ -55,8 +55,8 @@ fn of_static(index: u64) -> Result<Name, Fault> {
         15..=21 => Name::Pseudo(METHOD),
         22 | 23 => Name::Pseudo(SCHEME),
         24..=28 | 63..=71 => Name::Unknown,
-        0..STATIC => Name::Other,
         STATIC.. => return Err(UNDECODABLE),
+        _ => Name::Other,
     })
 }
 

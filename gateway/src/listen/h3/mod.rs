@@ -193,7 +193,7 @@ async fn exchange(resolver: Resolver, connection: Rc<Connection>, watch: Rc<Watc
     let method = request.method().clone();
     let body = match H3Body::begin(recv, limits.body_bytes, expected, limits.body_idle_timeout).await {
         Ok(Begun::Empty) => RequestBody::Empty,
-        Ok(Begun::Body(body)) => RequestBody::H3(Box::new(body)),
+        Ok(Begun::Body(body)) => RequestBody::H3(body),
         Err(BodyError::Refused(refusal)) => {
             return watch.note(refusal, "a body is not as long as its head says, or cannot be read");
         }
@@ -206,15 +206,11 @@ async fn exchange(resolver: Resolver, connection: Rc<Connection>, watch: Rc<Watc
 
 /// Records why a request never came to be one.
 fn unread(error: &StreamError, watch: &Watch) {
-    match error {
-        StreamError::StreamError { .. } => {
-            watch.note(Refusal::RequestMalformed, "the HTTP/3 library ended a stream");
-        }
-        StreamError::HeaderTooBig { .. } => {
-            watch.note(Refusal::HeaderTooLarge, "the HTTP/3 library refused a header list beyond its bound");
-        }
-        // The watch has seen it, or the peer has gone.
-        _ => {}
+    // Of everything else the watch knows, or the peer has gone.
+    if matches!(error, StreamError::StreamError { .. }) {
+        watch.note(Refusal::RequestMalformed, "the HTTP/3 library ended a stream");
+    } else if matches!(error, StreamError::HeaderTooBig { .. }) {
+        watch.note(Refusal::HeaderTooLarge, "the HTTP/3 library refused a header list beyond its bound");
     }
 }
 
