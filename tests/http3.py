@@ -159,7 +159,7 @@ class Session:
         self.client = client
         if order.get("http", True):
             client.http = Http(client._quic)
-            client.transmit()
+        client.transmit()
         begun = time.monotonic()
         try:
             await asyncio.wait_for(client.wait_connected(), PATIENCE)
