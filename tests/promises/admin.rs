@@ -130,7 +130,11 @@ fn alerts_name_metrics_that_exist() {
     let tunnels = "[[listener]]\nname = \"tunnels\"\nkind = \"wireguard\"\naddress = \"127.0.0.1:0\"\n\
         server_names = [\"localhost\"]\n[listener.wireguard]\nprivate_key_file = \"state/tunnels.key\"\n\
         endpoint = \"gw.example:51820\"\ninside = [\"10.64.0.1\"]\nports = [80]\nsite_ranges = [\"10.64.0.0/10\"]\ninside_tls = \"off\"\n";
-    let clinic = Clinic::builder().config(|config| config.append(tunnels)).start();
+    let clinic = Clinic::builder().config(|config| {
+        config.set_listener("http3", true);
+        config.append(tunnels);
+    });
+    let clinic = clinic.start();
     assert_eq!(clinic.wire(DOCTOR).get("/fhir/Patient/1").status, 200);
     let _ = clinic.door.without_certificate().refused();
     let _ = clinic.reload();

@@ -85,7 +85,7 @@ knobs! {
 // Connections without HTTP.
 knobs! {
     STREAM:
-    STREAM_PORT = 11_112, 1 => 65_535, "it is a port";
+    STREAM_PORT = 11_112, 1 => 65_535, "a TCP port has sixteen bits, and 0 is none";
     STREAM_IDLE_TIMEOUT_MS = 600_000, 1_000 => 7 * 24 * HOUR_MS, "an interface may be silent at night, and whoever is gone holds two connections";
     MESSAGE_TIMEOUT_MS = 30_000, 100 => 10 * MINUTE_MS, "a message is a few packets, and a slow one holds a place";
     MESSAGE_BYTES = MIB, 4 * KIB => 256 * MIB, "a message is held in memory until it is judged, and a report in it may be large";

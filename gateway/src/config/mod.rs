@@ -15,6 +15,7 @@ mod file_listener;
 mod file_login;
 mod file_oidc;
 mod file_outage;
+mod file_peers;
 mod file_quota;
 mod file_resilience;
 mod file_route;

@@ -8,17 +8,15 @@ mod named;
 mod told;
 mod tunnel;
 mod user;
+mod written;
 
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gateway_audit::record::{
-    Addendum, Completion, Decision, Durations, End, Exchange, Intent, Outcome, Request, SessionEvent, Stream,
-    StreamEvent,
-};
-use gateway_audit::{Record, Scope};
+use gateway_audit::Scope;
+use gateway_audit::record::{Addendum, Completion, Decision, End, SessionEvent, Stream, StreamEvent};
 use http::{HeaderValue, Response, StatusCode};
 use policy::judge::PolicyName;
 use policy::patients::Unread;
@@ -30,7 +28,6 @@ use super::account::{Own, forget};
 use super::answer::ResponseBody;
 use super::asked::{Asked, Target};
 use super::forwarded::Told;
-use super::meters::Counted;
 use super::patients::Bodies;
 use crate::accounts::page::Language;
 use crate::answer::{X_REQUEST_ID, status_of, without_content};
@@ -42,7 +39,7 @@ use crate::quota::Admitted;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Client, UpstreamBody, headers};
-use crate::worker::{Carrying, Worker};
+use crate::worker::Carrying;
 use tunnel::Open;
 use user::LoginTold;
 
@@ -511,129 +508,6 @@ impl Trail {
     fn since_begun_ns(&self) -> u64 {
         self.now_ns.saturating_sub(self.begun.monotonic_ns)
     }
-
-    /// Reads the clocks for a record.
-    fn read_clock(&mut self) -> Reading {
-        let reading = self.clock().now();
-        self.now_ns = reading.monotonic_ns;
-        reading
-    }
-
-    /// Whose records these are.
-    fn scope(&self) -> Scope<'_> {
-        Scope { site: self.connection.fields.site(), class: self.asked.as_ref().map(|asked| asked.class.as_str()) }
-    }
-
-    fn durations(&self) -> Durations {
-        Durations {
-            total_us: self.since_begun_ns() / 1_000,
-            policy_us: self.policy_ns.map(|ns| ns / 1_000),
-            upstream_us: self.upstream_ns.map(|ns| ns / 1_000),
-        }
-    }
-
-    fn write_exchange(&mut self, status: Option<u16>, reason: Option<Refusal>) -> Result<(), Refusal> {
-        let reading = self.read_clock();
-        let asked = self.asked.as_ref();
-        let subject = self.subject.as_deref();
-        let mut patients: SmallVec<[&[u8]; 4]> =
-            asked.iter().flat_map(|asked| &asked.patients.ids).map(|patient| patient.value.as_bytes()).collect();
-        let patient = subject.and_then(Subject::patient).map(ToString::to_string);
-        let session = self.carrying.as_ref().map(|carrying| &*carrying.carried.session);
-        let bodies = asked.and_then(|asked| Some((asked, asked.bodies.as_deref()?)));
-        let unread = match bodies {
-            // The intent is recorded before a byte of a body is read.
-            Some((asked, bodies)) => bodies.tell(&asked.patients, status.is_some(), &mut patients),
-            None => asked.and_then(|asked| {
-                let unread = asked.opens.then_some(Unread::ContentType);
-                asked.patients.truncated.then_some(Unread::TooMany).or(unread)
-            }),
-        };
-        let client = self.told.as_ref().map(|told| told.client.ip().to_string());
-        let exchange = Exchange {
-            request: self.id(),
-            connection: &self.connection.fields,
-            client: client.as_deref(),
-            method: &self.method,
-            authority: self.authority.as_ref().map(HeaderValue::as_bytes),
-            target: self.target.as_bytes(),
-            route: asked.map(|asked| asked.route.as_str()),
-            service: asked.map(|asked| asked.service.as_str()),
-            class: asked.map(|asked| asked.class.as_str()),
-            action: asked.map(|asked| asked.action.label()),
-            patients: &patients,
-            patients_unknown: unread.map(Unread::label),
-            user: subject.and_then(Subject::user).map(policy::UserName::as_str),
-            session: session.map(|session| &*session.name),
-            acting_for: subject.and_then(|subject| subject.acting_for.as_deref()).map(|acting| acting.user.as_str()),
-            patient: patient.as_deref(),
-            roles: subject.map_or(&[][..], |subject| &subject.roles[..]),
-            authentication: subject.map(|subject| subject.authentication_level.label()),
-            decision: self.decision,
-            reason: reason.map(Refusal::label),
-            policies: self.policies.as_deref().unwrap_or_default(),
-            snapshot: self.snapshot_version,
-            backend: self.backend.as_deref(),
-            answer: self.in_words.as_deref(),
-        };
-        let worker = &self.connection.worker;
-        let ticket = match status {
-            None => put(worker, &Intent { exchange: &exchange }, &reading, self.waits)?,
-            Some(status) => {
-                let durations = self.durations();
-                put(worker, &Request { exchange: &exchange, status, durations }, &reading, self.waits)?
-            }
-        };
-        self.ticket = ticket;
-        Ok(())
-    }
-
-    /// The record of the answer: the whole request's where nothing was recorded yet, otherwise the intent's outcome.
-    fn write_answer(&mut self, status: u16, reason: Option<Refusal>) -> Result<(), Refusal> {
-        if matches!(self.stage, Stage::Begun | Stage::Intended) {
-            self.write_login()?;
-            self.write_session()?;
-        }
-        match self.stage {
-            Stage::Begun => self.write_exchange(Some(status), reason)?,
-            Stage::Intended => {
-                let reading = self.read_clock();
-                let outcome = Outcome {
-                    request: self.id(),
-                    scope: self.scope(),
-                    status,
-                    reason: reason.map(Refusal::label),
-                    backend: self.backend.as_deref(),
-                    answer: self.in_words.as_deref(),
-                    durations: self.durations(),
-                };
-                self.ticket = put(&self.connection.worker, &outcome, &reading, self.waits)?;
-            }
-            Stage::Answered | Stage::Over => {}
-        }
-        self.stage = Stage::Answered;
-        Ok(())
-    }
-
-    async fn durable(&mut self) -> Result<(), Refusal> {
-        let Some(ticket) = self.ticket else { return Err(Refusal::InternalError) };
-        let durable = self.connection.worker.durable(ticket).await;
-        let from_ns = std::mem::replace(&mut self.now_ns, self.connection.worker.clock.monotonic_ns());
-        self.connection.worker.metrics.audit_wait.observe(seconds(self.now_ns.saturating_sub(from_ns)));
-        durable
-    }
-
-    fn count(&self, status: StatusCode, refusal: Option<Refusal>) {
-        let connection = &self.connection;
-        let counted = Counted {
-            route: self.asked.as_ref().map(|asked| asked.route.clone()),
-            action: self.asked.as_ref().map(|asked| asked.action),
-            decision: self.decision,
-            refusal,
-            class: status.as_u16() / 100,
-        };
-        connection.meters.count(connection, counted, seconds(self.since_begun_ns()));
-    }
 }
 
 impl Drop for Trail {
@@ -676,15 +550,6 @@ impl Drop for Trail {
             None => worker.append_unwaited_at(&completion, &reading),
         }
     }
-}
-
-/// Queues a record; without a ticket where nobody waits for it.
-fn put<R: Record>(worker: &Worker, record: &R, reading: &Reading, waits: bool) -> Result<Option<Ticket>, Refusal> {
-    if waits {
-        return worker.append(record, reading).map(Some);
-    }
-    worker.append_unwaited_at(record, reading);
-    Ok(None)
 }
 
 /// Nanoseconds as histograms take them.

@@ -8,7 +8,8 @@ use gateway_audit::record::{Login, LoginOutcome, SessionEvent};
 use policy::login::{AccountName, Attempt};
 use policy::{Party, Refusal, Subject, UserName};
 
-use super::{Trail, put};
+use super::Trail;
+use super::written::put;
 use crate::listen::Bearing;
 use crate::login::Start;
 use crate::session::{Session, note};
