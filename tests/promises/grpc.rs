@@ -7,12 +7,12 @@ use gateway_tests::audit::{is, text};
 use gateway_tests::{Clinic, DOCTOR, Script};
 use serde_json::{Value, json};
 
-const CLERK: &str = "sakura-clinic/desk-1";
+const PHARMACIST: &str = "sakura-clinic/desk-1";
 
 fn clinic() -> (Script, Clinic) {
     let mut server = Script::start("backends/grpc_server.py", &[]);
     let address = server.address();
-    let mut prepared = Clinic::builder().device(CLERK, "ck-mori", "clerk").prepare();
+    let mut prepared = Clinic::builder().device(PHARMACIST, "ph-mori", "pharmacist").prepare();
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     prepared.reconfigure(|config| {
         config.append(&format!(
@@ -84,15 +84,19 @@ fn refusals_are_told_as_statuses_of_grpc() {
         (answer["code"].as_u64().expect("a code"), text(&answer, "details").to_owned())
     };
     let echo = json!({"do": "unary", "method": "Unary", "message": "x"});
-    assert_eq!(refused(CLERK, &echo), (7, "policy-forbid".to_owned()));
-    assert_eq!(refused(CLERK, &json!({"do": "chat", "method": "Chat", "count": 1})), (7, "policy-forbid".to_owned()));
+    assert_eq!(refused(PHARMACIST, &echo), (7, "policy-no-permit".to_owned()));
+    assert_eq!(
+        refused(PHARMACIST, &json!({"do": "chat", "method": "Chat", "count": 1})),
+        (7, "policy-no-permit".to_owned())
+    );
     let at = |path: &str| json!({"do": "unary", "path": path, "message": "x"});
     assert_eq!(refused(DOCTOR, &at("/clinic.Unknown/Unary")), (12, "route-unknown".to_owned()));
     assert_eq!(refused(DOCTOR, &at("/clinic.Gone/Unary")), (14, "backend-unavailable".to_owned()));
     // What is no call of gRPC gets what every other request gets.
-    let answer = clinic.h2(CLERK).request("POST", "/clinic.Echo/Unary", &[("content-type", "application/json")], b"{}");
+    let answer =
+        clinic.h2(PHARMACIST).request("POST", "/clinic.Echo/Unary", &[("content-type", "application/json")], b"{}");
     assert_eq!(answer.expect("an answer").status, 403);
-    let asked = clinic.wait_for_record("the refusal", |record| text(record, "reason") == "policy-forbid");
+    let asked = clinic.wait_for_record("the refusal", |record| text(record, "reason") == "policy-no-permit");
     assert_eq!(asked["status"], 403, "the record has what it means: {asked:#}");
 }
 
