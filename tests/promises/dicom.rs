@@ -141,10 +141,12 @@ fn works(output: &Output) -> String {
     said
 }
 
-/// A DICOM file that pydicom ships: its path, patient and study.
+/// A DICOM file that pydicom ships.
 struct Image {
     path: PathBuf,
     patient: String,
+    /// Every identifier of the patient, other ones (0010,1002) included.
+    patients: Vec<String>,
     study: String,
 }
 
@@ -154,12 +156,14 @@ import json, sys, pydicom
 from pydicom.data import get_testdata_file
 path = get_testdata_file(sys.argv[1], read=False, download=False)
 d = pydicom.dcmread(path)
-print(json.dumps([str(path), d.PatientID, d.StudyInstanceUID]))
+others = [other.PatientID for other in d.get('OtherPatientIDsSequence') or []]
+print(json.dumps([str(path), d.StudyInstanceUID, d.PatientID] + others))
 ";
     let output = Command::new(python()).args(["-c", READ, name]).output().expect("Python is installed");
-    let [path, patient, study] = serde_json::from_slice::<[String; 3]>(&output.stdout)
+    let read = serde_json::from_slice::<Vec<String>>(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-    Image { path: path.into(), patient, study }
+    let [path, study, patients @ ..] = &read[..] else { panic!("{read:?}") };
+    Image { path: path.into(), patient: patients[0].clone(), patients: patients.to_vec(), study: study.clone() }
 }
 
 /// The last operation of this name: its intent or refusal, and what came of it.
@@ -205,7 +209,7 @@ fn images_are_stored_found_fetched_and_moved_on_record() {
         works(&tool(&clinic, "storescu", DOCTOR, "CT1", "ARCHIVE", &[], file));
         let (stored, outcome) = exchange(&clinic, "C-STORE");
         assert_eq!((text(&stored, "kind"), text(&stored, "action")), ("intent", "create"), "{stored:#}");
-        assert_eq!(stored["patients"], json!([image.patient]), "{stored:#}");
+        assert_eq!(stored["patients"], json!(image.patients), "{stored:#}");
         assert_eq!((text(&outcome, "answer"), outcome["status"].as_u64()), ("0000", Some(200)), "{outcome:#}");
     }
 
@@ -236,7 +240,7 @@ fn images_are_stored_found_fetched_and_moved_on_record() {
     let (asked, outcome) = exchange(&clinic, "C-GET");
     assert_eq!((text(&asked, "action"), text(&outcome, "answer")), ("read", "0000"), "{asked:#}\n{outcome:#}");
     // The question names the study alone; whose it is, was learnt when it was stored.
-    assert_eq!(asked["patients"], json!([ct.patient]), "{asked:#}");
+    assert_eq!(asked["patients"][0], json!(ct.patient), "{asked:#}");
 
     let order = ["-S", "-aem", "STATION", "-k", "QueryRetrieveLevel=STUDY", "-k", &study];
     works(&tool(&clinic, "movescu", DOCTOR, "CT1", "ARCHIVE", &order, None));
@@ -267,7 +271,7 @@ fn what_is_not_allowed_gets_the_answer_that_dicom_has_for_it() {
     assert!(said_so.contains("0x124") || said_so.contains("not authorized"), "{said_so}");
     let (refused, _) = exchange(&clinic, "C-STORE");
     assert_eq!((text(&refused, "reason"), refused["status"].as_u64()), ("policy-no-permit", Some(403)), "{refused:#}");
-    assert_eq!(refused["patients"], json!([ct.patient]), "{refused:#}");
+    assert_eq!(refused["patients"], json!(ct.patients), "{refused:#}");
     let find = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID", "-k", "StudyInstanceUID"];
     let found = works(&tool(&clinic, "findscu", NURSE, "WARD", "ARCHIVE", &find, None));
     assert!(!found.contains(&ct.study), "it was not stored: {found}");

@@ -73,7 +73,7 @@ impl Fleet {
         let verb = if self.drained[which] { "resume" } else { "drain" };
         let config = clinic.prepared.path("sekisho.toml");
         let server = self.servers[which].address.to_string();
-        let arguments = ["backend", verb, &server, "--config", config.to_str().expect("an UTF-8 path")];
+        let arguments = ["backend", verb, "clinical", &server, "--config", config.to_str().expect("an UTF-8 path")];
         let Output { code, stderr, .. } = sekisho(&arguments);
         assert_eq!(code, Some(0), "{stderr}");
         self.drained[which] = !self.drained[which];
