@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh [SECONDS [TARGET ...]]   builds the fuzz targets and runs each for SECONDS
 #
-# Without SECONDS it is the short form, which tests/run.sh calls: 10 s each, about a minute in all. Its dependencies are
+# Without SECONDS it is the short form, which tests/run.sh calls: 10 s each, two to three minutes in all. Its dependencies are
 # those of the debug build, shared with it, so that only our own crates are compiled, and only they tell libFuzzer where
 # they have been. With SECONDS all is optimised and all tells, in a build of its own, which takes minutes.
 #
