@@ -51,6 +51,11 @@ fuzz_target!(|data: &[u8]| {
             let [coding] = naive.all("transfer-encoding")[..] else { panic!("not one coding") };
             assert!(coding.eq_ignore_ascii_case(b"chunked"));
         }
+        Framing::Tunnel => {
+            assert!(head.websocket.is_some() && naive.all("transfer-encoding").is_empty());
+            let [protocol] = naive.all("upgrade")[..] else { panic!("not one protocol") };
+            assert!(protocol.eq_ignore_ascii_case(b"websocket"));
+        }
     }
     let body = body(head.framing, rest);
     if let Some(seen) = by_hyper(data) {
@@ -129,6 +134,8 @@ fn body(framing: Framing, rest: &[u8]) -> Option<Vec<u8>> {
             }
             whole.ok().and_then(|(data, ended)| ended.then_some(data))
         }
+        // What follows is no body.
+        Framing::Tunnel => None,
     }
 }
 
