@@ -71,6 +71,7 @@ packages() {
     has promtool prometheus
     has nginx nginx
     has haproxy haproxy
+    has socat socat
     has Orthanc orthanc
     has dcmqrscp dcmtk
     holds '/usr/share/orthanc/plugins/libOrthancDicomWeb.so*' orthanc-dicomweb

@@ -1,7 +1,7 @@
 //! DICOM through the gateway: DCMTK's tools with TLS 1.2 as modalities, Orthanc as the archive; associations and operations are judged
 //! one by one, and the record says of whom (R2, R5, R11, R15, R27).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -118,17 +118,38 @@ fn tool(
     let (certificate, key) = (format!("{stem}.crt"), format!("{stem}.key"));
     clinic.prepared.write(&certificate, &identity.certificate_pem);
     clinic.prepared.write(&key, &identity.key_pem);
+    let [key, certificate, ca] = [&*key, &certificate, "tls/servers-ca.crt"].map(|file| clinic.prepared.path(file));
     let mut command = Command::new(name);
-    // The profile of BCP 195 that has TLS 1.2 alone.
-    command
-        .args(["-v", "--profile-bcp195-ex"])
-        .arg("--enable-tls")
-        .arg(clinic.prepared.path(&key))
-        .arg(clinic.prepared.path(&certificate));
-    command.arg("--add-cert-file").arg(clinic.prepared.path("tls/servers-ca.crt"));
-    command.args(["-aet", title, "-aec", called]).args(arguments);
-    command.arg("localhost").arg(port(clinic).to_string()).args(file);
+    command.args(["-v", "-aet", title, "-aec", called]);
+    let mut port = port(clinic);
+    let _shim;
+    // DCMTK 3.6.7's `getscu` and `movescu` speak no TLS: socat does for them.
+    if matches!(name, "getscu" | "movescu") {
+        let own = own_address();
+        let [key, certificate, ca] = [key, certificate, ca].map(|path| path.display().to_string());
+        let tls = "openssl-min-proto-version=TLS1.2,openssl-max-proto-version=TLS1.2";
+        let mut socat = Command::new("socat");
+        socat.arg(format!("TCP-LISTEN:{},bind={},reuseaddr", own.port(), own.ip()));
+        socat.arg(format!("OPENSSL:localhost:{port},cert={certificate},key={key},cafile={ca},{tls}"));
+        _shim = Running(socat.stdin(Stdio::null()).spawn().expect("socat is installed"));
+        until("socat", || listens(own).then_some(()));
+        port = own.port();
+        command.args(arguments).arg(own.ip().to_string());
+    } else {
+        // The profile of BCP 195 that has TLS 1.2 alone.
+        command.arg("--profile-bcp195-ex").arg("--enable-tls").arg(key).arg(certificate);
+        command.arg("--add-cert-file").arg(ca).args(arguments).arg("localhost");
+    }
+    command.arg(port.to_string()).args(file);
     command.stdin(Stdio::null()).output().expect("dcmtk is installed")
+}
+
+/// Whether somebody listens there: looked up and not tried, since each try would be a connection.
+fn listens(address: SocketAddr) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let IpAddr::V4(ip) = address.ip() else { return false };
+    let wanted = format!("{:08X}:{:04X} 00000000:0000 0A", u32::from_ne_bytes(ip.octets()), address.port());
+    sockets.contains(&wanted)
 }
 
 fn said(output: &Output) -> String {
