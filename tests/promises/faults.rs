@@ -113,6 +113,14 @@ impl Fleet {
     }
 }
 
+/// What the gateway says of its servers, and why it asked none of them.
+fn why(clinic: &Clinic) -> String {
+    let page = clinic.metrics().page().to_owned();
+    let lines =
+        page.lines().filter(|line| line.contains("_backend_") && !line.starts_with('#') && !line.ends_with(" 0"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn reload(clinic: &Clinic) {
     let done = || clinic.metric("sekisho_reloads_total", &[("outcome", "ok")]);
     let before = done();
@@ -184,7 +192,7 @@ fn faults_at_random_lose_nothing_that_can_be_asked_again() {
         let begun = Instant::now();
         while begun.elapsed() < time {
             let broken = loads.iter().any(std::thread::ScopedJoinHandle::is_finished);
-            assert!(!broken, "a request was lost after {steps} steps with the seed {seed}");
+            assert!(!broken, "a request was lost after {steps} steps with the seed {seed}: {}", why(&clinic));
             steps += 1;
             let which = (fleet.left_alone + 1 + dice.roll(2) as usize) % SERVERS;
             match dice.roll(8) {
