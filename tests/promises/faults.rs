@@ -109,7 +109,12 @@ impl Fleet {
         }
         let server = self.servers[which].address.to_string();
         let is = |state| clinic.metric("sekisho_backend_state", &[("backend", &server), ("state", state)]) == 1.0;
-        until("a server that is well to serve", || is("in").then_some(()));
+        // What failed just before may still eject it, which is told a moment later.
+        until("a server that is well to serve", || {
+            let serves = is("in");
+            std::thread::sleep(Duration::from_millis(1200));
+            (serves && is("in")).then_some(())
+        });
     }
 }
 
