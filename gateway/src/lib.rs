@@ -29,6 +29,7 @@ mod replace;
 pub mod revocation;
 pub mod run;
 pub mod sealing;
+mod secret_file;
 pub mod session;
 pub mod ship;
 pub mod snapshot;

@@ -1,14 +1,16 @@
 //! Secrets at rest: AES-256-GCM under a key in a file of its own, so that a copy of what holds them alone gives nothing away.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use zeroize::Zeroizing;
+
+use crate::secret_file::write_new;
 
 const NONCE_BYTES: usize = 12;
 
@@ -108,30 +110,12 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     fs::read_to_string(path).map(Zeroizing::new)
 }
 
-/// Writes a key that nobody else can read at any moment, and that is on disk when this returns.
+/// A new key, in its file.
 fn make(path: &Path) -> io::Result<Zeroizing<String>> {
-    let random = |bytes: &mut [u8]| aws_lc_rs::rand::fill(bytes).map_err(|_| io::Error::other("no random bytes"));
-    let (mut key, mut suffix) = (Zeroizing::new([0; 32]), [0; 8]);
-    random(&mut *key)?;
-    random(&mut suffix)?;
+    let mut key = Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(&mut *key).map_err(|_| io::Error::other("no random bytes"))?;
     let text = Zeroizing::new(certs::hex(&*key));
-    // Whoever reads it sees no key or the whole: it gets its name when it is whole.
-    let next = path.with_extension(format!("{}.new", certs::hex(&suffix)));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut write = || {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        if rustix::process::geteuid().is_root() {
-            let owner = fs::metadata(folder)?;
-            std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        fs::hard_link(&next, path)
-    };
-    let written = write();
-    fs::remove_file(&next)?;
-    written?;
-    File::open(folder)?.sync_all()?;
+    write_new(path, &text)?;
     Ok(text)
 }
 
